@@ -1,0 +1,97 @@
+// The ranks of a job and the ordered messages between them.
+//
+// One rank per stage. Messages are ordered per (route, source, target); a route has a communicator of
+// its own, so that no message waits behind one of another route. All progress is made by a thread of
+// the world: no call here but wait(), gather() and broadcast() ever blocks.
+//
+// Failure: a rank that throws tells the others through fail(); a rank that dies or falls silent for
+// `deadline` is noticed by heartbeats. In both cases every rank ends within seconds, and one of them
+// prints one sentence: the first cause, naming the rank and its last step.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "kernels/device/error.h"
+
+namespace sluice::comm {
+
+enum class Route : std::uint8_t { forward, results };
+constexpr int kRouteCount = 2;
+
+/// A message under way. Valid until wait() or done() said it is complete.
+struct Transfer {
+  std::int32_t index = -1;
+};
+
+struct Host {
+  std::string name;
+  int pid = 0;
+};
+
+class World {
+ public:
+  virtual ~World() = default;
+
+  virtual int rank() const = 0;
+  virtual int size() const = 0;
+  /// Ranks on this rank's host, and which of them this one is.
+  virtual int ranks_on_host() const = 0;
+  virtual int local_rank() const = 0;
+  virtual const std::vector<Host>& hosts() const = 0;  // by rank
+
+  /// `bytes` must stay valid and unchanged until the transfer is complete. Sending to oneself works.
+  /// Never blocks; does not allocate (at most 256 transfers at a time).
+  virtual Transfer send(Route route, int target, std::span<const std::byte> bytes) = 0;
+  /// Posts a receive: the next message of `source` on `route` that has no receive yet goes here.
+  /// A message longer than `bytes` is a failure.
+  virtual Transfer receive(Route route, int source, std::span<std::byte> bytes) = 0;
+
+  /// True once complete, and the transfer is forgotten. Throws CommError when the job has failed.
+  virtual bool done(Transfer transfer, std::size_t* received_bytes = nullptr) = 0;
+  /// Blocks until complete; returns the bytes received (or sent). Throws CommError.
+  virtual std::size_t wait(Transfer transfer) = 0;
+
+  /// Every rank's text, by rank, on every rank. Collective; start-up and end of the job only.
+  virtual std::vector<std::string> gather(const std::string& text) = 0;
+  /// Rank 0's text, on every rank. Collective.
+  virtual std::string broadcast(const std::string& text) = 0;
+
+  /// What this rank is doing, shown when it falls silent or dies: "pass 17, layer 5". Cheap: called
+  /// at every layer. `text` must be a string literal: "loading", "layer", "sampling".
+  virtual void step(const char* text, std::int64_t pass, std::int64_t layer) = 0;
+
+  /// This rank cannot go on: tells every rank the cause and ends the job with `status`. Does not
+  /// return on MPI. Any thread.
+  [[noreturn]] virtual void fail(ExitStatus status, const std::string& sentence) = 0;
+};
+
+struct MpiOptions {
+  std::chrono::milliseconds heartbeat{500};
+  std::chrono::milliseconds deadline{60000};  // YAML: comm.deadline_seconds
+};
+
+/// Starts MPI (once per process; ended by the destructor). Without mpirun: one rank. Throws
+/// ConfigError where a launcher started several processes but MPI sees only one (srun without
+/// --mpi=pmix), naming the right command. Signals SIGTERM and SIGINT are handled from here on.
+std::unique_ptr<World> make_mpi_world(const MpiOptions& options);
+
+/// `size` ranks in this process, for tests and for one-rank jobs: world[r] is used by rank r's thread.
+/// fail() makes every other rank's calls throw CommError, and throws it itself.
+std::vector<std::unique_ptr<World>> make_local_worlds(int size);
+
+/// What must be alike on all ranks before anything else, as "key=value" lines. Collective.
+/// Throws ConfigError on every rank, with a table of who differs in what.
+void handshake(World& world, const std::vector<std::pair<std::string, std::string>>& facts);
+
+/// Ends a phase that every rank goes through: `problem` is null where it went well. If any rank has a
+/// problem every rank throws it: the lowest rank's, with its status, prefixed by "rank N: " unless all
+/// ranks have the same. Collective.
+void agree(World& world, const Error* problem);
+
+}  // namespace sluice::comm

@@ -1,0 +1,86 @@
+// What every resource of a stage was doing and when: busy time per activity, always; every single
+// span, when a trace file was asked for. Written by any thread, read at the end.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+namespace sluice {
+
+/// What time is spent on. One lane of the trace each.
+enum class Activity : std::uint8_t {
+  compute,            // on the device
+  host_compute,       // attention beside host-resident KV
+  host_to_device,     // copies
+  device_to_host,     // copies
+  disk_read,
+  disk_write,
+  send,               // from handing a message to the transport until it is gone
+  receive,            // from a pass's header until its hidden states are there
+  wait_weights,       // the executor stands still because a layer is not there yet
+  wait_kv,            // ... because KV of host or disk is not there yet
+  idle,               // ... because there is no pass to work on: the bubble
+};
+constexpr int kActivityCount = 11;
+const char* name_of(Activity activity);
+
+using Clock = std::chrono::steady_clock;
+
+struct Span {
+  Activity activity;
+  std::int32_t pass;   // -1: none
+  std::int32_t layer;  // -1: none
+  std::int64_t begin_ns;  // since the trace's start
+  std::int64_t end_ns;
+};
+
+class Trace {
+ public:
+  /// Keeps at most `max_spans` spans (0: totals only); later ones are counted but not kept.
+  explicit Trace(std::size_t max_spans);
+
+  std::int64_t now_ns() const;
+  /// Thread-safe; never allocates.
+  void add(Activity activity, std::int64_t begin_ns, std::int64_t end_ns, std::int32_t pass = -1,
+           std::int32_t layer = -1);
+  void add_bytes(Activity activity, std::uint64_t bytes);
+
+  double busy_seconds(Activity activity) const;
+  std::uint64_t bytes(Activity activity) const;
+  /// Call when no other thread adds any more.
+  std::vector<Span> spans() const;
+  std::uint64_t dropped_spans() const;
+
+ private:
+  Clock::time_point start_;
+  std::unique_ptr<Span[]> spans_;
+  std::size_t capacity_;
+  std::atomic<std::uint64_t> count_{0};
+  std::atomic<std::int64_t> busy_ns_[kActivityCount] = {};
+  std::atomic<std::uint64_t> bytes_[kActivityCount] = {};
+};
+
+/// Adds the time of its own life to a trace. `trace` may be null.
+class ScopedSpan {
+ public:
+  ScopedSpan(Trace* trace, Activity activity, std::int32_t pass = -1, std::int32_t layer = -1)
+      : trace_(trace), activity_(activity), pass_(pass), layer_(layer),
+        begin_ns_(trace != nullptr ? trace->now_ns() : 0) {}
+  ~ScopedSpan() {
+    if (trace_ != nullptr) trace_->add(activity_, begin_ns_, trace_->now_ns(), pass_, layer_);
+  }
+  ScopedSpan(const ScopedSpan&) = delete;
+  ScopedSpan& operator=(const ScopedSpan&) = delete;
+
+ private:
+  Trace* trace_;
+  Activity activity_;
+  std::int32_t pass_;
+  std::int32_t layer_;
+  std::int64_t begin_ns_;
+};
+
+}  // namespace sluice

@@ -1,0 +1,97 @@
+// The operations an OPT layer is made of, over ragged rows, on one lane of a backend.
+//
+// Every call puts work on the lane this Ops was made for and returns at once; views must stay valid
+// until an event recorded afterwards is done. Activations are row-major [tokens, width] in the
+// backend's compute dtype (f32 on the CPU); weights keep the dtype of the checkpoint (f32, f16, bf16)
+// and are widened in registers; sums are f32.
+//
+// Law (CPU backend): every output row depends only on its own input row, bit for bit, never on which
+// or how many rows share the call, on the number of threads, or on how a weight matrix is split.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "kernels/device/backend.h"
+#include "kernels/device/tensor_view.h"
+
+namespace sluice::kernels {
+
+enum class Activation : std::uint8_t { none, relu, gelu };  // gelu: the exact (erf) form
+
+/// The key/value cache of one layer, in one memory, in pages of `page_tokens` tokens.
+/// Page p starts at base + p * page_stride_bytes and holds keys [heads, page_tokens, head_dim], then
+/// values [heads, page_tokens, head_dim], both of `dtype`, dense.
+struct KvPages {
+  void* base = nullptr;
+  DType dtype = DType::f32;
+  std::int64_t page_stride_bytes = 0;
+  std::int32_t page_tokens = 0;
+  std::int32_t heads = 0;
+  std::int32_t head_dim = 0;
+
+  std::size_t page_bytes() const {
+    return 2U * static_cast<std::size_t>(heads) * static_cast<std::size_t>(page_tokens) *
+           static_cast<std::size_t>(head_dim) * size_of(dtype);
+  }
+};
+
+/// Some sequences of a GPU batch, those whose cache lies in one KvPages. All arrays lie in memory
+/// the lane can read (device memory for the compute lane), [sequences] each:
+///   first_row[s]  index of the sequence's first new token in the row-major activations
+///   new_tokens[s] how many rows it has, >= 1
+///   context[s]    tokens in the cache once the new ones are in; its new tokens have positions
+///                 context[s] - new_tokens[s] ... context[s] - 1
+///   pages[s * max_pages + i]  page of tokens [i * page_tokens, (i + 1) * page_tokens)
+struct KvBatch {
+  std::int32_t sequences = 0;
+  std::int32_t max_pages = 0;
+  const std::int32_t* first_row = nullptr;
+  const std::int32_t* new_tokens = nullptr;
+  const std::int32_t* context = nullptr;
+  const std::int32_t* pages = nullptr;
+};
+
+class Ops {
+ public:
+  virtual ~Ops() = default;
+
+  /// out[i, :] = table[ids[i], :]. ids: i32 [out.rows], each in [0, table.rows()).
+  virtual void gather(TensorView out, const SplitMatrix& table, const std::int32_t* ids) = 0;
+
+  /// out[i, :] += table[ids[i], :]. (Positions: Hugging Face OPTLearnedPositionalEmbedding; the
+  /// caller adds its offset of 2.)
+  virtual void gather_add(TensorView out, const SplitMatrix& table, const std::int32_t* ids) = 0;
+
+  /// out[i, :] = in[rows[i], :]. in and out of the same compute dtype; no overlap.
+  virtual void select_rows(TensorView out, TensorView in, const std::int32_t* rows) = 0;
+
+  /// out = (in - mean) / sqrt(variance + epsilon) * weight + bias, per row; out may be in.
+  /// weight, bias: [1, width]; each may be empty (rows == 0): then 1 and 0.
+  virtual void layer_norm(TensorView out, TensorView in, TensorView weight, TensorView bias,
+                          float epsilon) = 0;
+
+  /// out = activation(in W^T + bias) + residual. in [n, K], weight [N, K], out [n, N] (torch Linear).
+  /// bias [1, N] or empty; residual [n, N] or empty, and may be out. out must not overlap in.
+  virtual void linear(TensorView out, TensorView in, const SplitMatrix& weight, TensorView bias,
+                      Activation activation, TensorView residual) = 0;
+
+  /// Writes keys and values of the new tokens ([rows, heads * head_dim]) into their pages.
+  virtual void append_kv(const KvPages& cache, const KvBatch& batch, TensorView keys,
+                         TensorView values) = 0;
+
+  /// Causal attention of the new tokens over their sequence's cache (append_kv came first).
+  /// query, out: [rows, heads * head_dim]; only rows named by the batch are read and written.
+  /// Scores are scaled by `scale`; softmax in f32. (Hugging Face OPTAttention.)
+  virtual void attention(TensorView out, TensorView query, const KvPages& cache,
+                         const KvBatch& batch, float scale) = 0;
+};
+
+/// A backend with the operations of its two computing lanes. Members are destroyed in reverse order.
+struct Engine {
+  std::unique_ptr<Backend> backend;
+  std::unique_ptr<Ops> device_ops;  // on Lane::compute, over device memory
+  std::unique_ptr<Ops> host_ops;    // on Lane::host_compute, over host memory
+};
+
+}  // namespace sluice::kernels

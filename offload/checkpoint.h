@@ -1,0 +1,64 @@
+// A checkpoint folder as a list of tensors, each an extent of a file. Nothing is loaded here: the
+// extents are what the disk tier is made of, and what the loader reads from.
+//
+// Read are safetensors (one file, or shards with model.safetensors.index.json) and PyTorch's zip
+// files (pytorch_model.bin, or shards with pytorch_model.bin.index.json), whose pickle is read by an
+// allow-list machine that can build tensors and dictionaries and nothing else. Nothing is executed.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "kernels/device/dtype.h"
+
+namespace sluice::offload {
+
+/// Dense row-major, little-endian. `path_index` names the file in Checkpoint::files().
+struct TensorRecord {
+  std::string name;  // as in the file
+  DType dtype = DType::f32;
+  std::vector<std::int64_t> shape;
+  std::int32_t file = 0;
+  std::uint64_t offset = 0;  // in the file, bytes
+  std::uint64_t bytes = 0;
+};
+
+class Checkpoint {
+ public:
+  /// Opens `folder`, preferring safetensors. Checks every rule of the formats (extents within the
+  /// file, no overlap, bytes == shape x dtype, no hole in safetensors, index and shards agree).
+  /// Throws InputError naming file and offset; memory use is bounded by the size of the headers.
+  static Checkpoint open(const std::filesystem::path& folder);
+
+  const std::vector<std::filesystem::path>& files() const { return files_; }
+  const std::vector<std::uint64_t>& file_bytes() const { return file_bytes_; }
+  const std::vector<TensorRecord>& tensors() const { return tensors_; }
+
+  /// By canonical name: without a leading "model." and without "decoder.", so that
+  /// "layers.0.fc1.weight", "embed_tokens.weight", "final_layer_norm.weight" and "lm_head.weight"
+  /// find their tensor under every prefix in use. Null: absent.
+  const TensorRecord* find(const std::string& canonical_name) const;
+
+  /// Names, dtypes, shapes, extents and file sizes in one hash: ranks compare it in the handshake.
+  std::uint64_t digest() const;
+
+ private:
+  friend class CheckpointBuilder;
+  std::vector<std::filesystem::path> files_;
+  std::vector<std::uint64_t> file_bytes_;
+  std::vector<TensorRecord> tensors_;       // sorted by canonical name
+  std::vector<std::string> canonical_;      // same order
+};
+
+/// "model.decoder.layers.0.fc1.weight" -> "layers.0.fc1.weight".
+std::string canonical_name(const std::string& name);
+
+/// Tensors of one file; throw InputError. `file` is written into the records.
+std::vector<TensorRecord> read_safetensors(const std::filesystem::path& path, std::int32_t file);
+std::vector<TensorRecord> read_torch_zip(const std::filesystem::path& path, std::int32_t file);
+
+}  // namespace sluice::offload

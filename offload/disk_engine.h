@@ -1,0 +1,83 @@
+// Reads and writes of files beside everything else: Boost.Asio on io_uring where the kernel allows
+// it, on a thread pool where it does not (seccomp, old kernels); which one is chosen at run time.
+// The only file that knows Asio is disk_engine.cc.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kernels/device/trace.h"
+
+namespace sluice::offload {
+
+using FileId = std::int32_t;
+
+/// Counts requests in flight and keeps the first failure. Reused for ever; owned by the requester and
+/// must outlive its requests. Once `pending()` is 0 the bytes are there, until the next request.
+class IoGroup {
+ public:
+  /// Requests not yet complete.
+  std::int32_t pending() const { return pending_.load(std::memory_order_acquire); }
+  /// Blocks until pending() == 0; throws IoError (path, offset, bytes, errno's name) or CapacityError
+  /// (ENOSPC) if one of them failed since the last wait.
+  void wait();
+
+ private:
+  friend class DiskEngine;
+  friend struct DiskEngineAccess;  // for the implementations
+  std::atomic<std::int32_t> pending_{0};
+  std::atomic<const std::string*> failure_{nullptr};
+};
+
+struct DiskOptions {
+  bool allow_io_uring = true;  // false: the thread pool, for tests
+  int threads = 2;
+  std::size_t max_requests = 256;  // in flight; more block the requester
+  Trace* trace = nullptr;
+};
+
+class DiskEngine {
+ public:
+  static std::unique_ptr<DiskEngine> make(const DiskOptions& options);
+  virtual ~DiskEngine() = default;  // waits for requests in flight
+
+  /// "io_uring" or "threads (io_uring refused: Operation not permitted)".
+  virtual std::string description() const = 0;
+
+  /// An existing file, to read. Throws InputError if it cannot be opened or is no regular file.
+  virtual FileId open_read(const std::filesystem::path& path) = 0;
+  /// A new file of `bytes`, preallocated, mode 0600, read and write. Throws CapacityError if the disk
+  /// lacks the space (bytes wanted, bytes free, folder), IoError otherwise.
+  virtual FileId create(const std::filesystem::path& path, std::uint64_t bytes) = 0;
+
+  /// All of [offset, offset + bytes); a short file is a failure. Any alignment. Does not allocate
+  /// after start-up; blocks only while max_requests are in flight. `target`/`source` must stay valid
+  /// until the group's pending() is 0. Any thread.
+  virtual void read(FileId file, std::uint64_t offset, std::size_t bytes, void* target,
+                    IoGroup& group) = 0;
+  virtual void write(FileId file, std::uint64_t offset, std::size_t bytes, const void* source,
+                     IoGroup& group) = 0;
+};
+
+/// A folder for one run's files inside `parent` (created 0700 if absent): "sluice-<host>-<pid>-<rank>",
+/// locked while the run lives, removed by the destructor. Opening one also removes folders of the same
+/// form whose run is dead. Foreign files are never touched.
+class RunFolder {
+ public:
+  RunFolder(const std::filesystem::path& parent, int rank);
+  ~RunFolder();
+  RunFolder(const RunFolder&) = delete;
+  RunFolder& operator=(const RunFolder&) = delete;
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+  int lock_ = -1;
+};
+
+}  // namespace sluice::offload

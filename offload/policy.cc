@@ -1,0 +1,54 @@
+#include "offload/policy.h"
+
+#include <cmath>
+
+namespace sluice::offload {
+
+namespace {
+
+void check_shares(const Shares& shares, const char* key, std::string& problems) {
+  for (const double share : {shares.device, shares.host, shares.disk}) {
+    if (!(share >= 0.0 && share <= 100.0)) {
+      problems += std::string(key) + ": a share must lie between 0 and 100; ";
+      return;
+    }
+  }
+  if (std::abs(shares.device + shares.host + shares.disk - 100.0) > 1e-6) {
+    problems += std::string(key) + ": the shares of device, host and disk must add up to 100; ";
+  }
+}
+
+}  // namespace
+
+std::string Policy::problems() const {
+  std::string problems;
+  check_shares(weights, "policy.weights", problems);
+  check_shares(cache, "policy.cache", problems);
+  check_shares(activations, "policy.activations", problems);
+  if (weight_slots < 2) problems += "policy.weight_slots: must be at least 2; ";
+  if (cache_dtype == DType::i32) problems += "policy.cache_dtype: must be f32, f16 or bf16; ";
+  if (problems.size() >= 2) problems.resize(problems.size() - 2);
+  return problems;
+}
+
+Tier cache_tier_of_slot(const Shares& cache, std::int32_t index) {
+  // Slot i goes to the tier that lags most behind its share of i + 1 slots (largest remainder),
+  // counted from the start, so that every prefix is within one slot of the shares.
+  PerTier<std::int64_t> given = {};
+  Tier chosen = Tier::device;
+  for (std::int32_t i = 0; i <= index; ++i) {
+    double largest_lag = -1e300;
+    for (int t = 0; t < kTierCount; ++t) {
+      const double share = cache.of(static_cast<Tier>(t)) / 100.0;
+      const double lag = share * (i + 1) - static_cast<double>(given[static_cast<std::size_t>(t)]);
+      if (share > 0.0 && lag > largest_lag + 1e-9) {
+        largest_lag = lag;
+        chosen = static_cast<Tier>(t);
+      }
+    }
+    ++given[static_cast<std::size_t>(chosen)];
+  }
+  return chosen;
+}
+
+}  // namespace sluice::offload

@@ -1,0 +1,44 @@
+// How a stage shares its weights, KV cache and activations among the tiers.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "kernels/device/dtype.h"
+#include "offload/tier.h"
+
+namespace sluice::offload {
+
+/// Shares in percent; device + host + disk == 100. FlexGen's --percent gives device and host of
+/// each; the rest is disk.
+struct Shares {
+  double device = 100;
+  double host = 0;
+  double disk = 0;
+
+  double of(Tier tier) const {
+    return tier == Tier::device ? device : tier == Tier::host ? host : disk;
+  }
+};
+
+struct Policy {
+  Shares weights;      // of the bytes of each layer
+  Shares cache;        // of the sequences
+  Shares activations;  // of the tokens of a GPU batch, between layers
+  /// Host-resident KV is attended by the CPU beside it (FlexGen: --cpu-cache-compute) instead of
+  /// being streamed to the device. Default: false.
+  bool cpu_cache_compute = false;
+  /// Host memory is pinned. 0 saves host memory where it is short. FlexGen: --pin-weight.
+  bool pin_weight = true;
+  /// Weight slots in the ring: >= 2. One more hides a slower disk, for one layer's device bytes each.
+  std::int32_t weight_slots = 2;
+  DType cache_dtype = DType::f32;  // f32, f16 or bf16
+
+  /// All problems, each naming the key (empty: none).
+  std::string problems() const;
+};
+
+/// Tier of sequence slot `index`: spread so that of any prefix of slots the shares hold within one.
+Tier cache_tier_of_slot(const Shares& cache, std::int32_t index);
+
+}  // namespace sluice::offload

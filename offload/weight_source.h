@@ -1,0 +1,49 @@
+// Where weights come from: a checkpoint's own extents, or made-up values of the same shapes.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "kernels/device/dtype.h"
+#include "offload/checkpoint.h"
+#include "offload/disk_engine.h"
+
+namespace sluice::offload {
+
+/// A tensor as a matrix [rows, columns]; a vector is [1, n]. `key` is the source's own.
+struct WeightInfo {
+  DType dtype = DType::f32;
+  std::int64_t rows = 0;
+  std::int64_t columns = 0;
+  std::int32_t key = -1;
+};
+
+class WeightSource {
+ public:
+  virtual ~WeightSource() = default;
+
+  /// By canonical name (Checkpoint::find). Throws InputError if there is none, or if it has another
+  /// shape than [rows, columns] (rows == 1: a vector of `columns`); names both shapes.
+  virtual WeightInfo find(const std::string& name, std::int64_t rows, std::int64_t columns) = 0;
+  virtual bool has(const std::string& name) const = 0;
+
+  /// Puts bytes [offset, offset + bytes) of the tensor into `target`; done when `group` is.
+  virtual void read(const WeightInfo& tensor, std::uint64_t offset, std::size_t bytes, void* target,
+                    IoGroup& group) = 0;
+
+  /// Called once at load for each range that the policy leaves on disk, before any read() of it
+  /// that follows load. Checkpoints have it there already.
+  virtual void keep_on_disk(const WeightInfo& tensor, std::uint64_t offset, std::size_t bytes) = 0;
+};
+
+/// Reads the checkpoint's files through `disk`. Both must outlive it.
+std::unique_ptr<WeightSource> make_checkpoint_source(const Checkpoint& checkpoint, DiskEngine& disk);
+
+/// `--weights dummy`: any name and shape exists, of `dtype`; values are a pure function of (name,
+/// element), small and centred so that logits stay finite (layer norm weights 1). Ranges kept on
+/// disk are written to one file in `folder` (made on the first keep_on_disk).
+std::unique_ptr<WeightSource> make_dummy_source(DType dtype, DiskEngine& disk,
+                                                std::filesystem::path folder);
+
+}  // namespace sluice::offload

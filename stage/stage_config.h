@@ -1,0 +1,51 @@
+// How a run is laid out: which layers each stage owns and by what policy, and how prompts are batched.
+// Plain data, alike on all ranks (the handshake compares it).
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "offload/memory_plan.h"
+#include "offload/policy.h"
+
+namespace sluice::stage {
+
+struct StageConfig {
+  std::int32_t first_layer = 0;   // of the decoder's layers
+  std::int32_t layers = 0;        // >= 1
+  std::string device = "auto";    // "auto", "cpu", "cuda", "cuda:N"
+  std::int32_t threads = 0;       // of the CPU backend; 0: the affinity mask shared by the host's ranks
+  offload::Budgets budgets;
+  offload::Policy policy;
+};
+
+struct Batching {
+  std::int32_t gpu_batch_size = 8;    // sequences per GPU batch (FlexGen: --gpu-batch-size)
+  std::int32_t num_gpu_batches = 1;   // GPU batches per micro-batch (FlexGen: --num-gpu-batches)
+  /// Micro-batches in flight; 0: stages + 1, and 1 where there is one stage (a second would only read
+  /// streamed weights twice as often).
+  std::int32_t micro_batches = 0;
+  /// Most new tokens of a GPU batch in one pass: longer prefills are cut into chunks. It bounds the
+  /// workspace. >= gpu_batch_size.
+  std::int32_t max_tokens_per_gpu_batch = 512;
+  /// Longest prompt + answer of the job, which the KV cache is made for. Set by the launcher.
+  std::int32_t max_sequence_tokens = 0;
+
+  std::int32_t micro_batches_for(std::int32_t stages) const {
+    return micro_batches > 0 ? micro_batches : stages > 1 ? stages + 1 : 1;
+  }
+  std::int32_t slots(std::int32_t stages) const {
+    return micro_batches_for(stages) * num_gpu_batches * gpu_batch_size;
+  }
+};
+
+/// Layers split evenly; the first stages take the remainder, the last stage none of it (it has the
+/// output head besides). `stages[i].first_layer` and `.layers` are set, the rest kept.
+/// Throws ConfigError for more stages than layers.
+void split_layers(std::vector<StageConfig>& stages, std::int32_t model_layers);
+
+/// Throws ConfigError unless the stages cover layers 0 .. model_layers - 1 once and in order.
+void check_layers(const std::vector<StageConfig>& stages, std::int32_t model_layers);
+
+}  // namespace sluice::stage
