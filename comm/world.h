@@ -2,7 +2,8 @@
 //
 // One rank per stage. Messages are ordered per (route, source, target); a route has a communicator of
 // its own, so that no message waits behind one of another route. All progress is made by a thread of
-// the world: no call here but wait(), gather() and broadcast() ever blocks.
+// the world: no call here but wait(), gather() and broadcast() ever blocks. send(), receive(), done(),
+// wait(), step() and fail() may be called by any thread.
 //
 // Failure: a rank that throws tells the others through fail(); a rank that dies or falls silent for
 // `deadline` is noticed by heartbeats. In both cases every rank ends within seconds, and one of them
@@ -15,14 +16,17 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kernels/device/error.h"
 
 namespace sluice::comm {
 
-enum class Route : std::uint8_t { forward, results };
-constexpr int kRouteCount = 2;
+/// passes: headers, head -> stage 0 -> ... -> last stage. hidden: hidden states to the next stage.
+/// results: last stage -> head.
+enum class Route : std::uint8_t { passes, hidden, results };
+constexpr int kRouteCount = 3;
 
 /// A message under way. Valid until wait() or done() said it is complete.
 struct Transfer {
@@ -69,6 +73,13 @@ class World {
   /// This rank cannot go on: tells every rank the cause and ends the job with `status`. Does not
   /// return on MPI. Any thread.
   [[noreturn]] virtual void fail(ExitStatus status, const std::string& sentence) = 0;
+
+  /// `function(argument)` runs once, on a thread of the world, before that world ends the process
+  /// (fail(), a lost peer, a signal), while other threads still run: to remove a run folder, say. It
+  /// must be short, must not throw and must not call the world. Not called at a normal end, nor by
+  /// local worlds, which never end the process. At most 8.
+  using ExitFunction = void (*)(void* argument) noexcept;
+  virtual void on_exit(ExitFunction /*function*/, void* /*argument*/) {}
 };
 
 struct MpiOptions {

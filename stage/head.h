@@ -1,0 +1,79 @@
+// The head: admits requests to sequence slots, makes the passes, and takes their results. Rank 0 only,
+// on a thread of its own. It alone decides: who starts, what is computed next, who is finished.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <vector>
+
+#include "comm/world.h"
+#include "stage/pass.h"
+#include "stage/report.h"
+#include "stage/request.h"
+#include "stage/stage_config.h"
+
+namespace sluice::stage {
+
+/// The bookkeeping, without any messages: a deterministic machine that tests drive by hand.
+class Admission {
+ public:
+  /// `stages` fixes the number of micro-batches (Batching::micro_batches_for).
+  Admission(Job& job, const Batching& batching, std::int32_t stages);
+
+  /// Fills free slots of every micro-batch, spread evenly: the first requests go to different
+  /// micro-batches. For the start, when none is under way.
+  void admit_all();
+  /// Fills free slots of one micro-batch. It must not be under way.
+  void admit(std::int32_t micro_batch);
+
+  /// Makes the next pass of a micro-batch: of each GPU batch, a token for every decoding row, then
+  /// chunks of prompts, up to max_tokens_per_gpu_batch. False: no row has work.
+  bool make_pass(std::int32_t micro_batch, Pass& pass);
+
+  /// Takes what came back for the pass made last for its micro-batch, tells the job, frees slots.
+  /// Throws CommError if the results do not fit the pass.
+  void take(const Pass& pass, const PassResults& results);
+
+  std::int32_t micro_batches() const { return micro_batches_; }
+  std::int32_t active_rows() const { return active_; }
+  std::uint64_t prompt_tokens() const { return prompt_tokens_; }
+  std::uint64_t completion_tokens() const { return completion_tokens_; }
+  std::uint64_t requests() const { return requests_; }
+  std::uint64_t failed() const { return failed_; }
+
+ private:
+  struct Row {
+    bool active = false;
+    Request request;
+    std::int32_t cached = 0;     // tokens in the KV cache
+    std::int32_t generated = 0;  // tokens sampled so far
+    std::int32_t last_token = -1;
+    std::int32_t prompt_size() const { return static_cast<std::int32_t>(request.prompt.size()); }
+  };
+
+  Row& row(std::int32_t slot) { return rows_[static_cast<std::size_t>(slot)]; }
+  std::int32_t slot_of(std::int32_t micro_batch, std::int32_t gpu_batch, std::int32_t index) const;
+  bool fill(std::int32_t slot);
+  void add_row(std::int32_t slot, std::int32_t gpu_batch, std::int32_t tokens, Pass& pass);
+  void add_gpu_batch(std::int32_t micro_batch, std::int32_t gpu_batch, Pass& pass);
+  void take_token(Row& row, const PassResult& entry);
+  void finish(Row& row);
+
+  Job& job_;
+  Batching batching_;
+  std::int32_t micro_batches_;
+  std::vector<Row> rows_;  // by slot
+  bool exhausted_ = false;
+  std::int32_t active_ = 0;
+  std::uint64_t prompt_tokens_ = 0;
+  std::uint64_t completion_tokens_ = 0;
+  std::uint64_t requests_ = 0;
+  std::uint64_t failed_ = 0;
+};
+
+/// Runs a job to its end: sends passes to this rank's own stage loop (Route::passes) and receives
+/// results from the last rank (Route::results); ends with a pass marked `end`. Blocks.
+/// Throws what the job throws, and CommError.
+RunReport run_head(Job& job, const Batching& batching, comm::World& world);
+
+}  // namespace sluice::stage

@@ -1,0 +1,156 @@
+#include "stage/pass.h"
+
+#include <cstring>
+#include <type_traits>
+
+#include "kernels/device/error.h"
+
+namespace sluice::stage {
+
+namespace {
+
+// All ranks run the same build on the same kind of machine (the handshake checks the build), so
+// structs travel as they lie in memory.
+struct PassPreamble {
+  std::int64_t number;
+  std::int32_t micro_batch;
+  std::int32_t end;
+  std::int32_t rows;
+  std::int32_t tokens;
+  std::int32_t batches;
+  std::int32_t reserved;
+};
+
+struct ResultsPreamble {
+  std::int64_t number;
+  std::int32_t micro_batch;
+  std::int32_t entries;
+};
+
+static_assert(std::is_trivially_copyable_v<PassRow>);
+static_assert(std::is_trivially_copyable_v<PassResult>);
+
+class Writer {
+ public:
+  explicit Writer(std::span<std::byte> buffer) : buffer_(buffer) {}
+
+  template <typename T>
+  void put(const T* values, std::size_t count) {
+    const std::size_t bytes = count * sizeof(T);
+    if (bytes > buffer_.size() - used_) {
+      throw CommError("a pass does not fit its message buffer; this is a bug in sluice");
+    }
+    if (bytes > 0) std::memcpy(buffer_.data() + used_, values, bytes);
+    used_ += bytes;
+  }
+  std::span<const std::byte> done() const { return buffer_.first(used_); }
+
+ private:
+  std::span<std::byte> buffer_;
+  std::size_t used_ = 0;
+};
+
+class Reader {
+ public:
+  explicit Reader(std::span<const std::byte> bytes) : bytes_(bytes) {}
+
+  template <typename T>
+  void get(T* values, std::size_t count) {
+    const std::size_t bytes = count * sizeof(T);
+    if (bytes > bytes_.size()) {
+      throw CommError("a message of the pipeline is shorter than its header says");
+    }
+    if (bytes > 0) std::memcpy(static_cast<void*>(values), bytes_.data(), bytes);
+    bytes_ = bytes_.subspan(bytes);
+  }
+
+ private:
+  std::span<const std::byte> bytes_;
+};
+
+std::size_t counted(std::int32_t count) {
+  if (count < 0) throw CommError("a message of the pipeline has a negative count");
+  return static_cast<std::size_t>(count);
+}
+
+std::size_t micro_batch_rows(const Batching& batching) {
+  return static_cast<std::size_t>(batching.num_gpu_batches) *
+         static_cast<std::size_t>(batching.gpu_batch_size);
+}
+
+std::size_t micro_batch_tokens(const Batching& batching) {
+  return static_cast<std::size_t>(batching.num_gpu_batches) *
+         static_cast<std::size_t>(batching.max_tokens_per_gpu_batch);
+}
+
+}  // namespace
+
+void Pass::clear() {
+  end = false;
+  rows.clear();
+  tokens.clear();
+  batch_tokens.clear();
+}
+
+std::size_t max_pass_bytes(const Batching& batching) {
+  return sizeof(PassPreamble) + micro_batch_rows(batching) * sizeof(PassRow) +
+         micro_batch_tokens(batching) * sizeof(std::int32_t) +
+         static_cast<std::size_t>(batching.num_gpu_batches) * sizeof(std::int32_t);
+}
+
+std::span<const std::byte> encode(const Pass& pass, std::span<std::byte> buffer) {
+  Writer writer(buffer);
+  const PassPreamble preamble{pass.number,
+                              pass.micro_batch,
+                              pass.end ? 1 : 0,
+                              static_cast<std::int32_t>(pass.rows.size()),
+                              static_cast<std::int32_t>(pass.tokens.size()),
+                              static_cast<std::int32_t>(pass.batch_tokens.size()),
+                              0};
+  writer.put(&preamble, 1);
+  writer.put(pass.rows.data(), pass.rows.size());
+  writer.put(pass.tokens.data(), pass.tokens.size());
+  writer.put(pass.batch_tokens.data(), pass.batch_tokens.size());
+  return writer.done();
+}
+
+void decode(std::span<const std::byte> bytes, Pass& pass) {
+  Reader reader(bytes);
+  PassPreamble preamble{};
+  reader.get(&preamble, 1);
+  pass.number = preamble.number;
+  pass.micro_batch = preamble.micro_batch;
+  pass.end = preamble.end != 0;
+  pass.rows.resize(counted(preamble.rows));
+  pass.tokens.resize(counted(preamble.tokens));
+  pass.batch_tokens.resize(counted(preamble.batches));
+  reader.get(pass.rows.data(), pass.rows.size());
+  reader.get(pass.tokens.data(), pass.tokens.size());
+  reader.get(pass.batch_tokens.data(), pass.batch_tokens.size());
+}
+
+std::size_t max_results_bytes(const Batching& batching) {
+  return sizeof(ResultsPreamble) +
+         (micro_batch_rows(batching) + micro_batch_tokens(batching)) * sizeof(PassResult);
+}
+
+std::span<const std::byte> encode(const PassResults& results, std::span<std::byte> buffer) {
+  Writer writer(buffer);
+  const ResultsPreamble preamble{results.number, results.micro_batch,
+                                 static_cast<std::int32_t>(results.entries.size())};
+  writer.put(&preamble, 1);
+  writer.put(results.entries.data(), results.entries.size());
+  return writer.done();
+}
+
+void decode(std::span<const std::byte> bytes, PassResults& results) {
+  Reader reader(bytes);
+  ResultsPreamble preamble{};
+  reader.get(&preamble, 1);
+  results.number = preamble.number;
+  results.micro_batch = preamble.micro_batch;
+  results.entries.resize(counted(preamble.entries));
+  reader.get(results.entries.data(), results.entries.size());
+}
+
+}  // namespace sluice::stage

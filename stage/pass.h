@@ -1,0 +1,71 @@
+// What travels down the pipeline: a pass is one micro-batch going through every stage once. Its header
+// goes ahead of the hidden states, is made once, by the head, and is forwarded by each stage the moment
+// it arrives, so that every decision reaches every stage in the same order: the pipeline is the log.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "stage/request.h"
+#include "stage/stage_config.h"
+
+namespace sluice::stage {
+
+/// Some new tokens of one sequence: a decode step (one), a whole prompt, or a chunk of one.
+struct PassRow {
+  std::int32_t slot = 0;         // of the KV cache
+  std::int32_t position = 0;     // of the first new token: what the cache holds already
+  std::int32_t new_tokens = 0;   // >= 1
+  std::int32_t first_token = 0;  // of the first, counted from the start of the row's GPU batch
+  std::int32_t gpu_batch = 0;    // of the micro-batch; rows are sorted by it
+  std::int32_t next_token = -1;  // with prompt_logprobs: the prompt token after the chunk, or -1
+  bool sample = false;           // a token is wanted after the last new one
+  bool prompt_logprobs = false;  // ... and the log-probabilities of the prompt tokens after the first
+  Sampling sampling;
+};
+
+/// tokens holds the new tokens of all rows, by GPU batch, then by row. `first_token` counts from the
+/// start of the row's GPU batch.
+struct Pass {
+  std::int64_t number = 0;
+  std::int32_t micro_batch = 0;
+  bool end = false;  // the job is over; no rows
+  std::vector<PassRow> rows;
+  std::vector<std::int32_t> tokens;
+  std::vector<std::int32_t> batch_tokens;  // new tokens of each GPU batch, [num_gpu_batches]
+
+  void clear();
+};
+
+/// Bytes that hold any pass of this batching.
+std::size_t max_pass_bytes(const Batching& batching);
+
+/// Writes the pass to `buffer` and returns the part used. Pre: buffer holds max_pass_bytes.
+std::span<const std::byte> encode(const Pass& pass, std::span<std::byte> buffer);
+/// Reads a pass; reuses the capacity of `pass`. Throws CommError if the bytes are no pass.
+void decode(std::span<const std::byte> bytes, Pass& pass);
+
+/// What the last stage says of a pass, in the order of its rows: of each row its prompt tokens' results
+/// (where asked for), then its new token (where one was to be sampled).
+struct PassResult {
+  std::int32_t slot = 0;
+  std::int32_t prompt_index = -1;  // >= 1: of a prompt token; -1: a new token
+  bool failed = false;             // logits were not finite
+  TokenResult result;
+};
+
+struct PassResults {
+  std::int64_t number = 0;
+  std::int32_t micro_batch = 0;
+  std::vector<PassResult> entries;
+
+  void clear() { entries.clear(); }
+};
+
+std::size_t max_results_bytes(const Batching& batching);
+std::span<const std::byte> encode(const PassResults& results, std::span<std::byte> buffer);
+void decode(std::span<const std::byte> bytes, PassResults& results);
+
+}  // namespace sluice::stage

@@ -1,0 +1,43 @@
+#include "stage/stage_config.h"
+
+#include "kernels/device/error.h"
+
+namespace sluice::stage {
+
+void split_layers(std::vector<StageConfig>& stages, std::int32_t model_layers) {
+  const auto count = static_cast<std::int32_t>(stages.size());
+  if (count > model_layers) {
+    throw ConfigError("there are " + std::to_string(count) + " stages but the model has only " +
+                      std::to_string(model_layers) +
+                      " layers; start at most one rank per layer (mpirun -n " +
+                      std::to_string(model_layers) + ")");
+  }
+  std::int32_t next = 0;
+  for (std::int32_t s = 0; s < count; ++s) {
+    StageConfig& stage = stages[static_cast<std::size_t>(s)];
+    stage.first_layer = next;
+    stage.layers = model_layers / count + (s < model_layers % count ? 1 : 0);
+    next += stage.layers;
+  }
+}
+
+void check_layers(const std::vector<StageConfig>& stages, std::int32_t model_layers) {
+  std::int32_t next = 0;
+  for (std::size_t s = 0; s < stages.size(); ++s) {
+    const StageConfig& stage = stages[s];
+    const std::string key = "stages[" + std::to_string(s) + "].layers";
+    if (stage.layers < 1) throw ConfigError(key + ": a stage needs at least one layer");
+    if (stage.first_layer != next) {
+      throw ConfigError(key + ": starts at layer " + std::to_string(stage.first_layer) +
+                        " where layer " + std::to_string(next) +
+                        " comes next; stages must cover all layers once and in order");
+    }
+    next += stage.layers;
+  }
+  if (next != model_layers) {
+    throw ConfigError("stages: they hold " + std::to_string(next) + " layers, the model has " +
+                      std::to_string(model_layers) + "; make stages[].layers add up to that");
+  }
+}
+
+}  // namespace sluice::stage
