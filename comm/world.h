@@ -1,13 +1,13 @@
 // The ranks of a job and the ordered messages between them.
 //
-// One rank per stage. Messages are ordered per (route, source, target); a route has a communicator of
-// its own, so that no message waits behind one of another route. All progress is made by a thread of
-// the world: no call here but wait(), gather() and broadcast() ever blocks. send(), receive(), done(),
-// wait(), step() and fail() may be called by any thread.
+// One rank per stage. Messages are ordered per (route, source, target); a route has a communicator
+// of its own, so that no message waits behind one of another route. All progress is made by a
+// thread of the world: no call here but wait(), gather() and broadcast() ever blocks. send(),
+// receive(), done(), wait(), step() and fail() may be called by any thread.
 //
 // Failure: a rank that throws tells the others through fail(); a rank that dies or falls silent for
-// `deadline` is noticed by heartbeats. In both cases every rank ends within seconds, and one of them
-// prints one sentence: the first cause, naming the rank and its last step.
+// `deadline` is noticed by heartbeats. In both cases every rank ends within seconds, and one of
+// them prints one sentence: the first cause, naming the rank and its last step.
 #pragma once
 
 #include <chrono>
@@ -49,8 +49,8 @@ class World {
   virtual int local_rank() const = 0;
   virtual const std::vector<Host>& hosts() const = 0;  // by rank
 
-  /// `bytes` must stay valid and unchanged until the transfer is complete. Sending to oneself works.
-  /// Never blocks; does not allocate (at most 256 transfers at a time).
+  /// `bytes` must stay valid and unchanged until the transfer is complete. Sending to oneself
+  /// works. Never blocks; does not allocate (at most 256 transfers at a time).
   virtual Transfer send(Route route, int target, std::span<const std::byte> bytes) = 0;
   /// Posts a receive: the next message of `source` on `route` that has no receive yet goes here.
   /// A message longer than `bytes` is a failure.
@@ -75,9 +75,9 @@ class World {
   [[noreturn]] virtual void fail(ExitStatus status, const std::string& sentence) = 0;
 
   /// `function(argument)` runs once, on a thread of the world, before that world ends the process
-  /// (fail(), a lost peer, a signal), while other threads still run: to remove a run folder, say. It
-  /// must be short, must not throw and must not call the world. Not called at a normal end, nor by
-  /// local worlds, which never end the process. At most 8.
+  /// (fail(), a lost peer, a signal), while other threads still run: to remove a run folder, say.
+  /// It must be short, must not throw and must not call the world. Not called at a normal end, nor
+  /// by local worlds, which never end the process. At most 8.
   using ExitFunction = void (*)(void* argument) noexcept;
   virtual void on_exit(ExitFunction /*function*/, void* /*argument*/) {}
 };
@@ -92,17 +92,17 @@ struct MpiOptions {
 /// --mpi=pmix), naming the right command. Signals SIGTERM and SIGINT are handled from here on.
 std::unique_ptr<World> make_mpi_world(const MpiOptions& options);
 
-/// `size` ranks in this process, for tests and for one-rank jobs: world[r] is used by rank r's thread.
-/// fail() makes every other rank's calls throw CommError, and throws it itself.
+/// `size` ranks in this process, for tests and for one-rank jobs: world[r] is used by rank r's
+/// thread. fail() makes every other rank's calls throw CommError, and throws it itself.
 std::vector<std::unique_ptr<World>> make_local_worlds(int size);
 
 /// What must be alike on all ranks before anything else, as "key=value" lines. Collective.
 /// Throws ConfigError on every rank, with a table of who differs in what.
 void handshake(World& world, const std::vector<std::pair<std::string, std::string>>& facts);
 
-/// Ends a phase that every rank goes through: `problem` is null where it went well. If any rank has a
-/// problem every rank throws it: the lowest rank's, with its status, prefixed by "rank N: " unless all
-/// ranks have the same. Collective.
+/// Ends a phase that every rank goes through: `problem` is null where it went well. If any rank has
+/// a problem every rank throws it: the lowest rank's, with its status, prefixed by "rank N: "
+/// unless all ranks have the same. Collective.
 void agree(World& world, const Error* problem);
 
 }  // namespace sluice::comm
