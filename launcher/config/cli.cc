@@ -1,0 +1,437 @@
+#include "launcher/config/cli.h"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <charconv>
+#include <memory>
+
+#include "kernels/device/error.h"
+#include "launcher/config/cli_help.h"
+#include "launcher/config/config_reader.h"
+#include "launcher/config/config_schema.h"
+#include "launcher/config/config_yaml.h"
+#include "launcher/config/nearest_name.h"
+#include "launcher/config/sizes.h"
+#include "launcher/config/version.h"
+
+namespace sluice::launcher {
+
+namespace {
+
+constexpr std::size_t kPercentValues = 6;
+
+/// A flag as it was given. All values are text here: the schema judges them, as it does YAML's.
+struct Flag {
+  std::string name;  // "--model"
+  std::string path;  // of its key; empty: the flag has none
+  bool takes_value = true;
+  bool is_list = false;
+  bool is_boolean = false;
+  std::vector<std::string> values;
+  bool given = false;
+};
+
+/// One command's flags, handed to CLI11 and filled by it.
+class FlagSet {
+ public:
+  explicit FlagSet(CLI::App& app) : app_(app) {
+    app.set_help_flag();
+    app.allow_extras();
+    app.add_flag("-h,--help", help_);
+  }
+
+  bool help() const { return help_; }
+
+  Flag& add(const std::string& names, const std::string& path, std::size_t values = 1,
+            bool is_list = false) {
+    flags_.push_back(std::make_unique<Flag>());
+    Flag& flag = *flags_.back();
+    flag.name = names.substr(0, names.find(','));
+    flag.path = path;
+    flag.takes_value = values > 0;
+    flag.is_list = is_list;
+    flag.is_boolean = values == 0;
+    CLI::Option* const option = values == 0
+                                    ? app_.add_flag(names, flag.given)
+                                    : app_.add_option(names, flag.values)
+                                          ->expected(static_cast<int>(values))
+                                          ->allow_extra_args(false)
+                                          ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+    option->configurable(false);
+    std::string rest = names;
+    for (std::size_t comma = 0; comma != std::string::npos;) {
+      comma = rest.find(',');
+      known_.push_back(rest.substr(0, comma));
+      rest = comma == std::string::npos ? "" : rest.substr(comma + 1);
+    }
+    return flag;
+  }
+
+  /// What CLI11 let pass: unknown flags, stray words, flags given twice or without a value.
+  void check(const std::string& command, std::vector<std::string>& problems) {
+    for (const std::string& extra : app_.remaining()) {
+      const std::string name = extra.substr(0, extra.find('='));
+      if (name.starts_with("-")) {
+        problems.push_back(fmt::format("{}: unknown flag{} (see sluice {} --help)", name,
+                                       suggestion(name, known_), command));
+      } else if (problems.empty()) {  // else it most likely is an unknown flag's value
+        problems.push_back(
+            fmt::format("'{}' does not belong to any flag; texts with spaces need "
+                        "quotes (see sluice {} --help)",
+                        extra, command));
+      }
+    }
+    for (const auto& flag : flags_) {
+      flag->given = flag->given || !flag->values.empty();
+      const std::size_t once = flag->name == "--percent" ? kPercentValues : 1;
+      if (!flag->is_list && flag->values.size() > once) {
+        problems.push_back(fmt::format("{}: given more than once", flag->name));
+      }
+      for (const std::string& value : flag->values) {
+        if (value.empty()) {
+          problems.push_back(fmt::format("{}: its value is empty", flag->name));
+        } else if (std::find(known_.begin(), known_.end(), value) != known_.end()) {
+          problems.push_back(
+              fmt::format("{}: its value is missing, '{}' follows; if that is meant, "
+                          "write {}={}",
+                          flag->name, value, flag->name, value));
+        }
+      }
+    }
+  }
+
+  const std::vector<std::unique_ptr<Flag>>& flags() const { return flags_; }
+
+  const Flag& flag(const std::string& name) const {
+    return **std::find_if(flags_.begin(), flags_.end(),
+                          [&](const auto& flag) { return flag->name == name; });
+  }
+  bool given(const std::string& name) const { return flag(name).given; }
+  std::string value(const std::string& name) const {
+    const Flag& found = flag(name);
+    return found.values.empty() ? "" : found.values.front();
+  }
+
+ private:
+  CLI::App& app_;
+  bool help_ = false;
+  std::vector<std::unique_ptr<Flag>> flags_;  // CLI11 keeps their addresses
+  std::vector<std::string> known_;
+};
+
+ConfigNode scalar_node(const Flag& flag, std::string text) {
+  ConfigNode node;
+  node.kind = ConfigNode::Kind::scalar;
+  node.flag = flag.name;
+  node.text = std::move(text);
+  return node;
+}
+
+/// Puts `node` where `path` says, making the maps on the way.
+void put(ConfigNode& root, const std::string& path, ConfigNode node) {
+  root.kind = ConfigNode::Kind::map;
+  const std::size_t dot = path.find('.');
+  const std::string key = path.substr(0, dot);
+  if (dot == std::string::npos) {
+    node.key = key;
+    root.items.push_back(std::move(node));
+    return;
+  }
+  auto child = std::find_if(root.items.begin(), root.items.end(),
+                            [&](const ConfigNode& item) { return item.key == key; });
+  if (child == root.items.end()) {
+    child = root.items.emplace(root.items.end());
+    child->key = key;
+    child->flag = node.flag;
+  }
+  put(*child, path.substr(dot + 1), std::move(node));
+}
+
+/// "\n" and its kin, which shells do not make.
+std::string unescaped(const Flag& flag, const std::string& text,
+                      std::vector<std::string>& problems) {
+  std::string out;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] != '\\') {
+      out += text[i];
+      continue;
+    }
+    const char next = i + 1 < text.size() ? text[++i] : '\0';
+    constexpr std::string_view kLetters = "ntr\\";
+    constexpr std::string_view kMeant = "\n\t\r\\";
+    const std::size_t found = kLetters.find(next);
+    if (next == '\0' || found == std::string_view::npos) {
+      problems.push_back(
+          fmt::format("{}: '{}' has a backslash that is not \\n, \\t, \\r or \\\\; "
+                      "write \\\\ for a backslash",
+                      flag.name, text));
+      return text;
+    }
+    out += kMeant[found];
+  }
+  return out;
+}
+
+/// FlexGen's six numbers: device and host of weights, cache, activations; the rest is disk.
+void put_percent(ConfigNode& root, const Flag& flag, std::vector<std::string>& problems) {
+  static constexpr const char* kNames[] = {"weights", "cache", "activations"};
+  if (flag.values.size() != kPercentValues) {
+    problems.push_back(
+        fmt::format("--percent: needs six numbers, W_gpu W_cpu C_gpu C_cpu A_gpu A_cpu, but got {}",
+                    flag.values.size()));
+    return;
+  }
+  for (std::size_t i = 0; i < 3; ++i) {
+    double shares[3] = {};
+    for (std::size_t part = 0; part < 2; ++part) {
+      const std::string& text = flag.values[2 * i + part];
+      const char* const end = text.data() + text.size();
+      const auto result = std::from_chars(text.data(), end, shares[part]);
+      if (result.ec != std::errc() || result.ptr != end ||
+          !(shares[part] >= 0 && shares[part] <= 100)) {
+        problems.push_back(
+            fmt::format("--percent: each of its six numbers must be from 0 to 100, "
+                        "not '{}' (number {})",
+                        text, 2 * i + part + 1));
+        return;
+      }
+    }
+    shares[2] = 100 - shares[0] - shares[1];
+    if (shares[2] < -1e-9) {
+      problems.push_back(
+          fmt::format("--percent: {} on the GPU ({}) and in host memory ({}) add up to "
+                      "{}, more than 100",
+                      kNames[i], shares[0], shares[1], shares[0] + shares[1]));
+      continue;
+    }
+    ConfigNode list;
+    list.kind = ConfigNode::Kind::sequence;
+    list.flag = flag.name;
+    for (const double share : shares) {
+      list.items.push_back(scalar_node(flag, fmt::format("{}", std::max(share, 0.0))));
+    }
+    put(root, fmt::format("stage_defaults.policy.{}", kNames[i]), std::move(list));
+  }
+}
+
+/// The flags as a tree of keys.
+ConfigNode tree_of(const FlagSet& set, std::vector<std::string>& problems) {
+  ConfigNode root;
+  root.kind = ConfigNode::Kind::map;
+  for (const auto& entry : set.flags()) {
+    const Flag& flag = *entry;
+    if (!flag.given) continue;
+    if (flag.name == "--percent") {
+      put_percent(root, flag, problems);
+    } else if (flag.path.empty()) {
+      continue;
+    } else if (flag.is_list) {
+      ConfigNode list;
+      list.kind = ConfigNode::Kind::sequence;
+      list.flag = flag.name;
+      for (const std::string& value : flag.values) {
+        list.items.push_back(
+            scalar_node(flag, flag.name == "--stop" ? unescaped(flag, value, problems) : value));
+      }
+      put(root, flag.path, std::move(list));
+    } else if (flag.is_boolean) {
+      put(root, flag.path, scalar_node(flag, "true"));
+    } else {
+      std::string value = flag.values.front();
+      if (flag.name == "--pin-weight" && (value == "0" || value == "1")) {
+        value = value == "1" ? "true" : "false";
+      }
+      put(root, flag.path, scalar_node(flag, std::move(value)));
+    }
+  }
+  return root;
+}
+
+/// A source of prompts given by flag replaces the file's; likewise --resume and --overwrite.
+void forget_replaced(const FlagSet& set, JobConfig& job) {
+  if (set.given("--input") || set.given("--prompt") || set.given("--prompt-len")) {
+    if (!set.given("--input")) job.input.clear();
+    if (!set.given("--prompt")) job.prompt.clear();
+    if (!set.given("--prompt-len")) job.prompt_len = job.gen_len = job.num_prompts = 0;
+    if (!set.given("--input") && !set.given("--output")) job.output.clear();
+    if (!set.given("--input")) job.resume = job.overwrite = false;
+  }
+  if (set.given("--resume")) job.overwrite = false;
+  if (set.given("--overwrite")) job.resume = false;
+}
+
+[[noreturn]] void refuse(const std::vector<std::string>& problems) {
+  std::string all;
+  for (const std::string& problem : problems) all += (all.empty() ? "" : "\n") + problem;
+  throw ConfigError(all);
+}
+
+void add_generate_flags(FlagSet& set) {
+  set.add("--config", "");
+  set.add("--percent", "", kPercentValues);
+  set.add("--print-config", "", 0);
+  set.add("--dry-run", "", 0);
+  for (const KeyDescription& key : describe_keys()) {
+    if (key.flags.empty() || key.flags == "--percent") continue;
+    const bool has_value = !key.is_boolean || key.flags == "--pin-weight";
+    set.add(key.flags, key.path, has_value ? 1 : 0, key.is_list);
+  }
+}
+
+void read_generate(FlagSet& set, ParsedCommand& parsed) {
+  std::vector<std::string> problems;
+  set.check("generate", problems);
+  const ConfigNode tree = tree_of(set, problems);
+  if (!problems.empty()) refuse(problems);
+  if (set.given("--config")) read_config_file(set.value("--config"), parsed.config);
+  forget_replaced(set, parsed.config.job);
+
+  ConfigProblems wrong;
+  read_config(tree, "", parsed.config, wrong);
+  refuse_problems(std::move(wrong));
+  for (const ConfigNode& item : tree.items) {
+    if (item.key != "stage_defaults") continue;
+    ConfigProblems seen;  // the same values passed for stage_defaults just now
+    for (stage::StageConfig& stage : parsed.config.stages) read_stage(item, "", stage, seen);
+  }
+  parsed.print_config = set.given("--print-config");
+  parsed.dry_run = set.given("--dry-run");
+  if (parsed.print_config) return;  // a configuration may be looked at before it is complete
+  problems = contradictions(parsed.config, !parsed.dry_run);
+  if (!problems.empty()) refuse(problems);
+}
+
+std::uint64_t size_flag(const FlagSet& set, const char* name, std::vector<std::string>& problems) {
+  if (!set.given(name)) return 0;
+  try {
+    return parse_size(set.value(name));
+  } catch (const ConfigError& error) {
+    problems.push_back(fmt::format("{}: {}", name, error.what()));
+    return 0;
+  }
+}
+
+void read_inspect(FlagSet& set, InspectArguments& arguments) {
+  std::vector<std::string> problems;
+  set.check("inspect", problems);
+  arguments.model = set.value("--model");
+  arguments.device_memory = size_flag(set, "--device-memory", problems);
+  arguments.host_memory = size_flag(set, "--host-memory", problems);
+  arguments.json = set.given("--json");
+  if (set.given("--stages")) {
+    const std::string text = set.value("--stages");
+    const char* const end = text.data() + text.size();
+    const auto result = std::from_chars(text.data(), end, arguments.stages);
+    if (result.ec != std::errc() || result.ptr != end || arguments.stages < 1) {
+      problems.push_back(
+          fmt::format("--stages: must be a whole number of at least 1, not '{}'", text));
+    }
+  }
+  if (arguments.model.empty()) problems.emplace_back("no model: give --model DIR, or a hub id");
+  if (!problems.empty()) refuse(problems);
+}
+
+void read_tokenize(FlagSet& set, TokenizeArguments& arguments) {
+  std::vector<std::string> problems;
+  set.check("tokenize", problems);
+  arguments.model = set.value("--model");
+  arguments.jsonl = set.given("--jsonl");
+  arguments.decode = set.given("--decode");
+  if (arguments.model.empty()) problems.emplace_back("no model: give --model DIR, or a hub id");
+  if (!problems.empty()) refuse(problems);
+}
+
+[[noreturn]] void refuse_command(const std::vector<std::string>& words) {
+  const std::string word = words.empty() ? "" : words.front();
+  const std::vector<std::string> commands = {"generate", "inspect", "tokenize", "version"};
+  if (word.empty()) throw ConfigError("no command given; see sluice --help");
+  throw ConfigError(word.starts_with("-")
+                        ? fmt::format("{}: flags stand after a command, as in sluice generate {}; "
+                                      "see sluice --help",
+                                      word, word)
+                        : fmt::format("'{}' is not a command{}; see sluice --help", word,
+                                      suggestion(word, commands)));
+}
+
+}  // namespace
+
+ParsedCommand parse_command_line(int argc, const char* const* argv) {
+  CLI::App app;
+  CLI::App* const generate = app.add_subcommand("generate");
+  CLI::App* const inspect = app.add_subcommand("inspect");
+  CLI::App* const tokenize = app.add_subcommand("tokenize");
+  CLI::App* const version = app.add_subcommand("version");
+  FlagSet main_set(app);
+  Flag& version_flag = main_set.add("--version", "", 0);
+  FlagSet generate_set(*generate);
+  add_generate_flags(generate_set);
+  FlagSet inspect_set(*inspect);
+  for (const char* name : {"--model,--path", "--device-memory", "--host-memory", "--stages"}) {
+    inspect_set.add(name, "");
+  }
+  inspect_set.add("--json", "", 0);
+  FlagSet tokenize_set(*tokenize);
+  tokenize_set.add("--model,--path", "");
+  tokenize_set.add("--jsonl", "", 0);
+  tokenize_set.add("--decode", "", 0);
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ArgumentMismatch& error) {
+    const std::string_view sentence = error.what();
+    throw ConfigError(fmt::format("{}: its value is missing; see sluice --help",
+                                  sentence.substr(0, sentence.find(':'))));
+  } catch (const CLI::ParseError& error) {
+    throw ConfigError(fmt::format("{}; see sluice --help", error.what()));
+  }
+
+  ParsedCommand parsed;
+  if (main_set.help()) {
+    parsed.text = main_help();
+  } else if (generate_set.help()) {
+    parsed.text = generate_help();
+  } else if (inspect_set.help()) {
+    parsed.text = inspect_help();
+  } else if (tokenize_set.help()) {
+    parsed.text = tokenize_help();
+  } else if (version_flag.given || version->parsed()) {
+    parsed.text = fmt::format("sluice {}\n", kVersion);
+  } else if (generate->parsed()) {
+    parsed.command = Command::generate;
+    read_generate(generate_set, parsed);
+  } else if (inspect->parsed()) {
+    parsed.command = Command::inspect;
+    read_inspect(inspect_set, parsed.inspect);
+  } else if (tokenize->parsed()) {
+    parsed.command = Command::tokenize;
+    read_tokenize(tokenize_set, parsed.tokenize);
+  } else {
+    refuse_command(app.remaining());
+  }
+  return parsed;
+}
+
+std::string command_line_text(int argc, const char* const* argv) {
+  std::string line;
+  for (int i = 0; i < argc; ++i) {
+    const std::string word = argv[i];
+    const bool plain =
+        !word.empty() &&
+        word.find_first_not_of(
+            "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=./,:%@") ==
+            std::string::npos;
+    line += i > 0 ? " " : "";
+    if (plain) {
+      line += word;
+      continue;
+    }
+    line += '\'';
+    for (const char c : word) line += c == '\'' ? std::string("'\\''") : std::string(1, c);
+    line += '\'';
+  }
+  return line;
+}
+
+}  // namespace sluice::launcher

@@ -1,0 +1,48 @@
+// The command line: `sluice COMMAND [FLAGS]`. The only file of sluice that knows CLI11 is cli.cc.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "launcher/config/run_config.h"
+
+namespace sluice::launcher {
+
+/// `sluice inspect`: what a model is and whether it fits, without loading it.
+struct InspectArguments {
+  std::string model;
+  std::uint64_t device_memory = 0;  // bytes; 0: not said
+  std::uint64_t host_memory = 0;    // bytes; 0: not said
+  std::int32_t stages = 1;
+  bool json = false;
+};
+
+/// `sluice tokenize`: text to ids, line by line, or back.
+struct TokenizeArguments {
+  std::string model;
+  bool jsonl = false;
+  bool decode = false;
+};
+
+enum class Command : std::uint8_t { print, generate, inspect, tokenize };
+
+struct ParsedCommand {
+  Command command = Command::print;
+  std::string text;  // print: goes to standard output as it is, and the status is 0 (help, version)
+
+  RunConfig config;           // generate: defaults, then --config, then flags
+  bool print_config = false;  // generate: print to_yaml(config) and end
+  bool dry_run = false;       // generate: print layer split and memory table and end
+
+  InspectArguments inspect;
+  TokenizeArguments tokenize;
+};
+
+/// Reads the --config file too. Throws ConfigError, with one problem per line: unknown commands and
+/// flags with the nearest known one, values out of range, contradictions.
+ParsedCommand parse_command_line(int argc, const char* const* argv);
+
+/// The arguments in one line that a shell would read back, for reports.
+std::string command_line_text(int argc, const char* const* argv);
+
+}  // namespace sluice::launcher

@@ -1,0 +1,35 @@
+// A configuration as it was written, with the place of every value: read from YAML, or made of
+// flags. What may stand in it is config_schema.h's business.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace sluice::launcher {
+
+/// Line and column count from 1; a flag has neither.
+struct ConfigPlace {
+  int line = 0;
+  int column = 0;
+};
+
+struct ConfigNode {
+  enum class Kind { nothing, scalar, sequence, map };
+  Kind kind = Kind::nothing;
+  std::string text;     // of a scalar
+  bool quoted = false;  // a scalar in quotes is text, whatever it looks like
+  ConfigPlace place;
+  std::string flag;               // "--threads", where it comes from the command line
+  std::vector<ConfigNode> items;  // of a sequence or a map, in the order written
+  std::string key;                // of an item of a map
+  ConfigPlace key_place;
+};
+
+/// What was wrong, all of it, so that a user mends a file in one go.
+struct ConfigProblem {
+  ConfigPlace place;
+  std::string sentence;
+};
+using ConfigProblems = std::vector<ConfigProblem>;
+
+}  // namespace sluice::launcher

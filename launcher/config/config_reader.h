@@ -1,0 +1,26 @@
+// Puts a tree of written values into a RunConfig, strictly: every value that is not what the schema
+// asks for becomes a problem, and so does every key the schema does not have.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "launcher/config/config_node.h"
+#include "launcher/config/config_schema.h"
+#include "launcher/config/run_config.h"
+
+namespace sluice::launcher {
+
+/// Sets in `config` what `root` says (a map, or nothing) and leaves the rest; adds to `problems`.
+/// `prefix` stands before every problem's place: "run.yaml:".
+void read_config(const ConfigNode& root, const std::string& prefix, RunConfig& config,
+                 ConfigProblems& problems);
+
+/// The same for one stage and the keys of stage_defaults: how flags reach stages from a file.
+void read_stage(const ConfigNode& root, const std::string& prefix, stage::StageConfig& stage,
+                ConfigProblems& problems);
+
+/// The sentences in the order of their places, one per line. Throws ConfigError if there are any.
+void refuse_problems(ConfigProblems problems);
+
+}  // namespace sluice::launcher

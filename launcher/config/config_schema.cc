@@ -1,0 +1,234 @@
+#include "launcher/config/config_schema.h"
+
+#include <fmt/format.h>
+
+#include <cstdlib>
+#include <limits>
+
+namespace sluice::launcher {
+
+namespace {
+
+constexpr std::int64_t kMostSequences = 65536;
+constexpr std::int64_t kMostTokens = 1 << 20;
+constexpr std::size_t kMostStops = 16;
+
+template <typename T>
+void integer(SchemaVisitor& visitor, const ConfigKey& key, T& value, IntegerRange range) {
+  auto wide = static_cast<std::int64_t>(value);
+  visitor.integer(key, wide, range);
+  value = static_cast<T>(wide);
+}
+
+/// A float is shown by its shortest decimal: 0.7, not 0.699999988.
+void real(SchemaVisitor& visitor, const ConfigKey& key, float& value, RealRange range) {
+  double wide = std::strtod(fmt::format("{}", value).c_str(), nullptr);
+  visitor.real(key, wide, range);
+  value = static_cast<float>(wide);
+}
+
+template <typename Enum, std::size_t count>
+void choice(SchemaVisitor& visitor, const ConfigKey& key, Enum& value,
+            const char* const (&names)[count]) {
+  int index = static_cast<int>(value);
+  visitor.choice(key, index, names);
+  value = static_cast<Enum>(index);
+}
+
+void describe_policy(SchemaVisitor& visitor, offload::Policy& policy) {
+  visitor.shares(
+      {"weights", "where each layer's weights live, in percent of their bytes", "--percent"},
+      policy.weights);
+  visitor.shares({"cache", "where the KV cache lives, in percent of the sequences", "--percent"},
+                 policy.cache);
+  visitor.shares({"activations",
+                  "where hidden states wait between layers, in percent of the tokens", "--percent"},
+                 policy.activations);
+  visitor.boolean({"cpu_cache_compute",
+                   "attend the host's KV cache on the CPU instead of copying it "
+                   "to the device",
+                   "--cpu-cache-compute"},
+                  policy.cpu_cache_compute);
+  visitor.boolean({"pin_weight",
+                   "pin host memory: faster copies, but pages the system cannot take "
+                   "back",
+                   "--pin-weight"},
+                  policy.pin_weight);
+  integer(visitor,
+          {"weight_slots",
+           "layers of streamed weights on the device at a time; one more "
+           "hides a slower disk",
+           "--weight-slots"},
+          policy.weight_slots, {2, 64});
+  static constexpr const char* kCacheDTypes[] = {"f32", "f16", "bf16"};
+  choice(visitor,
+         {"cache_dtype", "element type of the KV cache; f16 and bf16 halve it, f32 is exact",
+          "--cache-dtype"},
+         policy.cache_dtype, kCacheDTypes);
+}
+
+void describe_batching(SchemaVisitor& visitor, stage::Batching& batching) {
+  if (!visitor.enter({"batching", "how prompts are put together"})) return;
+  integer(visitor, {"gpu_batch_size", "sequences computed together", "--gpu-batch-size"},
+          batching.gpu_batch_size, {1, kMostSequences});
+  integer(
+      visitor,
+      {"num_gpu_batches", "GPU batches that share one loading of the weights", "--num-gpu-batches"},
+      batching.num_gpu_batches, {1, 4096});
+  integer(visitor,
+          {"micro_batches", "micro-batches in flight; 0: stages + 1, or 1 with one stage",
+           "--micro-batches"},
+          batching.micro_batches, {0, 4096});
+  integer(visitor,
+          {"max_tokens_per_gpu_batch",
+           "most new tokens of a GPU batch in one pass; longer "
+           "prompts go in chunks; bounds the workspace",
+           "--max-batch-tokens"},
+          batching.max_tokens_per_gpu_batch, {1, kMostTokens});
+  visitor.leave();
+}
+
+void describe_comm(SchemaVisitor& visitor, CommConfig& comm) {
+  if (!visitor.enter({"comm", "messages between stages"})) return;
+  static constexpr const char* kTransports[] = {"auto", "mpi", "nccl"};
+  choice(visitor, {"transport", "how hidden states travel; this build has mpi only"},
+         comm.transport, kTransports);
+  visitor.real({"heartbeat_seconds", "time between signs of life"}, comm.heartbeat_seconds,
+               {0, 60, true});
+  visitor.real({"deadline_seconds", "silence after which a rank is given up and the job ends"},
+               comm.deadline_seconds, {0, 86400, true});
+  visitor.leave();
+}
+
+void describe_job(SchemaVisitor& visitor, JobConfig& job) {
+  if (!visitor.enter({"job", "where prompts come from and answers go"})) return;
+  visitor.text({"input", "prompts: JSON Lines, or text with one prompt per line", "--input"},
+               job.input);
+  visitor.text({"output", "answers: JSON Lines, one per prompt, as they finish", "--output"},
+               job.output);
+  visitor.boolean({"resume", "keep the answers in output and run the rest", "--resume"},
+                  job.resume);
+  visitor.boolean({"overwrite", "replace an output that is there", "--overwrite"}, job.overwrite);
+  visitor.text({"prompt", "one prompt, answered on standard output", "--prompt"}, job.prompt);
+  integer(visitor,
+          {"prompt_len", "made-up prompts of so many tokens, to measure; 0: none", "--prompt-len"},
+          job.prompt_len, {0, kMostTokens});
+  integer(visitor,
+          {"gen_len",
+           "tokens of each answer to a made-up prompt, EOS ignored; 0: "
+           "max_new_tokens",
+           "--gen-len"},
+          job.gen_len, {0, kMostTokens});
+  integer(visitor,
+          {"num_prompts", "number of made-up prompts; 0: one for every slot", "--num-prompts"},
+          job.num_prompts, {0, 1 << 30});
+  visitor.leave();
+}
+
+void describe_generation(SchemaVisitor& visitor, GenerationDefaults& generation) {
+  if (!visitor.enter({"generation", "what a prompt gets that does not say otherwise"})) return;
+  stage::Sampling& sampling = generation.sampling;
+  integer(visitor, {"max_new_tokens", "most tokens of an answer", "--max-new-tokens"},
+          generation.max_new_tokens, {0, kMostTokens});
+  real(visitor,
+       {"temperature", "0: the likeliest token (greedy); higher: more chance", "--temperature"},
+       sampling.temperature, {0, 100});
+  integer(visitor, {"top_k", "sample among the k likeliest; 0: all", "--top-k"}, sampling.top_k,
+          {0, kMostTokens});
+  real(visitor,
+       {"top_p", "sample among the likeliest that have this probability together", "--top-p"},
+       sampling.top_p, {0, 1, true});
+  real(visitor,
+       {"repetition_penalty", "above 1: tokens seen before become less likely",
+        "--repetition-penalty"},
+       sampling.repetition_penalty, {0, 100, true});
+  integer(visitor, {"seed", "of sampling; the same seed and prompt give the same answer", "--seed"},
+          sampling.seed, {0, std::numeric_limits<std::int64_t>::max()});
+  visitor.texts(
+      {"stop", "texts that end an answer, at most 16; the flag gives one, and may be repeated",
+       "--stop"},
+      generation.stop, kMostStops);
+  visitor.integers({"stop_token_ids", "tokens that end an answer", "--stop-token-id"},
+                   generation.stop_token_ids, {0, std::numeric_limits<std::int32_t>::max()});
+  visitor.boolean({"ignore_eos", "do not end at the model's end-of-text token", "--ignore-eos"},
+                  generation.ignore_eos);
+  integer(
+      visitor,
+      {"logprobs", "report each token's log-probability and the n likeliest; -1: no", "--logprobs"},
+      sampling.logprobs, {-1, stage::kMaxLogprobs});
+  visitor.boolean({"echo", "begin the answer with the prompt", "--echo"}, generation.echo);
+  visitor.leave();
+}
+
+void describe_report(SchemaVisitor& visitor, ReportConfig& report) {
+  if (!visitor.enter({"report", "what is told about the run"})) return;
+  visitor.text({"file", "write a JSON report of the run", "--report"}, report.file);
+  visitor.text(
+      {"trace", "write a Chrome trace of every span; open it in ui.perfetto.dev", "--trace"},
+      report.trace);
+  visitor.boolean({"quiet", "no progress and no tables: answers and errors only", "--quiet"},
+                  report.quiet);
+  static constexpr const char* kLevels[] = {"warning", "info", "debug"};
+  choice(visitor, {"log_level", "least level that is logged", "--log-level"}, report.log_level,
+         kLevels);
+  static constexpr const char* kModes[] = {"auto", "always", "never"};
+  choice(visitor, {"color", "auto: on a terminal, unless NO_COLOR is set", "--color"}, report.color,
+         kModes);
+  visitor.leave();
+}
+
+}  // namespace
+
+void describe_stage(SchemaVisitor& visitor, stage::StageConfig& stage) {
+  visitor.text({"device", "auto, cpu, cuda, or cuda:N", "--device"}, stage.device);
+  integer(visitor, {"threads", "of the CPU backend; 0: the cores this rank may use", "--threads"},
+          stage.threads, {0, 4096});
+  if (visitor.enter({"budget", "most bytes of each tier"})) {
+    visitor.size(
+        {"device", "device memory this stage may use; 0: what is there", "--device-memory"},
+        stage.budgets.bytes[0]);
+    visitor.size({"host", "host memory this stage may use; 0: no limit", "--host-memory"},
+                 stage.budgets.bytes[1]);
+    visitor.size({"disk", "disk space this stage may use; 0: no limit", "--disk-memory"},
+                 stage.budgets.bytes[2]);
+    visitor.leave();
+  }
+  if (visitor.enter({"policy", "where this stage keeps its bytes"})) {
+    describe_policy(visitor, stage.policy);
+    visitor.leave();
+  }
+}
+
+void describe(SchemaVisitor& visitor, RunConfig& config) {
+  visitor.text(
+      {"model", "model folder, or hub id in the local Hugging Face cache", "--model,--path"},
+      config.model);
+  static constexpr const char* kWeights[] = {"checkpoint", "dummy"};
+  choice(visitor,
+         {"weights",
+          "dummy: made-up values in the model's shapes, to measure without a "
+          "checkpoint",
+          "--weights"},
+         config.weights, kWeights);
+  if (visitor.enter({"stage_defaults", "what every stage has that does not say otherwise"})) {
+    describe_stage(visitor, config.stage_defaults);
+    visitor.leave();
+  }
+  visitor.stages({"stages", "one item per rank; empty: layers are split evenly over the ranks"},
+                 config.stages, config.stage_defaults);
+  describe_batching(visitor, config.batching);
+  if (visitor.enter({"io", "files"})) {
+    visitor.text({"directory",
+                  "folder for this run's offload files; empty: $TMPDIR, or else the "
+                  "current folder",
+                  "--offload-dir"},
+                 config.io_directory);
+    visitor.leave();
+  }
+  describe_comm(visitor, config.comm);
+  describe_job(visitor, config.job);
+  describe_generation(visitor, config.generation);
+  describe_report(visitor, config.report);
+}
+
+}  // namespace sluice::launcher

@@ -1,0 +1,32 @@
+// Configuration files. The only file of sluice that knows yaml-cpp is config_yaml.cc.
+//
+// yaml-cpp forgives much: of a key given twice the first wins, an unknown key is nobody's, 010
+// is 8. Here all of this is an error, with file, line and column.
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+#include "launcher/config/config_node.h"
+#include "launcher/config/run_config.h"
+
+namespace sluice::launcher {
+
+/// Sets in `config` what `file` says and leaves the rest as it is. A file is at most 1 MiB, one
+/// document, without anchors, aliases, merge keys or tags, at most 64 deep.
+/// Throws ConfigError with every problem on a line of its own:
+/// "run.yaml:3:5: key 'stages[1].polciy': unknown key; did you mean 'policy'?".
+void read_config_file(const std::filesystem::path& file, RunConfig& config);
+
+/// The same, from memory; `name` stands for the file's in messages.
+void read_config_text(const std::string& text, const std::string& name, RunConfig& config);
+
+/// The whole configuration as YAML that read_config_text() reads back to the same, and that says
+/// what each key means.
+std::string to_yaml(const RunConfig& config);
+
+/// Of what must be alike on all ranks: everything but names of files and folders, which may differ
+/// from node to node, and what is shown. 16 hexadecimal digits.
+std::string config_digest(const RunConfig& config);
+
+}  // namespace sluice::launcher

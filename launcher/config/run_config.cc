@@ -1,0 +1,108 @@
+#include "launcher/config/run_config.h"
+
+#include <fmt/format.h>
+
+#include <cstdlib>
+
+namespace sluice::launcher {
+
+namespace {
+
+void check_job(const JobConfig& job, bool needs_job, std::vector<std::string>& problems) {
+  const int sources = static_cast<int>(!job.input.empty()) + static_cast<int>(!job.prompt.empty()) +
+                      static_cast<int>(job.has_dummy_prompts());
+  if (sources > 1) {
+    problems.emplace_back(
+        "--input (job.input), --prompt (job.prompt) and --prompt-len (job.prompt_len) each say "
+        "where "
+        "the prompts come from: give one of them");
+  }
+  if (sources == 0 && needs_job) {
+    problems.emplace_back(
+        "there is nothing to do: give --input FILE, --prompt TEXT, or --prompt-len N for made-up "
+        "prompts");
+  }
+  if (!job.has_dummy_prompts() && (job.gen_len > 0 || job.num_prompts > 0)) {
+    problems.emplace_back(fmt::format(
+        "{} is for made-up prompts and needs --prompt-len N; {}",
+        job.gen_len > 0 ? "--gen-len (job.gen_len)" : "--num-prompts (job.num_prompts)",
+        job.gen_len > 0 ? "for your own prompts use --max-new-tokens" : "or leave it out"));
+  }
+  if (!job.input.empty() && job.output.empty()) {
+    problems.emplace_back("--input needs --output FILE (job.output) for the answers");
+  }
+  if (job.resume && job.overwrite) {
+    problems.emplace_back(
+        "--resume keeps the answers that are there and --overwrite discards them: give one of "
+        "them");
+  }
+  if (job.resume && job.input.empty()) {
+    problems.emplace_back("--resume goes on with an --input file and its --output: give both");
+  }
+}
+
+/// Whether both names lead to one file, also through links; a file that is not there is no other.
+bool same_file(const std::string& one, const std::string& other) {
+  if (one.empty() || other.empty()) return false;
+  std::error_code error;
+  return one == other || std::filesystem::equivalent(one, other, error);
+}
+
+void check_files(const RunConfig& config, std::vector<std::string>& problems) {
+  struct Named {
+    const char* flag;
+    const std::string& path;
+  };
+  const Named files[] = {{"--input", config.job.input},
+                         {"--output", config.job.output},
+                         {"--report", config.report.file},
+                         {"--trace", config.report.trace}};
+  for (std::size_t i = 0; i < std::size(files); ++i) {
+    for (std::size_t j = i + 1; j < std::size(files); ++j) {
+      if (!same_file(files[i].path, files[j].path)) continue;
+      problems.push_back(
+          fmt::format("{} and {} are the same file, '{}': one would destroy the other",
+                      files[i].flag, files[j].flag, files[j].path));
+    }
+  }
+}
+
+}  // namespace
+
+std::filesystem::path offload_directory(const RunConfig& config) {
+  if (!config.io_directory.empty()) return config.io_directory;
+  const char* temporary = std::getenv("TMPDIR");
+  return temporary != nullptr && *temporary != '\0' ? temporary : ".";
+}
+
+std::vector<std::string> contradictions(const RunConfig& config, bool needs_job) {
+  std::vector<std::string> problems;
+  if (config.model.empty()) {
+    problems.emplace_back(
+        "no model: give --model DIR (or the key model), or a hub id such as "
+        "facebook/opt-1.3b");
+  }
+  check_job(config.job, needs_job, problems);
+  check_files(config, problems);
+  const stage::Batching& batching = config.batching;
+  if (batching.max_tokens_per_gpu_batch < batching.gpu_batch_size) {
+    problems.push_back(fmt::format(
+        "--max-batch-tokens (batching.max_tokens_per_gpu_batch) is {}, less than the {} sequences "
+        "of "
+        "--gpu-batch-size (batching.gpu_batch_size), each of which has a token in every pass",
+        batching.max_tokens_per_gpu_batch, batching.gpu_batch_size));
+  }
+  if (config.comm.deadline_seconds <= config.comm.heartbeat_seconds) {
+    problems.push_back(
+        fmt::format("comm.deadline_seconds is {}, not longer than comm.heartbeat_seconds, which is "
+                    "{}: every rank "
+                    "would be given up between two heartbeats",
+                    config.comm.deadline_seconds, config.comm.heartbeat_seconds));
+  }
+  if (config.comm.transport == Transport::nccl) {
+    problems.emplace_back("comm.transport: nccl is not available in this build; use auto or mpi");
+  }
+  return problems;
+}
+
+}  // namespace sluice::launcher

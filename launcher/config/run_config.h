@@ -1,0 +1,88 @@
+// Everything `sluice generate` can be told, by flag or by YAML key: one plain struct. What a key is
+// called, its range and its flag stand in config_schema.cc, and for readers in
+// docs/configuration.md.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "stage/request.h"
+#include "stage/stage_config.h"
+
+namespace sluice::launcher {
+
+enum class WeightsFrom : std::uint8_t { checkpoint, dummy };
+enum class Transport : std::uint8_t { automatic, mpi, nccl };
+enum class LogLevel : std::uint8_t { warning, info, debug };
+enum class ColorMode : std::uint8_t { automatic, always, never };
+
+/// Where prompts come from and answers go. Exactly one of input, prompt and dummy prompts.
+struct JobConfig {
+  std::string input;       // JSON Lines, or text with one prompt per line; empty: none
+  std::string output;      // JSON Lines; needed with `input`; empty: standard output
+  bool resume = false;     // keep what `output` has and run the rest
+  bool overwrite = false;  // replace `output`; without both an existing output is refused
+  std::string prompt;      // one prompt, answered on standard output; empty: none
+
+  /// Made-up prompts, to measure. FlexGen: --prompt-len, --gen-len.
+  std::int32_t prompt_len = 0;   // tokens of each, >= 1; 0: no made-up prompts
+  std::int32_t gen_len = 0;      // tokens of each answer, EOS ignored; 0: max_new_tokens
+  std::int32_t num_prompts = 0;  // 0: one for every slot, as FlexGen does
+
+  bool has_dummy_prompts() const { return prompt_len > 0; }
+};
+
+/// What a row of the input does not say itself.
+struct GenerationDefaults {
+  std::int32_t max_new_tokens = 32;  // >= 0; each token of it costs KV cache in every slot
+  stage::Sampling sampling;          // greedy
+  std::vector<std::string> stop;     // the answer ends before the first of these; at most 16
+  std::vector<std::int32_t> stop_token_ids;
+  bool ignore_eos = false;  // go on to max_new_tokens
+  bool echo = false;        // the answer begins with the prompt
+};
+
+struct CommConfig {
+  Transport transport = Transport::automatic;
+  double heartbeat_seconds = 0.5;  // (0, 60]
+  /// A rank that is silent for so long is given up, and the job ends: (heartbeat, 86400].
+  double deadline_seconds = 60;
+};
+
+struct ReportConfig {
+  std::string file;    // JSON: what was done, per stage; empty: none
+  std::string trace;   // Chrome trace JSON (opens in Perfetto); empty: none. Costs memory per span.
+  bool quiet = false;  // no progress, no tables; errors and answers only
+  LogLevel log_level = LogLevel::info;
+  ColorMode color = ColorMode::automatic;  // automatic: on a terminal, unless NO_COLOR is set
+};
+
+struct RunConfig {
+  std::string model;  // folder, or hub id in the local Hugging Face cache. FlexGen: --model, --path
+  WeightsFrom weights = WeightsFrom::checkpoint;  // dummy: made-up values in the model's shapes
+
+  /// What a stage has that does not say otherwise; first_layer and layers are not used.
+  stage::StageConfig stage_defaults;
+  /// One per rank; empty: as many as ranks, each as stage_defaults, with the layers split evenly.
+  /// `layers` is set for all of them or for none (0: split evenly).
+  std::vector<stage::StageConfig> stages;
+
+  stage::Batching batching;
+  std::string io_directory;  // for this run's offload files; empty: see offload_directory()
+  CommConfig comm;
+  JobConfig job;
+  GenerationDefaults generation;
+  ReportConfig report;
+};
+
+/// io_directory, or where that is empty $TMPDIR, or where that is not set the current directory;
+/// never /tmp unasked: it often is host memory.
+std::filesystem::path offload_directory(const RunConfig& config);
+
+/// What single keys cannot show: contradictions between them, each in one sentence (empty: none).
+/// `needs_job`: a run, not only a plan: there must be prompts.
+std::vector<std::string> contradictions(const RunConfig& config, bool needs_job);
+
+}  // namespace sluice::launcher
