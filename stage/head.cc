@@ -77,7 +77,8 @@ void Admission::add_gpu_batch(std::int32_t micro_batch, std::int32_t gpu_batch, 
   add_all(false);
 }
 
-void Admission::add_row(std::int32_t slot, std::int32_t gpu_batch, std::int32_t tokens, Pass& pass) {
+void Admission::add_row(std::int32_t slot, std::int32_t gpu_batch, std::int32_t tokens,
+                        Pass& pass) {
   const Row& source = row(slot);
   const Request& request = source.request;
   PassRow added;
@@ -225,7 +226,8 @@ class HeadLoop {
   /// Time from the last landing (or this launch, if later) goes to the pass that lands now.
   void account(const Flight& flight) {
     const auto now = std::chrono::steady_clock::now();
-    const double seconds = std::chrono::duration<double>(now - std::max(last_, flight.begin)).count();
+    const double seconds =
+        std::chrono::duration<double>(now - std::max(last_, flight.begin)).count();
     last_ = now;
     double prefill = 0;
     for (const PassRow& made : flight.pass.rows) {

@@ -1,5 +1,6 @@
-// The head: admits requests to sequence slots, makes the passes, and takes their results. Rank 0 only,
-// on a thread of its own. It alone decides: who starts, what is computed next, who is finished.
+// The head: admits requests to sequence slots, makes the passes, and takes their results. Rank 0
+// only, on a thread of its own. It alone decides: who starts, what is computed next, who is
+// finished.
 #pragma once
 
 #include <chrono>

@@ -13,14 +13,14 @@
 namespace sluice::stage {
 
 /// Device memory one GPU batch needs while it is computed, all of the compute dtype and
-/// [tokens_per_gpu_batch, width]; a step uses the first rows. Two sets of query, keys and values are
-/// used in turn, so that a step may overwrite one while the other is still being copied home.
+/// [tokens_per_gpu_batch, width]; a step uses the first rows. Two sets of query, keys and values
+/// are used in turn, so that a step may overwrite one while the other is still being copied home.
 struct LayerWorkspace {
-  TensorView normed;        // [tokens, hidden]; also holds what attention gives
-  TensorView query[2];      // [tokens, hidden]
-  TensorView keys[2];       // [tokens, hidden]
-  TensorView values[2];     // [tokens, hidden]
-  TensorView ffn;           // [tokens, ffn]
+  TensorView normed;           // [tokens, hidden]; also holds what attention gives
+  TensorView query[2];         // [tokens, hidden]
+  TensorView keys[2];          // [tokens, hidden]
+  TensorView values[2];        // [tokens, hidden]
+  TensorView ffn;              // [tokens, ffn]
   TensorView token_embedding;  // [tokens, embedding_width] where the model projects, else empty
 };
 

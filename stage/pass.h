@@ -1,6 +1,7 @@
-// What travels down the pipeline: a pass is one micro-batch going through every stage once. Its header
-// goes ahead of the hidden states, is made once, by the head, and is forwarded by each stage the moment
-// it arrives, so that every decision reaches every stage in the same order: the pipeline is the log.
+// What travels down the pipeline: a pass is one micro-batch going through every stage once. Its
+// header goes ahead of the hidden states, is made once, by the head, and is forwarded by each stage
+// the moment it arrives, so that every decision reaches every stage in the same order: the pipeline
+// is the log.
 #pragma once
 
 #include <cstddef>
@@ -22,12 +23,13 @@ struct PassRow {
   std::int32_t gpu_batch = 0;    // of the micro-batch; rows are sorted by it
   std::int32_t next_token = -1;  // with prompt_logprobs: the prompt token after the chunk, or -1
   bool sample = false;           // a token is wanted after the last new one
-  bool prompt_logprobs = false;  // ... and the log-probabilities of the prompt tokens after the first
+  bool prompt_logprobs =
+      false;  // ... and the log-probabilities of the prompt tokens after the first
   Sampling sampling;
 };
 
-/// tokens holds the new tokens of all rows, by GPU batch, then by row. `first_token` counts from the
-/// start of the row's GPU batch.
+/// tokens holds the new tokens of all rows, by GPU batch, then by row. `first_token` counts from
+/// the start of the row's GPU batch.
 struct Pass {
   std::int64_t number = 0;
   std::int32_t micro_batch = 0;
@@ -47,8 +49,8 @@ std::span<const std::byte> encode(const Pass& pass, std::span<std::byte> buffer)
 /// Reads a pass; reuses the capacity of `pass`. Throws CommError if the bytes are no pass.
 void decode(std::span<const std::byte> bytes, Pass& pass);
 
-/// What the last stage says of a pass, in the order of its rows: of each row its prompt tokens' results
-/// (where asked for), then its new token (where one was to be sampled).
+/// What the last stage says of a pass, in the order of its rows: of each row its prompt tokens'
+/// results (where asked for), then its new token (where one was to be sampled).
 struct PassResult {
   std::int32_t slot = 0;
   std::int32_t prompt_index = -1;  // >= 1: of a prompt token; -1: a new token

@@ -12,7 +12,7 @@
 namespace sluice::stage {
 
 struct TierReport {
-  std::uint64_t budget = 0;      // 0: no limit
+  std::uint64_t budget = 0;  // 0: no limit
   std::uint64_t planned = 0;
   std::uint64_t high_water = 0;  // measured
 };
@@ -20,8 +20,8 @@ struct TierReport {
 struct StageReport {
   int rank = 0;
   std::string host;
-  std::string device;      // BackendInfo::description
-  std::string disk;        // DiskEngine::description, empty: no disk used
+  std::string device;  // BackendInfo::description
+  std::string disk;    // DiskEngine::description, empty: no disk used
   std::int32_t first_layer = 0;
   std::int32_t layers = 0;
   std::array<double, kActivityCount> seconds = {};       // by Activity
@@ -30,7 +30,7 @@ struct StageReport {
   std::vector<offload::Reservation> plan;
   offload::PerTier<double> weight_share_asked = {};     // percent
   offload::PerTier<double> weight_share_achieved = {};  // percent, of bytes
-  double wall_seconds = 0;     // of the run, without loading
+  double wall_seconds = 0;                              // of the run, without loading
   double load_seconds = 0;
   std::uint64_t passes = 0;
 };

@@ -12,20 +12,21 @@ namespace sluice::stage {
 constexpr std::int32_t kMaxLogprobs = 20;
 
 struct Sampling {
-  float temperature = 0.0F;  // 0: greedy
-  std::int32_t top_k = 0;    // 0: all
-  float top_p = 1.0F;        // (0, 1]
+  float temperature = 0.0F;         // 0: greedy
+  std::int32_t top_k = 0;           // 0: all
+  float top_p = 1.0F;               // (0, 1]
   float repetition_penalty = 1.0F;  // > 0; over prompt and answer (Hugging Face's processor)
-  std::uint64_t seed = 0;    // with the position: the only source of chance
-  std::int32_t logprobs = -1;  // -1: none; n: the token's own and the n likeliest, n <= kMaxLogprobs
+  std::uint64_t seed = 0;           // with the position: the only source of chance
+  std::int32_t logprobs =
+      -1;  // -1: none; n: the token's own and the n likeliest, n <= kMaxLogprobs
 };
 
 struct Request {
-  std::uint64_t id = 0;               // the job's own
-  std::vector<std::int32_t> prompt;   // >= 1 token, each in [0, vocabulary)
-  std::int32_t max_tokens = 16;       // >= 0; prompt + max_tokens <= Batching::max_sequence_tokens
+  std::uint64_t id = 0;              // the job's own
+  std::vector<std::int32_t> prompt;  // >= 1 token, each in [0, vocabulary)
+  std::int32_t max_tokens = 16;      // >= 0; prompt + max_tokens <= Batching::max_sequence_tokens
   Sampling sampling;
-  bool prompt_logprobs = false;       // of every prompt token but the first (echo with logprobs)
+  bool prompt_logprobs = false;  // of every prompt token but the first (echo with logprobs)
 };
 
 struct Candidate {
@@ -37,7 +38,7 @@ struct Candidate {
 /// model: before temperature, top-k, top-p and penalties.
 struct TokenResult {
   std::int32_t token = -1;
-  float logprob = 0.0F;     // 0 when none were asked for
+  float logprob = 0.0F;  // 0 when none were asked for
   std::int32_t top_count = 0;
   std::array<Candidate, kMaxLogprobs> top = {};  // likeliest first
 };

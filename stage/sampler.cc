@@ -137,8 +137,8 @@ void Sampler::add_logprobs(std::span<const float> logits, std::int32_t logprobs,
                               log_sum);
   };
   result.logprob = logprob_of(result.token);
-  const auto wanted = std::min<std::size_t>(static_cast<std::size_t>(std::min(logprobs, kMaxLogprobs)),
-                                            logits.size());
+  const auto wanted = std::min<std::size_t>(
+      static_cast<std::size_t>(std::min(logprobs, kMaxLogprobs)), logits.size());
   if (wanted == 0) return;
   candidates_.clear();
   for (std::size_t i = 0; i < logits.size(); ++i) {

@@ -20,8 +20,8 @@ class Sampler {
 
   /// The next token. logits: [vocabulary] f32. `history`: prompt and answer so far (for the
   /// repetition penalty). `position`: of the token to be chosen, counted from the prompt's start.
-  /// Order: repetition penalty, temperature, top-k, top-p, as Hugging Face's generate() does; greedy
-  /// takes the lowest id among equals. Returns token -1 if a logit is NaN or none is finite.
+  /// Order: repetition penalty, temperature, top-k, top-p, as Hugging Face's generate() does;
+  /// greedy takes the lowest id among equals. Returns token -1 if a logit is NaN or none is finite.
   TokenResult sample(std::span<const float> logits, const Sampling& sampling,
                      std::span<const std::int32_t> history, std::int64_t position);
 

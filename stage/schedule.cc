@@ -51,7 +51,9 @@ class Builder {
   }
 
   /// The latest task that wrote hidden states of a GPU batch.
-  std::int32_t& state(std::int32_t gpu_batch) { return state_[static_cast<std::size_t>(gpu_batch)]; }
+  std::int32_t& state(std::int32_t gpu_batch) {
+    return state_[static_cast<std::size_t>(gpu_batch)];
+  }
   std::int32_t& fetched(std::int32_t gpu_batch) {
     return fetched_[static_cast<std::size_t>(gpu_batch)];
   }
@@ -68,8 +70,9 @@ class Builder {
 
   void fetch(std::int32_t layer, std::int32_t gpu_batch) {
     if (!shape_.streams_cache) return;
-    // What this layer stored in the last pass is older than this pass; within a pass every (layer, GPU
-    // batch) is fetched once. The staging slot is free once the step before the last was computed.
+    // What this layer stored in the last pass is older than this pass; within a pass every (layer,
+    // GPU batch) is fetched once. The staging slot is free once the step before the last was
+    // computed.
     fetched(gpu_batch) = add(TaskKind::fetch_cache, Resource::host_to_device, layer, gpu_batch,
                              {before_last_compute_, kNoTask, kNoTask, kNoTask});
   }
@@ -92,11 +95,13 @@ class Builder {
       } else if (!is_last) {
         fetch(layer + 1, shape_.gpu_batches[0]);
       }
-      last = add(TaskKind::compute, Resource::compute, layer, g, {weights, state(g), cache, kNoTask});
+      last =
+          add(TaskKind::compute, Resource::compute, layer, g, {weights, state(g), cache, kNoTask});
       before_last_compute_ = last_compute_;
       last_compute_ = last;
       state(g) = last;
-      add(TaskKind::store_cache, Resource::device_to_host, layer, g, {last, kNoTask, kNoTask, kNoTask});
+      add(TaskKind::store_cache, Resource::device_to_host, layer, g,
+          {last, kNoTask, kNoTask, kNoTask});
       if (is_last && !shape_.last) {
         add(TaskKind::send, Resource::send, layer, g, {last, kNoTask, kNoTask, kNoTask});
       }
@@ -108,7 +113,8 @@ class Builder {
     const std::int32_t weights = acquire(layer);
     std::int32_t last = weights;
     for (const std::int32_t g : shape_.gpu_batches) {
-      last = add(TaskKind::logits, Resource::compute, layer, g, {weights, state(g), kNoTask, kNoTask});
+      last =
+          add(TaskKind::logits, Resource::compute, layer, g, {weights, state(g), kNoTask, kNoTask});
     }
     release(layer, last);
   }
@@ -134,9 +140,9 @@ void build_schedule(const ScheduleShape& shape, std::vector<Task>& tasks) {
 }
 
 const char* name_of(TaskKind kind) {
-  static constexpr const char* kNames[] = {"acquire", "receive",     "embed",  "fetch cache",
-                                           "compute", "store cache", "logits", "send",
-                                           "release"};
+  static constexpr const char* kNames[] = {"acquire",     "receive", "embed",
+                                           "fetch cache", "compute", "store cache",
+                                           "logits",      "send",    "release"};
   return kNames[static_cast<int>(kind)];
 }
 

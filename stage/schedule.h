@@ -1,10 +1,11 @@
-// The schedule as data: what a stage does in one pass, in the order it is issued, and what each task
-// must come after. A pure function of shapes: the executor runs it, tests check its laws with no device,
-// a simulator can price it.
+// The schedule as data: what a stage does in one pass, in the order it is issued, and what each
+// task must come after. A pure function of shapes: the executor runs it, tests check its laws with
+// no device, a simulator can price it.
 //
-// It is FlexGen's block schedule, written once: for each layer, its weights are held while every GPU
-// batch of the micro-batch goes through it, and the next step's cache is fetched beside the present
-// step's computing. (FlexGen paper, algorithm 1; flex_opt.py, generation_loop_overlap_multi_batch.)
+// It is FlexGen's block schedule, written once: for each layer, its weights are held while every
+// GPU batch of the micro-batch goes through it, and the next step's cache is fetched beside the
+// present step's computing. (FlexGen paper, algorithm 1; flex_opt.py,
+// generation_loop_overlap_multi_batch.)
 #pragma once
 
 #include <cstdint>
@@ -25,7 +26,13 @@ enum class TaskKind : std::uint8_t {
 };
 
 enum class Resource : std::uint8_t {
-  none, disk, host_to_device, device_to_host, compute, send, receive
+  none,
+  disk,
+  host_to_device,
+  device_to_host,
+  compute,
+  send,
+  receive
 };
 
 constexpr std::int32_t kNoTask = -1;
@@ -40,9 +47,9 @@ struct Task {
 };
 
 struct ScheduleShape {
-  bool first = true;         // owns the embedding (else: receives)
-  bool last = true;          // owns the head (else: sends)
-  std::int32_t layers = 0;   // decoder layers
+  bool first = true;           // owns the embedding (else: receives)
+  bool last = true;            // owns the head (else: sends)
+  std::int32_t layers = 0;     // decoder layers
   bool streams_cache = false;  // some sequences' cache is fetched for each step
   /// GPU batches of the micro-batch that have rows in this pass.
   std::vector<std::int32_t> gpu_batches;

@@ -1,5 +1,5 @@
-// How a run is laid out: which layers each stage owns and by what policy, and how prompts are batched.
-// Plain data, alike on all ranks (the handshake compares it).
+// How a run is laid out: which layers each stage owns and by what policy, and how prompts are
+// batched. Plain data, alike on all ranks (the handshake compares it).
 #pragma once
 
 #include <cstdint>
@@ -12,19 +12,19 @@
 namespace sluice::stage {
 
 struct StageConfig {
-  std::int32_t first_layer = 0;   // of the decoder's layers
-  std::int32_t layers = 0;        // >= 1
-  std::string device = "auto";    // "auto", "cpu", "cuda", "cuda:N"
-  std::int32_t threads = 0;       // of the CPU backend; 0: the affinity mask shared by the host's ranks
+  std::int32_t first_layer = 0;  // of the decoder's layers
+  std::int32_t layers = 0;       // >= 1
+  std::string device = "auto";   // "auto", "cpu", "cuda", "cuda:N"
+  std::int32_t threads = 0;  // of the CPU backend; 0: the affinity mask shared by the host's ranks
   offload::Budgets budgets;
   offload::Policy policy;
 };
 
 struct Batching {
-  std::int32_t gpu_batch_size = 8;    // sequences per GPU batch (FlexGen: --gpu-batch-size)
-  std::int32_t num_gpu_batches = 1;   // GPU batches per micro-batch (FlexGen: --num-gpu-batches)
-  /// Micro-batches in flight; 0: stages + 1, and 1 where there is one stage (a second would only read
-  /// streamed weights twice as often).
+  std::int32_t gpu_batch_size = 8;   // sequences per GPU batch (FlexGen: --gpu-batch-size)
+  std::int32_t num_gpu_batches = 1;  // GPU batches per micro-batch (FlexGen: --num-gpu-batches)
+  /// Micro-batches in flight; 0: stages + 1, and 1 where there is one stage (a second would only
+  /// read streamed weights twice as often).
   std::int32_t micro_batches = 0;
   /// Most new tokens of a GPU batch in one pass: longer prefills are cut into chunks. It bounds the
   /// workspace. >= gpu_batch_size.

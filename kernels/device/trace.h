@@ -18,8 +18,8 @@ enum class Activity : std::uint8_t {
   device_to_host,     // copies
   disk_read,
   disk_write,
-  send,               // from handing a message to the transport until it is gone
-  receive,            // from a pass's header until its hidden states are there
+  send,               // waiting until sent hidden states are gone
+  receive,            // waiting for hidden states of a pass whose header is here
   wait_weights,       // the executor stands still because a layer is not there yet
   wait_kv,            // ... because KV of host or disk is not there yet
   idle,               // ... because there is no pass to work on: the bubble

@@ -1,0 +1,126 @@
+#include "stage/departures.h"
+
+namespace sluice::stage {
+
+void Departures::failed(std::exception_ptr cause) noexcept {
+  // Over MPI fail() ends the process. In-process worlds throw from it, having told the other ranks
+  // and this one's stage thread, whose next call throws.
+  try {
+    try {
+      std::rethrow_exception(cause);
+    } catch (const Error& error) {
+      world_.fail(error.status(), error.what());
+    } catch (const std::exception& error) {
+      world_.fail(ExitStatus::failure, error.what());
+    }
+  } catch (...) {
+  }
+}
+
+HiddenSender::HiddenSender(const StageLayout& layout, const Workspace& workspace,
+                           comm::World& world, Trace& trace)
+    : Departures(world, trace), layout_(layout), workspace_(workspace) {
+  const auto buffers = static_cast<std::size_t>(layout.buffers());
+  sending_.resize(buffers);
+  under_way_.resize(buffers, false);
+}
+
+void HiddenSender::handle(const OutboxItem& item) {
+  const auto buffer = static_cast<std::size_t>(item.buffer);
+  const TensorView view = workspace_.outgoing[buffer].slice(0, item.count);
+  sending_[buffer] = world_.send(comm::Route::hidden, layout_.stage + 1,
+                                 std::span(static_cast<const std::byte*>(view.data), view.bytes()));
+  under_way_[buffer] = true;
+  trace_.add_bytes(Activity::send, view.bytes());
+}
+
+void HiddenSender::wait_gone(std::int32_t buffer_index) {
+  const auto buffer = static_cast<std::size_t>(buffer_index);
+  if (!under_way_[buffer]) return;
+  under_way_[buffer] = false;
+  const ScopedSpan waiting(&trace_, Activity::send);
+  world_.wait(sending_[buffer]);
+}
+
+void HiddenSender::drain() {
+  for (std::int32_t buffer = 0; buffer < layout_.buffers(); ++buffer) wait_gone(buffer);
+}
+
+ResultSampler::ResultSampler(const StageLayout& layout, const Workspace& workspace,
+                             comm::World& world, Trace& trace)
+    : Departures(world, trace),
+      layout_(layout),
+      workspace_(workspace),
+      sampler_(layout.model.vocabulary) {
+  const Batching& batching = layout.batching;
+  const auto most = static_cast<std::size_t>(batching.num_gpu_batches) *
+                    static_cast<std::size_t>(batching.max_tokens_per_gpu_batch);
+  for (Source& source : sources_) source.rows.reserve(most);
+  history_.resize(static_cast<std::size_t>(batching.slots(layout.stages)));
+  for (std::vector<std::int32_t>& tokens : history_) {
+    tokens.reserve(static_cast<std::size_t>(batching.max_sequence_tokens));
+  }
+  results_.entries.reserve(most);
+  message_.resize(max_results_bytes(batching));
+}
+
+void ResultSampler::handle(const OutboxItem& item) {
+  const Source& source = sources_[item.buffer];
+  switch (static_cast<Kind>(item.kind)) {
+    case kBegin:
+      return begin(*source.pass);
+    case kLogits:
+      return sample(source, item);
+    case kFinish:
+      return finish(*source.pass);
+  }
+}
+
+void ResultSampler::begin(const Pass& pass) {
+  results_.clear();
+  results_.number = pass.number;
+  results_.micro_batch = pass.micro_batch;
+  std::size_t next = 0;
+  for (const PassRow& row : pass.rows) {
+    std::vector<std::int32_t>& history = history_[static_cast<std::size_t>(row.slot)];
+    if (row.position == 0) history.clear();
+    const auto begin = pass.tokens.begin() + static_cast<std::ptrdiff_t>(next);
+    history.insert(history.end(), begin, begin + row.new_tokens);
+    next += static_cast<std::size_t>(row.new_tokens);
+  }
+}
+
+void ResultSampler::sample(const Source& source, const OutboxItem& item) {
+  const TensorView& logits = workspace_.host_logits[item.gpu_batch];
+  const auto width = static_cast<std::size_t>(layout_.model.vocabulary);
+  for (std::int32_t i = 0; i < item.count; ++i) {
+    const LogitRow& wanted = source.rows[static_cast<std::size_t>(item.first + i)];
+    const PassRow& row = source.pass->rows[static_cast<std::size_t>(wanted.row)];
+    const std::span<const float> line(reinterpret_cast<const float*>(logits.row(i)), width);
+    PassResult& entry = results_.entries.emplace_back();
+    entry.slot = row.slot;
+    entry.prompt_index = wanted.prompt_index;
+    if (wanted.prompt_index >= 0) {
+      entry.result = sampler_.score(line, wanted.token, row.sampling.logprobs);
+    } else {
+      entry.result =
+          sampler_.sample(line, row.sampling, history_[static_cast<std::size_t>(row.slot)],
+                          row.position + row.new_tokens);
+    }
+    entry.failed = entry.result.token < 0;
+  }
+}
+
+void ResultSampler::finish(const Pass& pass) {
+  drain();
+  sending_ = world_.send(comm::Route::results, 0, encode(results_, message_));
+  under_way_ = true;
+  world_.step("sampled", pass.number, -1);
+}
+
+void ResultSampler::drain() {
+  if (under_way_) world_.wait(sending_);
+  under_way_ = false;
+}
+
+}  // namespace sluice::stage

@@ -1,0 +1,105 @@
+#include "stage/pass_inbox.h"
+
+#include <algorithm>
+
+namespace sluice::stage {
+
+PassInbox::PassInbox(const StageLayout& layout, const Workspace& workspace, comm::World& world,
+                     Backend& backend, Trace& trace)
+    : layout_(layout), workspace_(workspace), world_(world), backend_(backend), trace_(trace) {
+  incoming_.resize(max_pass_bytes(layout.batching));
+  for (std::vector<std::byte>& buffer : forwarded_) buffer.resize(incoming_.size());
+  receiving_.resize(static_cast<std::size_t>(layout.buffers()));
+  consumed_.resize(static_cast<std::size_t>(layout.buffers()));
+  for (Pass& pass : passes_) {
+    pass.rows.reserve(
+        static_cast<std::size_t>(layout.batching.num_gpu_batches * layout.batching.gpu_batch_size));
+    pass.tokens.reserve(static_cast<std::size_t>(layout.batching.num_gpu_batches) *
+                        static_cast<std::size_t>(layout.batching.max_tokens_per_gpu_batch));
+    pass.batch_tokens.reserve(static_cast<std::size_t>(layout.batching.num_gpu_batches));
+  }
+  post_header();
+}
+
+void PassInbox::post_header() {
+  header_ = world_.receive(comm::Route::passes, std::max(layout_.stage - 1, 0), incoming_);
+  expecting_ = true;
+}
+
+const Pass& PassInbox::next() {
+  if (arrived_ == taken_) {
+    const ScopedSpan idle(&trace_, Activity::idle);
+    take_header(world_.wait(header_));
+  }
+  return passes_[taken_++ % kPasses];
+}
+
+void PassInbox::poll() {
+  std::size_t bytes = 0;
+  // One pass ahead is enough; more would overtake the buffers of passes that are still leaving.
+  if (!expecting_ || arrived_ > taken_ || !world_.done(header_, &bytes)) return;
+  take_header(bytes);
+}
+
+void PassInbox::take_header(std::size_t bytes) {
+  expecting_ = false;
+  Pass& pass = passes_[arrived_ % kPasses];
+  const std::span<const std::byte> header = std::span<const std::byte>(incoming_).first(bytes);
+  decode(header, pass);
+  if (!layout_.last()) forward(header);
+  ++arrived_;
+  if (pass.end) return;
+  if (!layout_.first()) post_hidden(pass);
+  post_header();
+}
+
+void PassInbox::forward(std::span<const std::byte> header) {
+  const auto i = static_cast<std::size_t>(arrived_ % 2);
+  if (under_way_[i]) world_.wait(forwarding_[i]);
+  std::copy(header.begin(), header.end(), forwarded_[i].begin());
+  forwarding_[i] = world_.send(comm::Route::passes, layout_.stage + 1,
+                               std::span<const std::byte>(forwarded_[i]).first(header.size()));
+  under_way_[i] = true;
+  if (passes_[arrived_ % kPasses].end) {  // the last one: both must be gone before the buffers go
+    for (std::size_t k = 0; k < 2; ++k) {
+      if (under_way_[k]) world_.wait(forwarding_[k]);
+    }
+  }
+}
+
+std::size_t PassInbox::buffer_of(const Pass& pass, std::int32_t gpu_batch) const {
+  return static_cast<std::size_t>((pass.number % 2) * layout_.batching.num_gpu_batches + gpu_batch);
+}
+
+void PassInbox::post_hidden(const Pass& pass) {
+  for (std::int32_t g = 0; g < layout_.batching.num_gpu_batches; ++g) {
+    const std::int32_t tokens = pass.batch_tokens[static_cast<std::size_t>(g)];
+    if (tokens == 0) continue;
+    const std::size_t buffer = buffer_of(pass, g);
+    backend_.synchronize(consumed_[buffer]);
+    const TensorView target = workspace_.received[buffer].slice(0, tokens);
+    receiving_[buffer] =
+        world_.receive(comm::Route::hidden, layout_.stage - 1,
+                       std::span(static_cast<std::byte*>(target.data), target.bytes()));
+  }
+}
+
+TensorView PassInbox::hidden(const Pass& pass, std::int32_t gpu_batch) {
+  const std::size_t buffer = buffer_of(pass, gpu_batch);
+  const TensorView view =
+      workspace_.received[buffer].slice(0, pass.batch_tokens[static_cast<std::size_t>(gpu_batch)]);
+  const ScopedSpan span(&trace_, Activity::receive, static_cast<std::int32_t>(pass.number));
+  const std::size_t bytes = world_.wait(receiving_[buffer]);
+  if (bytes != view.bytes()) {
+    throw CommError("hidden states of pass " + std::to_string(pass.number) + " came with " +
+                    std::to_string(bytes) + " bytes instead of " + std::to_string(view.bytes()));
+  }
+  trace_.add_bytes(Activity::receive, bytes);
+  return view;
+}
+
+void PassInbox::consumed(const Pass& pass, std::int32_t gpu_batch, Event event) {
+  consumed_[buffer_of(pass, gpu_batch)] = event;
+}
+
+}  // namespace sluice::stage

@@ -1,0 +1,62 @@
+// Where passes arrive at a stage. A header is forwarded to the next stage the moment it is here,
+// and the receives of its hidden states are posted then, ahead of their use.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "comm/world.h"
+#include "kernels/device/backend.h"
+#include "kernels/device/trace.h"
+#include "stage/pass.h"
+#include "stage/workspace.h"
+
+namespace sluice::stage {
+
+class PassInbox {
+ public:
+  /// Posts the first receive. `workspace.received` holds what arrives.
+  PassInbox(const StageLayout& layout, const Workspace& workspace, comm::World& world,
+            Backend& backend, Trace& trace);
+
+  /// Blocks until the next pass is here (time goes to Activity::idle). The pass stays valid until
+  /// the call after the next two.
+  const Pass& next();
+  /// Takes in a header that has arrived meanwhile; never blocks. Called between tasks.
+  void poll();
+
+  /// Blocks until the hidden states of a GPU batch of `pass` are in their host buffer; returns it,
+  /// [tokens, hidden].
+  TensorView hidden(const Pass& pass, std::int32_t gpu_batch);
+  /// The buffer hidden() gave may be received into again once `event` is done.
+  void consumed(const Pass& pass, std::int32_t gpu_batch, Event event);
+
+ private:
+  static constexpr std::int64_t kPasses = 4;  // the present one, one ahead, two still leaving
+
+  void post_header();
+  void take_header(std::size_t bytes);
+  void forward(std::span<const std::byte> header);
+  void post_hidden(const Pass& pass);
+  std::size_t buffer_of(const Pass& pass, std::int32_t gpu_batch) const;
+
+  const StageLayout& layout_;
+  const Workspace& workspace_;
+  comm::World& world_;
+  Backend& backend_;
+  Trace& trace_;
+  Pass passes_[kPasses];
+  std::int64_t arrived_ = 0;
+  std::int64_t taken_ = 0;
+  std::vector<std::byte> incoming_;
+  comm::Transfer header_;
+  bool expecting_ = false;
+  std::vector<std::byte> forwarded_[2];
+  comm::Transfer forwarding_[2];
+  bool under_way_[2] = {false, false};
+  std::vector<comm::Transfer> receiving_;  // by buffer
+  std::vector<Event> consumed_;            // by buffer
+};
+
+}  // namespace sluice::stage

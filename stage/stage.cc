@@ -1,0 +1,223 @@
+#include "stage/stage.h"
+
+#include <exception>
+#include <optional>
+#include <thread>
+
+#include "stage/executor.h"
+#include "stage/head.h"
+
+namespace sluice::stage {
+
+namespace {
+
+using offload::Tier;
+
+double seconds_since(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+/// Tells every rank why this one cannot go on. Over MPI this ends the process; in-process worlds
+/// throw from fail(), and the cause is kept by the caller.
+void tell(comm::World& world, const std::exception_ptr& cause) {
+  try {
+    try {
+      std::rethrow_exception(cause);
+    } catch (const Error& error) {
+      world.fail(error.status(), error.what());
+    } catch (const std::exception& error) {
+      world.fail(ExitStatus::failure, error.what());
+    }
+  } catch (...) {
+  }
+}
+
+/// The head's thread: keeps what it threw, and tells the other ranks.
+class HeadThread {
+ public:
+  HeadThread(Job& job, const Batching& batching, comm::World& world)
+      : thread_([this, &job, &batching, &world] { work(job, batching, world); }) {}
+  ~HeadThread() {
+    if (thread_.joinable()) thread_.join();
+  }
+  RunReport finish() {
+    thread_.join();
+    if (cause_) std::rethrow_exception(cause_);
+    return report_;
+  }
+
+ private:
+  void work(Job& job, const Batching& batching, comm::World& world) {
+    try {
+      report_ = run_head(job, batching, world);
+      return;
+    } catch (...) {
+      cause_ = std::current_exception();
+    }
+    tell(world, cause_);  // wakes this rank's own stage loop, too
+  }
+
+  RunReport report_;
+  std::exception_ptr cause_;
+  std::thread thread_;
+};
+
+}  // namespace
+
+class Stage::Impl {
+ public:
+  Impl(const StageLayout& layout, const StageResources& resources)
+      : layout_(layout), resources_(resources) {
+    const std::string where = "stage " + std::to_string(layout.stage);
+    placement_ = offload::place_weights(layer_specs(layout_), layout_.config.policy.weights,
+                                        resources_.source);
+    plan_ = plan_memory(layout_, placement_);
+    plan_.check(layout_.config.budgets, where);
+    check_machine(where);
+    if (needs_disk() && resources_.disk == nullptr) {
+      throw ConfigError(where + ": its policy keeps bytes on disk, but no disk engine was given");
+    }
+  }
+
+  const offload::MemoryPlan& plan() const { return plan_; }
+  const std::vector<offload::LayerPlacement>& placement() const { return placement_; }
+
+  void load(const std::function<void(std::uint64_t)>& progress) {
+    const auto begin = Clock::now();
+    resources_.world.step("loading", -1, -1);
+    Backend& backend = *resources_.engine.backend;
+    device_ = offload::Arena(backend.allocate_device(plan_.total(Tier::device)), "device");
+    host_ = offload::Arena(
+        backend.allocate_host(plan_.total(Tier::host), layout_.config.policy.pin_weight), "host");
+    const offload::WeightStreamOptions options{layout_.config.policy.weight_slots,
+                                               &resources_.trace};
+    const auto report = [](std::uint64_t bytes, void* context) {
+      (*static_cast<const std::function<void(std::uint64_t)>*>(context))(bytes);
+    };
+    auto* context = const_cast<std::function<void(std::uint64_t)>*>(&progress);
+    weights_.emplace(backend, resources_.source, placement_, options, device_, host_,
+                     progress ? static_cast<void (*)(std::uint64_t, void*)>(report) : nullptr,
+                     context);
+    cache_.emplace(resources_.engine, kv_shape(layout_), layout_.config.policy, device_, host_,
+                   resources_.disk, resources_.folder, &resources_.trace);
+    activations_.emplace(backend, activation_shape(layout_), layout_.config.policy.activations,
+                         device_, host_, resources_.disk, resources_.folder, &resources_.trace);
+    workspace_.emplace(layout_, device_, host_);
+    load_seconds_ = seconds_since(begin);
+  }
+
+  RunReport run(Job* job) {
+    const auto begin = Clock::now();
+    Executor executor({layout_, resources_.world, resources_.engine, *weights_, *cache_,
+                       *activations_, *workspace_, resources_.trace});
+    PassInbox inbox(layout_, *workspace_, resources_.world, *resources_.engine.backend,
+                    resources_.trace);
+    std::optional<HeadThread> head;
+    if (job != nullptr) head.emplace(*job, layout_.batching, resources_.world);
+    RunReport report;
+    try {
+      loop(executor, inbox);
+    } catch (...) {
+      tell(resources_.world, std::current_exception());
+      if (head) head->finish();  // if the head failed, this loop's error is only its echo
+      throw;
+    }
+    if (head) report = head->finish();
+    wall_seconds_ = seconds_since(begin);
+    return report;
+  }
+
+  StageReport report() const {
+    StageReport report;
+    report.rank = resources_.world.rank();
+    report.host = resources_.world.hosts()[static_cast<std::size_t>(report.rank)].name;
+    report.device = resources_.engine.backend->info().description;
+    if (resources_.disk != nullptr) report.disk = resources_.disk->description();
+    report.first_layer = layout_.config.first_layer;
+    report.layers = layout_.config.layers;
+    for (std::size_t a = 0; a < report.seconds.size(); ++a) {
+      report.seconds[a] = resources_.trace.busy_seconds(static_cast<Activity>(a));
+      report.bytes[a] = resources_.trace.bytes(static_cast<Activity>(a));
+    }
+    report_tiers(report);
+    report.wall_seconds = wall_seconds_;
+    report.load_seconds = load_seconds_;
+    report.passes = passes_;
+    return report;
+  }
+
+ private:
+  bool needs_disk() const {
+    const offload::Policy& policy = layout_.config.policy;
+    return policy.weights.disk > 0 || policy.cache.disk > 0 || policy.activations.disk > 0;
+  }
+
+  /// On the CPU both arenas are the machine's own memory: what it cannot give is refused now, not
+  /// by the kernel's out-of-memory killer in the night.
+  void check_machine(const std::string& where) const {
+    const bool is_cpu = resources_.engine.backend->info().kind == "cpu";
+    const std::uint64_t wanted = plan_.total(Tier::host) + (is_cpu ? plan_.total(Tier::device) : 0);
+    const std::uint64_t there = available_memory(resources_.world.ranks_on_host());
+    if (there == 0 || wanted <= there) return;
+    throw CapacityError(where + ": the plan needs " + std::to_string(wanted) +
+                        " bytes of this machine's memory but only " + std::to_string(there) +
+                        " bytes are available to each of its " +
+                        std::to_string(resources_.world.ranks_on_host()) +
+                        " ranks; move shares to disk (policy.weights, policy.cache) or lower "
+                        "batching.gpu_batch_size");
+  }
+
+  void loop(Executor& executor, PassInbox& inbox) {
+    for (;;) {
+      resources_.world.step("waiting for a pass", static_cast<std::int64_t>(passes_), -1);
+      const Pass& pass = inbox.next();
+      if (pass.end) break;
+      executor.run(pass, inbox);
+      ++passes_;
+    }
+    executor.drain();
+    resources_.world.step("finished", static_cast<std::int64_t>(passes_), -1);
+  }
+
+  void report_tiers(StageReport& report) const {
+    report.plan = plan_.reservations();
+    const std::uint64_t used[] = {device_.used(), host_.used(), cache_ ? cache_->disk_bytes() : 0};
+    std::uint64_t total = 0;
+    for (const offload::LayerPlacement& layer : placement_) total += layer.total_bytes();
+    for (int t = 0; t < offload::kTierCount; ++t) {
+      const auto i = static_cast<std::size_t>(t);
+      const Tier tier = static_cast<Tier>(t);
+      report.tiers[i] = {layout_.config.budgets.bytes[i], plan_.total(tier), used[i]};
+      std::uint64_t bytes = 0;
+      for (const offload::LayerPlacement& layer : placement_) bytes += layer.bytes(tier);
+      report.weight_share_asked[i] = layout_.config.policy.weights.of(tier);
+      report.weight_share_achieved[i] =
+          total > 0 ? 100.0 * static_cast<double>(bytes) / static_cast<double>(total) : 0.0;
+    }
+  }
+
+  StageLayout layout_;
+  StageResources resources_;
+  std::vector<offload::LayerPlacement> placement_;
+  offload::MemoryPlan plan_;
+  offload::Arena device_;
+  offload::Arena host_;
+  std::optional<offload::WeightStream> weights_;
+  std::optional<offload::KvCache> cache_;
+  std::optional<offload::ActivationStore> activations_;
+  std::optional<Workspace> workspace_;
+  double load_seconds_ = 0;
+  double wall_seconds_ = 0;
+  std::uint64_t passes_ = 0;
+};
+
+Stage::Stage(const StageLayout& layout, const StageResources& resources)
+    : impl_(std::make_unique<Impl>(layout, resources)) {}
+Stage::~Stage() = default;
+const offload::MemoryPlan& Stage::plan() const { return impl_->plan(); }
+const std::vector<offload::LayerPlacement>& Stage::placement() const { return impl_->placement(); }
+void Stage::load(const std::function<void(std::uint64_t)>& progress) { impl_->load(progress); }
+RunReport Stage::run(Job* job) { return impl_->run(job); }
+StageReport Stage::report() const { return impl_->report(); }
+
+}  // namespace sluice::stage

@@ -1,0 +1,60 @@
+// One stage of the pipeline, whole: plans its memory, loads its slice, runs passes until the job
+// ends. Start reading here, then executor.h, schedule.h and opt_model.h.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "comm/world.h"
+#include "kernels/ops.h"
+#include "offload/disk_engine.h"
+#include "offload/weight_source.h"
+#include "stage/report.h"
+#include "stage/request.h"
+#include "stage/stage_memory.h"
+
+namespace sluice::stage {
+
+/// What a stage works with; all must outlive it. `disk` is needed where anything is kept or read
+/// from disk, `folder` where the run itself writes there.
+struct StageResources {
+  comm::World& world;
+  kernels::Engine& engine;
+  offload::WeightSource& source;
+  offload::DiskEngine* disk = nullptr;
+  const offload::RunFolder* folder = nullptr;
+  Trace& trace;
+};
+
+class Stage {
+ public:
+  /// Plans only: checks the checkpoint's shapes, places the weights, reserves every byte on paper.
+  /// Throws InputError, ConfigError, and CapacityError where a budget (or, on the CPU, the
+  /// machine's memory) is too small.
+  Stage(const StageLayout& layout, const StageResources& resources);
+  ~Stage();
+
+  const offload::MemoryPlan& plan() const;
+  const std::vector<offload::LayerPlacement>& placement() const;
+
+  /// Allocates and loads. `progress(bytes)` after each tensor, from this thread. Throws IoError,
+  /// InputError, CapacityError.
+  void load(const std::function<void(std::uint64_t bytes)>& progress);
+
+  /// Runs passes until the head ends the job. On rank 0 `job` is not null, and the head runs on a
+  /// thread of its own; elsewhere it is null. Collective. What it
+  /// throws was told to every rank (World::fail) before; CommError when another rank failed first.
+  RunReport run(Job* job);
+
+  /// Of the run so far.
+  StageReport report() const;
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace sluice::stage

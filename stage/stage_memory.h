@@ -1,0 +1,57 @@
+// What a stage needs of each tier, on paper: computed before anything is loaded, from shapes alone,
+// and the shapes its parts are then made with.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "offload/activation_store.h"
+#include "offload/kv_cache.h"
+#include "offload/memory_plan.h"
+#include "offload/placement.h"
+#include "offload/weight_stream.h"
+#include "stage/model_config.h"
+#include "stage/stage_config.h"
+
+namespace sluice::stage {
+
+/// Everything that fixes the shapes of one stage of a run.
+struct StageLayout {
+  ModelConfig model;
+  StageConfig config;
+  Batching batching;
+  std::int32_t stage = 0;
+  std::int32_t stages = 1;
+  bool separate_head = false;  // lm_head.weight is read beside embed_tokens.weight
+  DType compute_dtype = DType::f32;
+
+  bool first() const { return stage == 0; }
+  bool last() const { return stage + 1 == stages; }
+  /// GPU batches that may be under way in a stage: buffers of two passes are used in turn.
+  std::int32_t buffers() const { return 2 * batching.num_gpu_batches; }
+  /// Rows of logits computed at a time.
+  std::int64_t logit_rows() const;
+  std::int64_t tokens() const { return batching.max_tokens_per_gpu_batch; }
+};
+
+/// The weight stream's layers: embedding (first stage), decoder layers, head (last stage).
+std::vector<offload::LayerSpec> layer_specs(const StageLayout& layout);
+offload::KvShape kv_shape(const StageLayout& layout);
+offload::ActivationShape activation_shape(const StageLayout& layout);
+
+/// The stage's own buffers (offload's parts reserve theirs themselves).
+struct WorkspaceBytes {
+  std::uint64_t device = 0;
+  std::uint64_t host = 0;
+};
+WorkspaceBytes workspace_bytes(const StageLayout& layout);
+
+/// The whole paper of a stage. `layers` as place_weights() gave them.
+offload::MemoryPlan plan_memory(const StageLayout& layout,
+                                const std::vector<offload::LayerPlacement>& layers);
+
+/// Memory the machine can give this rank now, in bytes: what the kernel says is available (and the
+/// cgroup's limit), shared by the ranks of the host. 0 where it cannot be known.
+std::uint64_t available_memory(int ranks_on_host);
+
+}  // namespace sluice::stage

@@ -1,0 +1,105 @@
+#include "stage/workspace.h"
+
+#include <algorithm>
+
+namespace sluice::stage {
+
+namespace {
+
+/// Either counts bytes (planning) or takes them (arena): one list of buffers serves both, so that
+/// the paper and the arena cannot differ.
+class Taker {
+ public:
+  explicit Taker(offload::Arena* arena) : arena_(arena) {}
+
+  TensorView matrix(std::int64_t rows, std::int64_t columns, DType dtype) {
+    TensorView view{nullptr, dtype, rows, columns};
+    view.data = take(view.bytes());
+    return view;
+  }
+  std::int32_t* indices(std::int64_t count) {
+    return reinterpret_cast<std::int32_t*>(take(static_cast<std::uint64_t>(count) * 4));
+  }
+  std::uint64_t bytes() const { return bytes_; }
+
+ private:
+  std::byte* take(std::uint64_t bytes) {
+    bytes_ += offload::arena_bytes(bytes);
+    return arena_ != nullptr && bytes > 0 ? arena_->take(bytes, "workspace") : nullptr;
+  }
+  offload::Arena* arena_;
+  std::uint64_t bytes_ = 0;
+};
+
+void take_layer(const StageLayout& layout, Taker& device, LayerWorkspace& layer) {
+  const std::int64_t tokens = layout.tokens();
+  const std::int64_t hidden = layout.model.hidden;
+  const DType dtype = layout.compute_dtype;
+  layer.normed = device.matrix(tokens, hidden, dtype);
+  for (int set = 0; set < 2; ++set) {
+    layer.query[set] = device.matrix(tokens, hidden, dtype);
+    layer.keys[set] = device.matrix(tokens, hidden, dtype);
+    layer.values[set] = device.matrix(tokens, hidden, dtype);
+  }
+  layer.ffn = device.matrix(tokens, layout.model.ffn, dtype);
+  if (layout.first() && layout.model.projected()) {
+    layer.token_embedding = device.matrix(tokens, layout.model.embedding_width, dtype);
+  }
+}
+
+void take_head(const StageLayout& layout, Taker& device, Taker& host, Workspace& workspace) {
+  const std::int64_t rows = layout.logit_rows();
+  const ModelConfig& model = layout.model;
+  HeadWorkspace& head = workspace.head;
+  head.selected = device.matrix(rows, model.hidden, layout.compute_dtype);
+  if (model.projected()) {
+    head.projected = device.matrix(rows, model.embedding_width, layout.compute_dtype);
+  }
+  head.logits = device.matrix(rows, model.vocabulary, DType::f32);
+  for (TensorView& logits : workspace.host_logits) {
+    logits = host.matrix(rows, model.vocabulary, DType::f32);
+  }
+}
+
+void take_all(const StageLayout& layout, Taker& device, Taker& host, Workspace& workspace) {
+  const std::int64_t tokens = layout.tokens();
+  take_layer(layout, device, workspace.layer);
+  if (layout.last()) take_head(layout, device, host, workspace);
+  for (std::int32_t i = 0; i < layout.buffers(); ++i) {
+    if (layout.first() || layout.last()) {
+      IndexBuffers& indices = workspace.indices.emplace_back();
+      for (std::int32_t** list :
+           {&indices.host_ids, &indices.host_positions, &indices.host_logit_rows}) {
+        *list = host.indices(tokens);
+      }
+      for (std::int32_t** list :
+           {&indices.device_ids, &indices.device_positions, &indices.device_logit_rows}) {
+        *list = device.indices(tokens);
+      }
+    }
+    if (!layout.first()) {
+      workspace.received.push_back(host.matrix(tokens, layout.model.hidden, layout.compute_dtype));
+    }
+    if (!layout.last()) {
+      workspace.outgoing.push_back(host.matrix(tokens, layout.model.hidden, layout.compute_dtype));
+    }
+  }
+}
+
+}  // namespace
+
+Workspace::Workspace(const StageLayout& layout, offload::Arena& device, offload::Arena& host) {
+  Taker device_taker(&device);
+  Taker host_taker(&host);
+  take_all(layout, device_taker, host_taker, *this);
+}
+
+WorkspaceBytes workspace_bytes(const StageLayout& layout) {
+  Taker device(nullptr);
+  Taker host(nullptr);
+  Workspace counted;  // only counted: its views point nowhere
+  take_all(layout, device, host, counted);
+  return {device.bytes(), host.bytes()};
+}
+
+}  // namespace sluice::stage

@@ -1,0 +1,38 @@
+// The stage's own memory: what computing needs beside weights, cache and activations. Made once,
+// from the arenas; a pass only takes views of it.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "offload/memory_plan.h"
+#include "stage/opt_model.h"
+#include "stage/stage_memory.h"
+
+namespace sluice::stage {
+
+/// Token ids, positions and logit rows of one GPU batch of one pass, on the host and on the device.
+struct IndexBuffers {
+  std::int32_t* host_ids = nullptr;         // [tokens]
+  std::int32_t* host_positions = nullptr;   // [tokens]
+  std::int32_t* host_logit_rows = nullptr;  // [tokens]
+  std::int32_t* device_ids = nullptr;
+  std::int32_t* device_positions = nullptr;
+  std::int32_t* device_logit_rows = nullptr;
+};
+
+struct Workspace {
+  LayerWorkspace layer;
+  HeadWorkspace head;                 // last stage
+  std::vector<IndexBuffers> indices;  // [buffers], first and last stage
+  std::vector<TensorView> received;   // [buffers] host [tokens, hidden], not on the first stage
+  std::vector<TensorView> outgoing;   // [buffers] host [tokens, hidden], not on the last stage
+  TensorView host_logits[2];          // host [logit_rows, vocabulary], last stage
+
+  Workspace() = default;
+  /// Takes exactly workspace_bytes(layout) from the arenas.
+  Workspace(const StageLayout& layout, offload::Arena& device, offload::Arena& host);
+};
+
+}  // namespace sluice::stage

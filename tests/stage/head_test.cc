@@ -1,0 +1,189 @@
+// Admission by hand: what passes it makes, and what it does with results.
+#include "stage/head.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+#include <set>
+
+#include "tests/support/list_job.h"
+
+namespace sluice::stage {
+namespace {
+
+Batching batching_of(std::int32_t size, std::int32_t batches, std::int32_t micro_batches,
+                     std::int32_t tokens) {
+  Batching batching;
+  batching.gpu_batch_size = size;
+  batching.num_gpu_batches = batches;
+  batching.micro_batches = micro_batches;
+  batching.max_tokens_per_gpu_batch = tokens;
+  batching.max_sequence_tokens = 64;
+  return batching;
+}
+
+Request request_of(std::int32_t prompt, std::int32_t max_tokens) {
+  Request request;
+  for (std::int32_t i = 0; i < prompt; ++i) request.prompt.push_back(i + 3);
+  request.max_tokens = max_tokens;
+  return request;
+}
+
+/// Answers every sampled row with token 100 + position.
+PassResults answer(const Pass& pass) {
+  PassResults results;
+  results.number = pass.number;
+  results.micro_batch = pass.micro_batch;
+  for (const PassRow& row : pass.rows) {
+    if (!row.sample) continue;
+    PassResult& entry = results.entries.emplace_back();
+    entry.slot = row.slot;
+    entry.result.token = 100 + row.position + row.new_tokens;
+  }
+  return results;
+}
+
+TEST(AdmissionTest, FirstRequestsAreSpreadOverMicroBatches) {
+  support::ListJob job({request_of(2, 1), request_of(2, 1), request_of(2, 1)});
+  Admission admission(job, batching_of(4, 1, 3, 16), 2);
+  admission.admit_all();
+  for (std::int32_t m = 0; m < 3; ++m) {
+    Pass pass;
+    ASSERT_TRUE(admission.make_pass(m, pass));
+    EXPECT_EQ(pass.rows.size(), 1U);
+  }
+}
+
+TEST(AdmissionTest, LongPromptsAreCutIntoChunksBesideDecodingRows) {
+  support::ListJob job({request_of(1, 5), request_of(20, 1)});
+  Admission admission(job, batching_of(2, 1, 1, 8), 1);
+  admission.admit_all();
+  Pass pass;
+  std::vector<std::int32_t> chunks;
+  while (admission.make_pass(0, pass)) {
+    std::int32_t tokens = 0;
+    for (const PassRow& row : pass.rows) {
+      tokens += row.new_tokens;
+      if (row.slot == 1) chunks.push_back(row.new_tokens);
+    }
+    EXPECT_LE(tokens, 8);
+    EXPECT_EQ(tokens, pass.batch_tokens[0]);
+    admission.take(pass, answer(pass));
+  }
+  EXPECT_EQ(chunks, (std::vector<std::int32_t>{7, 7, 6}));
+  EXPECT_EQ(job.answers[1].tokens, (std::vector<std::int32_t>{120}));
+  EXPECT_EQ(job.answers[0].tokens.size(), 5U);
+}
+
+TEST(AdmissionTest, AFinishedRowsPlaceIsTakenByTheNextPrompt) {
+  std::vector<Request> requests;
+  for (std::int32_t i = 0; i < 5; ++i) requests.push_back(request_of(3, i == 0 ? 1 : 4));
+  support::ListJob job(requests);
+  Admission admission(job, batching_of(2, 1, 1, 8), 1);
+  admission.admit_all();
+  Pass pass;
+  ASSERT_TRUE(admission.make_pass(0, pass));
+  admission.take(pass, answer(pass));  // request 0 is done
+  admission.admit(0);
+  ASSERT_TRUE(admission.make_pass(0, pass));
+  ASSERT_EQ(pass.rows.size(), 2U);
+  EXPECT_EQ(pass.rows[0].slot, 1);  // decoding first
+  EXPECT_EQ(pass.rows[0].new_tokens, 1);
+  EXPECT_EQ(pass.rows[1].slot, 0);
+  EXPECT_EQ(pass.rows[1].position, 0);
+  EXPECT_EQ(pass.rows[1].new_tokens, 3);
+}
+
+TEST(AdmissionTest, PromptsWithoutAnswerEndAfterTheirLastChunk) {
+  support::ListJob job({request_of(10, 0)});
+  Admission admission(job, batching_of(1, 1, 1, 8), 1);
+  admission.admit_all();
+  Pass pass;
+  std::int32_t passes = 0;
+  while (admission.make_pass(0, pass)) {
+    EXPECT_FALSE(pass.rows[0].sample);
+    admission.take(pass, answer(pass));
+    ++passes;
+  }
+  EXPECT_EQ(passes, 2);
+  EXPECT_TRUE(job.answers[0].prompt_done);
+  EXPECT_EQ(admission.active_rows(), 0);
+}
+
+TEST(AdmissionTest, AFailedRowEndsAloneAndTheOthersGoOn) {
+  support::ListJob job({request_of(2, 2), request_of(2, 2)});
+  Admission admission(job, batching_of(2, 1, 1, 8), 1);
+  admission.admit_all();
+  Pass pass;
+  ASSERT_TRUE(admission.make_pass(0, pass));
+  PassResults results = answer(pass);
+  results.entries[0].failed = true;
+  admission.take(pass, results);
+  EXPECT_FALSE(job.answers[0].failure.empty());
+  ASSERT_TRUE(admission.make_pass(0, pass));
+  admission.take(pass, answer(pass));
+  EXPECT_FALSE(admission.make_pass(0, pass));
+  EXPECT_EQ(job.answers[1].tokens.size(), 2U);
+  EXPECT_EQ(admission.failed(), 1U);
+}
+
+TEST(AdmissionTest, ResultsThatDoNotFitThePassAreRefused) {
+  support::ListJob job({request_of(2, 2)});
+  Admission admission(job, batching_of(1, 1, 1, 8), 1);
+  admission.admit_all();
+  Pass pass;
+  ASSERT_TRUE(admission.make_pass(0, pass));
+  PassResults missing = answer(pass);
+  missing.entries.clear();
+  EXPECT_THROW(admission.take(pass, missing), CommError);
+  PassResults other = answer(pass);
+  other.number = 99;
+  EXPECT_THROW(admission.take(pass, other), CommError);
+  PassResults more = answer(pass);
+  more.entries.push_back(more.entries[0]);
+  more.entries.back().slot = 5;
+  EXPECT_THROW(admission.take(pass, more), CommError);
+}
+
+// Any mixture, any batching: every request gets exactly its tokens, whatever shares its pass.
+TEST(AdmissionTest, NoRequestIsLostOrServedTwice) {
+  std::mt19937 random(5);
+  for (int round = 0; round < 40; ++round) {
+    std::vector<Request> requests;
+    const int count = static_cast<int>(random() % 30);
+    for (int i = 0; i < count; ++i) {
+      requests.push_back(request_of(1 + static_cast<std::int32_t>(random() % 30),
+                                    static_cast<std::int32_t>(random() % 6)));
+    }
+    support::ListJob job(requests);
+    const auto size = 1 + static_cast<std::int32_t>(random() % 4);
+    Admission admission(job,
+                        batching_of(size, 1 + static_cast<std::int32_t>(random() % 3),
+                                    1 + static_cast<std::int32_t>(random() % 4),
+                                    size + static_cast<std::int32_t>(random() % 12)),
+                        2);
+    admission.admit_all();
+    bool working = true;
+    while (working) {
+      working = false;
+      for (std::int32_t m = 0; m < admission.micro_batches(); ++m) {
+        Pass pass;
+        if (!admission.make_pass(m, pass)) continue;
+        working = true;
+        admission.take(pass, answer(pass));
+        admission.admit(m);
+      }
+    }
+    ASSERT_EQ(job.answers.size(), requests.size());
+    for (std::size_t i = 0; i < requests.size(); ++i) {
+      const auto& tokens = job.answers[i].tokens;
+      ASSERT_EQ(tokens.size(), static_cast<std::size_t>(requests[i].max_tokens));
+      for (std::size_t k = 0; k < tokens.size(); ++k) {
+        EXPECT_EQ(tokens[k], static_cast<std::int32_t>(100 + requests[i].prompt.size() + k));
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace sluice::stage

@@ -1,0 +1,60 @@
+// A job over a list of requests, kept in memory: what the stage's tests feed the head with.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "stage/request.h"
+
+namespace sluice::support {
+
+class ListJob : public stage::Job {
+ public:
+  struct Answer {
+    std::vector<std::int32_t> tokens;
+    std::vector<stage::TokenResult> results;
+    std::vector<stage::TokenResult> prompt_results;
+    bool prompt_done = false;
+    std::string failure;
+  };
+
+  explicit ListJob(std::vector<stage::Request> requests, std::int32_t eos = -1)
+      : requests_(std::move(requests)), eos_(eos) {
+    for (std::size_t i = 0; i < requests_.size(); ++i) requests_[i].id = i;
+  }
+
+  bool next(stage::Request& request) override {
+    if (next_ == requests_.size()) return false;
+    request = requests_[next_++];
+    return true;
+  }
+  void on_prompt_token(std::uint64_t id, std::int32_t index,
+                       const stage::TokenResult& result) override {
+    if (index != static_cast<std::int32_t>(answers[id].prompt_results.size()) + 1) {
+      answers[id].failure = "prompt tokens out of order";
+    }
+    answers[id].prompt_results.push_back(result);
+  }
+  bool on_token(std::uint64_t id, const stage::TokenResult& result) override {
+    Answer& answer = answers[id];
+    answer.tokens.push_back(result.token);
+    answer.results.push_back(result);
+    return result.token == eos_ ||
+           static_cast<std::int32_t>(answer.tokens.size()) >= requests_[id].max_tokens;
+  }
+  void on_prompt_done(std::uint64_t id) override { answers[id].prompt_done = true; }
+  void on_failed(std::uint64_t id, const std::string& reason) override {
+    answers[id].failure = reason;
+  }
+
+  std::map<std::uint64_t, Answer> answers;
+
+ private:
+  std::vector<stage::Request> requests_;
+  std::int32_t eos_;
+  std::size_t next_ = 0;
+};
+
+}  // namespace sluice::support
