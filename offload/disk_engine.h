@@ -1,6 +1,6 @@
 // Reads and writes of files beside everything else: Boost.Asio on io_uring where the kernel allows
 // it, on a thread pool where it does not (seccomp, old kernels); which one is chosen at run time.
-// The only file that knows Asio is disk_engine.cc.
+// The only file that knows Asio is disk_engine.cc; what both variants share is disk_requests.h.
 #pragma once
 
 #include <atomic>
@@ -16,28 +16,34 @@
 namespace sluice::offload {
 
 using FileId = std::int32_t;
+struct IoFailure;  // offload/disk_requests.h
 
 /// Counts requests in flight and keeps the first failure. Reused for ever; owned by the requester and
 /// must outlive its requests. Once `pending()` is 0 the bytes are there, until the next request.
 class IoGroup {
  public:
+  IoGroup() = default;
+  IoGroup(const IoGroup&) = delete;
+  IoGroup& operator=(const IoGroup&) = delete;
+  ~IoGroup();  // pending() must be 0
+
   /// Requests not yet complete.
   std::int32_t pending() const { return pending_.load(std::memory_order_acquire); }
   /// Blocks until pending() == 0; throws IoError (path, offset, bytes, errno's name) or CapacityError
-  /// (ENOSPC) if one of them failed since the last wait.
+  /// (ENOSPC) if one of them failed since the last wait: the first one, which is then forgotten.
   void wait();
 
  private:
   friend class DiskEngine;
   friend struct DiskEngineAccess;  // for the implementations
   std::atomic<std::int32_t> pending_{0};
-  std::atomic<const std::string*> failure_{nullptr};
+  std::atomic<const IoFailure*> failure_{nullptr};
 };
 
 struct DiskOptions {
   bool allow_io_uring = true;  // false: the thread pool, for tests
   int threads = 2;
-  std::size_t max_requests = 256;  // in flight; more block the requester
+  std::size_t max_requests = 256;  // in flight, of at most 4 MiB each; more block the requester
   Trace* trace = nullptr;
 };
 
@@ -46,7 +52,8 @@ class DiskEngine {
   static std::unique_ptr<DiskEngine> make(const DiskOptions& options);
   virtual ~DiskEngine() = default;  // waits for requests in flight
 
-  /// "io_uring" or "threads (io_uring refused: Operation not permitted)".
+  /// "io_uring", "threads (io_uring refused: Operation not permitted)" or "threads (io_uring switched
+  /// off)".
   virtual std::string description() const = 0;
 
   /// An existing file, to read. Throws InputError if it cannot be opened or is no regular file.
@@ -66,7 +73,8 @@ class DiskEngine {
 
 /// A folder for one run's files inside `parent` (created 0700 if absent): "sluice-<host>-<pid>-<rank>",
 /// locked while the run lives, removed by the destructor. Opening one also removes folders of the same
-/// form whose run is dead. Foreign files are never touched.
+/// form, owned by the same user, whose run is dead. It holds plain files only, no folders. Foreign
+/// files are never touched, symbolic links never followed. Throws IoError naming the folder.
 class RunFolder {
  public:
   RunFolder(const std::filesystem::path& parent, int rank);

@@ -18,6 +18,9 @@ struct Budgets {
   PerTier<std::uint64_t> bytes = {};  // 0: no limit of ours (the plan may take what the machine has)
 };
 
+/// "1.2 GiB", "800.0 MiB", "17 bytes".
+std::string human_bytes(std::uint64_t bytes);
+
 struct Reservation {
   Tier tier;
   std::string purpose;  // "weights", "weight slots", "KV cache", "KV staging", "activations", ...
@@ -46,6 +49,8 @@ class Arena {
   Arena() = default;
   Arena(Memory memory, std::string name);
   /// 64-byte aligned by default; `alignment` is a power of two up to 4096 (O_DIRECT staging).
+  /// Uses exactly arena_bytes(bytes, alignment), so that a plan made of arena_bytes() is met to the
+  /// byte. The pieces are as the memory was: not initialised anew.
   /// Throws CapacityError naming the arena and `purpose` when the plan was too small (our own bug).
   std::byte* take(std::uint64_t bytes, const char* purpose, std::size_t alignment = 64);
   std::uint64_t used() const { return used_; }

@@ -1,0 +1,394 @@
+#include "offload/disk_engine.h"
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <new>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "kernels/device/error.h"
+#include "offload/disk_requests.h"
+#include "tests/support/allocation_count.h"
+#include "tests/support/faulty_disk.h"
+#include "tests/support/scratch_folder.h"
+
+namespace sluice::offload {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+
+std::vector<std::byte> random_bytes(std::size_t count, unsigned seed) {
+  std::mt19937 random(seed);
+  std::vector<std::byte> bytes(count);
+  for (std::byte& byte : bytes) byte = static_cast<std::byte>(random());
+  return bytes;
+}
+
+void write_plain(const std::filesystem::path& path, const std::vector<std::byte>& bytes) {
+  std::ofstream file(path, std::ios::binary);
+  file.write(reinterpret_cast<const char*>(bytes.data()),
+             static_cast<std::streamsize>(bytes.size()));
+  ASSERT_TRUE(file.good());
+}
+
+template <typename Failure, typename Function>
+std::string sentence_of(Function function) {
+  try {
+    function();
+  } catch (const Failure& failure) {
+    return failure.what();
+  }
+  ADD_FAILURE() << "nothing was thrown";
+  return "";
+}
+
+// Both variants, each with few and with many requests.
+struct Variant {
+  bool io_uring;
+  std::size_t max_requests;
+};
+
+class DiskEngineTest : public ::testing::TestWithParam<Variant> {
+ protected:
+  std::unique_ptr<DiskEngine> make(Trace* trace = nullptr) {
+    DiskOptions options;
+    options.allow_io_uring = GetParam().io_uring;
+    options.max_requests = GetParam().max_requests;
+    options.trace = trace;
+    auto engine = DiskEngine::make(options);
+    if (GetParam().io_uring && engine->description() != "io_uring") {
+      std::cerr << "this machine refuses io_uring: " << engine->description() << "\n";
+    }
+    return engine;
+  }
+  std::filesystem::path path(const std::string& name) { return folder_.path() / name; }
+
+  testing::ScratchFolder folder_;
+};
+
+TEST_P(DiskEngineTest, ReadsEveryAlignmentAndLength) {
+  const auto content = random_bytes(10000, 1);
+  write_plain(path("file"), content);
+  const auto engine = make();
+  const FileId file = engine->open_read(path("file"));
+  IoGroup group;
+  for (const std::size_t offset : {0U, 1U, 511U, 512U, 4095U, 4097U, 9999U}) {
+    for (const std::size_t bytes : {0U, 1U, 3U, 512U, 4096U, 5001U}) {
+      if (offset + bytes > content.size()) continue;
+      std::vector<std::byte> got(bytes + 2, std::byte{0x5A});
+      engine->read(file, offset, bytes, got.data() + 1, group);
+      group.wait();
+      EXPECT_TRUE(std::equal(got.begin() + 1, got.end() - 1,
+                             content.begin() + static_cast<std::ptrdiff_t>(offset)));
+      EXPECT_EQ(got.front(), std::byte{0x5A});
+      EXPECT_EQ(got.back(), std::byte{0x5A});
+    }
+  }
+}
+
+TEST_P(DiskEngineTest, LargeRequestsAreCutAndComeBackWhole) {
+  const auto content = random_bytes(3 * kPieceBytes + 12345, 2);
+  const auto engine = make();
+  const FileId file = engine->create(path("big"), content.size());
+  IoGroup group;
+  engine->write(file, 0, content.size(), content.data(), group);
+  group.wait();
+  EXPECT_EQ(std::filesystem::file_size(path("big")), content.size());
+  std::vector<std::byte> got(content.size() - 7);
+  engine->read(file, 7, got.size(), got.data(), group);
+  group.wait();
+  EXPECT_TRUE(std::equal(got.begin(), got.end(), content.begin() + 7));
+}
+
+TEST_P(DiskEngineTest, ManyRequestsOfManyThreads) {
+  const std::size_t kSlice = 3001;
+  const std::size_t kSlices = 64;
+  const auto engine = make();
+  const FileId file = engine->create(path("shared"), kSlice * kSlices);
+  std::vector<std::thread> threads;
+  std::atomic<int> wrong{0};
+  for (std::size_t t = 0; t < 4; ++t) {
+    threads.emplace_back([&, t] {
+      IoGroup group;
+      std::vector<std::vector<std::byte>> slices;
+      for (std::size_t s = t; s < kSlices; s += 4) {
+        slices.push_back(random_bytes(kSlice, static_cast<unsigned>(s)));
+      }
+      for (std::size_t i = 0; i < slices.size(); ++i) {
+        engine->write(file, (t + 4 * i) * kSlice, kSlice, slices[i].data(), group);
+      }
+      group.wait();
+      std::vector<std::byte> got(kSlice);
+      for (std::size_t i = 0; i < slices.size(); ++i) {
+        engine->read(file, (t + 4 * i) * kSlice, kSlice, got.data(), group);
+        group.wait();
+        if (got != slices[i]) ++wrong;
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(wrong, 0);
+}
+
+TEST_P(DiskEngineTest, TheDestructorWaitsForRequestsInFlight) {
+  const auto content = random_bytes(2 * kPieceBytes, 3);
+  IoGroup group;
+  {
+    const auto engine = make();
+    const FileId file = engine->create(path("late"), content.size());
+    engine->write(file, 0, content.size(), content.data(), group);
+  }
+  EXPECT_EQ(group.pending(), 0);
+  group.wait();
+  std::ifstream file(path("late"), std::ios::binary);
+  std::string got(content.size(), '\0');
+  file.read(got.data(), static_cast<std::streamsize>(got.size()));
+  EXPECT_EQ(std::memcmp(got.data(), content.data(), content.size()), 0);
+}
+
+TEST_P(DiskEngineTest, NothingIsAllocatedPerRequest) {
+  const auto content = random_bytes(2 * kPieceBytes, 4);
+  Trace trace(0);
+  const auto engine = make(&trace);
+  const FileId file = engine->create(path("file"), content.size());
+  std::vector<std::byte> got(content.size());
+  IoGroup group;
+  const auto round = [&] {
+    engine->write(file, 0, content.size(), content.data(), group);
+    group.wait();
+    for (std::size_t i = 0; i < 100; ++i) engine->read(file, i, 5000, &got[i * 5000], group);
+    group.wait();
+  };
+  round();
+  const std::int64_t before = testing::allocation_count();
+  for (int i = 0; i < 5; ++i) round();
+  EXPECT_EQ(testing::allocation_count() - before, 0);
+}
+
+TEST_P(DiskEngineTest, TheTraceCountsBytesAndTime) {
+  const auto content = random_bytes(100000, 5);
+  Trace trace(100);
+  {
+    const auto engine = make(&trace);
+    const FileId file = engine->create(path("file"), content.size());
+    IoGroup group;
+    engine->write(file, 0, content.size(), content.data(), group);
+    group.wait();
+    std::vector<std::byte> got(60000);
+    engine->read(file, 10, 50000, got.data(), group);
+    engine->read(file, 10, 60000, got.data(), group);
+    group.wait();
+  }
+  EXPECT_EQ(trace.bytes(Activity::disk_write), 100000U);
+  EXPECT_EQ(trace.bytes(Activity::disk_read), 110000U);
+  EXPECT_GT(trace.busy_seconds(Activity::disk_write), 0.0);
+  EXPECT_GT(trace.busy_seconds(Activity::disk_read), 0.0);
+  for (const Span& span : trace.spans()) EXPECT_GE(span.end_ns, span.begin_ns);
+}
+
+// ------------------------------------------------------------------------------------- bad input
+
+TEST_P(DiskEngineTest, TheEndOfAFileIsAFailureThatIsForgottenOnceSeen) {
+  write_plain(path("short"), random_bytes(100, 6));
+  const auto engine = make();
+  const FileId file = engine->open_read(path("short"));
+  std::vector<std::byte> got(200);
+  IoGroup group;
+  engine->read(file, 80, 50, got.data(), group);
+  EXPECT_THAT(sentence_of<IoError>([&] { group.wait(); }),
+              HasSubstr("cannot read " + path("short").string() +
+                        " at offset 80: wanted 50 bytes, got 20, then the file ends"));
+  group.wait();
+  engine->read(file, 100, 1, got.data(), group);
+  EXPECT_THROW(group.wait(), IoError);
+  engine->read(file, 1 << 20, 1, got.data(), group);
+  EXPECT_THROW(group.wait(), IoError);
+  engine->read(file, 0, 100, got.data(), group);
+  group.wait();
+}
+
+TEST_P(DiskEngineTest, OffsetsBeyondAnyFileAreRefused) {
+  write_plain(path("file"), random_bytes(10, 7));
+  const auto engine = make();
+  const FileId file = engine->open_read(path("file"));
+  std::byte got;
+  IoGroup group;
+  for (const std::uint64_t offset : {std::uint64_t{1} << 63, ~std::uint64_t{0}}) {
+    engine->read(file, offset, 1, &got, group);
+    EXPECT_THAT(sentence_of<IoError>([&] { group.wait(); }), HasSubstr(std::to_string(offset)));
+  }
+}
+
+TEST_P(DiskEngineTest, OnlyExistingRegularFilesAreOpened) {
+  const auto engine = make();
+  EXPECT_THAT(sentence_of<InputError>([&] { engine->open_read(path("absent")); }),
+              HasSubstr(path("absent").string() + ": No such file or directory (ENOENT)"));
+  EXPECT_THAT(sentence_of<InputError>([&] { engine->open_read(folder_.path()); }),
+              HasSubstr("no regular file"));
+  ASSERT_EQ(::mkfifo(path("fifo").c_str(), 0600), 0);
+  EXPECT_THAT(sentence_of<InputError>([&] { engine->open_read(path("fifo")); }),
+              HasSubstr("no regular file"));
+}
+
+TEST_P(DiskEngineTest, CreatedFilesAreNewPrivateAndReserved) {
+  const auto engine = make();
+  engine->create(path("new"), 1 << 20);
+  struct stat status;
+  ASSERT_EQ(::stat(path("new").c_str(), &status), 0);
+  EXPECT_EQ(status.st_mode & 0777, 0600U);
+  EXPECT_EQ(status.st_size, 1 << 20);
+  EXPECT_GE(status.st_blocks * 512, 1 << 20);
+  EXPECT_THAT(sentence_of<IoError>([&] { engine->create(path("new"), 1); }), HasSubstr("EEXIST"));
+  ASSERT_EQ(::symlink(path("target").c_str(), path("link").c_str()), 0);
+  EXPECT_THROW(engine->create(path("link"), 1), IoError);
+  EXPECT_FALSE(std::filesystem::exists(path("target")));
+  engine->create(path("empty"), 0);
+}
+
+TEST_P(DiskEngineTest, WritesToFilesOpenedToReadFail) {
+  write_plain(path("file"), random_bytes(10, 8));
+  const auto engine = make();
+  const FileId file = engine->open_read(path("file"));
+  IoGroup group;
+  engine->write(file, 0, 5, "hello", group);
+  EXPECT_THAT(sentence_of<IoError>([&] { group.wait(); }), HasSubstr("EBADF"));
+}
+
+// ---------------------------------------------------------------------------------------- faults
+
+TEST_P(DiskEngineTest, AFullDiskIsACapacityError) {
+  const std::string mount_point = path("tiny");
+  ASSERT_EQ(::mkdir(mount_point.c_str(), 0700), 0);
+  if (::mount("tmpfs", mount_point.c_str(), "tmpfs", 0, "size=1m") != 0) {
+    GTEST_SKIP() << "no permission to mount a small tmpfs";
+  }
+  {
+    const auto engine = make();
+    const std::string sentence =
+        sentence_of<CapacityError>([&] { engine->create(path("tiny") / "huge", 3 << 20); });
+    EXPECT_THAT(sentence, HasSubstr("3145728 bytes (3.0 MiB) are wanted but folder " + mount_point +
+                                    " has 1048576 bytes (1.0 MiB) free"));
+    EXPECT_FALSE(std::filesystem::exists(path("tiny") / "huge"));
+
+    const FileId file = engine->create(path("tiny") / "growing", 1000);
+    const auto content = random_bytes(2 << 20, 9);
+    IoGroup group;
+    engine->write(file, 0, content.size(), content.data(), group);
+    EXPECT_THAT(sentence_of<CapacityError>([&] { group.wait(); }), HasSubstr("ENOSPC"));
+  }
+  EXPECT_EQ(::umount(mount_point.c_str()), 0);
+}
+
+TEST_P(DiskEngineTest, AFileThatShrinksUnderARequestFails) {
+  const auto engine = make();
+  const FileId file = engine->create(path("file"), 2 * kPieceBytes);
+  ASSERT_EQ(::truncate(path("file").c_str(), kPieceBytes + 10), 0);
+  std::vector<std::byte> got(2 * kPieceBytes);
+  IoGroup group;
+  engine->read(file, 0, got.size(), got.data(), group);
+  EXPECT_THAT(sentence_of<IoError>([&] { group.wait(); }), HasSubstr("got 10, then the file ends"));
+}
+
+TEST_P(DiskEngineTest, EveryRequestCanFailAndTheNextRoundIsClean) {
+  testing::FaultyDisk disk(make());
+  const auto content = random_bytes(5000, 10);
+  const FileId file = disk.create(path("file"), content.size());
+  IoGroup group;
+  bool whole = false;
+  for (std::int64_t k = 0; !whole; ++k) {
+    disk.fail_request(k);
+    std::vector<std::byte> got(content.size());
+    try {
+      for (std::size_t i = 0; i < 5; ++i) {
+        disk.write(file, i * 1000, 1000, &content[i * 1000], group);
+      }
+      group.wait();
+      for (std::size_t i = 0; i < 5; ++i) disk.read(file, i * 1000, 1000, &got[i * 1000], group);
+      group.wait();
+      EXPECT_EQ(got, content);
+      whole = true;
+      EXPECT_EQ(k, 10);
+    } catch (const IoError& failure) {
+      EXPECT_STREQ(failure.what(), "injected failure");
+      ASSERT_LT(k, 10);
+    }
+    EXPECT_EQ(group.pending(), 0);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Variants, DiskEngineTest,
+                         ::testing::Values(Variant{true, 256}, Variant{true, 2},
+                                           Variant{false, 256}, Variant{false, 1}),
+                         [](const auto& name) {
+                           return (name.param.io_uring ? std::string("IoUring")
+                                                       : std::string("Threads")) +
+                                  std::to_string(name.param.max_requests);
+                         });
+
+TEST(DiskEngine, SaysWhichVariantRuns) {
+  DiskOptions options;
+  options.allow_io_uring = false;
+  EXPECT_EQ(DiskEngine::make(options)->description(), "threads (io_uring switched off)");
+}
+
+// Docker's default: io_uring_setup is answered with EPERM. In a child, as a filter is for ever.
+TEST(DiskEngine, WhereIoUringIsRefusedThreadsServe) {
+  testing::ScratchFolder folder;
+  const pid_t child = ::fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    sock_filter rules[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_io_uring_setup, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    const sock_fprog program = {std::size(rules), rules};
+    if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+        ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) {
+      ::_exit(77);
+    }
+    int status = 1;
+    try {
+      const auto engine = DiskEngine::make({});
+      const FileId file = engine->create(folder.path() / "file", 5);
+      IoGroup group;
+      engine->write(file, 0, 5, "hello", group);
+      group.wait();
+      char got[5] = {};
+      engine->read(file, 0, 5, got, group);
+      group.wait();
+      const bool right =
+          engine->description() == "threads (io_uring refused: Operation not permitted)" &&
+          std::string(got, 5) == "hello";
+      status = right ? 0 : 2;
+    } catch (...) {
+      status = 3;
+    }
+    ::_exit(status);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  ASSERT_TRUE(WIFEXITED(status));
+  if (WEXITSTATUS(status) == 77) GTEST_SKIP() << "seccomp filters are not permitted here";
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
+}  // namespace
+}  // namespace sluice::offload
