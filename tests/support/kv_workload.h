@@ -1,0 +1,292 @@
+// Ragged workloads for the KV cache, the way the stage loop drives it, and what must come out of
+// them: every query, key and value is a number of its own, made of (sequence, layer, position,
+// column).
+#pragma once
+
+#include <unistd.h>
+
+#include <cmath>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "kernels/ops.h"
+#include "offload/kv_cache.h"
+
+namespace sluice::testing {
+
+struct KvRow {
+  std::uint64_t sequence = 0;  // never used twice, while a slot is
+  std::int32_t position = 0;
+};
+
+struct KvBatchWork {
+  std::vector<offload::KvSequence> sequences;
+  std::vector<KvRow> rows;
+};
+
+using KvPass = std::vector<KvBatchWork>;  // by GPU batch
+
+struct KvWorkload {
+  offload::KvShape shape;
+  std::vector<KvPass> passes;
+  std::int64_t width() const { return std::int64_t{shape.heads} * shape.head_dim; }
+};
+
+enum class KvOperand : std::uint64_t { query, keys, values };
+
+inline float kv_value(KvOperand operand, KvRow row, std::int32_t layer, std::int64_t column) {
+  std::uint64_t x = (row.sequence << 40) ^ (static_cast<std::uint64_t>(row.position) << 24) ^
+                    (static_cast<std::uint64_t>(layer) << 16) ^
+                    (static_cast<std::uint64_t>(operand) << 14) ^
+                    static_cast<std::uint64_t>(column);
+  for (int i = 0; i < 2; ++i) {  // splitmix64
+    x += 0x9E3779B97F4A7C15U;
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9U;
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EBU;
+    x ^= x >> 31;
+  }
+  return static_cast<float>(static_cast<double>(x >> 40) / 8388608.0 - 1.0) * 2.0F;
+}
+
+/// Passes of `micro_batches` micro-batches in turn. Each slot prefills (in chunks, when its prompt
+/// is longer than what is left of the GPU batch), decodes, ends by chance and is taken by a new
+/// sequence; some are left out of a pass, and the order of sequences is not that of their rows.
+inline KvWorkload make_kv_workload(const offload::KvShape& shape, std::int32_t micro_batches,
+                                   std::int32_t passes, unsigned seed) {
+  struct Slot {
+    std::uint64_t sequence = 0;
+    std::int32_t length = 0;
+    std::int32_t prompt = 0;
+  };
+  std::mt19937 random(seed);
+  const auto below = [&random](std::int32_t n) {
+    return static_cast<std::int32_t>(random() % static_cast<unsigned>(n));
+  };
+  KvWorkload work{shape, {}};
+  std::vector<Slot> slots(static_cast<std::size_t>(shape.slots));
+  std::uint64_t next_sequence = 1;
+  for (std::int32_t p = 0; p < passes; ++p) {
+    KvPass pass(static_cast<std::size_t>(shape.gpu_batches));
+    for (std::int32_t b = 0; b < shape.gpu_batches; ++b) {
+      KvBatchWork& batch = pass[static_cast<std::size_t>(b)];
+      const std::int32_t first =
+          ((p % micro_batches) * shape.gpu_batches + b) * shape.gpu_batch_size;
+      std::int32_t left = shape.tokens_per_gpu_batch;
+      for (std::int32_t i = 0; i < shape.gpu_batch_size && left > 0; ++i) {
+        Slot& slot = slots[static_cast<std::size_t>(first + i)];
+        if (below(8) == 0) continue;
+        if (slot.length == shape.tokens_per_slot || slot.sequence == 0 || below(10) == 0) {
+          slot = {next_sequence++, 0, 1 + below(shape.tokens_per_slot)};
+        }
+        const std::int32_t wanted = slot.length < slot.prompt ? slot.prompt - slot.length : 1;
+        const std::int32_t count = std::min(wanted, std::min(left, 1 + below(left)));
+        const auto row = static_cast<std::int32_t>(batch.rows.size());
+        for (std::int32_t t = 0; t < count; ++t) {
+          batch.rows.push_back({slot.sequence, slot.length + t});
+        }
+        slot.length += count;
+        left -= count;
+        batch.sequences.push_back({first + i, row, count, slot.length});
+      }
+      if (below(2) == 0) std::shuffle(batch.sequences.begin(), batch.sequences.end(), random);
+    }
+    work.passes.push_back(std::move(pass));
+  }
+  return work;
+}
+
+/// What attention is, in double precision, in the order of run_kv_workload()'s outputs.
+inline std::vector<double> kv_reference(const KvWorkload& work, float scale) {
+  const std::int32_t heads = work.shape.heads;
+  const std::int32_t head_dim = work.shape.head_dim;
+  std::vector<double> result;
+  const auto attend = [&](KvRow row, std::int32_t layer, std::int32_t head) {
+    const auto at = [&](KvOperand operand, std::int32_t position, std::int32_t d) -> double {
+      return kv_value(operand, {row.sequence, position}, layer, head * head_dim + d);
+    };
+    std::vector<double> weights;
+    double sum = 0;
+    for (std::int32_t p = 0; p <= row.position; ++p) {
+      double dot = 0;
+      for (std::int32_t d = 0; d < head_dim; ++d) {
+        dot += at(KvOperand::query, row.position, d) * at(KvOperand::keys, p, d);
+      }
+      weights.push_back(std::exp(dot * static_cast<double>(scale)));
+      sum += weights.back();
+    }
+    for (std::int32_t d = 0; d < head_dim; ++d) {
+      double total = 0;
+      for (std::int32_t p = 0; p <= row.position; ++p) {
+        total += weights[static_cast<std::size_t>(p)] * at(KvOperand::values, p, d);
+      }
+      result.push_back(total / sum);
+    }
+  };
+  for (const KvPass& pass : work.passes) {
+    for (std::int32_t layer = 0; layer < work.shape.layers; ++layer) {
+      for (const KvBatchWork& batch : pass) {
+        for (const KvRow row : batch.rows) {
+          for (std::int32_t h = 0; h < heads; ++h) attend(row, layer, h);
+        }
+      }
+    }
+  }
+  return result;
+}
+
+enum class KvPrefetch { never, ahead, by_chance };
+
+/// A folder of the test's own, removed with all that is in it.
+class TemporaryFolder {
+ public:
+  TemporaryFolder() {
+    std::string name = (std::filesystem::temp_directory_path() / "sluice-kv-XXXXXX").string();
+    if (::mkdtemp(name.data()) == nullptr) throw std::runtime_error("mkdtemp failed");
+    path_ = name;
+  }
+  ~TemporaryFolder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+/// A cache with all it stands on, and buffers for one GPU batch's rows on the device: one set, so
+/// that every step overwrites what the step before has left there as soon as store() allows it.
+class KvRig {
+ public:
+  KvRig(kernels::Engine engine, const offload::KvShape& shape, const offload::Policy& policy,
+        offload::DiskEngine* disk, Trace* trace = nullptr)
+      : engine_(std::move(engine)), shape_(shape), run_folder_(folder_.path(), 0) {
+    offload::KvCache::plan(shape, policy, plan);
+    device = offload::Arena(allocate(offload::Tier::device), "device");
+    host = offload::Arena(allocate(offload::Tier::host), "host");
+    rows_ = engine_.backend->allocate_device(4 * buffer_bytes());
+    cache_ = std::make_unique<offload::KvCache>(engine_, shape, policy, device, host, disk,
+                                                &run_folder_, trace);
+  }
+
+  offload::KvCache& cache() { return *cache_; }
+  Backend& backend() { return *engine_.backend; }
+  /// 0: query, 1: keys, 2: values, 3: out.
+  TensorView rows(int index, std::int64_t count) const {
+    const std::int64_t width = std::int64_t{shape_.heads} * shape_.head_dim;
+    return {rows_.data() + static_cast<std::size_t>(index) * buffer_bytes(), DType::f32, count,
+            width};
+  }
+
+  offload::MemoryPlan plan;
+  offload::Arena device;
+  offload::Arena host;
+
+ private:
+  std::size_t buffer_bytes() const {
+    return static_cast<std::size_t>(shape_.tokens_per_gpu_batch) *
+           static_cast<std::size_t>(shape_.heads * shape_.head_dim) * sizeof(float);
+  }
+  Memory allocate(offload::Tier tier) {
+    const std::uint64_t bytes = std::max<std::uint64_t>(plan.total(tier), 64);
+    return tier == offload::Tier::device ? engine_.backend->allocate_device(bytes)
+                                         : engine_.backend->allocate_host(bytes, true);
+  }
+
+  kernels::Engine engine_;
+  offload::KvShape shape_;
+  TemporaryFolder folder_;
+  offload::RunFolder run_folder_;
+  Memory rows_;
+  std::unique_ptr<offload::KvCache> cache_;
+};
+
+/// Queries, keys and values of all steps, and room for the outputs: [pass][layer][GPU batch][row].
+struct KvBuffers {
+  explicit KvBuffers(const KvWorkload& work) {
+    const auto width = static_cast<std::size_t>(work.width());
+    for (const KvPass& pass : work.passes) {
+      for (std::int32_t layer = 0; layer < work.shape.layers; ++layer) {
+        for (const KvBatchWork& batch : pass) {
+          for (int i = 0; i < 3; ++i) {
+            for (const KvRow row : batch.rows) {
+              for (std::int64_t c = 0; c < work.width(); ++c) {
+                in[i].push_back(kv_value(static_cast<KvOperand>(i), row, layer, c));
+              }
+            }
+          }
+        }
+      }
+    }
+    out.resize(in[0].size(), 0.0F);
+    poison.resize(static_cast<std::size_t>(work.shape.tokens_per_gpu_batch) * width, NAN);
+  }
+  std::vector<float> in[3];
+  std::vector<float> out;
+  std::vector<float> poison;
+};
+
+/// Runs passes [first, last) of the workload, whose buffers start at `offset`; advances it. Puts
+/// all on the lanes and returns without waiting for what the cache does not wait for.
+inline void run_kv_passes(KvRig& rig, const KvWorkload& work, KvPrefetch mode, std::size_t first,
+                          std::size_t last, KvBuffers& buffers, std::size_t& offset,
+                          float scale = 0.5F) {
+  Backend& backend = rig.backend();
+  const std::int32_t gpu_batches = work.shape.gpu_batches;
+  const auto steps = work.shape.layers * gpu_batches;
+  std::mt19937 random(static_cast<unsigned>(first) + 17U);
+  for (std::size_t p = first; p < last; ++p) {
+    for (std::int32_t b = 0; b < gpu_batches; ++b) {
+      rig.cache().begin(b, work.passes[p][static_cast<std::size_t>(b)].sequences,
+                        static_cast<std::int32_t>(p));
+    }
+    for (std::int32_t step = 0; step < steps; ++step) {
+      const std::int32_t layer = step / gpu_batches;
+      const std::int32_t b = step % gpu_batches;
+      const KvBatchWork& batch = work.passes[p][static_cast<std::size_t>(b)];
+      const unsigned when = mode == KvPrefetch::never   ? 0U
+                            : mode == KvPrefetch::ahead ? 1U
+                                                        : static_cast<unsigned>(random() % 4);
+      const auto fetch_next = [&](unsigned now) {
+        const std::int32_t next = step + 1;
+        if (now == when && next < steps)
+          rig.cache().prefetch(next / gpu_batches, next % gpu_batches);
+      };
+      const auto rows = static_cast<std::int64_t>(batch.rows.size());
+      const TensorView out = rig.rows(3, rows);
+      fetch_next(1);
+      if (rows > 0) {
+        for (int i = 0; i < 3; ++i) {
+          backend.copy(Lane::compute, rig.rows(i, rows).data, buffers.in[i].data() + offset,
+                       out.bytes());
+        }
+        backend.copy(Lane::compute, out.data, buffers.poison.data(), out.bytes());
+      }
+      rig.cache().attend(layer, b, out, rig.rows(0, rows), rig.rows(1, rows), rig.rows(2, rows),
+                         scale);
+      fetch_next(2);
+      const Event left = rig.cache().store(layer, b, rig.rows(1, rows), rig.rows(2, rows));
+      fetch_next(3);
+      if (left.ticket != 0) backend.wait(Lane::compute, left);
+      if (rows > 0) backend.copy(Lane::compute, buffers.out.data() + offset, out.data, out.bytes());
+      offset += static_cast<std::size_t>(rows * work.width());
+    }
+  }
+}
+
+inline std::vector<float> run_kv_workload(KvRig& rig, const KvWorkload& work, KvPrefetch mode,
+                                          float scale = 0.5F) {
+  KvBuffers buffers(work);
+  std::size_t offset = 0;
+  run_kv_passes(rig, work, mode, 0, work.passes.size(), buffers, offset, scale);
+  rig.backend().synchronize(rig.backend().record(Lane::compute));
+  return buffers.out;
+}
+
+}  // namespace sluice::testing
