@@ -1,0 +1,35 @@
+// What an operation of the CPU engine runs on: the threads of one lane, and scratch memory of each.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/cpu/thread_pool.h"
+
+namespace sluice::kernels {
+
+/// Floats of scratch per worker; what needs more is cut into pieces.
+constexpr std::int64_t kScratchFloats = 128 * 1024;
+
+struct CpuContext {
+  ThreadPool* pool = nullptr;
+  int client = 0;
+  float* scratch = nullptr;  // [workers][kScratchFloats], 64-byte aligned
+
+  float* scratch_of(int worker) const { return scratch + worker * kScratchFloats; }
+
+  /// body(index, scratch) for every index of [0, count), beside each other where `operations`
+  /// (about one multiply-add each) are worth waking a thread for.
+  template <class Body>
+  void for_each(std::int64_t count, std::int64_t operations, const Body& body) const {
+    constexpr std::int64_t kWorthSharing = 50'000;
+    if (operations < kWorthSharing) {
+      for (std::int64_t index = 0; index < count; ++index) body(index, scratch_of(client));
+      return;
+    }
+    pool->parallel_for(client, count,
+                       [&](std::int64_t index, int worker) { body(index, scratch_of(worker)); });
+  }
+};
+
+}  // namespace sluice::kernels

@@ -1,0 +1,139 @@
+// The heart of linear() and of attention's scores: dot products of a few rows with four others.
+//
+// The law of kernels/ops.h lives here. Every result is the sum, lane by lane, of products at
+// distance kLanes, then a fixed tree over the lanes; the tree is the same for each of the four
+// columns and for every number of rows. So a result depends on its own two rows alone.
+#include <hwy/highway.h>
+
+#include <cstdint>
+
+#if defined(SLUICE_KERNELS_CPU_DOT_TILE_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef SLUICE_KERNELS_CPU_DOT_TILE_INL_H_
+#undef SLUICE_KERNELS_CPU_DOT_TILE_INL_H_
+#else
+#define SLUICE_KERNELS_CPU_DOT_TILE_INL_H_
+#endif
+
+#include "kernels/cpu/vectors-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace sluice::kernels::HWY_NAMESPACE {
+
+constexpr int kTileColumns = 4;
+/// Rows of the largest tile: 24 sums where there are 32 vector registers, 8 where there are 16.
+constexpr int kTileRows = HWY_MAX_BYTES >= 64 ? 6 : 2;
+
+template <class D>
+HWY_INLINE hn::Vec<hn::CappedTag<float, 4>> sum_blocks(D, hn::Vec<D> v) {
+  if constexpr (hn::MaxLanes(D()) <= 4) {
+    return v;
+  } else {
+    const hn::Half<D> half;
+    return sum_blocks(half, hn::Add(hn::LowerHalf(half, v), hn::UpperHalf(half, v)));
+  }
+}
+
+/// The sums of the lanes of v0 ... v3, in this order.
+HWY_INLINE hn::Vec<hn::CappedTag<float, 4>> sum_lanes(Floats d, Vector v0, Vector v1, Vector v2,
+                                                      Vector v3) {
+  const hn::Repartition<std::uint64_t, Floats> pairs;
+  const Vector v01 = hn::Add(hn::InterleaveLower(d, v0, v1), hn::InterleaveUpper(d, v0, v1));
+  const Vector v23 = hn::Add(hn::InterleaveLower(d, v2, v3), hn::InterleaveUpper(d, v2, v3));
+  const auto p01 = hn::BitCast(pairs, v01);
+  const auto p23 = hn::BitCast(pairs, v23);
+  return sum_blocks(d, hn::Add(hn::BitCast(d, hn::InterleaveLower(pairs, p01, p23)),
+                               hn::BitCast(d, hn::InterleaveUpper(pairs, p01, p23))));
+}
+
+/// out[r][c] (+)= a[r] . b[c] over `length` elements, for r < kRows and c < 4. `a` and `out` have
+/// strides in elements. With `add` the product is added to what is there.
+template <int kRows, class T>
+HWY_INLINE void dot_tile(const float* a, std::int64_t a_stride, const T* const* b,
+                         std::int64_t length, float* out, std::int64_t out_stride, bool add) {
+  const Floats d;
+  const T* const b0 = b[0];
+  const T* const b1 = b[1];
+  const T* const b2 = b[2];
+  const T* const b3 = b[3];
+  Vector sum[kRows][kTileColumns];
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+    sum[r][0] = sum[r][1] = sum[r][2] = sum[r][3] = hn::Zero(d);
+  }
+  std::int64_t i = 0;
+  for (; i + kLanes <= length; i += kLanes) {
+    const Vector w0 = load(d, b0 + i);
+    const Vector w1 = load(d, b1 + i);
+    const Vector w2 = load(d, b2 + i);
+    const Vector w3 = load(d, b3 + i);
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      const Vector x = hn::LoadU(d, a + r * a_stride + i);
+      sum[r][0] = hn::MulAdd(x, w0, sum[r][0]);
+      sum[r][1] = hn::MulAdd(x, w1, sum[r][1]);
+      sum[r][2] = hn::MulAdd(x, w2, sum[r][2]);
+      sum[r][3] = hn::MulAdd(x, w3, sum[r][3]);
+    }
+  }
+  if (i < length) {
+    const std::int64_t rest = length - i;
+    const Vector w0 = load_first(d, b0 + i, rest);
+    const Vector w1 = load_first(d, b1 + i, rest);
+    const Vector w2 = load_first(d, b2 + i, rest);
+    const Vector w3 = load_first(d, b3 + i, rest);
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      const Vector x = load_first(d, a + r * a_stride + i, rest);
+      sum[r][0] = hn::MulAdd(x, w0, sum[r][0]);
+      sum[r][1] = hn::MulAdd(x, w1, sum[r][1]);
+      sum[r][2] = hn::MulAdd(x, w2, sum[r][2]);
+      sum[r][3] = hn::MulAdd(x, w3, sum[r][3]);
+    }
+  }
+  const hn::CappedTag<float, 4> d4;
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+    auto total = sum_lanes(d, sum[r][0], sum[r][1], sum[r][2], sum[r][3]);
+    float* const to = out + r * out_stride;
+    if (add) total = hn::Add(hn::LoadU(d4, to), total);
+    hn::StoreU(total, d4, to);
+  }
+}
+
+/// dot_tile over `rows` rows, in tiles.
+template <class T>
+HWY_INLINE void dot_rows(std::int64_t rows, const float* a, std::int64_t a_stride,
+                         const T* const* b, std::int64_t length, float* out,
+                         std::int64_t out_stride, bool add) {
+  while (rows > 0) {
+    const std::int64_t tile = rows < kTileRows ? rows : kTileRows;
+    switch (tile) {
+      case 1:
+        dot_tile<1>(a, a_stride, b, length, out, out_stride, add);
+        break;
+      case 2:
+        dot_tile<2>(a, a_stride, b, length, out, out_stride, add);
+        break;
+      case 3:
+        dot_tile<3>(a, a_stride, b, length, out, out_stride, add);
+        break;
+      case 4:
+        dot_tile<4>(a, a_stride, b, length, out, out_stride, add);
+        break;
+      case 5:
+        dot_tile<5>(a, a_stride, b, length, out, out_stride, add);
+        break;
+      default:
+        dot_tile<kTileRows>(a, a_stride, b, length, out, out_stride, add);
+        break;
+    }
+    rows -= tile;
+    a += tile * a_stride;
+    out += tile * out_stride;
+  }
+}
+
+}  // namespace sluice::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif  // SLUICE_KERNELS_CPU_DOT_TILE_INL_H_

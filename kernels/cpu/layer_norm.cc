@@ -1,0 +1,94 @@
+// Layer normalisation in two passes (mean, then variance), one row at a time: about 5 flop per
+// element, bound by memory. The order of sums depends on the width alone.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/layer_norm.cc"
+#include <hwy/foreach_target.h>
+// Highway wants its own order.
+#include <hwy/highway.h>
+
+#include <cmath>
+#include <cstdint>
+
+#include "kernels/cpu/vectors-inl.h"
+#include "kernels/device/tensor_view.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace sluice::kernels::HWY_NAMESPACE {
+
+template <class T>
+HWY_INLINE Vector load_at(Floats d, const void* data, std::int64_t i, std::int64_t count) {
+  const T* const from = static_cast<const T*>(data) + i;
+  return count >= kLanes ? load(d, from) : load_first(d, from, count);
+}
+
+/// Elements [i, i + count) of a vector of any type, at most kLanes.
+HWY_INLINE Vector load_any(Floats d, const TensorView& vector, std::int64_t i, std::int64_t count) {
+  switch (vector.dtype) {
+    case DType::f16:
+      return load_at<hwy::float16_t>(d, vector.data, i, count);
+    case DType::bf16:
+      return load_at<hwy::bfloat16_t>(d, vector.data, i, count);
+    default:
+      return load_at<float>(d, vector.data, i, count);
+  }
+}
+
+void norm_row(float* out, const float* in, std::int64_t width, const TensorView& weight,
+              const TensorView& bias, float epsilon) {
+  const Floats d;
+  const std::int64_t whole = width / kLanes * kLanes;
+  Vector sums = hn::Zero(d);
+  for (std::int64_t i = 0; i < whole; i += kLanes) sums = hn::Add(sums, hn::LoadU(d, in + i));
+  if (whole < width) sums = hn::Add(sums, load_first(d, in + whole, width - whole));
+  const float mean = hn::GetLane(hn::SumOfLanes(d, sums)) / static_cast<float>(width);
+  const Vector means = hn::Set(d, mean);
+
+  Vector squares = hn::Zero(d);
+  for (std::int64_t i = 0; i < whole; i += kLanes) {
+    const Vector x = hn::Sub(hn::LoadU(d, in + i), means);
+    squares = hn::MulAdd(x, x, squares);
+  }
+  if (whole < width) {
+    const auto inside = hn::FirstN(d, static_cast<std::size_t>(width - whole));
+    const Vector x = hn::Sub(load_first(d, in + whole, width - whole), means);
+    squares = hn::Add(squares, hn::IfThenElseZero(inside, hn::Mul(x, x)));
+  }
+  const float variance = hn::GetLane(hn::SumOfLanes(d, squares)) / static_cast<float>(width);
+  const Vector scale = hn::Set(d, 1.0F / std::sqrt(variance + epsilon));
+
+  for (std::int64_t i = 0; i < width; i += kLanes) {
+    const std::int64_t rest = width - i;
+    Vector x = rest >= kLanes ? hn::LoadU(d, in + i) : load_first(d, in + i, rest);
+    x = hn::Mul(hn::Sub(x, means), scale);
+    if (weight.rows > 0) x = hn::Mul(x, load_any(d, weight, i, rest));
+    if (bias.rows > 0) x = hn::Add(x, load_any(d, bias, i, rest));
+    if (rest >= kLanes) {
+      hn::StoreU(x, d, out + i);
+    } else {
+      store_first(d, x, out + i, rest);
+    }
+  }
+}
+
+}  // namespace sluice::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+#include "kernels/cpu/operations.h"
+
+namespace sluice::kernels {
+
+HWY_EXPORT(norm_row);
+
+void layer_norm(const CpuContext& context, TensorView out, TensorView in, TensorView weight,
+                TensorView bias, float epsilon) {
+  const auto run = HWY_DYNAMIC_DISPATCH(norm_row);
+  const auto body = [&](std::int64_t row, float*) {
+    run(reinterpret_cast<float*>(out.row(row)), reinterpret_cast<const float*>(in.row(row)),
+        in.columns, weight, bias, epsilon);
+  };
+  context.for_each(in.rows, in.rows * in.columns, body);
+}
+
+}  // namespace sluice::kernels
+#endif  // HWY_ONCE

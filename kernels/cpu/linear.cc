@@ -1,0 +1,201 @@
+// out = activation(in W^T + bias) + residual, straight from row-major weights of any type.
+//
+// Weights are never repacked: where they are streamed they are used once per pass, and a copy would
+// cost what the product does. A chunk is up to kChunkColumns rows of W (columns of the result) and
+// kChunkRows rows of the input, summed over blocks of K in order; few enough that a tile of inputs
+// stays in L1 while the chunk's weights pass by in L2. For many rows 16-bit weights are widened
+// once per chunk; the values are the same, so the bits of the result are.
+//
+// Cost: 2 M N K flop; reads N K weights per kChunkRows rows of the input.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/linear.cc"
+#include <hwy/foreach_target.h>
+// Highway wants its own order.
+#include <hwy/highway.h>
+
+#include <algorithm>
+#include <cstdint>
+
+#include "kernels/cpu/dot_tile-inl.h"
+#include "kernels/cpu/gelu-inl.h"
+#include "kernels/cpu/linear_chunk.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace sluice::kernels::HWY_NAMESPACE {
+
+/// sums[m][n] (+)= in[m] . w[n] over one block of K.
+template <class T>
+void add_block(const LinearChunk& chunk, const T* w, std::int64_t w_stride, std::int64_t k,
+               std::int64_t length, float* sums) {
+  for (std::int64_t m = 0; m < chunk.rows; m += kTileRows) {
+    const std::int64_t rows = std::min<std::int64_t>(kTileRows, chunk.rows - m);
+    for (std::int64_t n = 0; n < chunk.columns; n += kTileColumns) {
+      const T* b[kTileColumns];
+      for (int c = 0; c < kTileColumns; ++c) {
+        // Beyond the last column: the last once more; its sums are not stored.
+        b[c] = w + std::min<std::int64_t>(n + c, chunk.columns - 1) * w_stride;
+      }
+      dot_rows(rows, chunk.in + m * chunk.k + k, chunk.k, b, length, sums + m * kChunkColumns + n,
+               kChunkColumns, k > 0);
+    }
+  }
+}
+
+template <class T>
+void add_all(const LinearChunk& chunk, const T* w, float* sums, float* wide) {
+  const Floats d;
+  for (std::int64_t k = 0; k < chunk.k; k += kBlockLength) {
+    const std::int64_t length = std::min(kBlockLength, chunk.k - k);
+    if (sizeof(T) == sizeof(float) || chunk.rows <= kTileRows) {
+      add_block(chunk, w + k, chunk.k, k, length, sums);
+      continue;
+    }
+    for (std::int64_t n = 0; n < chunk.columns; ++n) {
+      widen(d, w + n * chunk.k + k, length, wide + n * kWideStride);
+    }
+    add_block(chunk, wide, kWideStride, k, length, sums);
+  }
+}
+
+HWY_INLINE Vector finish(Floats d, Vector value, Activation activation) {
+  // Not a maximum: that would turn NaN into 0.
+  if (activation == Activation::relu) {
+    return hn::IfThenZeroElse(hn::Lt(value, hn::Zero(d)), value);
+  }
+  if (activation == Activation::gelu) return gelu(d, value);
+  return value;
+}
+
+/// Bias, activation, residual. `sums` and `bias` are padded, so whole vectors may be read of them.
+void finish_rows(const LinearChunk& chunk, const float* sums, const float* bias) {
+  const Floats d;
+  for (std::int64_t m = 0; m < chunk.rows; ++m) {
+    const float* from = sums + m * kChunkColumns;
+    float* to = chunk.out + m * chunk.out_stride;
+    const float* residual =
+        chunk.residual != nullptr ? chunk.residual + m * chunk.out_stride : nullptr;
+    for (std::int64_t n = 0; n < chunk.columns; n += kLanes) {
+      const std::int64_t rest = chunk.columns - n;
+      Vector value = hn::LoadU(d, from + n);
+      if (bias != nullptr) value = hn::Add(value, hn::LoadU(d, bias + n));
+      value = finish(d, value, chunk.activation);
+      if (residual != nullptr) {
+        value = hn::Add(
+            value, rest >= kLanes ? hn::LoadU(d, residual + n) : load_first(d, residual + n, rest));
+      }
+      if (rest >= kLanes) {
+        hn::StoreU(value, d, to + n);
+      } else {
+        store_first(d, value, to + n, rest);
+      }
+    }
+  }
+}
+
+const float* widened_bias(const LinearChunk& chunk, float* bias) {
+  const Floats d;
+  if (chunk.bias == nullptr) return nullptr;
+  switch (chunk.bias_dtype) {
+    case DType::f16:
+      widen(d, static_cast<const hwy::float16_t*>(chunk.bias), chunk.columns, bias);
+      break;
+    case DType::bf16:
+      widen(d, static_cast<const hwy::bfloat16_t*>(chunk.bias), chunk.columns, bias);
+      break;
+    default:
+      widen(d, static_cast<const float*>(chunk.bias), chunk.columns, bias);
+  }
+  return bias;
+}
+
+void run_linear_chunk(const LinearChunk& chunk, float* scratch) {
+  float* const sums = scratch;
+  float* const bias = sums + kChunkRows * kChunkColumns;
+  float* const wide = bias + kChunkColumns;
+  switch (chunk.w_dtype) {
+    case DType::f16:
+      add_all(chunk, static_cast<const hwy::float16_t*>(chunk.w), sums, wide);
+      break;
+    case DType::bf16:
+      add_all(chunk, static_cast<const hwy::bfloat16_t*>(chunk.w), sums, wide);
+      break;
+    default:
+      add_all(chunk, static_cast<const float*>(chunk.w), sums, wide);
+  }
+  finish_rows(chunk, sums, widened_bias(chunk, bias));
+}
+
+}  // namespace sluice::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+#include "kernels/cpu/context.h"
+#include "kernels/cpu/operations.h"
+
+namespace sluice::kernels {
+
+HWY_EXPORT(run_linear_chunk);
+
+namespace {
+
+static_assert(kChunkRows * kChunkColumns + kChunkColumns + kChunkColumns * kWideStride <=
+              kScratchFloats);
+
+/// How the product is cut: the rows of each part of W on their own, so that a chunk lies in one.
+struct Cut {
+  std::int64_t columns;  // per chunk
+  std::int64_t resident_chunks;
+  std::int64_t column_chunks;
+  std::int64_t row_chunks;
+};
+
+Cut cut_linear(std::int64_t rows, const SplitMatrix& weight, int threads) {
+  Cut cut = {};
+  cut.row_chunks = (rows + kChunkRows - 1) / kChunkRows;
+  cut.columns = kChunkColumns;
+  // Enough pieces for the threads to end together, each long enough to be worth fetching.
+  while (cut.columns > 16 && weight.rows() * cut.row_chunks < 4 * threads * cut.columns) {
+    cut.columns /= 2;
+  }
+  cut.resident_chunks = (weight.resident.rows + cut.columns - 1) / cut.columns;
+  cut.column_chunks = cut.resident_chunks + (weight.streamed.rows + cut.columns - 1) / cut.columns;
+  return cut;
+}
+
+}  // namespace
+
+void linear(const CpuContext& context, TensorView out, TensorView in, const SplitMatrix& weight,
+            TensorView bias, Activation activation, TensorView residual) {
+  const Cut cut = cut_linear(in.rows, weight, context.pool->threads());
+  const auto run = HWY_DYNAMIC_DISPATCH(run_linear_chunk);
+  const auto body = [&](std::int64_t index, float* scratch) {
+    const std::int64_t row = index / cut.column_chunks * kChunkRows;
+    const std::int64_t column_chunk = index % cut.column_chunks;
+    const bool resident = column_chunk < cut.resident_chunks;
+    const TensorView& part = resident ? weight.resident : weight.streamed;
+    const std::int64_t first =
+        (resident ? column_chunk : column_chunk - cut.resident_chunks) * cut.columns;
+    const std::int64_t column = resident ? first : weight.resident.rows + first;
+    LinearChunk chunk;
+    chunk.in = reinterpret_cast<const float*>(in.row(row));
+    chunk.k = in.columns;
+    chunk.rows = std::min(kChunkRows, in.rows - row);
+    chunk.w = part.row(first);
+    chunk.w_dtype = part.dtype;
+    chunk.columns = std::min(cut.columns, part.rows - first);
+    chunk.out = reinterpret_cast<float*>(out.row(row)) + column;
+    chunk.out_stride = out.columns;
+    if (bias.rows > 0) {
+      chunk.bias = static_cast<const std::byte*>(bias.data) +
+                   static_cast<std::size_t>(column) * size_of(bias.dtype);
+      chunk.bias_dtype = bias.dtype;
+    }
+    if (residual.rows > 0) chunk.residual = reinterpret_cast<float*>(residual.row(row)) + column;
+    chunk.activation = activation;
+    run(chunk, scratch);
+  };
+  context.for_each(cut.row_chunks * cut.column_chunks, in.rows * in.columns * out.columns, body);
+}
+
+}  // namespace sluice::kernels
+#endif  // HWY_ONCE

@@ -1,0 +1,99 @@
+#include "kernels/device/cpu_backend.h"
+
+#include <fmt/core.h>
+
+#include <cstring>
+#include <utility>
+
+namespace sluice {
+
+namespace {
+
+Activity activity_of(Lane lane) {
+  switch (lane) {
+    case Lane::compute:
+      return Activity::compute;
+    case Lane::host_to_device:
+      return Activity::host_to_device;
+    case Lane::device_to_host:
+      return Activity::device_to_host;
+    case Lane::host_compute:
+      return Activity::host_compute;
+  }
+  return Activity::compute;
+}
+
+}  // namespace
+
+CpuBackend::CpuBackend(BackendInfo info, Trace* trace) : info_(std::move(info)), trace_(trace) {
+  for (std::size_t index = 0; index < queues_.size(); ++index) {
+    const Lane lane = static_cast<Lane>(index);
+    queues_[index] = std::make_unique<LaneQueue>(name_of(lane), activity_of(lane), trace, failure_);
+  }
+}
+
+CpuBackend::~CpuBackend() {
+  // All threads end before any queue goes: a lane may still wait for another's ticket.
+  for (const auto& lane_queue : queues_) lane_queue->finish();
+}
+
+Memory CpuBackend::allocate_device(std::size_t bytes) { return map_memory(bytes, "device memory"); }
+
+Memory CpuBackend::allocate_host(std::size_t bytes, bool /*pinned: there is no DMA engine*/) {
+  return map_memory(bytes, "host memory");
+}
+
+void CpuBackend::copy(Lane lane, void* target, const void* source, std::size_t bytes) {
+  if (bytes == 0) return;
+  if (target == nullptr || source == nullptr) {
+    throw DeviceError(fmt::format("copy of {} bytes on lane '{}' {} a null address", bytes,
+                                  name_of(lane), target == nullptr ? "to" : "from"));
+  }
+  struct Copy {
+    void* target;
+    const void* source;
+    std::size_t bytes;
+    Trace* trace;
+    Activity activity;
+    void operator()() const {
+      std::memcpy(target, source, bytes);
+      if (trace != nullptr) trace->add_bytes(activity, bytes);
+    }
+  };
+  queue(lane).put(Copy{target, source, bytes, trace_, activity_of(lane)});
+}
+
+void CpuBackend::call(Lane lane, void (*function)(void*), void* argument) {
+  queue(lane).put([function, argument] { function(argument); });
+}
+
+Event CpuBackend::record(Lane lane) { return {lane, queue(lane).last()}; }
+
+void CpuBackend::wait(Lane lane, Event event) {
+  check(event);
+  if (event.lane == lane || done(event)) return;
+  LaneQueue* awaited = &queue(event.lane);
+  const std::uint64_t ticket = event.ticket;
+  queue(lane).put([awaited, ticket] { awaited->wait(ticket); }, LaneQueue::Account::waiting);
+}
+
+bool CpuBackend::done(Event event) { return queue(event.lane).done(event.ticket); }
+
+void CpuBackend::synchronize(Event event) {
+  check(event);
+  queue(event.lane).wait(event.ticket);
+  failure_.rethrow();
+}
+
+void CpuBackend::drain(Lane lane) { queue(lane).wait(queue(lane).last()); }
+
+void CpuBackend::check(Event event) {
+  if (event.ticket <= queue(event.lane).last()) return;
+  throw DeviceError(
+      fmt::format("event {} of lane '{}' was never recorded: the lane has {} tasks so far; wait "
+                  "only for events "
+                  "that record() of the same backend returned",
+                  event.ticket, name_of(event.lane), queue(event.lane).last()));
+}
+
+}  // namespace sluice

@@ -1,0 +1,58 @@
+// The CPU as a device: four lanes, each a thread; "device memory" is a mapping like any other.
+//
+// A real backend, not a mock: copies run beside compute on threads of their own, as DMA engines do,
+// and the schedule above cannot tell the difference.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <memory>
+
+#include "kernels/device/backend.h"
+#include "kernels/device/first_failure.h"
+#include "kernels/device/lane_queue.h"
+#include "kernels/device/trace.h"
+
+namespace sluice {
+
+class CpuBackend final : public Backend {
+ public:
+  /// `trace` may be null, else must outlive the backend. Throws DeviceError without threads.
+  CpuBackend(BackendInfo info, Trace* trace);
+  ~CpuBackend() override;  // does everything that was put on the lanes
+
+  const BackendInfo& info() const override { return info_; }
+  Memory allocate_device(std::size_t bytes) override;
+  Memory allocate_host(std::size_t bytes, bool pinned) override;
+  void copy(Lane lane, void* target, const void* source, std::size_t bytes) override;
+  void call(Lane lane, void (*function)(void*), void* argument) override;
+  Event record(Lane lane) override;
+  void wait(Lane lane, Event event) override;
+  bool done(Event event) override;
+  void synchronize(Event event) override;
+
+  /// Puts `work()` (trivially copyable, at most LaneQueue::kArgumentBytes) on `lane`. What it
+  /// throws comes out of synchronize().
+  template <class Work>
+  void put(Lane lane, const Work& work) {
+    queue(lane).put(work);
+  }
+  /// Blocks until the lane has done everything put so far, well or not.
+  void drain(Lane lane);
+
+ private:
+  LaneQueue& queue(Lane lane) { return *queues_[static_cast<std::size_t>(lane)]; }
+  void check(Event event);
+
+  BackendInfo info_;
+  Trace* trace_;
+  FirstFailure failure_;
+  std::array<std::unique_ptr<LaneQueue>, kLaneCount> queues_;
+};
+
+/// `bytes` of zeroed memory, 4096-byte aligned, 2 MiB aligned and in huge pages where it is large
+/// and the kernel grants them. Empty for 0 bytes. Throws CapacityError, naming `purpose` and the
+/// bytes wanted and there. The pages come into being when they are first written.
+Memory map_memory(std::size_t bytes, const char* purpose);
+
+}  // namespace sluice
