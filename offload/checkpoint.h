@@ -57,6 +57,10 @@ class Checkpoint {
 /// "model.decoder.layers.0.fc1.weight" -> "layers.0.fc1.weight".
 std::string canonical_name(const std::string& name);
 
+/// Whether a canonical name is that of a weight of the model. Others (buffers such as "version" of old
+/// checkpoints) are checked but may be of any dtype, and then are not in the list.
+bool is_model_tensor(const std::string& canonical_name);
+
 /// Tensors of one file; throw InputError. `file` is written into the records.
 std::vector<TensorRecord> read_safetensors(const std::filesystem::path& path, std::int32_t file);
 std::vector<TensorRecord> read_torch_zip(const std::filesystem::path& path, std::int32_t file);

@@ -1,0 +1,210 @@
+// `--weights dummy`: one block of values, made once; every tensor is that block, repeated, from a
+// place that its name says. So any range of any tensor is a few copies, at the speed of memory.
+#include <algorithm>
+#include <bit>
+#include <cassert>
+#include <cstring>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "kernels/device/error.h"
+#include "offload/weight_source.h"
+
+namespace sluice::offload {
+
+namespace {
+
+// A prime: no power of two of columns divides it, so that rows of a matrix differ.
+constexpr std::uint64_t kBlockElements = 1'048'573;
+constexpr std::uint64_t kFirstFileBytes = 1U << 20U;
+constexpr std::uint64_t kLargestFileBytes = 1U << 30U;
+
+std::uint64_t mixed(std::uint64_t x) {  // splitmix64
+  x += 0x9e3779b97f4a7c15U;
+  x = (x ^ x >> 30U) * 0xbf58476d1ce4e5b9U;
+  x = (x ^ x >> 27U) * 0x94d049bb133111ebU;
+  return x ^ x >> 31U;
+}
+
+std::uint64_t hash_of(const std::string& name) {  // FNV-1a, then mixed
+  std::uint64_t hash = 0xcbf29ce484222325U;
+  for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3U;
+  return mixed(hash);
+}
+
+// k / 4096 with |k| <= 255: the sum of four bytes, centred, near normal with a deviation of 0.018.
+// Eight significant bits and exponents near 0: exact in f32, f16 and bf16 alike.
+float element(std::uint64_t index) {
+  const std::uint64_t bits = mixed(index);
+  int sum = -510;
+  for (unsigned shift = 0; shift < 32; shift += 8) sum += static_cast<int>(bits >> shift & 0xffU);
+  return static_cast<float>(sum / 2) / 4096.0F;
+}
+
+// The bits of `value`, which is 0 or a normal number exact in every dtype, as `dtype`.
+std::uint32_t bits_as(DType dtype, float value) {
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  if (dtype == DType::f32) return bits;
+  if (dtype == DType::bf16) return bits >> 16U;
+  if ((bits & 0x7fffffffU) == 0) return 0;
+  const std::uint32_t exponent = (bits >> 23U & 0xffU) - 127 + 15;
+  return bits >> 31U << 15U | exponent << 10U | (bits >> 13U & 0x3ffU);
+}
+
+template <typename Values>
+std::vector<std::byte> block(DType dtype, Values values) {
+  const std::size_t size = size_of(dtype);
+  std::vector<std::byte> bytes(kBlockElements * size);
+  for (std::uint64_t i = 0; i < kBlockElements; ++i) {
+    const std::uint32_t bits = bits_as(dtype, values(i));
+    std::memcpy(bytes.data() + i * size, &bits, size);  // little-endian, as checkpoints are
+  }
+  return bytes;
+}
+
+class DummySource final : public WeightSource {
+ public:
+  DummySource(DType dtype, DiskEngine& disk, std::filesystem::path folder)
+      : dtype_(dtype),
+        disk_(disk),
+        folder_(std::move(folder)),
+        values_(block(dtype, element)),
+        ones_(block(dtype, [](std::uint64_t) { return 1.0F; })) {}
+
+  WeightInfo find(const std::string& name, std::int64_t rows, std::int64_t columns) override {
+    const auto [entry, added] = keys_.emplace(name, static_cast<std::int32_t>(tensors_.size()));
+    if (added) {
+      Tensor& tensor = tensors_.emplace_back();
+      tensor.info = {dtype_, rows, columns, entry->second};
+      tensor.block = name.ends_with("layer_norm.weight") ? &ones_ : &values_;
+      tensor.start = hash_of(name) % kBlockElements * size_of(dtype_);
+    }
+    const WeightInfo& info = tensors_[static_cast<std::size_t>(entry->second)].info;
+    if (info.rows != rows || info.columns != columns) {
+      throw InputError(
+          fmt::format("dummy weights: \"{}\" was asked for as [{}, {}] and now as "
+                      "[{}, {}]; the model's config.json contradicts itself",
+                      name, info.rows, info.columns, rows, columns));
+    }
+    return info;
+  }
+
+  bool has(const std::string&) const override { return true; }
+
+  void read(const WeightInfo& info, std::uint64_t offset, std::size_t bytes, void* target,
+            IoGroup& group) override {
+    const Tensor& tensor = tensor_of(info, offset, bytes);
+    auto* out = static_cast<std::byte*>(target);
+    while (bytes > 0) {
+      const Kept* kept = tensor.kept_at(offset);
+      std::size_t count = 0;
+      if (kept != nullptr) {
+        const std::uint64_t skip = offset - kept->offset;
+        count = std::min<std::uint64_t>(bytes, kept->bytes - skip);
+        disk_.read(kept->file, kept->file_offset + skip, count, out, group);
+      } else {
+        const auto piece = tensor.piece(offset, bytes);
+        count = std::min<std::uint64_t>(piece.second, tensor.next_kept(offset) - offset);
+        std::memcpy(out, piece.first, count);
+      }
+      offset += count;
+      out += count;
+      bytes -= count;
+    }
+  }
+
+  void keep_on_disk(const WeightInfo& info, std::uint64_t offset, std::size_t bytes) override {
+    Tensor& tensor = tensor_of(info, offset, bytes);
+    if (bytes == 0) return;
+    reserve(bytes);
+    const Kept kept = {offset, bytes, file_, file_used_};
+    IoGroup group;
+    for (std::size_t done = 0; done < bytes;) {
+      const auto [data, count] = tensor.piece(offset + done, bytes - done);
+      disk_.write(file_, file_used_ + done, count, data, group);  // `values_` outlives it
+      done += count;
+    }
+    group.wait();
+    file_used_ += bytes;
+    tensor.kept.push_back(kept);
+  }
+
+ private:
+  struct Kept {
+    std::uint64_t offset;  // in the tensor
+    std::uint64_t bytes;
+    FileId file;
+    std::uint64_t file_offset;
+  };
+  struct Tensor {
+    WeightInfo info;
+    const std::vector<std::byte>* block = nullptr;
+    std::uint64_t start = 0;  // bytes into the block
+    std::vector<Kept> kept;   // a few
+
+    // The next bytes from `offset` that lie together in the block, at most `bytes`.
+    std::pair<const std::byte*, std::size_t> piece(std::uint64_t offset, std::size_t bytes) const {
+      const std::uint64_t at = (start + offset) % block->size();
+      return {block->data() + at, std::min<std::uint64_t>(bytes, block->size() - at)};
+    }
+    const Kept* kept_at(std::uint64_t offset) const {
+      const auto at = std::ranges::find_if(kept, [&](const Kept& range) {
+        return offset >= range.offset && offset - range.offset < range.bytes;
+      });
+      return at == kept.end() ? nullptr : &*at;
+    }
+    std::uint64_t next_kept(std::uint64_t offset) const {
+      std::uint64_t next = UINT64_MAX;
+      for (const Kept& range : kept) {
+        if (range.offset > offset) next = std::min(next, range.offset);
+      }
+      return next;
+    }
+  };
+
+  Tensor& tensor_of(const WeightInfo& info, std::uint64_t offset, std::size_t bytes) {
+    Tensor& tensor = tensors_[static_cast<std::size_t>(info.key)];
+    [[maybe_unused]] const std::uint64_t whole = static_cast<std::uint64_t>(info.rows) *
+                                                 static_cast<std::uint64_t>(info.columns) *
+                                                 size_of(dtype_);
+    assert(offset <= whole && bytes <= whole - offset);
+    return tensor;
+  }
+
+  // Makes room for `bytes` in one file. Files are made at their full size, and how much is still to
+  // come is not known: each is twice as large as the one before, up to a limit, so that neither the
+  // disk is filled in vain nor the descriptors run out.
+  void reserve(std::uint64_t bytes) {
+    if (file_ >= 0 && bytes <= file_bytes_ - file_used_) return;
+    const std::uint64_t grown = std::clamp(2 * file_bytes_, kFirstFileBytes, kLargestFileBytes);
+    const std::uint64_t wanted = std::max(bytes, grown);
+    file_ = disk_.create(folder_ / fmt::format("dummy-weights-{}.bin", files_), wanted);
+    file_bytes_ = wanted;
+    file_used_ = 0;
+    ++files_;
+  }
+
+  DType dtype_;
+  DiskEngine& disk_;
+  std::filesystem::path folder_;
+  std::vector<std::byte> values_;
+  std::vector<std::byte> ones_;
+  std::unordered_map<std::string, std::int32_t> keys_;
+  std::vector<Tensor> tensors_;
+  FileId file_ = -1;
+  std::uint64_t file_bytes_ = 0;
+  std::uint64_t file_used_ = 0;
+  int files_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<WeightSource> make_dummy_source(DType dtype, DiskEngine& disk,
+                                                std::filesystem::path folder) {
+  return std::make_unique<DummySource>(dtype, disk, std::move(folder));
+}
+
+}  // namespace sluice::offload
