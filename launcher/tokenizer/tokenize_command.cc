@@ -1,0 +1,96 @@
+#include "launcher/tokenizer/tokenize_command.h"
+
+#include <fmt/format.h>
+
+#include <charconv>
+#include <istream>
+#include <nlohmann/json.hpp>
+#include <ostream>
+#include <string>
+
+#include "launcher/tokenizer/input_file.h"
+
+namespace sluice::launcher {
+namespace {
+
+using nlohmann::json;
+
+const json& member(const json& row, const char* key) {
+  const auto found = row.is_object() ? row.find(key) : row.end();
+  if (!row.is_object() || found == row.end()) {
+    throw InputError(fmt::format("no JSON object with a key \"{}\"", key));
+  }
+  return *found;
+}
+
+std::int32_t checked_id(const json& id) {
+  if (!id.is_number_integer() || id < 0 || id > INT32_MAX) {
+    throw InputError(fmt::format("{} is no token id", id.dump()));
+  }
+  return id.get<std::int32_t>();
+}
+
+std::vector<std::int32_t> parse_ids(std::string_view line) {
+  std::vector<std::int32_t> ids;
+  for (std::size_t at = line.find_first_not_of(' '); at != std::string_view::npos;
+       at = line.find_first_not_of(' ', at)) {
+    const std::size_t end = std::min(line.find(' ', at), line.size());
+    const std::string_view word = line.substr(at, end - at);
+    std::int32_t id = -1;
+    const auto [stop, problem] = std::from_chars(word.data(), word.data() + word.size(), id);
+    if (problem != std::errc() || stop != word.data() + word.size()) {
+      throw InputError(fmt::format("\"{}\" is no token id", word));
+    }
+    ids.push_back(id);
+    at = end;
+  }
+  return ids;
+}
+
+std::string encode_line(const Tokenizer& tokenizer, bool jsonl, const std::string& line) {
+  if (!jsonl) return fmt::format("{}", fmt::join(tokenizer.encode(line), " "));
+  const json row = json::parse(line);
+  const json& text = member(row, "text");
+  if (!text.is_string()) throw InputError("\"text\" is no string");
+  return json({{"ids", tokenizer.encode(text.get_ref<const std::string&>())}}).dump();
+}
+
+std::string decode_line(const Tokenizer& tokenizer, bool jsonl, const std::string& line) {
+  if (!jsonl) return tokenizer.decode(parse_ids(line), false);
+  const json row = json::parse(line);
+  const json& list = member(row, "ids");
+  if (!list.is_array()) throw InputError("\"ids\" is no list");
+  std::vector<std::int32_t> ids;
+  for (const json& id : list) ids.push_back(checked_id(id));
+  return json({{"text", tokenizer.decode(ids, false)}}).dump();
+}
+
+}  // namespace
+
+ExitStatus tokenize_lines(const Tokenizer& tokenizer, const TokenizeOptions& options,
+                          std::istream& in, std::ostream& out, std::ostream& errors) {
+  bool failed = false;
+  std::string line;
+  for (std::int64_t number = 1; std::getline(in, line); ++number) {
+    if (line.ends_with('\r') && (options.jsonl || options.decode)) line.pop_back();
+    try {
+      out << (options.decode ? decode_line(tokenizer, options.jsonl, line)
+                             : encode_line(tokenizer, options.jsonl, line))
+          << '\n';
+    } catch (const json::exception& problem) {
+      errors << "line " << number << ": " << json_problem(problem.what()) << '\n';
+      failed = true;
+    } catch (const InputError& problem) {
+      errors << "line " << number << ": " << problem.what() << '\n';
+      failed = true;
+    }
+    if (!out)
+      throw IoError(fmt::format("the output takes no more after line {} of the input", number));
+  }
+  if (in.bad()) throw IoError("cannot read the input to its end");
+  out.flush();
+  if (!out) throw IoError("the output takes no more");
+  return failed ? ExitStatus::rows_failed : ExitStatus::done;
+}
+
+}  // namespace sluice::launcher

@@ -1,0 +1,23 @@
+// `sluice tokenize`: text to token ids and back, line by line.
+#pragma once
+
+#include <iosfwd>
+
+#include "kernels/device/error.h"
+#include "launcher/tokenizer/tokenizer.h"
+
+namespace sluice::launcher {
+
+struct TokenizeOptions {
+  bool jsonl = false;   // lines are {"text": "..."} and {"ids": [...]}; else text and "2 100 65"
+  bool decode = false;  // ids to text
+};
+
+/// Each line of `in` becomes one line of `out`: ids with BOS first, or the whole text, special
+/// tokens included. (Without --jsonl a decoded text may hold line breaks of its own.) A line that
+/// is neither is reported to `errors` with its number and left out. Returns rows_failed if there
+/// was one. Throws IoError when `in` cannot be read or `out` takes no more.
+ExitStatus tokenize_lines(const Tokenizer& tokenizer, const TokenizeOptions& options,
+                          std::istream& in, std::ostream& out, std::ostream& errors);
+
+}  // namespace sluice::launcher

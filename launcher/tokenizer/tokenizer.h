@@ -1,0 +1,65 @@
+// Text to token ids and back, exactly as Hugging Face's slow GPT2Tokenizer does it for OPT.
+//
+// `</s>` and the other special tokens are found in the text first, wherever they stand; the rest is
+// cut into words by GPT-2's pattern, and each word's bytes are merged by rank. No normalisation:
+// decoding gives the text back.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "launcher/tokenizer/byte_pairs.h"
+#include "launcher/tokenizer/vocabulary.h"
+#include "launcher/tokenizer/word_splitter.h"
+
+namespace sluice::launcher {
+
+/// Immutable after open(): any thread may use it.
+class Tokenizer {
+ public:
+  /// Files: see read_vocabulary. Throws InputError naming file and line, or the token.
+  static Tokenizer open(const std::filesystem::path& model_folder);
+  explicit Tokenizer(Vocabulary vocabulary);
+
+  /// Token ids of `text`, the BOS token first where this model has it so (OPT does; Galactica does
+  /// not) and `add_bos` is set. Broken UTF-8 counts as U+FFFD per maximal broken part. Linear but
+  /// for words of many bytes, which take n log n; up to 700 MB, else throws InputError.
+  std::vector<std::int32_t> encode(std::string_view text, bool add_bos = true) const;
+
+  /// The tokens' bytes, read as UTF-8 with U+FFFD per maximal broken part. Ids of [size(),
+  /// table_size()) have no token and come to nothing. Throws InputError for other ids outside.
+  std::string decode(std::span<const std::int32_t> ids, bool skip_special) const;
+
+  /// The bytes of one token: any part of a character, or of several. Throws as decode() does.
+  const std::string& token_bytes(std::int32_t id) const;
+  /// A special token: left out by decode(skip_special).
+  bool is_special(std::int32_t id) const;
+
+  std::int32_t size() const { return vocabulary_.size; }
+  /// Rows of the model's embedding (config.json's vocab_size), of which the last may have no token.
+  std::int32_t table_size() const { return vocabulary_.table_size; }
+  std::int32_t bos() const { return vocabulary_.bos; }  // -1: there is none
+  std::int32_t eos() const { return vocabulary_.eos; }
+  std::int32_t pad() const { return vocabulary_.pad; }
+  bool adds_bos() const { return vocabulary_.add_bos; }
+
+ private:
+  class WordCache;
+
+  std::size_t find_added(std::string_view text, std::size_t begin, const AddedToken*& found) const;
+  void append_words(std::string_view text, WordCache& cache, std::vector<std::int32_t>& ids) const;
+
+  Vocabulary vocabulary_;
+  BytePairs pairs_;
+  WordSplitter splitter_;
+  std::vector<std::string> bytes_;  // by id
+  std::vector<bool> special_;       // by id
+  std::string added_leads_;         // first bytes of the added tokens
+};
+
+}  // namespace sluice::launcher

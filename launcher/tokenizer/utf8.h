@@ -1,0 +1,45 @@
+// UTF-8, read the way Python's decode(errors="replace") reads it: each maximal broken part becomes
+// one U+FFFD (Unicode 15, section 3.9, "U+FFFD Substitution of Maximal Subparts").
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace sluice::launcher {
+
+constexpr std::string_view kReplacement = "\xEF\xBF\xBD";  // U+FFFD
+
+enum class Utf8 : std::uint8_t {
+  character,  // a whole character
+  broken,     // a maximal broken part
+  cut,        // the end of the bytes came before the end of a character that is right so far
+};
+
+struct Utf8Part {
+  Utf8 kind = Utf8::character;
+  std::size_t bytes = 1;
+};
+
+/// The first part of `bytes`. Pre: not empty.
+Utf8Part first_part(std::string_view bytes);
+
+/// `bytes` as valid UTF-8.
+std::string replace_broken(std::string_view bytes);
+
+/// Takes all parts but a cut one at the end out of `bytes` and returns them as valid UTF-8.
+std::string take_whole(std::string& bytes);
+
+bool is_valid_utf8(std::string_view bytes);
+
+/// Characters of valid UTF-8.
+std::size_t count_characters(std::string_view text);
+
+/// Appends `character`, a Unicode scalar value, in UTF-8.
+void append_character(std::string& text, char32_t character);
+
+/// The first character of valid, not empty UTF-8.
+char32_t first_character(std::string_view text);
+
+}  // namespace sluice::launcher

@@ -1,0 +1,160 @@
+#include "launcher/tokenizer/vocabulary.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <unordered_set>
+
+#include "kernels/device/error.h"
+#include "launcher/tokenizer/input_file.h"
+#include "launcher/tokenizer/utf8.h"
+
+namespace sluice::launcher {
+namespace {
+
+// A bound on memory, far above any vocabulary in use.
+constexpr std::int64_t kMaxTokens = 1 << 22;
+
+void check_ids(const std::string& where, const Vocabulary& vocabulary) {
+  if (vocabulary.ids.empty()) throw InputError(where + " has no tokens");
+  std::vector<const std::string*> owners(static_cast<std::size_t>(vocabulary.size));
+  for (const auto& [token, id] : vocabulary.ids) {
+    const std::string*& owner = owners[static_cast<std::size_t>(id)];
+    if (owner != nullptr) {
+      throw InputError(fmt::format("{} gives the id {} to two tokens, \"{}\" and \"{}\"", where, id,
+                                   std::min(*owner, token), std::max(*owner, token)));
+    }
+    owner = &token;
+  }
+}
+
+}  // namespace
+
+void add_token(const std::string& token, std::int64_t id, const std::string& where,
+               Vocabulary& vocabulary) {
+  if (id < 0 || id >= kMaxTokens) {
+    throw InputError(fmt::format("{} gives the token \"{}\" the id {}; ids go from 0 to {}", where,
+                                 token, id, kMaxTokens - 1));
+  }
+  const auto narrow = static_cast<std::int32_t>(id);
+  const auto [found, added] = vocabulary.ids.emplace(token, narrow);
+  if (!added && found->second != narrow) {
+    throw InputError(
+        fmt::format("{} gives the token \"{}\" the id {}, but it has the id {} already", where,
+                    token, id, found->second));
+  }
+  vocabulary.size = std::max(vocabulary.size, narrow + 1);
+}
+
+void read_token_ids(const std::string& text, const std::string& where, Vocabulary& vocabulary) {
+  using nlohmann::json;
+  using Event = json::parse_event_t;
+  std::unordered_set<std::string> seen;  // nlohmann keeps the last of equal keys, silently
+  const auto check = [&](int depth, Event event, json& parsed) {
+    if (depth > 1 || event == Event::array_start) {
+      throw InputError(where + " is no flat object of tokens and ids");
+    }
+    if (event == Event::key && !seen.insert(parsed.get<std::string>()).second) {
+      throw InputError(
+          fmt::format("{} has the token \"{}\" twice", where, parsed.get<std::string>()));
+    }
+    return true;
+  };
+  json table;
+  try {
+    table = json::parse(text, check);
+  } catch (const json::exception& problem) {
+    throw InputError(fmt::format("{} is no JSON: {}", where, json_problem(problem.what())));
+  }
+  if (!table.is_object()) throw InputError(where + " is no JSON object of tokens and ids");
+  for (const auto& [token, id] : table.items()) {
+    if (!id.is_number_integer() ||
+        (id.is_number_unsigned() && id.get<std::uint64_t>() > INT64_MAX)) {
+      throw InputError(
+          fmt::format("{} gives the token \"{}\" the id {}, which is no integer in range", where,
+                      token, id.dump()));
+    }
+    add_token(token, id.get<std::int64_t>(), where, vocabulary);
+  }
+  check_ids(where, vocabulary);
+}
+
+void add_merge(const std::string& left, const std::string& right, const std::string& where,
+               Vocabulary& vocabulary) {
+  const Vocabulary::Merge merge = {vocabulary.find(left), vocabulary.find(right),
+                                   vocabulary.find(left + right)};
+  const auto require = [&](std::int32_t id, const std::string& token) {
+    if (id >= 0) return;
+    throw InputError(
+        fmt::format("{} merges \"{}\" and \"{}\", but the vocabulary has no token \"{}\"; "
+                    "vocabulary and merges must come from the same model",
+                    where, left, right, token));
+  };
+  require(merge.left, left);
+  require(merge.right, right);
+  require(merge.product, left + right);
+  vocabulary.merges.push_back(merge);
+}
+
+void read_merges(const std::string& text, const std::string& where, Vocabulary& vocabulary) {
+  std::size_t at = 0;
+  for (std::int64_t number = 1; at < text.size(); ++number) {
+    const std::size_t end = std::min(text.find('\n', at), text.size());
+    std::string_view line = std::string_view(text).substr(at, end - at);
+    at = end + 1;
+    if (line.ends_with('\r')) line.remove_suffix(1);
+    if (number == 1 && line.starts_with("#version")) continue;
+    const std::string place = fmt::format("{}, line {}", where, number);
+    if (line.empty() && at >= text.size()) break;
+    const std::size_t blank = line.find(' ');
+    if (blank == std::string_view::npos || blank == 0 || blank + 1 == line.size() ||
+        line.find(' ', blank + 1) != std::string_view::npos || !is_valid_utf8(line)) {
+      throw InputError(place + " is not two tokens with one blank between them");
+    }
+    add_merge(std::string(line.substr(0, blank)), std::string(line.substr(blank + 1)), place,
+              vocabulary);
+  }
+}
+
+void add_added_token(const std::string& text, std::int64_t id, bool special,
+                     const std::string& where, Vocabulary& vocabulary) {
+  if (text.empty()) throw InputError(where + " has a special token without text");
+  if (id >= 0) {
+    add_token(text, id, where, vocabulary);
+  } else if (vocabulary.find(text) < 0) {
+    throw InputError(
+        fmt::format("{} names \"{}\" as a special token, but the vocabulary has no such "
+                    "token",
+                    where, text));
+  }
+  for (AddedToken& known : vocabulary.added) {
+    if (known.text != text) continue;
+    known.special = known.special || special;
+    return;
+  }
+  vocabulary.added.push_back({text, vocabulary.find(text), special});
+}
+
+Vocabulary read_vocabulary(const std::filesystem::path& folder) {
+  Vocabulary vocabulary;
+  if (std::filesystem::exists(folder / "vocab.json")) {
+    const std::string vocab = (folder / "vocab.json").string();
+    const std::string merges = (folder / "merges.txt").string();
+    read_token_ids(read_input_file(vocab), vocab, vocabulary);
+    read_merges(read_input_file(merges), merges, vocabulary);
+  } else if (std::filesystem::exists(folder / "tokenizer.json")) {
+    const std::string path = (folder / "tokenizer.json").string();
+    read_tokenizer_json(read_input_file(path), path, vocabulary);
+  } else {
+    throw InputError(
+        fmt::format("{} has no tokenizer: neither vocab.json with merges.txt nor "
+                    "tokenizer.json is there; copy them from the model's own folder",
+                    folder.string()));
+  }
+  read_settings(folder, vocabulary);
+  check_ids(folder.string(), vocabulary);
+  return vocabulary;
+}
+
+}  // namespace sluice::launcher

@@ -1,0 +1,241 @@
+#include "launcher/tokenizer/vocabulary.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "kernels/device/error.h"
+#include "launcher/tokenizer/tokenizer.h"
+#include "tests/support/model_folder.h"
+#include "tests/support/small_tokenizer.h"
+
+namespace sluice::launcher {
+namespace {
+
+using nlohmann::json;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using testing::ModelFolder;
+using ::testing::Property;
+
+/// Files of the small vocabulary with the merges " "+"t" and "h"+"e".
+void write_small(const ModelFolder& folder) {
+  folder.write("vocab.json", testing::small_token_ids({{" ", "t"}, {"h", "e"}}).dump());
+  folder.write("merges.txt", "#version: 0.2\nĠ t\nh e\n");
+}
+
+void expect_refused(const ModelFolder& folder, std::initializer_list<const char*> parts) {
+  try {
+    Tokenizer::open(folder.path());
+    ADD_FAILURE() << "was accepted";
+  } catch (const InputError& problem) {
+    for (const char* part : parts) EXPECT_THAT(problem.what(), HasSubstr(part));
+  }
+}
+
+json small_tokenizer_json() {
+  json merges = json::array({"Ġ t", json::array({"h", "e"})});
+  return {{"model",
+           {{"type", "BPE"},
+            {"vocab", testing::small_token_ids({{" ", "t"}, {"h", "e"}})},
+            {"merges", merges},
+            {"dropout", nullptr}}},
+          {"normalizer", nullptr},
+          {"added_tokens",
+           json::array({{{"id", 2}, {"content", "</s>"}, {"special", true}},
+                        {{"id", 262}, {"content", "[START_REF]"}, {"special", false}}})},
+          {"pre_tokenizer", {{"type", "ByteLevel"}, {"add_prefix_space", false}}},
+          {"post_processor", nullptr},
+          {"decoder", {{"type", "ByteLevel"}}}};
+}
+
+const std::string kTokens = "</s> the3</s>";
+const std::vector<std::int32_t> kIds = {
+    2, 2, testing::kFirstMerge, testing::kFirstMerge + 1, testing::byte_id('3'), 2};
+
+TEST(Vocabulary, TwoFilesAloneAreOpts) {
+  const ModelFolder folder;
+  write_small(folder);
+  const Tokenizer tokenizer = Tokenizer::open(folder.path());
+  EXPECT_EQ(tokenizer.encode(kTokens), kIds);
+  EXPECT_EQ(tokenizer.bos(), 2);
+  EXPECT_EQ(tokenizer.eos(), 2);
+  EXPECT_EQ(tokenizer.pad(), 1);
+  EXPECT_EQ(tokenizer.table_size(), tokenizer.size());
+}
+
+TEST(Vocabulary, LineEndsOfEitherKind) {
+  const ModelFolder folder;
+  write_small(folder);
+  folder.write("merges.txt", "Ġ t\r\nh e");
+  EXPECT_EQ(Tokenizer::open(folder.path()).encode(kTokens), kIds);
+}
+
+TEST(Vocabulary, TokenizerJsonSaysTheSame) {
+  const ModelFolder folder;
+  json file = small_tokenizer_json();
+  file["post_processor"] = {
+      {"type", "TemplateProcessing"},
+      {"single", json::array({{{"SpecialToken", {{"id", "</s>"}, {"type_id", 0}}}},
+                              {{"Sequence", {{"id", "A"}, {"type_id", 0}}}}})}};
+  folder.write("tokenizer.json", file.dump());
+  const Tokenizer tokenizer = Tokenizer::open(folder.path());
+  EXPECT_EQ(tokenizer.encode(kTokens), kIds);
+  EXPECT_EQ(tokenizer.encode("[START_REF]", false), (std::vector<std::int32_t>{262}));
+  EXPECT_EQ(tokenizer.decode(std::vector<std::int32_t>{2, 262}, true), "[START_REF]");
+}
+
+TEST(Vocabulary, GalacticaCutsDigitsAndHasNoBos) {
+  const ModelFolder folder;
+  json file = small_tokenizer_json();
+  file["pre_tokenizer"] = {
+      {"type", "Sequence"},
+      {"pretokenizers",
+       json::array({{{"type", "Split"},
+                     {"pattern", {{"String", "SPL1T-TH1S-Pl3A5E"}}},
+                     {"behavior", "Removed"}},
+                    {{"type", "Digits"}, {"individual_digits", true}},
+                    {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", true}}})}};
+  file["post_processor"] = {{"type", "ByteLevel"}};
+  folder.write("tokenizer.json", file.dump());
+  const Tokenizer tokenizer = Tokenizer::open(folder.path());
+  EXPECT_FALSE(tokenizer.adds_bos());
+  EXPECT_EQ(tokenizer.encode(" 12"),
+            (std::vector<std::int32_t>{testing::byte_id(' '), testing::byte_id('1'),
+                                       testing::byte_id('2')}));
+}
+
+TEST(Vocabulary, OtherTokenizersAreRefusedByName) {
+  const auto refused = [](const char* key, const json& value, const char* part) {
+    const ModelFolder folder;
+    json file = small_tokenizer_json();
+    file[json::json_pointer(key)] = value;
+    folder.write("tokenizer.json", file.dump());
+    expect_refused(folder, {"tokenizer.json", part});
+  };
+  refused("/model/type", "Unigram", "Unigram");
+  refused("/model/type", "WordPiece", "WordPiece");
+  refused("/model/dropout", 0.1, "dropout");
+  refused("/model/byte_fallback", true, "byte_fallback");
+  refused("/model/end_of_word_suffix", "</w>", "end_of_word_suffix");
+  refused("/normalizer", {{"type", "NFKC"}}, "NFKC");
+  refused("/pre_tokenizer", {{"type", "Metaspace"}}, "Metaspace");
+  refused("/pre_tokenizer", nullptr, "pre_tokenizer");
+  refused("/pre_tokenizer/add_prefix_space", true, "add_prefix_space");
+  refused("/post_processor", {{"type", "BertProcessing"}}, "BertProcessing");
+  refused("/added_tokens/0/lstrip", true, "lstrip");
+  refused("/added_tokens/0/id", -4, "added_tokens[0]");
+  refused("/model/merges/0", "a b c", "merges[0]");
+  refused("/model/merges/0", 3, "merges[0]");
+  refused("/model/merges", "x", "merges");
+  refused("/model/vocab", json::array(), "model.vocab");
+}
+
+TEST(Vocabulary, SettingsFilesAreRead) {
+  const ModelFolder folder;
+  write_small(folder);
+  folder.write("tokenizer_config.json",
+               R"({"add_bos_token": false, "bos_token": "<s>", "eos_token": {"content": "</s>"},
+                   "added_tokens_decoder": {"262": {"content": "<x>", "special": true}}})");
+  folder.write("special_tokens_map.json", R"({"bos_token": "<unk>", "pad_token": "<pad>"})");
+  folder.write("added_tokens.json", R"({"<y>": 263})");
+  folder.write("config.json", R"({"vocab_size": 270})");
+  const Tokenizer tokenizer = Tokenizer::open(folder.path());
+  EXPECT_EQ(tokenizer.bos(), 0);
+  EXPECT_EQ(tokenizer.eos(), 2);
+  EXPECT_EQ(tokenizer.pad(), 1);
+  EXPECT_EQ(tokenizer.size(), 264);
+  EXPECT_EQ(tokenizer.table_size(), 270);
+  EXPECT_EQ(tokenizer.encode("<x><y>"), (std::vector<std::int32_t>{262, 263}));
+  EXPECT_EQ(tokenizer.decode(std::vector<std::int32_t>{262, 263, 269}, true), "<y>");
+}
+
+TEST(Vocabulary, DamagedVocabularies) {
+  const auto refused = [](const std::string& vocab, const char* part) {
+    const ModelFolder folder;
+    write_small(folder);
+    folder.write("vocab.json", vocab);
+    expect_refused(folder, {"vocab.json", part});
+  };
+  refused("", "no JSON");
+  refused("{\"a\": 1,\n\"b\" 2}", "line 2");
+  refused("[1]", "flat object");
+  refused("7", "object");
+  refused("{}", "no tokens");
+  refused(R"({"a": 1.5})", "1.5");
+  refused(R"({"a": "1"})", "no integer");
+  refused(R"({"a": -1})", "-1");
+  refused(R"({"a": 99999999999})", "99999999999");
+  refused(R"({"a": 18446744073709551615})", "no integer");
+  refused(R"({"a": 1, "a": 2})", "twice");
+  refused(R"({"a": 1, "b": 1})", "two tokens");
+  refused(R"({"a": {"b": 1}})", "flat object");
+  refused(std::string(100000, '['), "flat object");
+  refused("{\"\xFF\": 1}", "no JSON");
+  std::string whole = testing::small_token_ids({}).dump();
+  refused(whole.substr(0, whole.size() / 2), "no JSON");
+}
+
+TEST(Vocabulary, DamagedMerges) {
+  const auto refused = [](const std::string& merges, const char* part) {
+    const ModelFolder folder;
+    write_small(folder);
+    folder.write("merges.txt", merges);
+    expect_refused(folder, {"merges.txt", part});
+  };
+  refused("#version: 0.2\nĠ t\nhe\n", "line 3");
+  refused("Ġ t\n\nh e\n", "line 2");
+  refused("Ġ t x\n", "line 1");
+  refused(" t\n", "line 1");
+  refused("t \n", "line 1");
+  refused("q z\n", "\"qz\"");
+  refused("Ġ t\nq \xFF\n", "line 2");
+  refused("Ġ t\nĠ t\n", "twice");
+}
+
+TEST(Vocabulary, DamagedSettings) {
+  const auto refused = [](const char* name, const std::string& text, const char* part) {
+    const ModelFolder folder;
+    write_small(folder);
+    folder.write(name, text);
+    expect_refused(folder, {part});
+  };
+  refused("tokenizer_config.json", "{", "tokenizer_config.json");
+  refused("tokenizer_config.json", "[]", "no JSON object");
+  refused("tokenizer_config.json", R"({"add_prefix_space": true})", "add_prefix_space");
+  refused("tokenizer_config.json", R"({"add_bos_token": 1})", "add_bos_token");
+  refused("tokenizer_config.json", R"({"bos_token": 3})", "bos_token");
+  refused("tokenizer_config.json", R"({"bos_token": "nowhere"})", "nowhere");
+  refused("tokenizer_config.json", R"({"bos_token": {"content": "</s>", "rstrip": true}})",
+          "rstrip");
+  refused("tokenizer_config.json", R"({"added_tokens_decoder": {"x": "a"}})",
+          "added_tokens_decoder.x");
+  refused("tokenizer_config.json", R"({"added_tokens_decoder": {"7": "a"}})", "already");
+  refused("tokenizer_config.json", R"({"added_tokens_decoder": {"7": "fresh"}})", "two tokens");
+  refused("special_tokens_map.json", R"({"pad_token": ""})", "without text");
+  refused("added_tokens.json", R"({"<y>": "7"})", "added_tokens.json");
+  refused("config.json", R"({"vocab_size": 100})", "vocab_size 100");
+}
+
+TEST(Vocabulary, MissingFiles) {
+  const ModelFolder empty;
+  expect_refused(empty, {"no tokenizer", "vocab.json", "tokenizer.json"});
+  const ModelFolder half;
+  write_small(half);
+  std::filesystem::remove(half.path() / "merges.txt");
+  expect_refused(half, {"merges.txt"});
+  const ModelFolder folder;
+  std::filesystem::create_directory(folder.path() / "vocab.json");
+  expect_refused(folder, {"no regular file"});
+}
+
+TEST(Vocabulary, AVocabularyWithoutItsBytesIsRefused) {
+  const ModelFolder folder;
+  folder.write("vocab.json", R"({"<s>": 0, "<pad>": 1, "</s>": 2, "a": 3})");
+  folder.write("merges.txt", "");
+  expect_refused(folder, {"0x00"});
+}
+
+}  // namespace
+}  // namespace sluice::launcher
