@@ -25,7 +25,7 @@ class IoGroup {
   IoGroup() = default;
   IoGroup(const IoGroup&) = delete;
   IoGroup& operator=(const IoGroup&) = delete;
-  ~IoGroup();  // pending() must be 0
+  ~IoGroup();  // waits for requests in flight; a failure nobody waited for is dropped
 
   /// Requests not yet complete.
   std::int32_t pending() const { return pending_.load(std::memory_order_acquire); }

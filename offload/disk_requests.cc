@@ -66,15 +66,24 @@ std::uint64_t free_disk_bytes(const std::filesystem::path& folder) {
 
 // ------------------------------------------------------------------------------------------ groups
 
+namespace {
+
+void await_none(const std::atomic<std::int32_t>& pending) {
+  for (std::int32_t left = pending.load(std::memory_order_acquire); left != 0;
+       left = pending.load(std::memory_order_acquire)) {
+    pending.wait(left, std::memory_order_acquire);
+  }
+}
+
+}  // namespace
+
 IoGroup::~IoGroup() {
-  assert(pending() == 0);
+  await_none(pending_);
   delete failure_.load(std::memory_order_acquire);
 }
 
 void IoGroup::wait() {
-  for (std::int32_t left = pending(); left != 0; left = pending()) {
-    pending_.wait(left, std::memory_order_acquire);
-  }
+  await_none(pending_);
   const std::unique_ptr<const IoFailure> failure(failure_.exchange(nullptr));
   if (failure == nullptr) return;
   if (failure->no_space) throw CapacityError(failure->sentence);

@@ -1,8 +1,9 @@
 // Weights on their way to the computing: the layers of the slice, cyclically, for ever.
 //
-// Device rows are loaded once and stay. Host and disk rows pass through a fixed ring of device slots
-// that a thread of its own fills ahead of use, across passes: disk -> host staging -> device as a
-// chain of events. It never waits for computing except through the event a slot was released with.
+// Device rows are loaded once and stay. Host and disk rows pass through a fixed ring of device
+// slots that a thread of its own fills ahead of use, across passes: disk -> host staging -> device
+// as a chain of events. It never waits for computing except through the event a slot was released
+// with.
 #pragma once
 
 #include <memory>
@@ -24,13 +25,16 @@ struct WeightStreamOptions {
 class WeightStream {
  public:
   /// Reserves "weights" in device and host (nothing on disk for checkpoints), "weight slots" in
-  /// device and "weight staging" in host (when disk rows exist).
+  /// device, and "weight staging" in host: of the ring when disk rows exist, and at least what
+  /// loading device rows passes through (<= 32 MiB). A tensor that several layers name is counted
+  /// once where all its rows are on the device in each of them.
   static void plan(const std::vector<LayerPlacement>& layers, const WeightStreamOptions& options,
                    MemoryPlan& plan);
 
   /// Takes its memory from the arenas (exactly what plan() reserved), loads device and host rows
   /// through `source` within the staging buffer, starts the ring. All references must outlive it.
-  /// `progress(bytes)` is called after each tensor. Throws IoError, InputError, CapacityError.
+  /// `progress(bytes)` is called after each tensor, with the bytes of that tensor now in device and
+  /// host memory. Throws IoError, InputError, CapacityError.
   WeightStream(Backend& backend, WeightSource& source, std::vector<LayerPlacement> layers,
                const WeightStreamOptions& options, Arena& device, Arena& host,
                void (*progress)(std::uint64_t bytes, void* context) = nullptr,
@@ -50,8 +54,8 @@ class WeightStream {
   };
 
   /// Layers must be acquired in cyclic order 0, 1, ..., n - 1, 0, ...; one thread. Blocks until the
-  /// layer's copies are enqueued (time goes to Activity::wait_weights), then makes Lane::compute wait
-  /// for them. Throws IoError of a failed read. At most `slots` leases at a time.
+  /// layer's copies are enqueued (time goes to Activity::wait_weights), then makes Lane::compute
+  /// wait for them. Throws IoError of a failed read. At most `slots` leases at a time.
   Lease acquire(std::int32_t layer, std::int32_t pass);
   /// After the last work that reads the lease was put on Lane::compute.
   void release(const Lease& lease);
