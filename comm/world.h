@@ -85,11 +85,16 @@ class World {
 struct MpiOptions {
   std::chrono::milliseconds heartbeat{500};
   std::chrono::milliseconds deadline{60000};  // YAML: comm.deadline_seconds
+  /// Longer messages are cut: MPI counts bytes in an int. At most 2^30, and alike on all ranks.
+  std::size_t chunk_bytes = std::size_t{1} << 30;
 };
 
 /// Starts MPI (once per process; ended by the destructor). Without mpirun: one rank. Throws
 /// ConfigError where a launcher started several processes but MPI sees only one (srun without
-/// --mpi=pmix), naming the right command. Signals SIGTERM and SIGINT are handled from here on.
+/// --mpi=pmix), naming the right command. Signals SIGTERM and SIGINT are handled from here on, by a
+/// thread: call it before any other thread is made, or theirs will take the signals. They stay
+/// blocked after the world has gone, so that main ends with its own status.
+/// The destructor waits until every rank's world is being destroyed, for `deadline` at most.
 std::unique_ptr<World> make_mpi_world(const MpiOptions& options);
 
 /// `size` ranks in this process, for tests and for one-rank jobs: world[r] is used by rank r's

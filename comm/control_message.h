@@ -1,0 +1,35 @@
+// What ranks tell each other beside their messages: "I live, and this is what I am doing" and "I
+// cannot go on, because". Fixed layout in the machine's byte order: all ranks run one program.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "comm/step_board.h"
+#include "kernels/device/error.h"
+
+namespace sluice::comm {
+
+enum class ControlKind : std::uint32_t { heartbeat = 1, failure = 2 };
+
+constexpr std::size_t kControlBytes = 4096;
+using ControlBytes = std::array<std::byte, kControlBytes>;
+
+struct ControlMessage {
+  ControlKind kind = ControlKind::heartbeat;
+  ExitStatus status = ExitStatus::done;  // failure only
+  Step step;
+  std::string sentence;  // failure only; cut to fit
+};
+
+/// Returns how many bytes of `target` it takes.
+std::size_t encode(const ControlMessage& message, ControlBytes& target);
+
+/// Nothing where the bytes are not a control message.
+std::optional<ControlMessage> decode(std::span<const std::byte> bytes);
+
+}  // namespace sluice::comm

@@ -1,0 +1,120 @@
+#include "comm/last_words.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+namespace sluice::comm {
+
+namespace {
+
+constexpr std::size_t kMaxExitFunctions = 8;
+
+}  // namespace
+
+void print_error(const std::string& sentence) {
+  const std::string line = fmt::format("sluice: {}\n", sentence);
+  // One call, so that lines of several ranks do not mix. Nothing is left to do if stderr is gone.
+  [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, line.data(), line.size());
+}
+
+LastWords::LastWords(StepBoard board, std::vector<Host> hosts, std::vector<Neighbour> neighbours,
+                     int local_rank)
+    : board_(std::move(board)),
+      hosts_(std::move(hosts)),
+      neighbours_(std::move(neighbours)),
+      local_rank_(local_rank) {
+  for (Neighbour& neighbour : neighbours_) neighbour.watched = is_alive(neighbour.process);
+}
+
+void LastWords::on_exit(World::ExitFunction function, void* argument) {
+  const std::lock_guard lock(mutex_);
+  if (functions_.size() == kMaxExitFunctions) {
+    throw Error(ExitStatus::failure,
+                fmt::format("More than {} functions were given to on_exit(); this is a bug of "
+                            "sluice.",
+                            kMaxExitFunctions));
+  }
+  functions_.push_back({function, argument});
+}
+
+int LastWords::dead_rank() const {
+  for (std::size_t seat = 0; seat < neighbours_.size(); ++seat) {
+    const Neighbour& neighbour = neighbours_[seat];
+    // Read in this order: a rank that is gone has had its time to say that it leaves.
+    if (neighbour.watched && !is_alive(neighbour.process) && !board_.left(static_cast<int>(seat))) {
+      return neighbour.rank;
+    }
+  }
+  return -1;
+}
+
+std::string LastWords::death_of(int rank) const {
+  return fmt::format("{} died; its last step was: {}. The job ends; run it again with --resume.",
+                     name_of_rank(rank), describe(board_.read(seat_of(rank))));
+}
+
+std::string LastWords::silence_of(int rank, std::chrono::milliseconds deadline,
+                                  const Step& heard) const {
+  const int seat = seat_of(rank);
+  return fmt::format(
+      "{} has been silent for {:g} s; its last step was: {}. The job ends; run it again with "
+      "--resume.",
+      name_of_rank(rank), static_cast<double>(deadline.count()) / 1000.0,
+      describe(seat >= 0 ? board_.read(seat) : heard));
+}
+
+void LastWords::say(const std::string& sentence) {
+  if (board_.claim_last_word()) print_error(sentence);
+}
+
+void LastWords::prepare_exit(ExitStatus status) {
+  int expected = -1;
+  exit_code_.compare_exchange_strong(expected, static_cast<int>(status));
+  board_.leave(local_rank_);
+  const std::lock_guard lock(mutex_);
+  for (const ExitCall& call : functions_) call.function(call.argument);
+  functions_.clear();
+}
+
+void LastWords::exit(ExitStatus status) {
+  prepare_exit(status);
+  _exit(exit_code_);
+}
+
+void LastWords::on_signal(int signal) {
+  if (ended_normally_) return;
+  if (const int code = exit_code_; code >= 0) exit(static_cast<ExitStatus>(code));
+  if (const int dead = dead_rank(); dead >= 0) {
+    say(death_of(dead));
+    exit(ExitStatus::peer_lost);
+  }
+  if (board_.last_word_claimed()) exit(ExitStatus::peer_lost);
+  const auto stopped = static_cast<ExitStatus>(128 + signal);
+  if (neighbours_[static_cast<std::size_t>(local_rank_)].rank == 0) {
+    const bool several_hosts = hosts_.size() > neighbours_.size();
+    say(fmt::format(
+        "stopped by signal {}{}; run it again with --resume.", signal,
+        several_hosts ? ", by its user or because a process on another host ended" : ""));
+  }
+  exit(stopped);
+}
+
+void LastWords::end_normally() {
+  ended_normally_ = true;
+  board_.leave(local_rank_);
+}
+
+int LastWords::seat_of(int rank) const {
+  const auto found = std::find_if(neighbours_.begin(), neighbours_.end(),
+                                  [&](const Neighbour& n) { return n.rank == rank; });
+  return found == neighbours_.end() ? -1 : static_cast<int>(found - neighbours_.begin());
+}
+
+std::string LastWords::name_of_rank(int rank) const {
+  const Host& host = hosts_[static_cast<std::size_t>(rank)];
+  return fmt::format("rank {} (host {}, pid {})", rank, host.name, host.pid);
+}
+
+}  // namespace sluice::comm

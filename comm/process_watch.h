@@ -1,0 +1,20 @@
+// Whether a process of this host still runs, told from /proc.
+#pragma once
+
+#include <cstdint>
+
+namespace sluice::comm {
+
+/// A process, told apart from a later one that got the same number by the time it started.
+struct ProcessId {
+  int pid = 0;
+  std::uint64_t start_ticks = 0;  // since boot, field 22 of /proc/<pid>/stat
+};
+
+/// Throws IoError where /proc is not there.
+ProcessId this_process();
+
+/// False once it has ended, be it a zombie or gone. A stopped process is alive. Any thread.
+bool is_alive(const ProcessId& process);
+
+}  // namespace sluice::comm

@@ -1,0 +1,60 @@
+// A board in memory shared by the ranks of one host, where each writes what it is doing.
+//
+// It outlives whoever wrote on it: when a rank is killed, any survivor can still read its very last
+// step. It also settles who speaks: the first rank of the host to claim the last word prints it.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+namespace sluice::comm {
+
+struct Step {
+  std::array<char, 24> text = {};  // zero-terminated, cut to fit
+  std::int64_t pass = -1;          // -1: none
+  std::int64_t layer = -1;         // -1: none
+};
+
+Step make_step(const char* text, std::int64_t pass, std::int64_t layer);
+
+/// "pass 17, layer 5"; "pass 17, sampling"; "loading layer 5"; "starting" before the first step.
+std::string describe(const Step& step);
+
+/// Any thread and any process may call anything on it; nothing blocks.
+class StepBoard {
+ public:
+  /// Makes the board `name` ("/something", as shm_open() has it) for `seats` ranks.
+  static StepBoard create(const std::string& name, int seats);
+  /// Opens what another rank of this host has created.
+  static StepBoard open(const std::string& name, int seats);
+  /// The name goes, the board stays until the last rank has gone: call it once all have opened it,
+  /// and nothing is left behind by a kill.
+  static void remove_name(const std::string& name);
+
+  StepBoard(StepBoard&& other) noexcept;
+  StepBoard& operator=(StepBoard&&) = delete;
+  ~StepBoard();
+
+  void write(int seat, const Step& step) noexcept;
+  Step read(int seat) const noexcept;
+
+  /// This rank ends of its own will: it did not die.
+  void leave(int seat) noexcept;
+  bool left(int seat) const noexcept;
+
+  /// True for the first caller on this host only.
+  bool claim_last_word() noexcept;
+  bool last_word_claimed() const noexcept;
+
+ private:
+  struct Seat;
+  struct Layout;
+  StepBoard(const std::string& name, int seats, int open_flags);
+
+  Layout* layout_ = nullptr;
+  std::size_t bytes_ = 0;
+};
+
+}  // namespace sluice::comm
