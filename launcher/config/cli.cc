@@ -20,6 +20,8 @@ namespace sluice::launcher {
 
 namespace {
 
+using Words = std::vector<std::string>;
+
 constexpr std::size_t kPercentValues = 6;
 
 /// A flag as it was given. All values are text here: the schema judges them, as it does YAML's.
@@ -70,7 +72,8 @@ class FlagSet {
   }
 
   /// What CLI11 let pass: unknown flags, stray words, flags given twice or without a value.
-  void check(const std::string& command, std::vector<std::string>& problems) {
+  /// `words` are the command line's: they tell --prompt=--model from --prompt --model.
+  void check(const std::string& command, const Words& words, std::vector<std::string>& problems) {
     for (const std::string& extra : app_.remaining()) {
       const std::string name = extra.substr(0, extra.find('='));
       if (name.starts_with("-")) {
@@ -92,7 +95,8 @@ class FlagSet {
       for (const std::string& value : flag->values) {
         if (value.empty()) {
           problems.push_back(fmt::format("{}: its value is empty", flag->name));
-        } else if (std::find(known_.begin(), known_.end(), value) != known_.end()) {
+        } else if (std::find(known_.begin(), known_.end(), value) != known_.end() &&
+                   std::find(words.begin(), words.end(), flag->name + "=" + value) == words.end()) {
           problems.push_back(
               fmt::format("{}: its value is missing, '{}' follows; if that is meant, "
                           "write {}={}",
@@ -280,9 +284,9 @@ void add_generate_flags(FlagSet& set) {
   }
 }
 
-void read_generate(FlagSet& set, ParsedCommand& parsed) {
+void read_generate(FlagSet& set, const Words& words, ParsedCommand& parsed) {
   std::vector<std::string> problems;
-  set.check("generate", problems);
+  set.check("generate", words, problems);
   const ConfigNode tree = tree_of(set, problems);
   if (!problems.empty()) refuse(problems);
   if (set.given("--config")) read_config_file(set.value("--config"), parsed.config);
@@ -313,9 +317,9 @@ std::uint64_t size_flag(const FlagSet& set, const char* name, std::vector<std::s
   }
 }
 
-void read_inspect(FlagSet& set, InspectArguments& arguments) {
+void read_inspect(FlagSet& set, const Words& words, InspectArguments& arguments) {
   std::vector<std::string> problems;
-  set.check("inspect", problems);
+  set.check("inspect", words, problems);
   arguments.model = set.value("--model");
   arguments.device_memory = size_flag(set, "--device-memory", problems);
   arguments.host_memory = size_flag(set, "--host-memory", problems);
@@ -333,9 +337,9 @@ void read_inspect(FlagSet& set, InspectArguments& arguments) {
   if (!problems.empty()) refuse(problems);
 }
 
-void read_tokenize(FlagSet& set, TokenizeArguments& arguments) {
+void read_tokenize(FlagSet& set, const Words& words, TokenizeArguments& arguments) {
   std::vector<std::string> problems;
-  set.check("tokenize", problems);
+  set.check("tokenize", words, problems);
   arguments.model = set.value("--model");
   arguments.jsonl = set.given("--jsonl");
   arguments.decode = set.given("--decode");
@@ -387,6 +391,7 @@ ParsedCommand parse_command_line(int argc, const char* const* argv) {
     throw ConfigError(fmt::format("{}; see sluice --help", error.what()));
   }
 
+  const Words words(argv, argv + argc);
   ParsedCommand parsed;
   if (main_set.help()) {
     parsed.text = main_help();
@@ -400,13 +405,13 @@ ParsedCommand parse_command_line(int argc, const char* const* argv) {
     parsed.text = fmt::format("sluice {}\n", kVersion);
   } else if (generate->parsed()) {
     parsed.command = Command::generate;
-    read_generate(generate_set, parsed);
+    read_generate(generate_set, words, parsed);
   } else if (inspect->parsed()) {
     parsed.command = Command::inspect;
-    read_inspect(inspect_set, parsed.inspect);
+    read_inspect(inspect_set, words, parsed.inspect);
   } else if (tokenize->parsed()) {
     parsed.command = Command::tokenize;
-    read_tokenize(tokenize_set, parsed.tokenize);
+    read_tokenize(tokenize_set, words, parsed.tokenize);
   } else {
     refuse_command(app.remaining());
   }

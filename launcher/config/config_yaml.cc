@@ -103,6 +103,7 @@ class TreeBuilder final : public YAML::EventHandler {
       }
       node.key = level.key;
       node.key_place = level.key_place;
+      if (kind == ConfigNode::Kind::nothing) node.place = level.key_place;  // nothing has no place
       level.has_key = false;
     }
     level.node.items.push_back(std::move(node));
@@ -178,7 +179,8 @@ ConfigNode parse(const std::string& text, const std::string& name, ConfigProblem
   TreeBuilder builder(name, problems);
   TreeBuilder second(name, problems);
   try {
-    std::istringstream stream(text);
+    // At the end of a file yaml-cpp sees that a quote is missing only where no line ends after it.
+    std::istringstream stream(text.substr(0, text.find_last_not_of(" \t\r\n") + 1));
     YAML::Parser parser(stream);
     parser.HandleNextDocument(builder);
     if (parser.HandleNextDocument(second)) {

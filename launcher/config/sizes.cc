@@ -67,11 +67,11 @@ std::string format_size(std::uint64_t bytes) {
   auto value = static_cast<double>(bytes);
   std::size_t unit = 0;
   // 1023.6 would be shown as 1024 of the unit below: go on to the next.
-  for (; value >= 1023.95 && unit + 1 < std::size(kBinaryUnits); ++unit) value /= 1024;
+  for (; value >= 1023.5 && unit + 1 < std::size(kBinaryUnits); ++unit) value /= 1024;
   return fmt::format("{:.{}f} {}", value,
-                     value < 9.995    ? 2
-                     : value < 999.95 ? 1
-                                      : 0,
+                     value < 9.995   ? 2
+                     : value < 99.95 ? 1
+                                     : 0,
                      kBinaryUnits[unit]);
 }
 

@@ -1,0 +1,32 @@
+// Reports as JSON: how ranks hand theirs to the head, and the file of --report.
+#pragma once
+
+#include <chrono>
+#include <string>
+#include <vector>
+
+#include "stage/report.h"
+
+namespace sluice::launcher {
+
+/// One line. Every number of the report is in it; text that is not UTF-8 is mended with U+FFFD.
+std::string stage_report_to_json(const stage::StageReport& report);
+/// Throws InputError naming what is missing or of the wrong type.
+stage::StageReport stage_report_from_json(const std::string& json);
+
+/// What stands above the numbers.
+struct ReportFacts {
+  std::string command_line;
+  std::string model;
+  std::string config_yaml;
+  std::string transport;  // "mpi", "local"
+  std::chrono::system_clock::time_point date;
+};
+
+/// The report file: {"format": "sluice-report", "format_version": 1, "version", "date" (UTC, ISO
+/// 8601), "command", "model", "transport", "config", "run": {...}, "stages": [...]}; indented.
+/// Times in seconds, sizes in bytes, rates in tokens per second (null where the time is 0).
+std::string report_json(const std::vector<stage::StageReport>& stages, const stage::RunReport& run,
+                        const ReportFacts& facts);
+
+}  // namespace sluice::launcher
