@@ -6,8 +6,11 @@
 
 #include <bit>
 #include <cmath>
+#include <cstring>
 
 #include "kernels/device/error.h"
+#include "kernels/engine.h"
+#include "tests/support/allocation_count.h"
 #include "tests/support/kv_workload.h"
 #include "tests/support/shuffled_engine.h"
 
@@ -78,6 +81,7 @@ TEST_P(KvCacheLaw, AttentionIsTheSameWhereverSequencesLive) {
     expect_near(wanted, kv_reference(work, 0.5F), 1e-5);
     for (const Shares& shares : kShares) {
       for (const bool cpu : {false, true}) {
+        if (cpu && shares.host == 0) continue;  // alike
         for (const KvPrefetch mode :
              {KvPrefetch::never, KvPrefetch::ahead, KvPrefetch::by_chance}) {
           const Policy policy = policy_of(shares, cpu);
@@ -93,9 +97,169 @@ TEST_P(KvCacheLaw, AttentionIsTheSameWhereverSequencesLive) {
   }
 }
 
+TEST_P(KvCacheLaw, AttentionIsTheSameOnTheCpuEngine) {
+  const auto [gpu_batches, page_tokens] = GetParam();
+  const KvShape shape = shape_of(gpu_batches, page_tokens, 2);
+  const KvWorkload work = make_kv_workload(shape, 2, 14, 99);
+  KvRig first(kernels::make_cpu_engine({.threads = 1}), shape, policy_of(kShares[0], false),
+              disk_.get());
+  const std::vector<float> wanted = run_kv_workload(first, work, KvPrefetch::never);
+  expect_near(wanted, kv_reference(work, 0.5F), 1e-5);
+  for (const Shares& shares : kShares) {
+    for (const bool cpu : {false, true}) {
+      if (cpu && shares.host == 0) continue;  // alike
+      const Policy policy = policy_of(shares, cpu);
+      KvRig rig(kernels::make_cpu_engine({.threads = 2}), shape, policy, disk_.get());
+      ASSERT_TRUE(same_bits(run_kv_workload(rig, work, KvPrefetch::ahead), wanted))
+          << text_of(policy, KvPrefetch::ahead, 0);
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Shapes, KvCacheLaw,
                          ::testing::Combine(::testing::Values(1, 2, 3),
                                             ::testing::Values(1, 4, 16)));
+
+class KvCacheTest : public ::testing::Test {
+ protected:
+  std::unique_ptr<DiskEngine> disk_ = DiskEngine::make({});
+};
+
+struct Heads {
+  std::int32_t heads;
+  std::int32_t head_dim;
+};
+
+TEST_F(KvCacheTest, SixteenBitCachesAndOddHeadsAreTheSameEverywhere) {
+  for (const Heads heads : {Heads{12, 4}, Heads{5, 16}, Heads{1, 1}}) {
+    for (const DType dtype : {DType::f32, DType::f16, DType::bf16}) {
+      KvShape shape = shape_of(2, 4, 1);
+      shape.heads = heads.heads;
+      shape.head_dim = heads.head_dim;
+      const KvWorkload work = make_kv_workload(shape, 1, 10, 5);
+      std::vector<float> wanted;
+      for (const Shares& shares : kShares) {
+        for (const bool cpu : {false, true}) {
+          Policy policy = policy_of(shares, cpu);
+          policy.cache_dtype = dtype;
+          KvRig rig(kernels::make_cpu_engine({.threads = 1}), shape, policy, disk_.get());
+          const std::vector<float> got = run_kv_workload(rig, work, KvPrefetch::ahead);
+          if (wanted.empty()) wanted = got;
+          ASSERT_TRUE(same_bits(got, wanted))
+              << name_of(dtype) << " " << text_of(policy, KvPrefetch::ahead, 0);
+        }
+      }
+      const double tolerance = dtype == DType::f32 ? 1e-5 : dtype == DType::f16 ? 1e-2 : 1e-1;
+      expect_near(wanted, kv_reference(work, 0.5F), tolerance);
+    }
+  }
+}
+
+// FlexGen's CPU attention has one workspace for all GPU batches of a block: with different prompts
+// all but the last get wrong tokens (pytorch_backend.py,
+// TorchDevice.init_attention_compute_workspace).
+TEST_F(KvCacheTest, CpuAttentionOfGpuBatchesWithDifferentPromptsDoesNotShareAWorkspace) {
+  const KvShape shape = shape_of(3, 4, 1);
+  KvWorkload work{shape, {}};
+  std::int32_t context = 0;
+  for (const std::int32_t count : {6, 1, 1}) {  // prefill, decode, decode
+    context += count;
+    KvPass pass;
+    for (std::int32_t b = 0; b < 3; ++b) {
+      KvBatchWork batch;
+      for (std::int32_t i = 0; i < 2; ++i) {
+        const std::int32_t slot = b * shape.gpu_batch_size + i;
+        batch.sequences.push_back({slot, i * count, count, context});
+        for (std::int32_t t = 0; t < count; ++t) {
+          batch.rows.push_back({static_cast<std::uint64_t>(slot + 1), context - count + t});
+        }
+      }
+      pass.push_back(batch);
+    }
+    work.passes.push_back(pass);
+  }
+  for (unsigned order = 0; order < 20; ++order) {
+    KvRig rig(make_shuffled_engine(order), shape, policy_of({0, 100, 0}, true), nullptr);
+    expect_near(run_kv_workload(rig, work, KvPrefetch::ahead), kv_reference(work, 0.5F), 1e-5);
+  }
+}
+
+TEST_F(KvCacheTest, NothingIsAllocatedAfterTheFirstPasses) {
+  const KvShape shape = shape_of(2, 4, 1);
+  const KvWorkload work = make_kv_workload(shape, 1, 24, 3);
+  KvBuffers buffers(work);
+  Trace trace(0);
+  KvRig rig(kernels::make_cpu_engine({.threads = 1}), shape, policy_of({30, 30, 40}, false),
+            disk_.get(), &trace);
+  std::size_t offset = 0;
+  const auto drain = [&rig] {
+    for (int lane = 0; lane < kLaneCount; ++lane) {
+      rig.backend().synchronize(rig.backend().record(static_cast<Lane>(lane)));
+    }
+  };
+  run_kv_passes(rig, work, KvPrefetch::ahead, 0, 6, buffers, offset);
+  drain();
+  for (std::size_t pass = 6; pass < work.passes.size(); ++pass) {
+    const std::int64_t start = allocation_count();
+    run_kv_passes(rig, work, KvPrefetch::ahead, pass, pass + 1, buffers, offset);
+    drain();
+    EXPECT_EQ(allocation_count() - start, 0) << "pass " << pass;
+  }
+}
+
+TEST_F(KvCacheTest, AnEmptyGpuBatchHasNothingToDo) {
+  const KvShape shape = shape_of(1, 4, 1);
+  KvRig rig(make_shuffled_engine(3), shape, policy_of({30, 30, 40}, true), disk_.get());
+  rig.cache().begin(0, {}, 0);
+  rig.cache().prefetch(0, 0);
+  rig.cache().attend(0, 0, rig.rows(3, 0), rig.rows(0, 0), rig.rows(1, 0), rig.rows(2, 0), 1.0F);
+  EXPECT_EQ(rig.cache().store(0, 0, rig.rows(1, 0), rig.rows(2, 0)).ticket, 0U);
+}
+
+TEST_F(KvCacheTest, SequencesThatCannotBeAreRefused) {
+  const KvShape shape = shape_of(1, 4, 1);  // 4 slots of 21 tokens, 15 tokens per GPU batch
+  KvRig rig(make_shuffled_engine(0), shape, policy_of({30, 30, 40}, false), disk_.get());
+  using Sequences = std::vector<offload::KvSequence>;
+  const std::pair<Sequences, const char*> bad[] = {
+      {{{-1, 0, 1, 1}}, "slot -1 does not exist"},
+      {{{4, 0, 1, 1}}, "slot 4 does not exist"},
+      {{{0, 0, 0, 0}}, "0 new ones"},
+      {{{0, 0, 1, 2}}, "slot 0 holds 0 tokens of at most 21; 1 new ones cannot make it 2"},
+      {{{0, 0, 22, 22}}, "at most 21"},
+      {{{0, 0, 16, 16}}, "at most 15 tokens"},
+      {{{0, -1, 1, 1}}, "rows -1"},
+      {{{0, 2147483647, 2, 2}}, "at most 15 tokens"},
+      {{{0, 0, 1, 1}, {0, 1, 1, 1}}, "slot 0 is twice"},
+      {{{0, 0, 8, 8}, {1, 0, 8, 8}}, "at most 15 tokens"},
+      {Sequences(5, {0, 0, 1, 1}), "a GPU batch of 5 sequences"}};
+  for (const auto& [sequences, text] : bad) {
+    try {
+      rig.cache().begin(0, sequences, 0);
+      ADD_FAILURE() << "not refused: " << text;
+    } catch (const Error& error) {
+      EXPECT_NE(std::string(error.what()).find(text), std::string::npos) << error.what();
+    }
+  }
+  EXPECT_THROW(rig.cache().begin(1, {}, 0), Error);
+  EXPECT_THROW(rig.cache().prefetch(0, 0), Error) << "not begun";
+  const Sequences good = {{0, 0, 3, 3}};
+  rig.cache().begin(0, good, 0);
+  EXPECT_THROW(rig.cache().prefetch(2, 0), Error);
+  EXPECT_THROW(rig.cache().store(0, 0, rig.rows(1, 2), rig.rows(2, 3)), Error) << "too few rows";
+}
+
+TEST_F(KvCacheTest, FetchingFurtherThanOneStepAheadIsRefused) {
+  const KvShape shape = shape_of(3, 4, 1);
+  KvRig rig(make_shuffled_engine(0), shape, policy_of({0, 100, 0}, false), nullptr);
+  for (std::int32_t b = 0; b < 3; ++b) {
+    const offload::KvSequence sequence{b * 4, 0, 3, 3};
+    rig.cache().begin(b, {&sequence, 1}, 0);
+  }
+  rig.cache().prefetch(0, 0);
+  rig.cache().prefetch(0, 1);
+  rig.cache().prefetch(0, 1);  // again: nothing to do
+  EXPECT_THROW(rig.cache().prefetch(0, 2), Error);
+}
 
 }  // namespace
 }  // namespace sluice::testing

@@ -3,11 +3,9 @@
 // column).
 #pragma once
 
-#include <unistd.h>
-
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <filesystem>
 #include <memory>
 #include <random>
 #include <string>
@@ -15,6 +13,7 @@
 
 #include "kernels/ops.h"
 #include "offload/kv_cache.h"
+#include "tests/support/scratch_folder.h"
 
 namespace sluice::testing {
 
@@ -140,39 +139,22 @@ inline std::vector<double> kv_reference(const KvWorkload& work, float scale) {
 
 enum class KvPrefetch { never, ahead, by_chance };
 
-/// A folder of the test's own, removed with all that is in it.
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    std::string name = (std::filesystem::temp_directory_path() / "sluice-kv-XXXXXX").string();
-    if (::mkdtemp(name.data()) == nullptr) throw std::runtime_error("mkdtemp failed");
-    path_ = name;
-  }
-  ~TemporaryFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-  const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-};
-
 /// A cache with all it stands on, and buffers for one GPU batch's rows on the device: one set, so
 /// that every step overwrites what the step before has left there as soon as store() allows it.
 class KvRig {
  public:
   KvRig(kernels::Engine engine, const offload::KvShape& shape, const offload::Policy& policy,
         offload::DiskEngine* disk, Trace* trace = nullptr)
-      : engine_(std::move(engine)), shape_(shape), run_folder_(folder_.path(), 0) {
+      : engine_(std::move(engine)), shape_(shape) {
+    if (policy.cache.disk > 0) {
+      run_folder_ = std::make_unique<offload::RunFolder>(folder_.path(), 0);
+    }
     offload::KvCache::plan(shape, policy, plan);
     device = offload::Arena(allocate(offload::Tier::device), "device");
     host = offload::Arena(allocate(offload::Tier::host), "host");
     rows_ = engine_.backend->allocate_device(4 * buffer_bytes());
     cache_ = std::make_unique<offload::KvCache>(engine_, shape, policy, device, host, disk,
-                                                &run_folder_, trace);
+                                                run_folder_.get(), trace);
   }
 
   offload::KvCache& cache() { return *cache_; }
@@ -201,8 +183,8 @@ class KvRig {
 
   kernels::Engine engine_;
   offload::KvShape shape_;
-  TemporaryFolder folder_;
-  offload::RunFolder run_folder_;
+  ScratchFolder folder_;
+  std::unique_ptr<offload::RunFolder> run_folder_;
   Memory rows_;
   std::unique_ptr<offload::KvCache> cache_;
 };
