@@ -1,0 +1,95 @@
+// Every instruction set that the processor has gives right results and keeps the law: one test
+// machine then stands for older ones.
+#include <gtest/gtest.h>
+#include <hwy/highway.h>
+
+#include <cstdint>
+
+#include "kernels/cpu/operations.h"
+#include "kernels/engine.h"
+#include "tests/support/reference_ops.h"
+
+namespace sluice::kernels {
+namespace {
+
+using reference::Matrix;
+
+class InstructionSets : public testing::TestWithParam<std::int64_t> {
+ protected:
+  void SetUp() override {
+    if ((hwy::SupportedTargets() & GetParam()) == 0) {
+      GTEST_SKIP() << "this processor has no " << hwy::TargetName(GetParam());
+    }
+    choose(GetParam());
+    ASSERT_STREQ(instruction_set(), hwy::TargetName(GetParam()));
+  }
+  void TearDown() override { choose(0); }
+
+  static void choose(std::int64_t target) {
+    hwy::SetSupportedTargetsForTest(target);  // 0: what the processor has
+    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+  }
+};
+
+void expect_near(const Matrix& actual, const Matrix& expected) {
+  for (std::int64_t row = 0; row < actual.rows(); ++row) {
+    for (std::int64_t i = 0; i < actual.columns(); ++i) {
+      ASSERT_NEAR(actual.at(row, i), expected.at(row, i), 2e-5) << row << ", " << i;
+    }
+  }
+}
+
+TEST_P(InstructionSets, EqualTheReferenceAndKeepTheLaw) {
+  EngineOptions options;
+  options.device = "cpu";
+  options.threads = 2;
+  const Engine engine = make_engine(options);
+  Ops& ops = *engine.device_ops;
+  const auto finish = [&] { engine.backend->synchronize(engine.backend->record(Lane::compute)); };
+  for (const DType dtype : {DType::f32, DType::f16, DType::bf16}) {
+    Matrix in = Matrix::random(29, 77, DType::f32, 1);
+    Matrix weight = Matrix::random(45, 77, dtype, 2);
+    Matrix bias = Matrix::random(1, 45, dtype, 3);
+    Matrix all(29, 45);
+    Matrix alone(1, 45);
+    ops.linear(all.view(), in.view(), weight.split(10), bias.view(), Activation::gelu, {});
+    ops.linear(alone.view(), in.view().slice(28, 1), weight.split(45), bias.view(),
+               Activation::gelu, {});
+    finish();
+    expect_near(all, reference::linear(in, weight, bias, Activation::gelu, {}));
+    for (std::int64_t i = 0; i < 45; ++i) ASSERT_EQ(alone.at(0, i), all.at(28, i));
+
+    Matrix normed(29, 77);
+    ops.layer_norm(normed.view(), in.view(), {}, {}, 1e-5F);
+    finish();
+    expect_near(normed, reference::layer_norm(in, {}, {}, 1e-5));
+
+    Matrix cached(29, 77, dtype);
+    for (std::int64_t row = 0; row < 29; ++row) {
+      for (std::int64_t i = 0; i < 77; ++i) cached.set(row, i, in.at(row, i));
+    }
+    KvPages cache;
+    cache.dtype = dtype;
+    cache.heads = 7;
+    cache.head_dim = 11;
+    cache.page_tokens = 30;
+    cache.page_stride_bytes = static_cast<std::int64_t>(cache.page_bytes());
+    std::vector<std::byte> memory(cache.page_bytes());
+    cache.base = memory.data();
+    const std::int32_t first_row = 0, tokens = 29, page = 0;
+    const KvBatch batch = {1, 1, &first_row, &tokens, &tokens, &page};
+    Matrix attended(29, 77);
+    ops.append_kv(cache, batch, in.view(), in.view());
+    ops.attention(attended.view(), in.view(), cache, batch, 0.5F);
+    finish();
+    expect_near(attended, reference::attention(in, cached, cached, 7, 0.5));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(X86, InstructionSets, testing::Values(HWY_SSE4, HWY_AVX2, HWY_AVX3),
+                         [](const auto& target) {
+                           return std::string(hwy::TargetName(target.param));
+                         });
+
+}  // namespace
+}  // namespace sluice::kernels
