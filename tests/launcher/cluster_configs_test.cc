@@ -1,0 +1,121 @@
+// Every file in cluster-configs/ is loaded, and every script checked, so that no sample goes stale.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <sstream>
+
+#include "launcher/config/cli.h"
+#include "launcher/config/cli_help.h"
+#include "launcher/config/config_yaml.h"
+#include "launcher/config/run_config.h"
+#include "stage/stage_config.h"
+
+namespace sluice::launcher {
+namespace {
+
+const std::filesystem::path kFolder = SLUICE_SOURCE_DIR "/cluster-configs";
+
+std::vector<std::filesystem::path> files_ending(const std::string& extension) {
+  std::vector<std::filesystem::path> files;
+  for (const auto& entry : std::filesystem::directory_iterator(kFolder)) {
+    if (entry.path().extension() == extension) files.push_back(entry.path());
+  }
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+std::string content(const std::filesystem::path& path) {
+  std::ifstream file(path);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+/// Every word of `text` that is a flag: "--model", without "=value".
+std::vector<std::string> flags_in(const std::string& text) {
+  std::vector<std::string> flags;
+  std::istringstream words(text);
+  for (std::string word; words >> word;) {
+    if (word.starts_with("--")) flags.push_back(word.substr(0, word.find('=')));
+  }
+  return flags;
+}
+
+TEST(ClusterConfigs, EveryFileMakesARun) {
+  const auto files = files_ending(".yaml");
+  EXPECT_GE(files.size(), 4U);
+  for (const auto& path : files) {
+    SCOPED_TRACE(path.filename().string());
+    RunConfig config;
+    ASSERT_NO_THROW(read_config_file(path, config));
+    config.model = "m";
+    EXPECT_THAT(contradictions(config, false), testing::IsEmpty());
+    EXPECT_EQ(config.stage_defaults.policy.problems(), "");
+    EXPECT_GT(config.stage_defaults.budgets.bytes[0], 0U);
+    for (const stage::StageConfig& stage : config.stages) {
+      EXPECT_EQ(stage.policy.problems(), "");
+      EXPECT_GT(stage.layers, 0);
+    }
+    RunConfig again;
+    read_config_text(to_yaml(config), "printed", again);
+    EXPECT_EQ(to_yaml(again), to_yaml(config));
+  }
+}
+
+TEST(ClusterConfigs, TheCommandsInTheirCommentsUseFlagsThatExist) {
+  const std::vector<std::string> known = flags_in_help();
+  for (const auto& path : files_ending(".yaml")) {
+    SCOPED_TRACE(path.filename().string());
+    const std::string text = content(path);
+    EXPECT_THAT(text, testing::HasSubstr("cluster-configs/"));
+    const std::size_t command = text.find("sluice generate");
+    if (command == std::string::npos) continue;
+    EXPECT_THAT(text, testing::HasSubstr("--config cluster-configs/" + path.filename().string()));
+    for (const std::string& flag : flags_in(text.substr(command))) {
+      EXPECT_THAT(known, testing::Contains(flag));
+    }
+  }
+}
+
+TEST(ClusterConfigs, ScriptsStartRanksThatFindEachOtherAndDieTogether) {
+  const auto scripts = files_ending(".sh");
+  EXPECT_GE(scripts.size(), 2U);
+  const std::vector<std::string> known = flags_in_help();
+  for (const auto& path : scripts) {
+    SCOPED_TRACE(path.filename().string());
+    EXPECT_EQ(std::system(("bash -n '" + path.string() + "'").c_str()), 0);
+    const std::string text = content(path);
+    const std::size_t command = text.find("srun --mpi=pmix -K1 sluice generate");
+    ASSERT_NE(command, std::string::npos);
+    for (const std::string& flag : flags_in(text.substr(text.find("sluice", command)))) {
+      EXPECT_THAT(known, testing::Contains(flag));
+    }
+    const std::string option = "--config cluster-configs/";
+    const std::size_t config = text.find(option);
+    ASSERT_NE(config, std::string::npos);
+    const std::size_t begin = config + option.size();
+    const std::string named = text.substr(begin, text.find(' ', begin) - begin);
+    EXPECT_TRUE(std::filesystem::exists(kFolder / named)) << named;
+    // As many tasks as the configuration has stages.
+    RunConfig loaded;
+    read_config_file(kFolder / named, loaded);
+    const std::string tasks = std::to_string(loaded.stages.size()) + "\n";
+    EXPECT_TRUE(text.find("--nodes=" + tasks) != std::string::npos ||
+                text.find("--ntasks=" + tasks) != std::string::npos);
+  }
+}
+
+TEST(ClusterConfigs, TheReadmeNamesEveryFile) {
+  const std::string readme = content(kFolder / "README.md");
+  for (const char* extension : {".yaml", ".sh"}) {
+    for (const auto& path : files_ending(extension)) {
+      EXPECT_THAT(readme, testing::HasSubstr("| `" + path.filename().string() + "` |"));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace sluice::launcher
