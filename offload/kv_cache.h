@@ -57,7 +57,8 @@ class KvCache {
   ~KvCache();
 
   /// The sequences of GPU batch `gpu_batch` in the coming pass. Called once per pass and GPU batch,
-  /// before its first prefetch() or attend(). Waits for nothing but the previous-but-one pass.
+  /// before its first prefetch() or attend(), and after the last store() of the pass before.
+  /// Waits for nothing but the previous-but-one pass. Throws Error for sequences that cannot be.
   void begin(std::int32_t gpu_batch, std::span<const KvSequence> sequences, std::int32_t pass);
 
   /// Starts to fetch the streamed sequences of (layer, gpu_batch). Calls come in the order of the
@@ -71,7 +72,9 @@ class KvCache {
               TensorView keys, TensorView values, float scale);
 
   /// Takes the new keys and values of host and disk sequences home; after attend() of the same step.
-  /// Returns when keys, values and query may be overwritten: Lane::compute must wait for the event.
+  /// Returns when keys, values and query may be overwritten: Lane::compute must wait for the event
+  /// (a default one where nothing was taken home). Throws IoError or CapacityError of a page that
+  /// could not be written; such failures may also come from the calls above.
   Event store(std::int32_t layer, std::int32_t gpu_batch, TensorView keys, TensorView values);
 
   Tier tier_of(std::int32_t slot) const;
