@@ -65,8 +65,8 @@ std::string LastWords::silence_of(int rank, std::chrono::milliseconds deadline,
       describe(seat >= 0 ? board_.read(seat) : heard));
 }
 
-void LastWords::say(const std::string& sentence) {
-  if (board_.claim_last_word()) print_error(sentence);
+void LastWords::say(const std::string& sentence, ExitStatus status) {
+  if (board_.claim_last_word(static_cast<int>(status))) print_error(sentence);
 }
 
 void LastWords::prepare_exit(ExitStatus status) {
@@ -87,16 +87,16 @@ void LastWords::on_signal(int signal) {
   if (ended_normally_) return;
   if (const int code = exit_code_; code >= 0) exit(static_cast<ExitStatus>(code));
   if (const int dead = dead_rank(); dead >= 0) {
-    say(death_of(dead));
+    say(death_of(dead), ExitStatus::peer_lost);
     exit(ExitStatus::peer_lost);
   }
-  if (board_.last_word_claimed()) exit(ExitStatus::peer_lost);
+  if (const int code = board_.last_exit_code(); code >= 0) exit(static_cast<ExitStatus>(code));
   const auto stopped = static_cast<ExitStatus>(128 + signal);
   if (neighbours_[static_cast<std::size_t>(local_rank_)].rank == 0) {
     const bool several_hosts = hosts_.size() > neighbours_.size();
-    say(fmt::format(
-        "stopped by signal {}{}; run it again with --resume.", signal,
-        several_hosts ? ", by its user or because a process on another host ended" : ""));
+    const char* doubt =
+        several_hosts ? ", by its user or because a process on another host ended" : "";
+    say(fmt::format("stopped by signal {}{}; run it again with --resume.", signal, doubt), stopped);
   }
   exit(stopped);
 }

@@ -43,8 +43,9 @@ class LastWords {
   /// `heard` is what it last told this rank; a neighbour's own word on the board is newer.
   std::string silence_of(int rank, std::chrono::milliseconds deadline, const Step& heard) const;
 
-  /// Prints "sluice: <sentence>" unless a rank of this host has had the last word already.
-  void say(const std::string& sentence);
+  /// Prints "sluice: <sentence>" unless a rank of this host has had the last word already. Ranks
+  /// that are stopped because of it exit with `status` too.
+  void say(const std::string& sentence, ExitStatus status);
   /// This rank ends of its own will with `status`: it is no corpse to its neighbours, its on_exit
   /// functions run, and a signal that comes meanwhile does not change the status.
   void prepare_exit(ExitStatus status);

@@ -279,7 +279,7 @@ void MpiWorld::fail(ExitStatus status, const std::string& sentence) {
   wake_.notify_one();
   // The progress thread ends the process. Should that thread be stuck in MPI, this one does.
   std::this_thread::sleep_for(3 * kHeadPatience);
-  words_->say(fmt::format("rank {}: {}", rank(), sentence));
+  words_->say(fmt::format("rank {}: {}", rank(), sentence), status);
   words_->exit(status);
 }
 
@@ -290,7 +290,7 @@ void MpiWorld::answer_signal(int signal) {
 }
 
 void MpiWorld::end_job(ExitStatus status, const std::string& sentence) {
-  words_->say(sentence);
+  words_->say(sentence, status);
   words_->prepare_exit(status);
   transport_->abort(status);
   words_->exit(status);

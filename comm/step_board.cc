@@ -43,7 +43,7 @@ struct alignas(64) StepBoard::Seat {
 };
 
 struct StepBoard::Layout {
-  std::atomic<std::uint32_t> last_word_claimed;
+  std::atomic<int> last_word;  // 0: not claimed; else the exit code plus one
   Seat* seats() { return reinterpret_cast<Seat*>(reinterpret_cast<std::byte*>(this) + 64); }
 };
 
@@ -103,6 +103,8 @@ void StepBoard::write(int seat_index, const Step& step) noexcept {
   Seat& seat = layout_->seats()[seat_index];
   const std::uint64_t written = seat.written.load(std::memory_order_relaxed) + 1;
   SharedStep& shared = seat.steps[written % 2];
+  // Nothing of this step may be seen before the one before it was: readers would not notice.
+  std::atomic_thread_fence(std::memory_order_release);
   std::array<std::uint64_t, kTextWords> words;
   std::memcpy(words.data(), step.text.data(), sizeof words);
   for (std::size_t i = 0; i < kTextWords; ++i) {
@@ -117,8 +119,8 @@ Step StepBoard::read(int seat_index) const noexcept {
   const Seat& seat = layout_->seats()[seat_index];
   Step step;
   // A writer that is two steps ahead overwrites the copy being read; then there is a newer one.
-  // Steps are microseconds apart, so a few attempts suffice, and the last is good enough.
-  for (int attempt = 0; attempt < 8; ++attempt) {
+  // Only a living writer can do so, and its steps are microseconds apart: this ends soon.
+  while (true) {
     const std::uint64_t written = seat.written.load(std::memory_order_acquire);
     if (written == 0) return Step{};
     const SharedStep& shared = seat.steps[written % 2];
@@ -130,19 +132,19 @@ Step StepBoard::read(int seat_index) const noexcept {
     step.pass = static_cast<std::int64_t>(shared.pass.load(std::memory_order_relaxed));
     step.layer = static_cast<std::int64_t>(shared.layer.load(std::memory_order_relaxed));
     std::atomic_thread_fence(std::memory_order_acquire);
-    if (seat.written.load(std::memory_order_relaxed) == written) break;
+    if (seat.written.load(std::memory_order_relaxed) == written) return step;
   }
-  return step;
 }
 
 void StepBoard::leave(int seat) noexcept { layout_->seats()[seat].left.store(1); }
 
 bool StepBoard::left(int seat) const noexcept { return layout_->seats()[seat].left.load() != 0; }
 
-bool StepBoard::claim_last_word() noexcept { return layout_->last_word_claimed.exchange(1) == 0; }
-
-bool StepBoard::last_word_claimed() const noexcept {
-  return layout_->last_word_claimed.load() != 0;
+bool StepBoard::claim_last_word(int exit_code) noexcept {
+  int nobody = 0;
+  return layout_->last_word.compare_exchange_strong(nobody, exit_code + 1);
 }
+
+int StepBoard::last_exit_code() const noexcept { return layout_->last_word.load() - 1; }
 
 }  // namespace sluice::comm

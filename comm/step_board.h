@@ -44,9 +44,11 @@ class StepBoard {
   void leave(int seat) noexcept;
   bool left(int seat) const noexcept;
 
-  /// True for the first caller on this host only.
-  bool claim_last_word() noexcept;
-  bool last_word_claimed() const noexcept;
+  /// True for the first caller on this host only: it tells the cause, for which all of them exit
+  /// with `exit_code`.
+  bool claim_last_word(int exit_code) noexcept;
+  /// The claimed one's exit code, or -1.
+  int last_exit_code() const noexcept;
 
  private:
   struct Seat;

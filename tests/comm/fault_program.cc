@@ -1,41 +1,71 @@
 // A job for tests of failures: ranks pass a token round and round, naming each step, and one of
 // them may misbehave. It runs until something ends it, so whoever starts it must bring that about.
 //
-//   fault_program DEADLINE_MS FAULT [RANK]
-//     none        run until a signal comes
-//     fail        rank RANK calls fail() with status 4 after some passes
-//     fail_all    every rank calls fail() with status 4
-//     long        rank RANK gets a message that is longer than its receive
-//     exit        rank RANK leaves by _exit(7), with no word
-//     desert      rank RANK destroys its world while the others go on
+//   fault_program DEADLINE_MS FOLDER FAULT
+//     none        nothing of its own: whatever happens, happens to it
 //     end         all end after some passes: exit status 0
 //     end_failed  all end after some passes: exit status 2
-// Each rank prints "ready rank=R pid=P" once the job goes round; on_exit functions print "goodbye".
+//     fail_all    every rank calls fail() with status 4 after some passes
+// These happen to the rank that gets SIGUSR1, whatever it is doing:
+//     fail        it calls fail() with status 4
+//     exit        it leaves by _exit(7), with no word
+//     long        its next message is longer than its receive
+//     desert      it destroys its world while the others go on
+// Each rank prints "ready rank=R pid=P" once the job goes round, and keeps a file FOLDER/R, which
+// its on_exit() function removes.
 #include <fmt/format.h>
 #include <unistd.h>
 
 #include <array>
+#include <atomic>
 #include <charconv>
+#include <csignal>
 #include <cstring>
+#include <fstream>
 #include <string>
+#include <thread>
 
 #include "comm/world.h"
 
 namespace sluice::comm {
 namespace {
 
+constexpr int kPassesBeforeReady = 20;
+
 struct Arguments {
   int deadline_ms = 0;
+  std::string folder;
   std::string fault;
-  int rank = -1;
 };
 
 void print(const std::string& line) {
   if (write(STDOUT_FILENO, line.data(), line.size()) < 0) _exit(9);
 }
 
-void say_goodbye(void* argument) noexcept {
-  print(fmt::format("goodbye rank={}\n", *static_cast<const int*>(argument)));
+void remove_file(void* path) noexcept { unlink(static_cast<const std::string*>(path)->c_str()); }
+
+/// Blocked before any thread is made, so that it comes to the thread that waits for it.
+void block_user_signal() {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGUSR1);
+  if (pthread_sigmask(SIG_BLOCK, &set, nullptr) != 0) _exit(9);
+}
+
+void await_user_signal() {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGUSR1);
+  int signal = 0;
+  if (sigwait(&set, &signal) != 0) _exit(9);
+}
+
+/// Waits for the signal, then misbehaves, or asks the ring to.
+void misbehave(World& world, const std::string& fault, std::atomic<bool>& due) {
+  await_user_signal();
+  if (fault == "fail") world.fail(ExitStatus::no_space, "the host tier is 5 bytes too small");
+  if (fault == "exit") _exit(7);
+  due = true;
 }
 
 void pass_token(World& world, int pass, std::size_t receive_bytes) {
@@ -52,42 +82,45 @@ void pass_token(World& world, int pass, std::size_t receive_bytes) {
   world.step("layer", std::min(pass, 17), 5 + world.rank());
 }
 
-[[noreturn]] void go_round(World& world, const Arguments& arguments) {
-  constexpr int kPassesBeforeFault = 20;
-  const bool mine = arguments.rank == world.rank();
+/// Returns when this rank's part is over.
+void go_round(World& world, const std::string& fault, const std::atomic<bool>& due) {
   for (int pass = 1;; ++pass) {
-    const bool due = pass > kPassesBeforeFault;
-    if (due && arguments.fault.starts_with("end")) throw pass;
-    if (due && ((mine && arguments.fault == "fail") || arguments.fault == "fail_all")) {
+    if (pass > kPassesBeforeReady && fault.starts_with("end")) return;
+    if (pass > kPassesBeforeReady && fault == "fail_all") {
       world.fail(ExitStatus::no_space, "the host tier is 5 bytes too small");
     }
-    if (due && mine && arguments.fault == "exit") _exit(7);
-    if (due && mine && arguments.fault == "desert") throw pass;
-    const bool too_long = due && mine && arguments.fault == "long";
-    pass_token(world, pass, too_long ? 100 : 4096);
-    if (pass == kPassesBeforeFault) {
+    if (due && fault == "desert") return;
+    pass_token(world, pass, due && fault == "long" ? 100 : 4096);
+    if (pass == kPassesBeforeReady) {
       print(fmt::format("ready rank={} pid={}\n", world.rank(), getpid()));
     }
   }
 }
 
 int run(const Arguments& arguments) {
+  block_user_signal();
   MpiOptions options;
   options.heartbeat = std::chrono::milliseconds(100);
   options.deadline = std::chrono::milliseconds(arguments.deadline_ms);
+  std::string path;
+  std::atomic<bool> due{false};
   try {
     const auto world = make_mpi_world(options);
-    int rank = world->rank();
-    world->on_exit(&say_goodbye, &rank);
-    try {
-      go_round(*world, arguments);
-    } catch (int) {
-      return arguments.fault == "end_failed" ? 2 : 0;
+    path = fmt::format("{}/{}", arguments.folder, world->rank());
+    std::ofstream(path) << "a run folder, say\n";
+    world->on_exit(&remove_file, &path);
+    if (arguments.fault.starts_with("end") || arguments.fault == "fail_all") {
+      go_round(*world, arguments.fault, due);
+    } else {
+      // Left behind when the ring is over: it may wait for a signal that never comes.
+      std::thread([&] { misbehave(*world, arguments.fault, due); }).detach();
+      go_round(*world, arguments.fault, due);
     }
   } catch (const Error& error) {
     print(fmt::format("error: {}\n", error.what()));
     return static_cast<int>(error.status());
   }
+  return arguments.fault == "end_failed" ? 2 : 0;
 }
 
 }  // namespace
@@ -95,12 +128,10 @@ int run(const Arguments& arguments) {
 
 int main(int count, char** values) {
   sluice::comm::Arguments arguments;
-  if (count < 3) return 2;
+  if (count != 4) return 2;
   const char* deadline = values[1];
   std::from_chars(deadline, deadline + std::strlen(deadline), arguments.deadline_ms);
-  arguments.fault = values[2];
-  if (count > 3) {
-    std::from_chars(values[3], values[3] + std::strlen(values[3]), arguments.rank);
-  }
+  arguments.folder = values[2];
+  arguments.fault = values[3];
   return sluice::comm::run(arguments);
 }

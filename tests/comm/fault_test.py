@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import unittest
@@ -33,8 +34,9 @@ def is_running(pid):
 class Job:
     """A job under way: mpirun, or the program alone; all lines it prints, and its ranks' pids."""
 
-    def __init__(self, ranks, *arguments, deadline_ms=60000, program=None):
-        command = [program or PROGRAM, str(deadline_ms), *map(str, arguments)]
+    def __init__(self, ranks, fault, deadline_ms=60000):
+        self.folder = tempfile.TemporaryDirectory(prefix="sluice-fault-")
+        command = [PROGRAM, str(deadline_ms), self.folder.name, fault]
         if ranks:
             command = ["mpirun", "--bind-to", "none", "-n", str(ranks), *command]
         self.ranks = ranks or 1
@@ -76,6 +78,15 @@ class Job:
                 os.kill(pid, signal.SIGKILL)
             self.process.kill()
             self.process.wait()
+        self.reader.join()
+        self.process.stdout.close()
+
+    def close(self):
+        self.stop()
+        self.folder.cleanup()
+
+    def files(self):
+        return sorted(map(int, os.listdir(self.folder.name)))
 
     def said(self):
         return [line for line in self.lines if line.startswith("sluice:")]
@@ -85,7 +96,7 @@ class FaultTest(unittest.TestCase):
     def strike(self, ranks, number, victims, deadline_ms=60000, fault="none"):
         """Sends signal `number` to some ranks of a job; returns it when it is over, and the status."""
         job = Job(ranks, fault, deadline_ms=deadline_ms)
-        self.addCleanup(job.stop)
+        self.addCleanup(job.close)
         job.wait_until_ready()
         started = time.monotonic()
         for victim in victims:
@@ -104,9 +115,8 @@ class FaultTest(unittest.TestCase):
         self.assertEqual(len(job.said()), 1, job.lines)
         self.assertRegex(job.said()[0], pattern)
 
-    def check_goodbyes(self, job, ranks):
-        said = sorted(line for line in job.lines if line.startswith("goodbye"))
-        self.assertEqual(said, [f"goodbye rank={rank}" for rank in ranks], job.lines)
+    def misbehave(self, ranks, fault, victim, deadline_ms=60000):
+        return self.strike(ranks, signal.SIGUSR1, [victim], deadline_ms, fault)
 
     # Death
 
@@ -120,7 +130,7 @@ class FaultTest(unittest.TestCase):
                     self.check_said(
                         job, rf"^sluice: rank {victim} \(host \S+, pid {pid}\) died; its last "
                              rf"step was: pass 17, layer {5 + victim}\. .*--resume\.$")
-                    self.check_goodbyes(job, [r for r in range(ranks) if r != victim])
+                    self.assertEqual(job.files(), [victim])  # the others removed theirs
 
     def test_a_crash_is_a_death(self):
         job, status = self.strike(3, signal.SIGSEGV, [1])
@@ -140,12 +150,8 @@ class FaultTest(unittest.TestCase):
     def test_a_rank_that_leaves_without_a_word_has_died(self):
         for victim in range(2):
             with self.subTest(victim=victim):
-                job = Job(2, "exit", victim)
-                self.addCleanup(job.stop)
-                job.wait_until_ready()
-                started = time.monotonic()
-                self.assertEqual(job.end(), 7)
-                self.check_gone(job, started)
+                job, status = self.misbehave(2, "exit", victim)
+                self.assertEqual(status, 7)
                 self.check_said(job, rf"^sluice: rank {victim} .* died; its last step was: pass 17,")
 
     # Silence
@@ -161,7 +167,7 @@ class FaultTest(unittest.TestCase):
 
     def test_a_job_that_is_stopped_as_a_whole_goes_on_when_it_is_continued(self):
         job = Job(2, "none", deadline_ms=1000)
-        self.addCleanup(job.stop)
+        self.addCleanup(job.close)
         job.wait_until_ready()
         for number, pause in ((signal.SIGSTOP, 2.5), (signal.SIGCONT, 1.5)):
             for pid in job.pids.values():
@@ -176,48 +182,38 @@ class FaultTest(unittest.TestCase):
         for ranks in (1, 2, 4):
             for victim in range(ranks):
                 with self.subTest(ranks=ranks, victim=victim):
-                    job = Job(ranks, "fail", victim)
-                    self.addCleanup(job.stop)
-                    job.wait_until_ready()
-                    started = time.monotonic()
-                    self.assertEqual(job.end(), 4)
-                    self.check_gone(job, started)
+                    job, status = self.misbehave(ranks, "fail", victim)
+                    self.assertEqual(status, 4)
                     self.check_said(
                         job, rf"^sluice: rank {victim}: the host tier is 5 bytes too small$")
-                    self.check_goodbyes(job, range(ranks))
+                    self.assertEqual(job.files(), [])
 
     def test_of_many_failures_one_is_told(self):
         job = Job(4, "fail_all")
-        self.addCleanup(job.stop)
+        self.addCleanup(job.close)
         self.assertEqual(job.end(), 4)
         self.check_said(job, r"^sluice: rank \d: the host tier is 5 bytes too small$")
 
     def test_a_failure_is_told_by_the_rank_itself_where_the_head_does_not_answer(self):
-        job = Job(3, "fail", 2)
-        self.addCleanup(job.stop)
+        job = Job(3, "fail")
+        self.addCleanup(job.close)
         job.wait_until_ready()
-        # Rank 2 fails on its own some passes later, or has failed already: both are legal here.
-        try:
-            os.kill(job.pids[0], signal.SIGSTOP)
-        except ProcessLookupError:
-            pass
+        os.kill(job.pids[0], signal.SIGSTOP)
+        started = time.monotonic()
+        os.kill(job.pids[2], signal.SIGUSR1)
         self.assertEqual(job.end(), 4)
+        self.check_gone(job, started)
         self.check_said(job, r"^sluice: rank 2: the host tier is 5 bytes too small$")
 
     def test_a_message_that_is_too_long_is_a_failure_of_its_receiver(self):
-        job = Job(2, "long", 1)
-        self.addCleanup(job.stop)
-        self.assertEqual(job.end(), 1)
+        job, status = self.misbehave(2, "long", 1)
+        self.assertEqual(status, 1)
         self.check_said(job, r"^sluice: rank 1: A message longer than the 100 bytes .* rank 0 on "
                              r"route hidden")
 
     def test_a_rank_that_ends_alone_does_not_wait_for_ever(self):
-        job = Job(2, "desert", 1, deadline_ms=1000)
-        self.addCleanup(job.stop)
-        job.wait_until_ready()
-        started = time.monotonic()
-        self.assertEqual(job.end(), 5)
-        self.check_gone(job, started)
+        job, status = self.misbehave(2, "desert", 1, deadline_ms=1000)
+        self.assertEqual(status, 5)
         self.check_said(job, r"^sluice: rank 1: The job is done here, but other ranks have not")
 
     # The user's signals
@@ -226,25 +222,25 @@ class FaultTest(unittest.TestCase):
         for ranks in (1, 2, 4):
             with self.subTest(ranks=ranks):
                 job = Job(ranks, "none")
-                self.addCleanup(job.stop)
+                self.addCleanup(job.close)
                 job.wait_until_ready()
                 started = time.monotonic()
                 job.process.send_signal(signal.SIGTERM)
                 self.assertNotEqual(job.end(), 0)
                 self.check_gone(job, started)
                 self.check_said(job, r"^sluice: stopped by signal 15; run it again with --resume\.$")
-                self.check_goodbyes(job, range(ranks))
+                self.assertEqual(job.files(), [])
 
     def test_without_mpirun_the_status_is_that_of_the_signal(self):
         for number in (signal.SIGTERM, signal.SIGINT):
             with self.subTest(number=number):
                 job = Job(None, "none")
-                self.addCleanup(job.stop)
+                self.addCleanup(job.close)
                 job.wait_until_ready()
                 job.process.send_signal(number)
                 self.assertEqual(job.end(), 128 + number)
                 self.check_said(job, rf"^sluice: stopped by signal {int(number)}; run it again")
-                self.check_goodbyes(job, [0])
+                self.assertEqual(job.files(), [])
 
     # The normal end
 
@@ -253,10 +249,10 @@ class FaultTest(unittest.TestCase):
             for fault, expected in (("end", 0), ("end_failed", 2)):
                 with self.subTest(ranks=ranks, fault=fault):
                     job = Job(ranks, fault)
-                    self.addCleanup(job.stop)
+                    self.addCleanup(job.close)
                     self.assertEqual(job.end(), expected)
                     self.assertEqual(job.said(), [])
-                    self.check_goodbyes(job, [])
+                    self.assertEqual(job.files(), list(range(ranks or 1)))
 
     # Wrong use
 
@@ -264,13 +260,13 @@ class FaultTest(unittest.TestCase):
         ENVIRONMENT["SLURM_STEP_NUM_TASKS"] = "4"
         self.addCleanup(ENVIRONMENT.pop, "SLURM_STEP_NUM_TASKS")
         job = Job(None, "end")
-        self.addCleanup(job.stop)
+        self.addCleanup(job.close)
         self.assertEqual(job.end(), 2)
         self.assertTrue(any("srun --mpi=pmix" in line for line in job.lines), job.lines)
 
     def test_a_deadline_shorter_than_two_heartbeats_is_refused(self):
         job = Job(None, "end", deadline_ms=150)
-        self.addCleanup(job.stop)
+        self.addCleanup(job.close)
         self.assertEqual(job.end(), 2)
         self.assertTrue(any("comm.deadline_seconds is 0.15" in line for line in job.lines))
 

@@ -332,10 +332,9 @@ void messages_allocate_nothing(World& world) {
       for (const Transfer transfer : transfers) world.wait(transfer);
     }
   };
-  exchange(100);
-  world.gather("");
-  // Ranks of one process share the counter, so none may gather while another still counts. A rank
-  // that has the last message of its neighbour knows only that: the ring closes one round later.
+  // Ranks of one process share the counter, so none may do anything else while another counts. A
+  // rank that has gone round as often as there are ranks knows that all have come this far.
+  exchange(100 + world.size());
   const std::int64_t before = allocations;
   exchange(1000);
   const std::int64_t allocated = allocations - before;
