@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include "kernels/device/error.h"
+#include "offload/digest.h"
 #include "offload/input_file.h"
 #include "offload/json_walk.h"
 
@@ -97,23 +98,6 @@ void check_shard(const std::filesystem::path& index, const std::string& shard,
                                  shard, listed(unnamed), index.string()));
   }
 }
-
-// FNV-1a: enough to tell two honest checkpoints apart.
-class Digest {
- public:
-  void add(std::string_view text) {
-    add(text.size());
-    for (const char c : text) byte(static_cast<unsigned char>(c));
-  }
-  void add(std::uint64_t number) {
-    for (int i = 0; i < 8; ++i) byte(static_cast<unsigned char>(number >> (8 * i)));
-  }
-  std::uint64_t value() const { return value_; }
-
- private:
-  void byte(unsigned char byte) { value_ = (value_ ^ byte) * 0x100000001b3U; }
-  std::uint64_t value_ = 0xcbf29ce484222325U;
-};
 
 }  // namespace
 

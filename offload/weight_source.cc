@@ -1,11 +1,7 @@
 #include "offload/weight_source.h"
 
-#include <algorithm>
 #include <cassert>
-#include <cstring>
 #include <mutex>
-#include <unordered_map>
-#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
@@ -27,24 +23,7 @@ class CheckpointSource final : public WeightSource {
       : checkpoint_(checkpoint), disk_(disk), opened_(checkpoint.files().size(), kNotOpen) {}
 
   WeightInfo find(const std::string& name, std::int64_t rows, std::int64_t columns) override {
-    const TensorRecord* record = checkpoint_.find(name);
-    if (record == nullptr) {
-      throw InputError(
-          fmt::format("the checkpoint in {} has no tensor \"{}\" of shape {}; its "
-                      "config.json asks for it: fetch the model again",
-                      folder(), name, shape_text(rows, columns)));
-    }
-    const std::vector<std::int64_t> matrix = {rows, columns};
-    const bool vector = rows == 1 && record->shape == std::vector<std::int64_t>{columns};
-    if (!vector && record->shape != matrix) {
-      throw InputError(
-          fmt::format("{}: tensor \"{}\" has the shape [{}], but config.json asks for "
-                      "{}; the two are not of the same model",
-                      path_of(*record).string(), record->name, fmt::join(record->shape, ", "),
-                      shape_text(rows, columns)));
-    }
-    const auto key = static_cast<std::int32_t>(record - checkpoint_.tensors().data());
-    return {record->dtype, rows, columns, key};
+    return find_weight(checkpoint_, name, rows, columns);
   }
 
   bool has(const std::string& name) const override { return checkpoint_.find(name) != nullptr; }
@@ -61,13 +40,6 @@ class CheckpointSource final : public WeightSource {
  private:
   static constexpr FileId kNotOpen = -1;
 
-  const std::filesystem::path& path_of(const TensorRecord& record) const {
-    return checkpoint_.files()[static_cast<std::size_t>(record.file)];
-  }
-  std::string folder() const {
-    return checkpoint_.files().empty() ? "no folder"
-                                       : checkpoint_.files().front().parent_path().string();
-  }
   // A stage opens only the shards of its own slice.
   FileId file(std::int32_t index) {
     const std::scoped_lock lock(mutex_);
@@ -83,6 +55,29 @@ class CheckpointSource final : public WeightSource {
 };
 
 }  // namespace
+
+WeightInfo find_weight(const Checkpoint& checkpoint, const std::string& name, std::int64_t rows,
+                       std::int64_t columns) {
+  const TensorRecord* record = checkpoint.find(name);
+  if (record == nullptr) {
+    const auto& files = checkpoint.files();
+    throw InputError(
+        fmt::format("the checkpoint in {} has no tensor \"{}\" of shape {}, which its "
+                    "config.json asks for; fetch the model again",
+                    files.empty() ? "?" : files.front().parent_path().string(), name,
+                    shape_text(rows, columns)));
+  }
+  const bool vector = rows == 1 && record->shape == std::vector<std::int64_t>{columns};
+  if (!vector && record->shape != std::vector<std::int64_t>{rows, columns}) {
+    const auto& file = checkpoint.files()[static_cast<std::size_t>(record->file)];
+    throw InputError(fmt::format(
+        "{}: tensor \"{}\" has the shape [{}], but config.json asks for {}; "
+        "the two are not of the same model",
+        file.string(), record->name, fmt::join(record->shape, ", "), shape_text(rows, columns)));
+  }
+  const auto key = static_cast<std::int32_t>(record - checkpoint.tensors().data());
+  return {record->dtype, rows, columns, key};
+}
 
 std::unique_ptr<WeightSource> make_checkpoint_source(const Checkpoint& checkpoint,
                                                      DiskEngine& disk) {

@@ -37,12 +37,19 @@ class WeightSource {
   virtual void keep_on_disk(const WeightInfo& tensor, std::uint64_t offset, std::size_t bytes) = 0;
 };
 
+/// What a checkpoint source's find() finds; reads nothing. The key is the index into tensors().
+WeightInfo find_weight(const Checkpoint& checkpoint, const std::string& name, std::int64_t rows,
+                       std::int64_t columns);
+
 /// Reads the checkpoint's files through `disk`. Both must outlive it.
-std::unique_ptr<WeightSource> make_checkpoint_source(const Checkpoint& checkpoint, DiskEngine& disk);
+std::unique_ptr<WeightSource> make_checkpoint_source(const Checkpoint& checkpoint,
+                                                     DiskEngine& disk);
 
 /// `--weights dummy`: any name and shape exists, of `dtype`; values are a pure function of (name,
-/// element), small and centred so that logits stay finite (layer norm weights 1). Ranges kept on
-/// disk are written to one file in `folder` (made on the first keep_on_disk).
+/// element), small and centred so that logits stay finite (layer norm weights 1), alike in every
+/// dtype. Ranges kept on disk are written to a few files in `folder`, made as they are needed and
+/// preallocated: at most 1 GiB more than was kept, and no more than twice that. find() and
+/// keep_on_disk() belong to loading: one thread, no read() beside them.
 std::unique_ptr<WeightSource> make_dummy_source(DType dtype, DiskEngine& disk,
                                                 std::filesystem::path folder);
 

@@ -1,0 +1,16 @@
+// The local cache of the Hugging Face hub, as its own tools fill it.
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+namespace sluice::launcher {
+
+/// Whether `model` has the form of a hub id: "owner/name".
+bool is_hub_id(const std::string& model);
+
+/// The folder of the snapshot that refs/main names. Throws InputError, with the command that
+/// downloads the model, if it is not there.
+std::filesystem::path find_in_hub_cache(const std::string& hub_id);
+
+}  // namespace sluice::launcher

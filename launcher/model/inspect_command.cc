@@ -1,0 +1,140 @@
+#include "launcher/model/inspect_command.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <vector>
+
+#include "kernels/device/error.h"
+#include "launcher/config/sizes.h"
+#include "launcher/model/model_facts.h"
+
+namespace sluice::launcher {
+
+namespace {
+
+std::string line(const char* label, const std::string& text) {
+  return fmt::format("  {:<12} {}\n", label, text);
+}
+
+std::string layer_text(const std::vector<std::uint64_t>& layers) {
+  const auto [least, most] = std::ranges::minmax(layers);
+  return least == most ? format_size(most)
+                       : fmt::format("{} to {}", format_size(least), format_size(most));
+}
+
+std::string facts_text(const std::string& name, const ModelFacts& facts) {
+  const stage::ModelConfig& model = facts.folder.config;
+  std::string text = name + "\n";
+  text += line("folder", facts.folder.path.string());
+  text += line("model", fmt::format("OPT: {} layers, hidden {}, {} heads of {}, ffn {}, vocabulary "
+                                    "{}, positions {}",
+                                    model.layers, model.hidden, model.heads, model.head_dim(),
+                                    model.ffn, model.vocabulary, model.positions));
+  for (const std::string& remark : facts.remarks) text += line("", remark);
+  text += line("ends with", fmt::format("token {}", fmt::join(facts.folder.eos_ids, ", ")));
+  text +=
+      line("files", fmt::format("{} {} file{}, {}", facts.files.size(), facts.format,
+                                facts.files.size() == 1 ? "" : "s", format_size(facts.file_bytes)));
+  text += line("parameters", fmt::format("{} in {}", facts.parameters, facts.dtypes));
+  text += line("weights", format_size(facts.weight_bytes));
+  text +=
+      line("", fmt::format("embedding {}, each layer {}, output head {}{}",
+                           format_size(facts.embedding_bytes), layer_text(facts.layer_bytes),
+                           format_size(facts.head_bytes),
+                           facts.folder.separate_head ? "" : " (shares the embedding's table)"));
+  text += line("KV cache", fmt::format("{} per token and sequence in f32, {} in f16",
+                                       format_size(4 * facts.kv_elements_per_token),
+                                       format_size(2 * facts.kv_elements_per_token)));
+  text += line("activations",
+               fmt::format("{} per token in f32", format_size(facts.activation_bytes_per_token)));
+  return text;
+}
+
+// KV bytes of one token in f16, of the layers of one stage.
+std::uint64_t stage_kv_bytes(const ModelFacts& facts, const StageFit& fit) {
+  return 4 * static_cast<std::uint64_t>(facts.folder.config.hidden) *
+         static_cast<std::uint64_t>(fit.layers);
+}
+
+std::string fit_text(const ModelFacts& facts, const StageFit& fit, std::size_t stage) {
+  std::string text = fmt::format("  stage {}: layers {}-{}, weights {}: ", stage, fit.first_layer,
+                                 fit.first_layer + fit.layers - 1, format_size(fit.weight_bytes));
+  if (!fit.fits) {
+    return text + fmt::format(
+                      "does not fit: streaming takes {} of device memory (two of the largest "
+                      "part); use more stages or --device-memory\n",
+                      format_size(fit.slot_bytes));
+  }
+  text += fmt::format("{} on the device", format_size(fit.device_bytes));
+  if (fit.slot_bytes > 0) text += fmt::format(" beside {} of slots", format_size(fit.slot_bytes));
+  if (fit.host_bytes > 0) text += fmt::format(", {} in host memory", format_size(fit.host_bytes));
+  if (fit.disk_bytes > 0) text += fmt::format(", {} on disk", format_size(fit.disk_bytes));
+  if (fit.device_left > 0) {
+    text += fmt::format("; {} of the device left, {} tokens of f16 KV cache",
+                        format_size(fit.device_left), fit.device_left / stage_kv_bytes(facts, fit));
+  }
+  return text + "\n";
+}
+
+nlohmann::json facts_json(const std::string& name, const ModelFacts& facts) {
+  const stage::ModelConfig& model = facts.folder.config;
+  std::vector<std::string> files;
+  for (const auto& file : facts.files) files.push_back(file.filename().string());
+  return {{"model", name},
+          {"folder", facts.folder.path.string()},
+          {"layers", model.layers},
+          {"hidden", model.hidden},
+          {"heads", model.heads},
+          {"head_dim", model.head_dim()},
+          {"ffn", model.ffn},
+          {"vocabulary", model.vocabulary},
+          {"positions", model.positions},
+          {"embedding_width", model.embedding_width},
+          {"remarks", facts.remarks},
+          {"eos_ids", facts.folder.eos_ids},
+          {"format", facts.format},
+          {"files", files},
+          {"file_bytes", facts.file_bytes},
+          {"dtypes", facts.dtypes},
+          {"parameters", facts.parameters},
+          {"weight_bytes", facts.weight_bytes},
+          {"embedding_bytes", facts.embedding_bytes},
+          {"layer_bytes", facts.layer_bytes},
+          {"head_bytes", facts.head_bytes},
+          {"kv_bytes_per_token_f32", 4 * facts.kv_elements_per_token},
+          {"kv_bytes_per_token_f16", 2 * facts.kv_elements_per_token},
+          {"activation_bytes_per_token_f32", facts.activation_bytes_per_token}};
+}
+
+nlohmann::json fit_json(const StageFit& fit) {
+  return {{"first_layer", fit.first_layer},   {"layers", fit.layers},
+          {"weight_bytes", fit.weight_bytes}, {"fits", fit.fits},
+          {"device_bytes", fit.device_bytes}, {"slot_bytes", fit.slot_bytes},
+          {"host_bytes", fit.host_bytes},     {"disk_bytes", fit.disk_bytes}};
+}
+
+}  // namespace
+
+int inspect(const std::string& model, const InspectOptions& options, std::ostream& out) {
+  const ModelFacts facts = read_model_facts(model);
+  const std::vector<StageFit> fits =
+      fit_weights(facts, options.device_memory, options.host_memory, options.stages);
+  const bool asked = options.device_memory != 0 || options.host_memory != 0 || options.stages != 1;
+  if (options.json) {
+    nlohmann::json report = facts_json(model, facts);
+    report["stages"] = nlohmann::json::array();
+    for (const StageFit& fit : fits) report["stages"].push_back(fit_json(fit));
+    // A path need not be UTF-8.
+    out << report.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
+  } else {
+    out << facts_text(model, facts);
+    for (std::size_t i = 0; asked && i < fits.size(); ++i) out << fit_text(facts, fits[i], i);
+  }
+  const bool fit = std::ranges::all_of(fits, &StageFit::fits);
+  return static_cast<int>(fit ? ExitStatus::done : ExitStatus::no_space);
+}
+
+}  // namespace sluice::launcher

@@ -1,0 +1,141 @@
+#include "launcher/model/model_facts.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <set>
+#include <utility>
+
+#include "kernels/device/error.h"
+#include "offload/weight_source.h"
+#include "stage/stage_config.h"
+
+namespace sluice::launcher {
+
+namespace {
+
+// Sums over the tensors of the specs, each checked against the checkpoint.
+class Tally {
+ public:
+  explicit Tally(const offload::Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
+
+  std::uint64_t bytes_of(const offload::LayerSpec& spec) {
+    std::uint64_t bytes = 0;
+    for (const offload::WeightSpec& wanted : spec.tensors) {
+      if (wanted.rows == 0) continue;
+      const offload::WeightInfo info =
+          offload::find_weight(checkpoint_, wanted.name, wanted.rows, wanted.columns);
+      const auto elements = static_cast<std::uint64_t>(info.rows * info.columns);
+      bytes += elements * size_of(info.dtype);
+      if (!counted_.insert(info.key).second) continue;
+      parameters += elements;
+      weight_bytes += elements * size_of(info.dtype);
+      bytes_by_dtype_[info.dtype] += elements * size_of(info.dtype);
+    }
+    return bytes;
+  }
+
+  std::string dtypes() const {
+    std::vector<std::pair<std::uint64_t, DType>> shares;
+    for (const auto& [dtype, bytes] : bytes_by_dtype_) shares.emplace_back(bytes, dtype);
+    std::ranges::sort(shares, std::ranges::greater());
+    std::string text;
+    for (const auto& [bytes, dtype] : shares) {
+      text += (text.empty() ? "" : ", ") + std::string(name_of(dtype));
+    }
+    return text;
+  }
+
+  std::uint64_t parameters = 0;
+  std::uint64_t weight_bytes = 0;
+
+ private:
+  const offload::Checkpoint& checkpoint_;
+  std::set<std::int32_t> counted_;
+  std::map<DType, std::uint64_t> bytes_by_dtype_;
+};
+
+std::vector<std::string> remarks_on(const ModelFolder& folder, bool has_copy) {
+  const stage::ModelConfig& model = folder.config;
+  std::vector<std::string> remarks;
+  if (!model.norm_before) remarks.emplace_back("layer norm after attention and ffn (post-norm)");
+  if (model.norm_before && !model.final_norm) remarks.emplace_back("no final layer norm");
+  if (!model.norm_affine) remarks.emplace_back("layer norms without weights");
+  if (model.projected()) {
+    remarks.push_back(fmt::format("embeddings of {} projected to {} and back",
+                                  model.embedding_width, model.hidden));
+  }
+  if (!model.bias) remarks.emplace_back("no biases");
+  if (model.activation == kernels::Activation::gelu) remarks.emplace_back("gelu");
+  if (folder.separate_head) {
+    remarks.emplace_back("output head of its own");
+  } else if (has_copy) {
+    remarks.emplace_back("lm_head.weight is there but is not read: the embedding is the head");
+  }
+  return remarks;
+}
+
+}  // namespace
+
+ModelFacts read_model_facts(const std::string& model) {
+  ModelFacts facts;
+  facts.folder = open_model(model);
+  const stage::ModelConfig& config = facts.folder.config;
+  const offload::Checkpoint checkpoint = offload::Checkpoint::open(facts.folder.path);
+  facts.files = checkpoint.files();
+  for (const std::uint64_t bytes : checkpoint.file_bytes()) facts.file_bytes += bytes;
+  facts.format = facts.files.front().extension() == ".safetensors" ? "safetensors" : "PyTorch";
+
+  Tally tally(checkpoint);
+  facts.embedding_bytes = tally.bytes_of(stage::embedding_spec(config));
+  for (std::int32_t layer = 0; layer < config.layers; ++layer) {
+    facts.layer_bytes.push_back(tally.bytes_of(stage::layer_spec(config, layer)));
+  }
+  facts.head_bytes = tally.bytes_of(stage::head_spec(config, facts.folder.separate_head));
+  facts.parameters = tally.parameters;
+  facts.weight_bytes = tally.weight_bytes;
+  facts.dtypes = tally.dtypes();
+  const auto hidden = static_cast<std::uint64_t>(config.hidden);
+  facts.kv_elements_per_token = 2 * hidden * static_cast<std::uint64_t>(config.layers);
+  facts.activation_bytes_per_token = hidden * size_of(DType::f32);
+  facts.remarks = remarks_on(facts.folder, checkpoint.find("lm_head.weight") != nullptr);
+  return facts;
+}
+
+std::vector<StageFit> fit_weights(const ModelFacts& facts, std::uint64_t device_memory,
+                                  std::uint64_t host_memory, std::int32_t stages) {
+  if (stages < 1) throw ConfigError(fmt::format("stages is {}, not 1 or more", stages));
+  if (std::cmp_greater(stages, facts.layer_bytes.size())) {  // before anything is sized by it
+    throw ConfigError(fmt::format("{} stages are more than the model's {} layers; use fewer",
+                                  stages, facts.layer_bytes.size()));
+  }
+  std::vector<stage::StageConfig> split(static_cast<std::size_t>(stages));
+  stage::split_layers(split, facts.folder.config.layers);
+
+  std::vector<StageFit> fits;
+  for (std::size_t i = 0; i < split.size(); ++i) {
+    StageFit fit{.first_layer = split[i].first_layer, .layers = split[i].layers};
+    std::vector<std::uint64_t> parts(facts.layer_bytes.begin() + fit.first_layer,
+                                     facts.layer_bytes.begin() + fit.first_layer + fit.layers);
+    if (i == 0) parts.push_back(facts.embedding_bytes);
+    if (i + 1 == split.size()) parts.push_back(facts.head_bytes);
+    for (const std::uint64_t bytes : parts) fit.weight_bytes += bytes;
+
+    const std::uint64_t device = device_memory == 0 ? UINT64_MAX : device_memory;
+    const std::uint64_t host = host_memory == 0 ? UINT64_MAX : host_memory;
+    if (fit.weight_bytes > device) fit.slot_bytes = 2 * *std::ranges::max_element(parts);
+    fit.fits = fit.slot_bytes <= device;
+    fit.device_bytes = std::min(fit.weight_bytes, fit.fits ? device - fit.slot_bytes : 0);
+    fit.host_bytes = std::min(fit.weight_bytes - fit.device_bytes, host);
+    fit.disk_bytes = fit.weight_bytes - fit.device_bytes - fit.host_bytes;
+    if (device_memory != 0 && fit.fits) {
+      fit.device_left = device_memory - fit.slot_bytes - fit.device_bytes;
+    }
+    fits.push_back(fit);
+  }
+  return fits;
+}
+
+}  // namespace sluice::launcher

@@ -1,0 +1,32 @@
+// From what the user calls a model to a folder and what its config.json says.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "stage/model_config.h"
+
+namespace sluice::launcher {
+
+struct ModelFolder {
+  std::filesystem::path path;
+  stage::ModelConfig config;
+  /// The checkpoint has an lm_head.weight that differs from the embedding: only where config.json
+  /// says so (tie_word_embeddings: false). A copy under that name is not read.
+  bool separate_head = false;
+  /// Ids that end an answer: generation_config.json's, else config.json's. Never empty.
+  std::vector<std::int32_t> eos_ids;
+  /// Of everything above but the path: ranks compare it in the handshake.
+  std::uint64_t digest = 0;
+};
+
+/// `model` is a folder, or else a hub id ("facebook/opt-1.3b") that lies in the local Hugging Face
+/// cache: HF_HUB_CACHE, else HF_HOME/hub, else XDG_CACHE_HOME/huggingface/hub, else
+/// ~/.cache/huggingface/hub. Nothing is downloaded and no weights are opened. Throws InputError:
+/// not there (with the command that downloads it), no config.json, no OPT model, values that cannot
+/// be. Keys that config.json lacks are what Hugging Face's OPTConfig makes of them.
+ModelFolder open_model(const std::string& model);
+
+}  // namespace sluice::launcher

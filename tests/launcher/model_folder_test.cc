@@ -1,0 +1,230 @@
+#include "launcher/model/model_folder.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <map>
+#include <optional>
+
+#include "tests/support/file_bytes.h"
+#include "tests/support/scratch_folder.h"
+
+namespace sluice::launcher {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using testing::refusal;
+using testing::write_file;
+
+const std::filesystem::path kReference =
+    std::filesystem::path(SLUICE_SOURCE_DIR) / "tests" / "data" / "opt-reference";
+
+class ModelFolderTest : public ::testing::Test {
+ protected:
+  ModelFolder open(const std::string& config) {
+    write_file(folder_.path() / "config.json", config);
+    return open_model(folder_.path());
+  }
+  // An OPT config with these further keys.
+  ModelFolder open_with(const std::string& keys) {
+    return open(R"({"model_type":"opt",)" + keys + R"("use_cache":true})");
+  }
+  std::string refused_with(const std::string& keys) {
+    const std::string sentence = refusal([&] { open_with(keys); });
+    EXPECT_THAT(sentence, HasSubstr("config.json"));
+    return sentence;
+  }
+
+  testing::ScratchFolder folder_;
+};
+
+TEST_F(ModelFolderTest, EveryReferenceConfigIsRead) {
+  for (const char* name : {"galactica-like", "opt-deep", "opt-fullvocab", "opt-odd",
+                           "opt-old-prefix", "opt-post-proj", "opt-pre"}) {
+    const ModelFolder folder = open_model(kReference / name);
+    EXPECT_EQ(folder.path, kReference / name);
+    EXPECT_EQ(folder.config.dtype, DType::f16);
+    EXPECT_FALSE(folder.separate_head);  // two of them have a copy, which is not read
+    EXPECT_THAT(folder.eos_ids, ElementsAre(2));
+  }
+  const stage::ModelConfig galactica = open_model(kReference / "galactica-like").config;
+  EXPECT_EQ(galactica.layers, 4);
+  EXPECT_EQ(galactica.hidden, 64);
+  EXPECT_EQ(galactica.heads, 4);
+  EXPECT_EQ(galactica.ffn, 256);
+  EXPECT_EQ(galactica.vocabulary, 640);
+  EXPECT_EQ(galactica.positions, 128);
+  EXPECT_EQ(galactica.bos, 0);
+  EXPECT_FALSE(galactica.bias);
+  EXPECT_EQ(galactica.activation, kernels::Activation::gelu);
+  const stage::ModelConfig post = open_model(kReference / "opt-post-proj").config;
+  EXPECT_FALSE(post.norm_before);
+  EXPECT_FALSE(post.final_norm);
+  EXPECT_EQ(post.embedding_width, 32);
+}
+
+TEST_F(ModelFolderTest, AbsentKeysAreWhatHuggingFaceMakesOfThem) {
+  const ModelFolder folder = open(R"({"model_type":"opt"})");
+  EXPECT_EQ(folder.config.layers, 12);
+  EXPECT_EQ(folder.config.hidden, 768);
+  EXPECT_EQ(folder.config.heads, 12);
+  EXPECT_EQ(folder.config.ffn, 3072);
+  EXPECT_EQ(folder.config.vocabulary, 50272);
+  EXPECT_EQ(folder.config.positions, 2048);
+  EXPECT_EQ(folder.config.embedding_width, 768);
+  EXPECT_TRUE(folder.config.norm_before && folder.config.final_norm && folder.config.bias &&
+              folder.config.norm_affine && folder.config.tied_embeddings);
+  EXPECT_EQ(folder.config.activation, kernels::Activation::relu);
+  EXPECT_EQ(folder.config.dtype, DType::f32);
+  EXPECT_EQ(folder.config.bos, 2);
+  EXPECT_EQ(folder.config.pad, 1);
+  EXPECT_THAT(folder.eos_ids, ElementsAre(2));
+  EXPECT_EQ(open_with(R"("hidden_size":96,"word_embed_proj_dim":null,)").config.embedding_width,
+            96);
+  EXPECT_EQ(open_with(R"("dtype":"bfloat16",)").config.dtype, DType::bf16);
+}
+
+TEST_F(ModelFolderTest, FlagsOfTheVariants) {
+  EXPECT_FALSE(open_with(R"("_remove_final_layer_norm":true,)").config.final_norm);
+  EXPECT_FALSE(open_with(R"("do_layer_norm_before":false,)").config.final_norm);
+  EXPECT_TRUE(open_with(R"("tie_word_embeddings":false,)").separate_head);
+  EXPECT_FALSE(open_with(R"("layer_norm_elementwise_affine":false,)").config.norm_affine);
+}
+
+TEST_F(ModelFolderTest, GenerationConfigSaysWhatEndsAnAnswer) {
+  const auto generation = [&](const std::string& text) {
+    write_file(folder_.path() / "generation_config.json", text);
+    return open_with(R"("eos_token_id":[7,8],)").eos_ids;
+  };
+  EXPECT_THAT(generation(R"({"eos_token_id":[3,4]})"), ElementsAre(3, 4));
+  EXPECT_THAT(generation(R"({"eos_token_id":5})"), ElementsAre(5));
+  EXPECT_THAT(generation(R"({"eos_token_id":null})"), ElementsAre(7, 8));
+  EXPECT_THAT(generation("{}"), ElementsAre(7, 8));
+  for (const char* bad : {R"({"eos_token_id":[]})", R"({"eos_token_id":[2,"x"]})",
+                          R"({"eos_token_id":50272})", R"({"eos_token_id":-1})", "[", "[]"}) {
+    EXPECT_THAT(refusal([&] { generation(bad); }), HasSubstr("generation_config.json")) << bad;
+  }
+}
+
+TEST_F(ModelFolderTest, TheDigestIsOfWhatWasRead) {
+  const std::uint64_t digest = open_with("").digest;
+  EXPECT_EQ(open_with(R"("dropout":0.1,)").digest, digest);
+  EXPECT_NE(open_with(R"("hidden_size":1536,)").digest, digest);
+  EXPECT_NE(open_with(R"("enable_bias":false,)").digest, digest);
+  EXPECT_NE(open_with(R"("eos_token_id":3,)").digest, digest);
+}
+
+TEST_F(ModelFolderTest, WrongTypesAndRangesAreRefusedByKey) {
+  EXPECT_THAT(refused_with(R"("hidden_size":"768",)"), HasSubstr("hidden_size is \"768\", not"));
+  EXPECT_THAT(refused_with(R"("hidden_size":768.0,)"), HasSubstr("hidden_size is 768.0"));
+  EXPECT_THAT(refused_with(R"("hidden_size":null,)"), HasSubstr("hidden_size is null"));
+  EXPECT_THAT(refused_with(R"("hidden_size":true,)"), HasSubstr("hidden_size is true"));
+  EXPECT_THAT(refused_with(R"("hidden_size":2147483648,)"), HasSubstr("of 32 bits"));
+  EXPECT_THAT(refused_with(R"("hidden_size":-2147483649,)"), HasSubstr("of 32 bits"));
+  EXPECT_THAT(refused_with(R"("hidden_size":18446744073709551615,)"), HasSubstr("of 32 bits"));
+  EXPECT_THAT(refused_with(R"("hidden_size":0,)"), HasSubstr("hidden_size is 0"));
+  EXPECT_THAT(refused_with(R"("num_attention_heads":7,)"), HasSubstr("num_attention_heads 7"));
+  EXPECT_THAT(refused_with(R"("enable_bias":1,)"),
+              HasSubstr("enable_bias is 1, not true or false"));
+  EXPECT_THAT(refused_with(R"("activation_function":3,)"), HasSubstr("not a string"));
+  EXPECT_THAT(refused_with(R"("activation_function":"silu",)"), HasSubstr("only relu and gelu"));
+  EXPECT_THAT(refused_with(R"("torch_dtype":"int8",)"), HasSubstr("torch_dtype is \"int8\""));
+  EXPECT_THAT(refused_with(R"("quantization_config":{},)"), HasSubstr("quantised"));
+  EXPECT_THAT(refused_with(R"("ffn_dim":1,"ffn_dim":2,)"), HasSubstr("\"ffn_dim\" stands twice"));
+}
+
+TEST_F(ModelFolderTest, OtherModelsAndOtherFilesAreRefused) {
+  const auto says = [&](const std::string& config) { return refusal([&] { open(config); }); };
+  EXPECT_THAT(says(R"({"model_type":"llama"})"), HasSubstr("model_type is \"llama\""));
+  EXPECT_THAT(says("{}"), HasSubstr("only OPT models"));
+  EXPECT_THAT(says("[]"), HasSubstr("no JSON object"));
+  EXPECT_THAT(says(""), HasSubstr("no valid JSON"));
+  EXPECT_THAT(says(std::string(100'000, '[')), HasSubstr("deeper than"));
+  EXPECT_THAT(says(std::string(5U << 20U, ' ')), HasSubstr("more than the"));
+  std::filesystem::remove(folder_.path() / "config.json");
+  EXPECT_THAT(refusal([&] { open_model(folder_.path()); }), HasSubstr("has no config.json"));
+  EXPECT_THAT(refusal([&] { open_model(folder_.path() / "none"); }), HasSubstr("no folder"));
+  EXPECT_THAT(refusal([&] { open_model("./opt-none"); }), HasSubstr("there is no folder"));
+  const auto file = write_file(folder_.path() / "x", "");
+  EXPECT_THAT(refusal([&] { open_model(file); }), HasSubstr("is no folder"));
+}
+
+// Sets the variables that say where the cache is, and puts them back.
+class HubCacheTest : public ModelFolderTest {
+ protected:
+  HubCacheTest() {
+    for (const char* name : kVariables) {
+      const char* value = std::getenv(name);
+      before_[name] = value == nullptr ? std::nullopt : std::optional<std::string>(value);
+      ::unsetenv(name);
+    }
+  }
+  ~HubCacheTest() override {
+    for (const auto& [name, value] : before_) {
+      value ? ::setenv(name.c_str(), value->c_str(), 1) : ::unsetenv(name.c_str());
+    }
+  }
+  // A cached model of this many layers under `cache`, as the hub's tools lay it out.
+  void make_model(const std::filesystem::path& cache, int layers) {
+    const auto model = folder_.path() / cache / "models--facebook--opt-none";
+    std::filesystem::create_directories(model / "refs");
+    std::filesystem::create_directories(model / "snapshots" / "0123abcd");
+    write_file(model / "refs" / "main", "0123abcd\n");
+    write_file(model / "snapshots" / "0123abcd" / "config.json",
+               R"({"model_type":"opt","num_hidden_layers":)" + std::to_string(layers) + "}");
+  }
+  void set(const char* name, const std::filesystem::path& value) {
+    ::setenv(name, (folder_.path() / value).c_str(), 1);
+  }
+  static int layers() { return open_model("facebook/opt-none").config.layers; }
+
+  static constexpr const char* kVariables[] = {"HF_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME", "HOME"};
+  std::map<std::string, std::optional<std::string>> before_;
+};
+
+TEST_F(HubCacheTest, TheNearestVariableSaysWhereTheCacheIs) {
+  make_model("home/.cache/huggingface/hub", 1);
+  make_model("xdg/huggingface/hub", 2);
+  make_model("hf/hub", 3);
+  make_model("cache", 4);
+  set("HOME", "home");
+  EXPECT_EQ(layers(), 1);
+  set("XDG_CACHE_HOME", "xdg");
+  EXPECT_EQ(layers(), 2);
+  set("HF_HOME", "hf");
+  EXPECT_EQ(layers(), 3);
+  set("HF_HUB_CACHE", "cache");
+  EXPECT_EQ(layers(), 4);
+  ::setenv("HF_HUB_CACHE", "", 1);
+  EXPECT_EQ(layers(), 3);
+}
+
+TEST_F(HubCacheTest, WhatIsNotThereComesWithTheCommandThatDownloadsIt) {
+  set("HF_HUB_CACHE", "cache");
+  const auto download = HasSubstr("huggingface-cli download facebook/opt-none");
+  const auto says = [] { return refusal([] { open_model("facebook/opt-none"); }); };
+  EXPECT_THAT(says(), AllOf(download, HasSubstr((folder_.path() / "cache").string())));
+  make_model("cache", 1);
+  const auto main = folder_.path() / "cache/models--facebook--opt-none/refs/main";
+  for (const char* bad : {"ffff", "../snapshots/0123abcd", "..", ".", ""}) {
+    write_file(main, bad);
+    EXPECT_THAT(says(), AllOf(download, HasSubstr("names the snapshot"))) << bad;
+  }
+  write_file(main, std::string(1000, 'a'));
+  EXPECT_THAT(says(), HasSubstr("more than the"));
+}
+
+TEST_F(HubCacheTest, OnlyOwnerSlashNameIsAHubId) {
+  set("HF_HUB_CACHE", "cache");
+  // None of them is a folder where the test runs.
+  for (const char* name : {"no-such-model", "no-such/b/c", "no-such/", "/no-such", "no such/model",
+                           "../no-such", "no-such/..", "no-such/b\n"}) {
+    EXPECT_THAT(refusal([&] { open_model(name); }), HasSubstr("there is no folder")) << name;
+  }
+}
+
+}  // namespace
+}  // namespace sluice::launcher
