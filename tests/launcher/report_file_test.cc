@@ -1,8 +1,10 @@
 #include "launcher/report/report_file.h"
 
 #include <gtest/gtest.h>
-#include <sys/stat.h>
+#include <sys/resource.h>
 
+#include <csignal>
+#include <cstdlib>
 #include <fstream>
 #include <iterator>
 
@@ -46,6 +48,20 @@ TEST_F(ReportFile, AFullDiskIsSaidToBeOne) {
     EXPECT_STREQ(error.what(),
                  "/dev/full: cannot be written: write: ENOSPC; make room on that disk");
   }
+}
+
+TEST_F(ReportFile, AFailureInTheMiddleKeepsTheOldFileAndLeavesNoOther) {
+  write_report_file(folder_ / "r.json", "old");
+  rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &before), 0);
+  const rlimit small{1000, before.rlim_max};
+  const auto handler = std::signal(SIGXFSZ, SIG_IGN);
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &small), 0);
+  EXPECT_THROW(write_report_file(folder_ / "r.json", std::string(5000, 'x')), IoError);
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &before), 0);
+  std::signal(SIGXFSZ, handler);
+  EXPECT_EQ(content(folder_ / "r.json"), "old");
+  EXPECT_EQ(files(), 1);
 }
 
 TEST_F(ReportFile, AFailureLeavesNothing) {
