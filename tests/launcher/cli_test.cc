@@ -5,6 +5,9 @@
 
 #include <filesystem>
 #include <fstream>
+#include <iterator>
+#include <sstream>
+#include <string>
 #include <vector>
 
 #include "kernels/device/error.h"
@@ -53,87 +56,21 @@ class TemporaryFile {
   std::filesystem::path path_;
 };
 
-TEST(Cli, EveryFlagReachesItsKey) {
-  const ParsedCommand parsed = parse({"generate",
-                                      "--path",
-                                      "m",
-                                      "--weights",
-                                      "dummy",
-                                      "--input",
-                                      "in.jsonl",
-                                      "--output",
-                                      "out.jsonl",
-                                      "--resume",
-                                      "--max-new-tokens",
-                                      "7",
-                                      "--temperature",
-                                      "0.5",
-                                      "--top-k",
-                                      "40",
-                                      "--top-p",
-                                      "0.9",
-                                      "--repetition-penalty",
-                                      "1.2",
-                                      "--seed",
-                                      "11",
-                                      "--stop",
-                                      "\\n",
-                                      "--stop",
-                                      "a\\\\b",
-                                      "--stop",
-                                      "[x,y]",
-                                      "--stop-token-id",
-                                      "3",
-                                      "--stop-token-id",
-                                      "5",
-                                      "--ignore-eos",
-                                      "--logprobs",
-                                      "4",
-                                      "--echo",
-                                      "--device-memory",
-                                      "16GiB",
-                                      "--host-memory",
-                                      "64 GiB",
-                                      "--disk-memory",
-                                      "1e12",
-                                      "--offload-dir",
-                                      "/scratch",
-                                      "--pin-weight",
-                                      "0",
-                                      "--cpu-cache-compute",
-                                      "--cache-dtype",
-                                      "bf16",
-                                      "--weight-slots",
-                                      "4",
-                                      "--gpu-batch-size",
-                                      "9",
-                                      "--num-gpu-batches",
-                                      "3",
-                                      "--micro-batches",
-                                      "5",
-                                      "--max-batch-tokens",
-                                      "99",
-                                      "--device",
-                                      "cuda:1",
-                                      "--threads",
-                                      "6",
-                                      "--report",
-                                      "r.json",
-                                      "--trace",
-                                      "t.json",
-                                      "--quiet",
-                                      "--log-level",
-                                      "debug",
-                                      "--color",
-                                      "never",
-                                      "--percent",
-                                      "20",
-                                      "50",
-                                      "0",
-                                      "100",
-                                      "99.5",
-                                      "0.5",
-                                      "--dry-run"});
+/// The words of `line`, parsed.
+ParsedCommand parse_line(const std::string& line) {
+  std::istringstream stream(line);
+  const std::vector<std::string> words(std::istream_iterator<std::string>(stream), {});
+  std::vector<const char*> pointers;
+  for (const std::string& word : words) pointers.push_back(word.c_str());
+  return parse(pointers);
+}
+
+TEST(Cli, FlagsOfTheRunReachTheirKeys) {
+  const ParsedCommand parsed = parse_line(
+      "generate --path m --weights dummy --input in.jsonl --output out.jsonl --resume --dry-run "
+      "--offload-dir /scratch --gpu-batch-size 9 --num-gpu-batches 3 --micro-batches 5 "
+      "--max-batch-tokens 99 --report r.json --trace t.json --quiet --log-level debug --color "
+      "never");
   EXPECT_EQ(parsed.command, Command::generate);
   EXPECT_TRUE(parsed.dry_run);
   EXPECT_FALSE(parsed.print_config);
@@ -143,7 +80,24 @@ TEST(Cli, EveryFlagReachesItsKey) {
   EXPECT_EQ(config.job.input, "in.jsonl");
   EXPECT_EQ(config.job.output, "out.jsonl");
   EXPECT_TRUE(config.job.resume);
-  const GenerationDefaults& generation = config.generation;
+  EXPECT_EQ(config.io_directory, "/scratch");
+  EXPECT_EQ(config.batching.gpu_batch_size, 9);
+  EXPECT_EQ(config.batching.num_gpu_batches, 3);
+  EXPECT_EQ(config.batching.micro_batches, 5);
+  EXPECT_EQ(config.batching.max_tokens_per_gpu_batch, 99);
+  EXPECT_EQ(config.report.file, "r.json");
+  EXPECT_EQ(config.report.trace, "t.json");
+  EXPECT_TRUE(config.report.quiet);
+  EXPECT_EQ(config.report.log_level, LogLevel::debug);
+  EXPECT_EQ(config.report.color, ColorMode::never);
+}
+
+TEST(Cli, FlagsOfGenerationReachTheirKeys) {
+  const ParsedCommand parsed = parse_line(
+      "generate --model m --prompt p --max-new-tokens 7 --temperature 0.5 --top-k 40 --top-p 0.9 "
+      "--repetition-penalty 1.2 --seed 11 --stop \\n --stop a\\\\b --stop [x,y] --stop-token-id 3 "
+      "--stop-token-id 5 --ignore-eos --logprobs 4 --echo");
+  const GenerationDefaults& generation = parsed.config.generation;
   EXPECT_EQ(generation.max_new_tokens, 7);
   EXPECT_EQ(generation.sampling.temperature, 0.5F);
   EXPECT_EQ(generation.sampling.top_k, 40);
@@ -155,7 +109,14 @@ TEST(Cli, EveryFlagReachesItsKey) {
   EXPECT_TRUE(generation.ignore_eos);
   EXPECT_EQ(generation.sampling.logprobs, 4);
   EXPECT_TRUE(generation.echo);
-  const stage::StageConfig& stage = config.stage_defaults;
+}
+
+TEST(Cli, FlagsOfStagesReachTheirKeys) {
+  const ParsedCommand parsed = parse_line(
+      "generate --model m --prompt p --device-memory 16GiB --host-memory 64GiB --disk-memory 1e12 "
+      "--pin-weight 0 --cpu-cache-compute --cache-dtype bf16 --weight-slots 4 --device cuda:1 "
+      "--threads 6 --percent 20 50 0 100 99.5 0.5");
+  const stage::StageConfig& stage = parsed.config.stage_defaults;
   EXPECT_EQ(stage.budgets.bytes,
             (offload::PerTier<std::uint64_t>{16ULL << 30U, 64ULL << 30U, 1000000000000ULL}));
   EXPECT_EQ(stage.device, "cuda:1");
@@ -171,16 +132,6 @@ TEST(Cli, EveryFlagReachesItsKey) {
   EXPECT_EQ(stage.policy.cache.disk, 0);
   EXPECT_EQ(stage.policy.activations.device, 99.5);
   EXPECT_EQ(stage.policy.activations.disk, 0);
-  EXPECT_EQ(config.io_directory, "/scratch");
-  EXPECT_EQ(config.batching.gpu_batch_size, 9);
-  EXPECT_EQ(config.batching.num_gpu_batches, 3);
-  EXPECT_EQ(config.batching.micro_batches, 5);
-  EXPECT_EQ(config.batching.max_tokens_per_gpu_batch, 99);
-  EXPECT_EQ(config.report.file, "r.json");
-  EXPECT_EQ(config.report.trace, "t.json");
-  EXPECT_TRUE(config.report.quiet);
-  EXPECT_EQ(config.report.log_level, LogLevel::debug);
-  EXPECT_EQ(config.report.color, ColorMode::never);
 }
 
 TEST(Cli, MadeUpPrompts) {
