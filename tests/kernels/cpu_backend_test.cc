@@ -312,11 +312,13 @@ TEST(CpuEngine, NothingIsAllocatedByPuttingOrDoingWork) {
       ops->append_kv(cache, batch, a, b);
       ops->attention(b, a, cache, batch, 0.125F);
       ops->select_rows(b, a, ids.data());
+      backend.wait(Lane::host_compute, backend.record(Lane::compute));
     }
+    // The lanes share the matrices, so each takes its turn.
+    backend.wait(Lane::host_to_device, backend.record(Lane::host_compute));
     backend.copy(Lane::host_to_device, b.data, a.data, a.bytes());
-    backend.wait(Lane::compute, backend.record(Lane::host_compute));
+    backend.wait(Lane::compute, backend.record(Lane::host_to_device));
     backend.synchronize(backend.record(Lane::compute));
-    backend.synchronize(backend.record(Lane::host_to_device));
   };
   step();
   const std::int64_t before = allocations.load();
