@@ -4,11 +4,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "kernels/device/error.h"
@@ -139,6 +141,24 @@ TEST_F(RunFolderTest, AHalfMadeFolderOfADeadProcessIsRemoved) {
   fs::rename(dead, unfinished);
   const RunFolder next(parent(), 0);
   EXPECT_FALSE(fs::exists(unfinished));
+}
+
+// Ranks that are threads of one process have one pid: none may take another's folder, half made,
+// for that of an earlier process.
+TEST_F(RunFolderTest, RanksOfOneProcessComeAndGoTogether) {
+  for (int round = 0; round < 20; ++round) {
+    std::vector<std::thread> ranks;
+    std::atomic<int> whole{0};
+    for (int rank = 0; rank < 4; ++rank) {
+      ranks.emplace_back([&, rank] {
+        const RunFolder folder(parent(), rank);
+        if (fs::exists(folder.path() / "lock")) ++whole;
+      });
+    }
+    for (std::thread& rank : ranks) rank.join();
+    ASSERT_EQ(whole, 4) << "round " << round;
+  }
+  EXPECT_EQ(entries(), 0U);
 }
 
 TEST_F(RunFolderTest, TheSameRankTwiceIsRefused) {
