@@ -125,7 +125,8 @@ bool take_lock(int lock) {
   return result == 0;
 }
 
-void remove_if_dead(int parent, const std::string& name) {
+// `own`: the name this run is about to take; what stands under it was left by an earlier process.
+void remove_if_dead(int parent, const std::string& name, const std::string& own) {
   const bool unfinished = name[0] == '.';
   const std::optional<RunName> run = parse(unfinished ? name.substr(1) : name);
   if (!run) return;
@@ -135,7 +136,7 @@ void remove_if_dead(int parent, const std::string& name) {
     // Not locked yet while its run is being born: only a dead process of this host leaves it
     // behind.
     const bool dead = run->host == host_name() && ::kill(run->pid, 0) != 0 && errno == ESRCH;
-    if (dead || run->pid == ::getpid()) remove_folder(parent, name, folder.get());
+    if (dead || name.substr(1) == own) remove_folder(parent, name, folder.get());
     return;
   }
   const Descriptor lock(
@@ -174,7 +175,7 @@ RunFolder::RunFolder(const std::filesystem::path& parent, int rank) {
   if (!folder.open()) fail(path_, "make", errno);
   for (const std::string& entry : names_in(folder.get())) {
     // A name may be gone by the time it is looked at; what another run is removing is left to it.
-    remove_if_dead(folder.get(), entry);
+    remove_if_dead(folder.get(), entry, name);
   }
   lock_ = make_locked_folder(folder.get(), name, path_);
 }
