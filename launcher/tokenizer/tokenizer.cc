@@ -88,6 +88,24 @@ Tokenizer::Tokenizer(Vocabulary vocabulary)
       [](const AddedToken& a, const AddedToken& b) { return a.text.size() > b.text.size(); });
 }
 
+bool Tokenizer::has_files(const std::filesystem::path& model_folder) {
+  return std::filesystem::exists(model_folder / "vocab.json") ||
+         std::filesystem::exists(model_folder / "tokenizer.json");
+}
+
+Tokenizer Tokenizer::of_ids(std::int32_t table_size, std::int32_t bos, std::int32_t eos,
+                            std::int32_t pad) {
+  Vocabulary vocabulary;
+  vocabulary.table_size = table_size;
+  vocabulary.bos = bos;
+  vocabulary.eos = eos;
+  vocabulary.pad = pad;
+  vocabulary.unknown = 0;  // what bytes would come to; encode() refuses before
+  Tokenizer tokenizer(std::move(vocabulary));
+  tokenizer.has_text_ = false;
+  return tokenizer;
+}
+
 /// The first added token at or after `begin`, the longest if several begin there; returns its
 /// place.
 std::size_t Tokenizer::find_added(std::string_view text, std::size_t begin,
@@ -126,6 +144,11 @@ std::vector<std::int32_t> Tokenizer::encode(std::string_view text, bool add_bos)
   if (text.size() > std::numeric_limits<std::int32_t>::max() / 3) {
     throw InputError(
         fmt::format("a text of {} bytes is too long to be tokenized at once; cut it", text.size()));
+  }
+  if (!has_text_) {
+    throw InputError(
+        "the model folder has no tokenizer (vocab.json with merges.txt, or tokenizer.json); give "
+        "prompts as token ids, or add these files");
   }
   std::vector<std::int32_t> ids;
   if (add_bos && vocabulary_.add_bos) ids.push_back(vocabulary_.bos);

@@ -26,6 +26,13 @@ class Tokenizer {
   static Tokenizer open(const std::filesystem::path& model_folder);
   explicit Tokenizer(Vocabulary vocabulary);
 
+  /// The model folder has tokenizer files: vocab.json, or tokenizer.json.
+  static bool has_files(const std::filesystem::path& model_folder);
+  /// For a model without tokenizer files, whose prompts are token ids: every id comes to no text,
+  /// and encode() throws InputError that says so.
+  static Tokenizer of_ids(std::int32_t table_size, std::int32_t bos, std::int32_t eos,
+                          std::int32_t pad);
+
   /// Token ids of `text`, the BOS token first where this model has it so (OPT does; Galactica does
   /// not) and `add_bos` is set. Broken UTF-8 counts as U+FFFD per maximal broken part. Linear but
   /// for words of many bytes, which take n log n; up to 700 MB, else throws InputError.
@@ -60,6 +67,7 @@ class Tokenizer {
   std::vector<std::string> bytes_;  // by id
   std::vector<bool> special_;       // by id
   std::string added_leads_;         // first bytes of the added tokens
+  bool has_text_ = true;
 };
 
 }  // namespace sluice::launcher

@@ -1,0 +1,206 @@
+#include "launcher/generate/generate_command.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <exception>
+#include <iostream>
+#include <memory>
+#include <optional>
+
+#include "comm/world.h"
+#include "launcher/config/config_yaml.h"
+#include "launcher/config/version.h"
+#include "launcher/generate/rank.h"
+#include "launcher/generate/run_job.h"
+#include "launcher/report/memory_table.h"
+#include "launcher/report/report_file.h"
+#include "launcher/report/report_json.h"
+#include "launcher/report/report_text.h"
+#include "launcher/report/trace_json.h"
+
+namespace sluice::launcher {
+
+namespace {
+
+/// mpirun, or srun's PMIx, started this process as one of several, or of one.
+bool under_launcher() {
+  return std::getenv("OMPI_COMM_WORLD_SIZE") != nullptr || std::getenv("PMIX_RANK") != nullptr ||
+         std::getenv("SLURM_STEP_NUM_TASKS") != nullptr;
+}
+
+/// Without a launcher there is one rank, and MPI is not needed for it.
+std::unique_ptr<comm::World> make_world(const RunConfig& config) {
+  if (!under_launcher()) return std::move(comm::make_local_worlds(1).front());
+  using Milliseconds = std::chrono::milliseconds;
+  const auto milliseconds = [](double seconds) {
+    return Milliseconds(static_cast<Milliseconds::rep>(seconds * 1000.0));
+  };
+  comm::MpiOptions options;
+  options.heartbeat = milliseconds(config.comm.heartbeat_seconds);
+  options.deadline = milliseconds(config.comm.deadline_seconds);
+  return comm::make_mpi_world(options);
+}
+
+/// Runs a phase that every rank goes through. If it fails anywhere, all ranks throw the same.
+template <typename Phase>
+void together(comm::World& world, const Phase& phase) {
+  std::optional<Error> problem;
+  try {
+    phase();
+  } catch (const Error& error) {
+    problem.emplace(error);
+  } catch (const std::exception& error) {
+    problem.emplace(ExitStatus::failure, error.what());
+  }
+  comm::agree(world, problem ? &*problem : nullptr);
+}
+
+class Generate {
+ public:
+  Generate(const RunConfig& config, bool dry_run, const std::string& command_line)
+      : config_(config),
+        dry_run_(dry_run),
+        command_line_(command_line),
+        world_(make_world(config)),
+        is_head_(world_->rank() == 0) {}
+
+  ExitStatus run() {
+    world_->step("opening the model", -1, -1);
+    together(*world_, [this] { model_.emplace(open_checkpoint(config_)); });
+    compare();
+    together(*world_, [this] { open_job(); });
+    const auto longest =
+        std::stoi(world_->broadcast(std::to_string(job_ ? job_->scan().longest_sequence : 0)));
+    together(*world_,
+             [this, longest] { rank_.emplace(config_, *model_, std::max(longest, 1), *world_); });
+    show_plan();
+    if (dry_run_) return ExitStatus::done;
+    return work();
+  }
+
+ private:
+  void compare() {
+    const std::uint64_t checkpoint = model_->checkpoint ? model_->checkpoint->digest() : 0;
+    comm::handshake(*world_, {{"version", kVersion},
+                              {"configuration", config_digest(config_)},
+                              {"model", fmt::format("{:016x}", model_->folder.digest)},
+                              {"checkpoint", fmt::format("{:016x}", checkpoint)}});
+  }
+
+  void open_job() {
+    // Whether the stages fit ranks and model is known now, before a large input is read.
+    const auto stages = stages_of(config_, world_->size(), model_->folder.config.layers);
+    if (!is_head_) return;
+    if (!dry_run_) {
+      if (!config_.report.file.empty()) check_writable(config_.report.file, "--report");
+      if (!config_.report.trace.empty()) check_writable(config_.report.trace, "--trace");
+    }
+    job_.emplace(config_, model_->folder, config_.batching.slots(world_->size()), !dry_run_);
+  }
+
+  /// Reports of all ranks, on every rank.
+  std::vector<stage::StageReport> gather_reports() {
+    std::vector<stage::StageReport> reports;
+    for (const std::string& text : world_->gather(stage_report_to_json(rank_->report()))) {
+      reports.push_back(stage_report_from_json(text));
+    }
+    return reports;
+  }
+
+  void show_plan() {
+    const std::vector<stage::StageReport> reports = gather_reports();
+    if (is_head_ && dry_run_) std::cout << memory_table(reports);
+    if (is_head_ && !dry_run_ && !config_.report.quiet) std::cerr << memory_table(reports);
+  }
+
+  ExitStatus work() {
+    bool rows_failed = false;
+    stage::RunReport run;
+    try {
+      load();
+      if (is_head_) job_->start();
+      run = rank_->run(is_head_ ? &*job_ : nullptr);
+      if (is_head_) rows_failed = job_->finish();
+    } catch (const Error& error) {
+      give_up(error.status(), error.what());
+      throw;
+    } catch (const std::exception& error) {
+      give_up(ExitStatus::failure, error.what());
+      throw;
+    }
+    show_report(run);
+    return world_->broadcast(rows_failed ? "1" : "0") == "1" ? ExitStatus::rows_failed
+                                                             : ExitStatus::done;
+  }
+
+  /// Tells the other ranks. Over MPI this ends the process.
+  void give_up(ExitStatus status, const std::string& sentence) {
+    if (world_->size() == 1) return;  // there are none: main says it
+    try {
+      world_->fail(status, sentence);
+    } catch (const Error&) {  // in-process worlds throw; the cause goes on its way
+    }
+  }
+
+  void load() {
+    std::optional<Progress> progress;
+    if (is_head_ && !config_.report.quiet) {
+      progress.emplace(std::cerr, progress_style(config_.report, look_around(STDERR_FILENO)),
+                       "loading", Progress::Unit::bytes, rank_->load_bytes());
+    }
+    std::uint64_t loaded = 0;
+    rank_->load([&](std::uint64_t bytes) {
+      loaded += bytes;
+      if (progress) progress->update(loaded);
+    });
+    if (progress) progress->finish();
+    together(*world_, [] {});  // all are loaded: the clock of the run starts everywhere
+  }
+
+  void show_report(const stage::RunReport& run) {
+    const std::vector<stage::StageReport> reports = gather_reports();
+    if (is_head_ && !config_.report.quiet) std::cerr << report_text(reports, run);
+    if (is_head_ && !config_.report.file.empty()) {
+      const ReportFacts facts{command_line_, config_.model, to_yaml(config_),
+                              under_launcher() ? "mpi" : "local", std::chrono::system_clock::now()};
+      write_report_file(config_.report.file, report_json(reports, run, facts));
+    }
+    if (!config_.report.trace.empty()) write_trace();
+  }
+
+  void write_trace() {
+    using Nanoseconds = std::chrono::nanoseconds;
+    const auto wall = std::chrono::duration_cast<Nanoseconds>(
+        std::chrono::system_clock::now().time_since_epoch());
+    const std::int64_t start = wall.count() - rank_->trace().now_ns();
+    const std::int64_t first = std::stoll(world_->broadcast(std::to_string(start)));
+    StageTrace trace;
+    trace.rank = world_->rank();
+    trace.host = world_->hosts()[static_cast<std::size_t>(trace.rank)].name;
+    trace.spans = rank_->trace().spans();
+    trace.dropped = rank_->trace().dropped_spans();
+    trace.offset_ns = start - first;
+    const std::vector<std::string> events = world_->gather(trace_events(trace));
+    if (is_head_) write_report_file(config_.report.trace, trace_json(events));
+  }
+
+  const RunConfig& config_;
+  bool dry_run_;
+  const std::string& command_line_;
+  std::unique_ptr<comm::World> world_;
+  bool is_head_;
+  std::optional<OpenedModel> model_;
+  std::optional<RunJob> job_;
+  std::optional<Rank> rank_;
+};
+
+}  // namespace
+
+ExitStatus generate(const RunConfig& config, bool dry_run, const std::string& command_line) {
+  return Generate(config, dry_run, command_line).run();
+}
+
+}  // namespace sluice::launcher

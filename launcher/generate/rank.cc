@@ -1,0 +1,109 @@
+#include "launcher/generate/rank.h"
+
+#include <fmt/core.h>
+
+#include "kernels/engine.h"
+
+namespace sluice::launcher {
+
+namespace {
+
+// A trace of a run of hours would fill memory; what is beyond is counted, and said in the file.
+constexpr std::size_t kMaxSpans = 2'000'000;
+
+bool writes_to_disk(const RunConfig& config, const stage::StageConfig& stage) {
+  const offload::Policy& policy = stage.policy;
+  return policy.cache.disk > 0 || policy.activations.disk > 0 ||
+         (config.weights == WeightsFrom::dummy && policy.weights.disk > 0);
+}
+
+}  // namespace
+
+OpenedModel open_checkpoint(const RunConfig& config) {
+  OpenedModel opened{open_model(config.model), std::nullopt};
+  if (config.weights == WeightsFrom::checkpoint) {
+    opened.checkpoint.emplace(offload::Checkpoint::open(opened.folder.path));
+  }
+  return opened;
+}
+
+std::vector<stage::StageConfig> stages_of(const RunConfig& config, std::int32_t ranks,
+                                          std::int32_t model_layers) {
+  std::vector<stage::StageConfig> stages = config.stages;
+  if (stages.empty()) stages.assign(static_cast<std::size_t>(ranks), config.stage_defaults);
+  if (stages.size() != static_cast<std::size_t>(ranks)) {
+    throw ConfigError(fmt::format(
+        "the configuration has {} stages but {} ranks were started; use mpirun -n {}, or change "
+        "stages",
+        stages.size(), ranks, stages.size()));
+  }
+  if (stages.front().layers == 0) {
+    stage::split_layers(stages, model_layers);
+  } else {
+    std::int32_t next = 0;
+    for (stage::StageConfig& stage : stages) {
+      stage.first_layer = next;
+      next += stage.layers;
+    }
+  }
+  stage::check_layers(stages, model_layers);
+  return stages;
+}
+
+Rank::Rank(const RunConfig& config, const OpenedModel& model, std::int32_t max_sequence_tokens,
+           comm::World& world)
+    : world_(world), trace_(config.report.trace.empty() ? 0 : kMaxSpans) {
+  stage::StageLayout made = layout(config, model, max_sequence_tokens);
+  kernels::EngineOptions options;
+  options.device = made.config.device;
+  options.threads = made.config.threads;
+  options.ranks_on_host = world.ranks_on_host();
+  options.local_rank = world.local_rank();
+  options.trace = &trace_;
+  engine_ = kernels::make_engine(options);
+  made.compute_dtype = engine_.backend->info().compute_dtype;
+
+  offload::DiskOptions disk_options;
+  disk_options.trace = &trace_;
+  disk_ = offload::DiskEngine::make(disk_options);
+  if (writes_to_disk(config, made.config)) {
+    folder_ = std::make_unique<offload::RunFolder>(offload_directory(config), world.rank());
+  }
+  source_ = model.checkpoint
+                ? offload::make_checkpoint_source(*model.checkpoint, *disk_)
+                : offload::make_dummy_source(model.folder.config.dtype, *disk_,
+                                             folder_ ? folder_->path() : std::filesystem::path());
+  stage_ = std::make_unique<stage::Stage>(
+      made, stage::StageResources{world, engine_, *source_, disk_.get(), folder_.get(), trace_});
+}
+
+Rank::~Rank() = default;
+
+stage::StageLayout Rank::layout(const RunConfig& config, const OpenedModel& model,
+                                std::int32_t max_sequence_tokens) const {
+  stage::StageLayout layout;
+  layout.model = model.folder.config;
+  layout.config = stages_of(config, world_.size(),
+                            layout.model.layers)[static_cast<std::size_t>(world_.rank())];
+  layout.batching = config.batching;
+  layout.batching.max_sequence_tokens = max_sequence_tokens;
+  layout.stage = world_.rank();
+  layout.stages = world_.size();
+  layout.separate_head = model.folder.separate_head;
+  return layout;
+}
+
+std::uint64_t Rank::load_bytes() const {
+  // From the plan, which counts a table that embedding and head share once.
+  std::uint64_t bytes = 0;
+  for (const offload::Reservation& reservation : stage_->plan().reservations()) {
+    if (reservation.purpose == "weights") bytes += reservation.bytes;
+  }
+  return bytes;
+}
+
+void Rank::load(const std::function<void(std::uint64_t)>& progress) { stage_->load(progress); }
+stage::RunReport Rank::run(stage::Job* job) { return stage_->run(job); }
+stage::StageReport Rank::report() const { return stage_->report(); }
+
+}  // namespace sluice::launcher

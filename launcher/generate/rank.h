@@ -1,0 +1,65 @@
+// One rank of a run, from its configuration to its report: engine, files, weights, stage. What the
+// program does in a process; tests do the same with several in one process.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "comm/world.h"
+#include "kernels/device/trace.h"
+#include "launcher/config/run_config.h"
+#include "launcher/model/model_folder.h"
+#include "offload/checkpoint.h"
+#include "stage/report.h"
+#include "stage/request.h"
+#include "stage/stage.h"
+
+namespace sluice::launcher {
+
+/// What a rank opens before the ranks compare notes.
+struct OpenedModel {
+  ModelFolder folder;
+  std::optional<offload::Checkpoint> checkpoint;  // none with dummy weights
+};
+
+/// Throws InputError.
+OpenedModel open_checkpoint(const RunConfig& config);
+
+/// The stages of a run over `ranks` ranks: those of the configuration, or the defaults split
+/// evenly. Throws ConfigError where they do not fit ranks or model.
+std::vector<stage::StageConfig> stages_of(const RunConfig& config, std::int32_t ranks,
+                                          std::int32_t model_layers);
+
+class Rank {
+ public:
+  /// Plans only, nothing large is allocated. `max_sequence_tokens`: of the job. All references must
+  /// outlive it. Throws ConfigError, InputError, CapacityError.
+  Rank(const RunConfig& config, const OpenedModel& model, std::int32_t max_sequence_tokens,
+       comm::World& world);
+  ~Rank();
+
+  /// Bytes that load() will report in all.
+  std::uint64_t load_bytes() const;
+  void load(const std::function<void(std::uint64_t bytes)>& progress);
+  stage::RunReport run(stage::Job* job);
+
+  stage::StageReport report() const;
+  const Trace& trace() const { return trace_; }
+
+ private:
+  stage::StageLayout layout(const RunConfig& config, const OpenedModel& model,
+                            std::int32_t max_sequence_tokens) const;
+
+  comm::World& world_;
+  Trace trace_;
+  kernels::Engine engine_;
+  std::unique_ptr<offload::DiskEngine> disk_;
+  std::unique_ptr<offload::RunFolder> folder_;
+  std::unique_ptr<offload::WeightSource> source_;
+  std::unique_ptr<stage::Stage> stage_;
+};
+
+}  // namespace sluice::launcher

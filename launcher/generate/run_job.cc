@@ -1,0 +1,213 @@
+#include "launcher/generate/run_job.h"
+
+#include <unistd.h>
+
+#include <chrono>
+#include <iostream>
+#include <utility>
+
+#include "kernels/device/error.h"
+#include "launcher/jobs/completion_writer.h"
+#include "launcher/jobs/prompt_job.h"
+#include "launcher/jobs/request_parser.h"
+#include "launcher/jobs/request_reader.h"
+#include "launcher/jobs/text_job.h"
+#include "launcher/tokenizer/tokenizer.h"
+
+namespace sluice::launcher {
+
+class JobSource {
+ public:
+  virtual ~JobSource() = default;
+  virtual stage::Job& job() = 0;
+  virtual JobScan scan() const = 0;
+  virtual void start() {}
+  /// Returns whether some rows failed.
+  virtual bool finish() = 0;
+};
+
+namespace {
+
+Tokenizer open_tokenizer(const ModelFolder& model) {
+  if (Tokenizer::has_files(model.path)) return Tokenizer::open(model.path);
+  return Tokenizer::of_ids(model.config.vocabulary, model.config.bos, model.eos_ids.front(),
+                           model.config.pad);
+}
+
+/// The model's first EOS id ends an answer by itself; further ones are stop tokens.
+GenerationDefaults defaults_of(const RunConfig& config, const ModelFolder& model) {
+  GenerationDefaults defaults = config.generation;
+  if (!defaults.ignore_eos) {
+    defaults.stop_token_ids.insert(defaults.stop_token_ids.end(), model.eos_ids.begin() + 1,
+                                   model.eos_ids.end());
+  }
+  return defaults;
+}
+
+ModelLimits limits_of(const ModelFolder& model) {
+  return {model.config.vocabulary, model.config.positions};
+}
+
+class FileSource : public JobSource {
+ public:
+  FileSource(const RunConfig& config, const ModelFolder& model, bool needs_output)
+      : tokenizer_(open_tokenizer(model)),
+        parser_(tokenizer_, defaults_of(config, model), limits_of(model)) {
+    const auto now = std::chrono::system_clock::now().time_since_epoch();
+    const AnswerForm form{config.model,
+                          std::chrono::duration_cast<std::chrono::seconds>(now).count()};
+    Requests requests = read_requests(std::filesystem::path(config.job.input), parser_);
+    for (const std::string& warning : requests.warnings) {
+      std::cerr << "sluice: " << warning << '\n';
+    }
+    job_.emplace(tokenizer_, std::move(requests), TextJobOptions{model.eos_ids.front(), form});
+    if (!needs_output) return;
+    const Existing existing = config.job.resume      ? Existing::resume
+                              : config.job.overwrite ? Existing::overwrite
+                                                     : Existing::refuse;
+    writer_.emplace(config.job.output.empty() ? CompletionWriter::standard_output()
+                                              : CompletionWriter(config.job.output, existing));
+    if (config.job.resume) job_->skip_finished(writer_->finished());
+  }
+
+  stage::Job& job() override { return *job_; }
+  JobScan scan() const override { return job_->scan(); }
+  void start() override { job_->start(*writer_); }
+  bool finish() override {
+    writer_->close();
+    return job_->counts().failed > 0;
+  }
+
+ private:
+  Tokenizer tokenizer_;
+  RequestParser parser_;
+  std::optional<TextJob> job_;
+  std::optional<CompletionWriter> writer_;
+};
+
+class PromptSource : public JobSource {
+ public:
+  PromptSource(const RunConfig& config, const ModelFolder& model)
+      : tokenizer_(open_tokenizer(model)),
+        parser_(tokenizer_, defaults_of(config, model), limits_of(model)) {
+    RequestParser::Parsed parsed = parser_.parse_text(config.job.prompt, 1);
+    if (const auto* failure = std::get_if<RowFailure>(&parsed)) {
+      throw InputError("--prompt: " + failure->message);
+    }
+    job_.emplace(tokenizer_, std::get<RequestRow>(std::move(parsed)), model.eos_ids.front(),
+                 std::cout);
+  }
+
+  stage::Job& job() override { return *job_; }
+  JobScan scan() const override { return job_->scan(); }
+  bool finish() override {
+    std::cout.flush();
+    if (!job_->failure().empty()) std::cerr << "sluice: " << job_->failure() << '\n';
+    return !job_->failure().empty();
+  }
+
+ private:
+  Tokenizer tokenizer_;
+  RequestParser parser_;
+  std::optional<PromptJob> job_;
+};
+
+class DummySource : public JobSource {
+ public:
+  DummySource(const RunConfig& config, const ModelFolder& model, std::int32_t slots)
+      : job_(prompts_of(config, model, slots)) {
+    const JobScan scan = job_.scan();
+    if (scan.longest_sequence > model.config.positions) {
+      throw ConfigError("--prompt-len and --gen-len: " + std::to_string(scan.longest_sequence) +
+                        " tokens together, but the model has only " +
+                        std::to_string(model.config.positions) + " positions");
+    }
+  }
+
+  stage::Job& job() override { return job_; }
+  JobScan scan() const override { return job_.scan(); }
+  bool finish() override { return job_.failed() > 0; }
+
+ private:
+  static DummyPrompts prompts_of(const RunConfig& config, const ModelFolder& model,
+                                 std::int32_t slots) {
+    DummyPrompts prompts;
+    prompts.count = config.job.num_prompts > 0 ? config.job.num_prompts : slots;
+    prompts.prompt_len = config.job.prompt_len;
+    prompts.gen_len =
+        config.job.gen_len > 0 ? config.job.gen_len : config.generation.max_new_tokens;
+    prompts.vocabulary = model.config.vocabulary;
+    prompts.seed = config.generation.sampling.seed;
+    return prompts;
+  }
+
+  DummyJob job_;
+};
+
+}  // namespace
+
+RunJob::RunJob(const RunConfig& config, const ModelFolder& model, std::int32_t slots,
+               bool needs_output)
+    : config_(config) {
+  if (config.job.has_dummy_prompts()) {
+    source_ = std::make_unique<DummySource>(config, model, slots);
+  } else if (!config.job.prompt.empty()) {
+    source_ = std::make_unique<PromptSource>(config, model);
+  } else {
+    source_ = std::make_unique<FileSource>(config, model, needs_output);
+  }
+  scan_ = source_->scan();
+}
+
+RunJob::~RunJob() = default;
+
+const JobScan& RunJob::scan() const { return scan_; }
+
+void RunJob::start() {
+  source_->start();
+  if (!config_.report.quiet) {
+    progress_.emplace(std::cerr, progress_style(config_.report, look_around(STDERR_FILENO)),
+                      "generating", Progress::Unit::prompts,
+                      static_cast<std::uint64_t>(scan_.rows));
+  }
+}
+
+bool RunJob::finish() {
+  if (progress_) progress_->finish();
+  return source_->finish();
+}
+
+void RunJob::request_done() {
+  ++done_;
+  if (progress_) progress_->update(done_, tokens_);
+}
+
+bool RunJob::next(stage::Request& request) { return source_->job().next(request); }
+
+void RunJob::on_prompt_token(std::uint64_t id, std::int32_t index,
+                             const stage::TokenResult& result) {
+  source_->job().on_prompt_token(id, index, result);
+}
+
+bool RunJob::on_token(std::uint64_t id, const stage::TokenResult& result) {
+  ++tokens_;
+  const bool finished = source_->job().on_token(id, result);
+  if (finished) {
+    request_done();
+  } else if (progress_) {
+    progress_->update(done_, tokens_);
+  }
+  return finished;
+}
+
+void RunJob::on_prompt_done(std::uint64_t id) {
+  source_->job().on_prompt_done(id);
+  request_done();
+}
+
+void RunJob::on_failed(std::uint64_t id, const std::string& reason) {
+  source_->job().on_failed(id, reason);
+  request_done();
+}
+
+}  // namespace sluice::launcher

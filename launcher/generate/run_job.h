@@ -1,0 +1,54 @@
+// The head's job in all its forms (a file, one prompt, made-up prompts), with progress.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+
+#include "launcher/config/run_config.h"
+#include "launcher/jobs/request_row.h"
+#include "launcher/model/model_folder.h"
+#include "launcher/report/progress.h"
+#include "stage/request.h"
+
+namespace sluice::launcher {
+
+class JobSource;  // the rows, in one of the three forms, and where their answers go
+
+/// Rank 0 only. In order: make it, scan(), start(), run it, finish().
+class RunJob : public stage::Job {
+ public:
+  /// Reads and tokenizes the input; opens the output so that what is wrong with it is known before
+  /// anything is loaded. `slots`: how many made-up prompts there are unless told. `needs_output`:
+  /// not when only a plan is asked for. Throws InputError, ConfigError.
+  RunJob(const RunConfig& config, const ModelFolder& model, std::int32_t slots, bool needs_output);
+  ~RunJob() override;
+
+  const JobScan& scan() const;
+
+  /// Writes the records of bad rows and begins to show progress.
+  void start();
+  /// Ends progress, closes the output; returns whether some rows failed. Throws IoError,
+  /// CapacityError.
+  bool finish();
+
+  // stage::Job
+  bool next(stage::Request& request) override;
+  void on_prompt_token(std::uint64_t id, std::int32_t index,
+                       const stage::TokenResult& result) override;
+  bool on_token(std::uint64_t id, const stage::TokenResult& result) override;
+  void on_prompt_done(std::uint64_t id) override;
+  void on_failed(std::uint64_t id, const std::string& reason) override;
+
+ private:
+  void request_done();
+
+  const RunConfig& config_;
+  std::unique_ptr<JobSource> source_;
+  JobScan scan_;
+  std::optional<Progress> progress_;
+  std::uint64_t done_ = 0;
+  std::uint64_t tokens_ = 0;
+};
+
+}  // namespace sluice::launcher

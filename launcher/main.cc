@@ -1,0 +1,76 @@
+// The program: reads the command line, runs one command, turns what went wrong into one sentence
+// and an exit status.
+#include <cstdlib>
+#include <exception>
+#include <iostream>
+#include <string>
+
+#include "kernels/device/error.h"
+#include "launcher/config/cli.h"
+#include "launcher/config/config_yaml.h"
+#include "launcher/generate/generate_command.h"
+#include "launcher/model/inspect_command.h"
+#include "launcher/model/model_folder.h"
+#include "launcher/tokenizer/tokenize_command.h"
+
+namespace {
+
+using sluice::ExitStatus;
+namespace launcher = sluice::launcher;
+
+/// Under mpirun or srun every rank meets the same wrong flag: one of them says so.
+bool speaks_for_all() {
+  for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "SLURM_PROCID"}) {
+    if (const char* rank = std::getenv(name)) return std::string(rank) == "0";
+  }
+  return true;
+}
+
+ExitStatus tokenize(const launcher::TokenizeArguments& arguments) {
+  const auto tokenizer = launcher::Tokenizer::open(launcher::open_model(arguments.model).path);
+  std::ios::sync_with_stdio(false);
+  return launcher::tokenize_lines(tokenizer, {arguments.jsonl, arguments.decode}, std::cin,
+                                  std::cout, std::cerr);
+}
+
+ExitStatus run(int argc, char** argv) {
+  const launcher::ParsedCommand parsed = launcher::parse_command_line(argc, argv);
+  switch (parsed.command) {
+    case launcher::Command::print:
+      if (speaks_for_all()) std::cout << parsed.text;
+      return ExitStatus::done;
+    case launcher::Command::generate:
+      if (parsed.print_config) {
+        if (speaks_for_all()) std::cout << launcher::to_yaml(parsed.config);
+        return ExitStatus::done;
+      }
+      return launcher::generate(parsed.config, parsed.dry_run,
+                                launcher::command_line_text(argc, argv));
+    case launcher::Command::inspect:
+      return static_cast<ExitStatus>(
+          launcher::inspect(parsed.inspect.model,
+                            {parsed.inspect.device_memory, parsed.inspect.host_memory,
+                             parsed.inspect.stages, parsed.inspect.json},
+                            std::cout));
+    case launcher::Command::tokenize:
+      return tokenize(parsed.tokenize);
+  }
+  return ExitStatus::failure;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  ExitStatus status = ExitStatus::failure;
+  try {
+    status = run(argc, argv);
+    std::cout.flush();
+    if (!std::cout) throw sluice::IoError("standard output: cannot be written");
+  } catch (const sluice::Error& error) {
+    status = error.status();
+    if (speaks_for_all()) std::cerr << "sluice: " << error.what() << '\n';
+  } catch (const std::exception& error) {
+    std::cerr << "sluice: " << error.what() << '\n';
+  }
+  return static_cast<int>(status);
+}

@@ -1,0 +1,116 @@
+"""Models of OPT's shapes with random weights, for both sides of a benchmark."""
+import json
+import pathlib
+import struct
+
+import numpy as np
+
+SHAPES = {
+    "125m": dict(layers=12, hidden=768, heads=12, ffn=3072, prompt=128),
+    "350m-pre": dict(layers=24, hidden=1024, heads=16, ffn=4096, prompt=128),
+    "1.3b": dict(layers=24, hidden=2048, heads=32, ffn=8192, prompt=64),
+}
+VOCABULARY = 50272
+POSITIONS = 2048
+
+
+def tensors_of(shape):
+    """(name, shape, scale) of every tensor; scale None: a layer norm's ones."""
+    hidden, ffn = shape["hidden"], shape["ffn"]
+    yield "model.decoder.embed_tokens.weight", (VOCABULARY, hidden), 0.02
+    yield "model.decoder.embed_positions.weight", (POSITIONS + 2, hidden), 0.02
+    for layer in range(shape["layers"]):
+        prefix = f"model.decoder.layers.{layer}."
+        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
+            yield f"{prefix}self_attn.{name}.weight", (hidden, hidden), 0.02
+            yield f"{prefix}self_attn.{name}.bias", (hidden,), 0.01
+        for name in ("self_attn_layer_norm", "final_layer_norm"):
+            yield f"{prefix}{name}.weight", (hidden,), None
+            yield f"{prefix}{name}.bias", (hidden,), 0.01
+        yield f"{prefix}fc1.weight", (ffn, hidden), 0.02
+        yield f"{prefix}fc1.bias", (ffn,), 0.01
+        yield f"{prefix}fc2.weight", (hidden, ffn), 0.02
+        yield f"{prefix}fc2.bias", (hidden,), 0.01
+    yield "model.decoder.final_layer_norm.weight", (hidden,), None
+    yield "model.decoder.final_layer_norm.bias", (hidden,), 0.01
+
+
+def values(index, shape, scale, dtype):
+    if scale is None:
+        return np.ones(shape, dtype)
+    random = np.random.default_rng(index)
+    return (random.standard_normal(shape, np.float32) * scale).astype(np.float16).astype(dtype)
+
+
+def make_checkpoint(folder: pathlib.Path, shape, storage: str) -> None:
+    """A Hugging Face folder: config.json and one safetensors file of `storage` f16 or f32."""
+    if (folder / "done").exists():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    config = dict(model_type="opt", architectures=["OPTForCausalLM"], activation_function="relu",
+                  num_hidden_layers=shape["layers"], hidden_size=shape["hidden"],
+                  num_attention_heads=shape["heads"], ffn_dim=shape["ffn"], vocab_size=VOCABULARY,
+                  max_position_embeddings=POSITIONS, word_embed_proj_dim=shape["hidden"],
+                  do_layer_norm_before=True, bos_token_id=2, eos_token_id=2, pad_token_id=1,
+                  torch_dtype="float16" if storage == "f16" else "float32")
+    (folder / "config.json").write_text(json.dumps(config, indent=1))
+    dtype = np.float16 if storage == "f16" else np.float32
+    header, offset = {}, 0
+    for name, dims, _ in tensors_of(shape):
+        size = int(np.prod(dims)) * np.dtype(dtype).itemsize
+        header[name] = {"dtype": "F16" if storage == "f16" else "F32", "shape": list(dims),
+                        "data_offsets": [offset, offset + size]}
+        offset += size
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with open(folder / "model.safetensors", "wb") as file:
+        file.write(struct.pack("<Q", len(text)))
+        file.write(text)
+        for index, (_, dims, scale) in enumerate(tensors_of(shape)):
+            file.write(values(index, dims, scale, dtype).tobytes())
+    (folder / "done").touch()
+
+
+def make_ctranslate2(folder: pathlib.Path, shape) -> None:
+    """The same weights as a CTranslate2 model, float32 (what its OPT converter makes of them)."""
+    if (folder / "model.bin").exists():
+        return
+    from ctranslate2.converters import utils
+    from ctranslate2.specs import TransformerDecoderModelSpec, common_spec
+
+    weights = {name: values(index, dims, scale, np.float32)
+               for index, (name, dims, scale) in enumerate(tensors_of(shape))}
+    spec = TransformerDecoderModelSpec.from_config(
+        shape["layers"], shape["heads"], pre_norm=True, activation=common_spec.Activation.RELU)
+
+    def linear(target, name):
+        target.weight = weights[name + ".weight"]
+        target.bias = weights[name + ".bias"]
+
+    def norm(target, name):
+        target.gamma = weights[name + ".weight"]
+        target.beta = weights[name + ".bias"]
+
+    decoder = spec.decoder
+    decoder.scale_embeddings = False
+    decoder.embeddings.weight = weights["model.decoder.embed_tokens.weight"]
+    decoder.position_encodings.encodings = weights["model.decoder.embed_positions.weight"][2:]
+    norm(decoder.layer_norm, "model.decoder.final_layer_norm")
+    decoder.projection.weight = weights["model.decoder.embed_tokens.weight"]
+    for layer, target in enumerate(decoder.layer):
+        prefix = f"model.decoder.layers.{layer}."
+        parts = [common_spec.LinearSpec() for _ in range(3)]
+        for part, name in zip(parts, ("q_proj", "k_proj", "v_proj")):
+            linear(part, f"{prefix}self_attn.{name}")
+        utils.fuse_linear(target.self_attention.linear[0], parts)
+        linear(target.self_attention.linear[1], f"{prefix}self_attn.out_proj")
+        norm(target.self_attention.layer_norm, f"{prefix}self_attn_layer_norm")
+        linear(target.ffn.linear_0, f"{prefix}fc1")
+        linear(target.ffn.linear_1, f"{prefix}fc2")
+        norm(target.ffn.layer_norm, f"{prefix}final_layer_norm")
+    spec.register_vocabulary([f"t{i}" for i in range(VOCABULARY)])
+    spec.config.bos_token = spec.config.eos_token = spec.config.unk_token = "t2"
+    spec.validate()
+    spec.optimize(quantization="float32")
+    folder.mkdir(parents=True, exist_ok=True)
+    spec.save(str(folder))

@@ -1,0 +1,150 @@
+#include "tests/support/local_pipeline.h"
+
+#include <exception>
+#include <mutex>
+#include <optional>
+#include <thread>
+
+#include "kernels/engine.h"
+#include "tests/support/scratch_folder.h"
+
+namespace sluice::support {
+
+offload::Policy policy_of(double w_gpu, double w_cpu, double c_gpu, double c_cpu, double a_gpu,
+                          double a_cpu) {
+  offload::Policy policy;
+  policy.weights = {w_gpu, w_cpu, 100 - w_gpu - w_cpu};
+  policy.cache = {c_gpu, c_cpu, 100 - c_gpu - c_cpu};
+  policy.activations = {a_gpu, a_cpu, 100 - a_gpu - a_cpu};
+  return policy;
+}
+
+namespace {
+
+/// One rank's thread: everything a process would own.
+class Rank {
+ public:
+  Rank(const launcher::ModelFolder& model, const PipelineOptions& options, comm::World& world,
+       const std::filesystem::path& folder)
+      : trace_(0), world_(world) {
+    kernels::EngineOptions engine_options;
+    engine_options.device = "cpu";
+    engine_options.threads = options.threads;
+    engine_options.trace = &trace_;
+    engine_ = kernels::make_cpu_engine(engine_options);
+    offload::DiskOptions disk_options;
+    disk_options.allow_io_uring = options.allow_io_uring;
+    disk_options.trace = &trace_;
+    disk_ = offload::DiskEngine::make(disk_options);
+    folder_.emplace(folder, world.rank());
+    if (options.dummy_weights) {
+      source_ = offload::make_dummy_source(model.config.dtype, *disk_, folder_->path());
+    } else {
+      checkpoint_.emplace(offload::Checkpoint::open(model.path));
+      source_ = offload::make_checkpoint_source(*checkpoint_, *disk_);
+    }
+    stage_.emplace(layout(model, options),
+                   stage::StageResources{world, engine_, *source_, disk_.get(), &*folder_, trace_});
+  }
+
+  stage::RunReport run(stage::Job* job) {
+    stage_->load({});
+    return stage_->run(job);
+  }
+  stage::StageReport report() const { return stage_->report(); }
+
+ private:
+  stage::StageLayout layout(const launcher::ModelFolder& model,
+                            const PipelineOptions& options) const {
+    std::vector<stage::StageConfig> stages(static_cast<std::size_t>(options.stages));
+    stage::split_layers(stages, model.config.layers);
+    const auto rank = static_cast<std::size_t>(world_.rank());
+    stage::StageLayout layout;
+    layout.model = model.config;
+    layout.config = stages[rank];
+    layout.config.policy = options.policies.empty() ? options.policy : options.policies[rank];
+    layout.config.budgets = options.budgets;
+    layout.batching = options.batching;
+    if (layout.batching.max_sequence_tokens == 0) {
+      layout.batching.max_sequence_tokens = model.config.positions;
+    }
+    layout.stage = world_.rank();
+    layout.stages = options.stages;
+    layout.separate_head = model.separate_head;
+    return layout;
+  }
+
+  Trace trace_;
+  comm::World& world_;
+  kernels::Engine engine_;
+  std::unique_ptr<offload::DiskEngine> disk_;
+  std::optional<offload::RunFolder> folder_;
+  std::optional<offload::Checkpoint> checkpoint_;
+  std::unique_ptr<offload::WeightSource> source_;
+  std::optional<stage::Stage> stage_;
+};
+
+/// The first error of any rank; an echo of another rank's failure gives way to its cause.
+class FirstError {
+ public:
+  void add(std::exception_ptr error) {
+    const std::lock_guard lock(mutex_);
+    bool is_echo = false;
+    try {
+      std::rethrow_exception(error);
+    } catch (const CommError&) {
+      is_echo = true;
+    } catch (...) {
+    }
+    if (!error_ || (has_echo_ && !is_echo)) {
+      error_ = error;
+      has_echo_ = is_echo;
+    }
+  }
+  void rethrow() const {
+    if (error_) std::rethrow_exception(error_);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::exception_ptr error_;
+  bool has_echo_ = false;
+};
+
+}  // namespace
+
+PipelineRun run_pipeline(const launcher::ModelFolder& model, const PipelineOptions& options,
+                         stage::Job& job) {
+  const testing::ScratchFolder scratch;
+  auto worlds = comm::make_local_worlds(options.stages);
+  PipelineRun result;
+  result.stages.resize(static_cast<std::size_t>(options.stages));
+  FirstError first_error;
+  const auto run_rank = [&](std::size_t rank) {
+    comm::World& world = *worlds[rank];
+    try {
+      std::optional<Rank> self;
+      std::optional<ConfigError> problem;
+      try {
+        self.emplace(model, options, world, scratch.path());
+      } catch (const Error& error) {
+        first_error.add(std::current_exception());
+        problem.emplace(error.what());
+      }
+      comm::agree(world, problem ? &*problem : nullptr);
+      const stage::RunReport report = self->run(rank == 0 ? &job : nullptr);
+      if (rank == 0) result.run = report;
+      result.stages[rank] = self->report();
+    } catch (...) {
+      first_error.add(std::current_exception());
+    }
+  };
+  std::vector<std::thread> threads;
+  for (std::size_t rank = 1; rank < worlds.size(); ++rank) threads.emplace_back(run_rank, rank);
+  run_rank(0);
+  for (std::thread& thread : threads) thread.join();
+  first_error.rethrow();
+  return result;
+}
+
+}  // namespace sluice::support

@@ -1,0 +1,41 @@
+// A whole pipeline in one process: one thread per stage, in-process channels, real engines, stores
+// and files. What mpirun does with processes, for tests that run hundreds of configurations.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "launcher/model/model_folder.h"
+#include "stage/report.h"
+#include "stage/request.h"
+#include "stage/stage.h"
+
+namespace sluice::support {
+
+struct PipelineOptions {
+  std::int32_t stages = 1;
+  offload::Policy policy;                 // of every stage, unless `policies` says otherwise
+  std::vector<offload::Policy> policies;  // by stage; empty: all the same
+  stage::Batching batching;               // max_sequence_tokens 0: the model's positions
+  offload::Budgets budgets;
+  std::int32_t threads = 1;
+  bool dummy_weights = false;
+  bool allow_io_uring = true;
+};
+
+struct PipelineRun {
+  stage::RunReport run;
+  std::vector<stage::StageReport> stages;
+};
+
+/// Percent as FlexGen's --percent gives them: W_gpu W_cpu C_gpu C_cpu A_gpu A_cpu.
+offload::Policy policy_of(double w_gpu, double w_cpu, double c_gpu, double c_cpu, double a_gpu,
+                          double a_cpu);
+
+/// Runs `job` through the model in `folder`. Throws what the first failing stage threw.
+PipelineRun run_pipeline(const launcher::ModelFolder& model, const PipelineOptions& options,
+                         stage::Job& job);
+
+}  // namespace sluice::support

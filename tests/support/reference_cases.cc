@@ -1,0 +1,95 @@
+#include "tests/support/reference_cases.h"
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <stdexcept>
+
+namespace sluice::support {
+
+namespace {
+
+using nlohmann::json;
+
+void read_outputs(const json& from, ReferencePrompt& prompt) {
+  if (from.contains("greedy")) {
+    prompt.greedy = from["greedy"]["tokens"].get<std::vector<std::int32_t>>();
+    prompt.margins = from["greedy"]["margins"].get<std::vector<float>>();
+  }
+  if (from.contains("last_logits")) {
+    prompt.logits = from["last_logits"].get<std::vector<float>>();
+    for (std::size_t i = 0; i < prompt.logits.size(); ++i) {
+      prompt.logit_ids.push_back(static_cast<std::int32_t>(i));
+    }
+  } else if (from.contains("last_logits_sample")) {
+    prompt.logit_ids = from["last_logits_sample"]["ids"].get<std::vector<std::int32_t>>();
+    prompt.logits = from["last_logits_sample"]["values"].get<std::vector<float>>();
+  }
+}
+
+/// A row of a left-padded batch, without its padding.
+std::vector<std::int32_t> unpadded(const json& batch, std::size_t row) {
+  const auto ids = batch["input_ids"][row].get<std::vector<std::int32_t>>();
+  const auto mask = batch["attention_mask"][row].get<std::vector<std::int32_t>>();
+  std::vector<std::int32_t> kept;
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    if (mask[i] != 0) kept.push_back(ids[i]);
+  }
+  return kept;
+}
+
+void add_batch(const json& batch, ReferenceCases& cases) {
+  for (std::size_t row = 0; row < batch["rows"].size(); ++row) {
+    ReferencePrompt prompt;
+    prompt.id = batch["id"].get<std::string>() + "/" + std::to_string(row);
+    prompt.prompt = unpadded(batch, row);
+    read_outputs(batch["rows"][row], prompt);
+    cases.prompts.push_back(std::move(prompt));
+  }
+}
+
+void add_eos(const json& entry, ReferenceCases& cases) {
+  const auto most = entry["max_new_tokens"].get<std::int32_t>();
+  if (entry.contains("greedy")) {
+    cases.eos.push_back({entry["input_ids"].get<std::vector<std::int32_t>>(), most,
+                         entry["greedy"]["tokens"].get<std::vector<std::int32_t>>()});
+    return;
+  }
+  for (std::size_t row = 0; row < entry["rows"].size(); ++row) {
+    cases.eos.push_back({unpadded(entry, row), most,
+                         entry["rows"][row]["greedy"]["tokens"].get<std::vector<std::int32_t>>()});
+  }
+}
+
+}  // namespace
+
+std::vector<std::string> reference_names() {
+  return {"galactica-like", "opt-deep",      "opt-fullvocab", "opt-odd",
+          "opt-old-prefix", "opt-post-proj", "opt-pre"};
+}
+
+ReferenceCases read_reference(const std::string& name) {
+  ReferenceCases cases;
+  cases.name = name;
+  cases.folder = std::filesystem::path(SLUICE_SOURCE_DIR) / "tests/data/opt-reference" / name;
+  std::ifstream file(cases.folder / "cases.json");
+  if (!file) throw std::runtime_error("cannot read the reference cases of " + name);
+  const json all = json::parse(file);
+  cases.new_tokens = all["new_tokens"].get<std::int32_t>();
+  for (const char* list : {"single", "prefill_only"}) {
+    if (!all.contains(list)) continue;
+    for (const json& entry : all[list]) {
+      ReferencePrompt prompt;
+      prompt.id = entry["id"].get<std::string>();
+      prompt.prompt = entry["input_ids"].get<std::vector<std::int32_t>>();
+      read_outputs(entry, prompt);
+      cases.prompts.push_back(std::move(prompt));
+    }
+  }
+  for (const json& batch : all["batch"]) add_batch(batch, cases);
+  if (all.contains("eos")) {
+    for (const json& entry : all["eos"]) add_eos(entry, cases);
+  }
+  return cases;
+}
+
+}  // namespace sluice::support

@@ -1,0 +1,39 @@
+// Hugging Face's own outputs for a reference checkpoint (tests/data/opt-reference, README there).
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace sluice::support {
+
+struct ReferencePrompt {
+  std::string id;
+  std::vector<std::int32_t> prompt;
+  std::vector<std::int32_t> greedy;  // of new_tokens tokens, EOS does not stop it; may be empty
+  std::vector<float> margins;        // of greedy: how far the token lies above the second
+  /// Logits after the prompt's last token: of all tokens, or of those named.
+  std::vector<std::int32_t> logit_ids;
+  std::vector<float> logits;
+};
+
+struct ReferenceCases {
+  std::string name;
+  std::filesystem::path folder;
+  std::int32_t new_tokens = 0;
+  std::vector<ReferencePrompt> prompts;  // single, prefill_only and the rows of batches
+  /// Stops at </s> (id 2) or after max_new_tokens, the 2 included.
+  struct Eos {
+    std::vector<std::int32_t> prompt;
+    std::int32_t max_new_tokens = 0;
+    std::vector<std::int32_t> tokens;
+  };
+  std::vector<Eos> eos;
+};
+
+std::vector<std::string> reference_names();
+/// Throws std::runtime_error if the case file cannot be read.
+ReferenceCases read_reference(const std::string& name);
+
+}  // namespace sluice::support
