@@ -19,6 +19,21 @@ int number_in(const char* text) {
 
 }  // namespace
 
+void check_options(const MpiOptions& options) {
+  if (options.heartbeat.count() <= 0 || options.deadline < 2 * options.heartbeat) {
+    throw ConfigError(
+        fmt::format("comm.deadline_seconds is {:g}, but ranks tell that they live every {:g} s; "
+                    "make the deadline at least twice that.",
+                    static_cast<double>(options.deadline.count()) / 1000.0,
+                    static_cast<double>(options.heartbeat.count()) / 1000.0));
+  }
+  constexpr std::size_t kMaxChunkBytes = std::size_t{1} << 30;
+  if (options.chunk_bytes == 0 || options.chunk_bytes > kMaxChunkBytes) {
+    throw ConfigError(fmt::format("Messages cannot be cut into chunks of {} bytes; use 1 to {}.",
+                                  options.chunk_bytes, kMaxChunkBytes));
+  }
+}
+
 void check_launch(int world_size, const char* ompi_size, const char* slurm_tasks) {
   if (const int started = number_in(ompi_size); started > 0) {
     if (started == world_size) return;

@@ -16,6 +16,7 @@
 
 #include "comm/backoff.h"
 #include "comm/last_words.h"
+#include "comm/launch_check.h"
 #include "comm/mpi_transport.h"
 #include "comm/peers.h"
 #include "comm/signal_watch.h"
@@ -29,7 +30,6 @@ using std::chrono::steady_clock;
 using Time = steady_clock::time_point;
 
 constexpr milliseconds kHeadPatience{1000};  // for rank 0 to end the job after a fail() elsewhere
-constexpr std::size_t kMaxChunkBytes = std::size_t{1} << 30;
 
 class MpiWorld final : public World {
  public:
@@ -127,23 +127,8 @@ class MpiWorld final : public World {
   std::thread thread_;
 };
 
-const MpiOptions& checked(const MpiOptions& options) {
-  if (options.heartbeat.count() <= 0 || options.deadline < 2 * options.heartbeat) {
-    throw ConfigError(
-        fmt::format("comm.deadline_seconds is {:g}, but ranks tell that they live every {:g} s; "
-                    "make the deadline at least twice that.",
-                    static_cast<double>(options.deadline.count()) / 1000.0,
-                    static_cast<double>(options.heartbeat.count()) / 1000.0));
-  }
-  if (options.chunk_bytes == 0 || options.chunk_bytes > kMaxChunkBytes) {
-    throw ConfigError(fmt::format("Messages cannot be cut into chunks of {} bytes; use 1 to {}.",
-                                  options.chunk_bytes, kMaxChunkBytes));
-  }
-  return options;
-}
-
 MpiWorld::MpiWorld(const MpiOptions& options)
-    : options_(checked(options)),
+    : options_(options),
       signals_([this](int signal) { answer_signal(signal); }),
       transport_(std::make_unique<MpiTransport>()) {
   try {
@@ -449,6 +434,7 @@ void MpiWorld::pause(Time now, bool moved) {
 }  // namespace
 
 std::unique_ptr<World> make_mpi_world(const MpiOptions& options) {
+  check_options(options);
   return std::make_unique<MpiWorld>(options);
 }
 

@@ -67,6 +67,17 @@ TEST_F(ChunkFlowTest, AMessageOfFullChunksEndsWithAnEmptyOne) {
   expect_nothing_next();
 }
 
+TEST_F(ChunkFlowTest, AMessageOfOneFullChunkIsALongOneToo) {
+  push(1, 10);
+  push(2, 1);
+  expect_next(1, 0, 10);
+  expect_nothing_next();
+  EXPECT_EQ(flow_.finished(1, 10), std::nullopt);
+  expect_next(1, 10, 0);
+  EXPECT_EQ(flow_.finished(1, 0), 10U);
+  expect_next(2, 0, 1);
+}
+
 TEST_F(ChunkFlowTest, AReceiveWithMoreRoomEndsWithTheFirstChunkThatIsNotFull) {
   push(1, 100);
   push(2, 100);

@@ -8,6 +8,17 @@
 namespace sluice::comm {
 namespace {
 
+TEST(OptionsCheck, RefusesWhatCannotWork) {
+  using std::chrono::milliseconds;
+  constexpr std::size_t kMost = std::size_t{1} << 30;
+  EXPECT_NO_THROW(check_options({}));
+  EXPECT_NO_THROW(check_options({milliseconds(500), milliseconds(1000), kMost}));
+  EXPECT_THROW(check_options({milliseconds(500), milliseconds(999), 1}), ConfigError);
+  EXPECT_THROW(check_options({milliseconds(0), milliseconds(999), 1}), ConfigError);
+  EXPECT_THROW(check_options({milliseconds(500), milliseconds(1000), 0}), ConfigError);
+  EXPECT_THROW(check_options({milliseconds(500), milliseconds(1000), kMost + 1}), ConfigError);
+}
+
 TEST(LaunchCheck, LetsEveryWorkingLaunchPass) {
   EXPECT_NO_THROW(check_launch(1, nullptr, nullptr));  // ./sluice
   EXPECT_NO_THROW(check_launch(4, "4", nullptr));      // mpirun
