@@ -8,7 +8,7 @@
 #include <ostream>
 #include <string>
 
-#include "launcher/tokenizer/input_file.h"
+#include "launcher/tokenizer/json_problem.h"
 
 namespace sluice::launcher {
 namespace {

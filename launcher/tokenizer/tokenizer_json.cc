@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "kernels/device/error.h"
-#include "launcher/tokenizer/input_file.h"
+#include "launcher/tokenizer/json_problem.h"
 #include "launcher/tokenizer/vocabulary.h"
 
 namespace sluice::launcher {

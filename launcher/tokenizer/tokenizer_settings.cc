@@ -7,7 +7,7 @@
 #include <optional>
 
 #include "kernels/device/error.h"
-#include "launcher/tokenizer/input_file.h"
+#include "launcher/tokenizer/json_problem.h"
 #include "launcher/tokenizer/vocabulary.h"
 
 namespace sluice::launcher {
@@ -20,7 +20,7 @@ json read_object(const std::filesystem::path& path) {
   if (!std::filesystem::exists(path)) return nullptr;
   json object;
   try {
-    object = json::parse(read_input_file(path));
+    object = json::parse(read_tokenizer_file(path));
   } catch (const json::exception& problem) {
     throw InputError(fmt::format("{} is no JSON: {}", path.string(), json_problem(problem.what())));
   }

@@ -7,14 +7,16 @@
 #include <unordered_set>
 
 #include "kernels/device/error.h"
-#include "launcher/tokenizer/input_file.h"
+#include "launcher/tokenizer/json_problem.h"
 #include "launcher/tokenizer/utf8.h"
+#include "offload/input_file.h"
 
 namespace sluice::launcher {
 namespace {
 
-// A bound on memory, far above any vocabulary in use.
+// Bounds on memory, far above any vocabulary in use.
 constexpr std::int64_t kMaxTokens = 1 << 22;
+constexpr std::uint64_t kMaxFileBytes = std::uint64_t{256} << 20;
 
 void check_ids(const std::string& where, const Vocabulary& vocabulary) {
   if (vocabulary.ids.empty()) throw InputError(where + " has no tokens");
@@ -30,6 +32,10 @@ void check_ids(const std::string& where, const Vocabulary& vocabulary) {
 }
 
 }  // namespace
+
+std::string read_tokenizer_file(const std::filesystem::path& path) {
+  return offload::read_text_file(path, kMaxFileBytes);
+}
 
 void add_token(const std::string& token, std::int64_t id, const std::string& where,
                Vocabulary& vocabulary) {
@@ -141,11 +147,11 @@ Vocabulary read_vocabulary(const std::filesystem::path& folder) {
   if (std::filesystem::exists(folder / "vocab.json")) {
     const std::string vocab = (folder / "vocab.json").string();
     const std::string merges = (folder / "merges.txt").string();
-    read_token_ids(read_input_file(vocab), vocab, vocabulary);
-    read_merges(read_input_file(merges), merges, vocabulary);
+    read_token_ids(read_tokenizer_file(vocab), vocab, vocabulary);
+    read_merges(read_tokenizer_file(merges), merges, vocabulary);
   } else if (std::filesystem::exists(folder / "tokenizer.json")) {
     const std::string path = (folder / "tokenizer.json").string();
-    read_tokenizer_json(read_input_file(path), path, vocabulary);
+    read_tokenizer_json(read_tokenizer_file(path), path, vocabulary);
   } else {
     throw InputError(
         fmt::format("{} has no tokenizer: neither vocab.json with merges.txt nor "

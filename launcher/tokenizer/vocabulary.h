@@ -48,6 +48,9 @@ Vocabulary read_vocabulary(const std::filesystem::path& folder);
 
 // The parts of read_vocabulary. `where` is the file's name for messages.
 
+/// Throws InputError if it is no regular file, cannot be read, or is larger than any tokenizer's.
+std::string read_tokenizer_file(const std::filesystem::path& path);
+
 /// vocab.json: {"token": id, ...}.
 void read_token_ids(const std::string& text, const std::string& where, Vocabulary& vocabulary);
 /// Adds a token; throws InputError if the id is out of range or the token has another id already.

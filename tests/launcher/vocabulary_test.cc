@@ -227,7 +227,7 @@ TEST(Vocabulary, MissingFiles) {
   expect_refused(half, {"merges.txt"});
   const ModelFolder folder;
   std::filesystem::create_directory(folder.path() / "vocab.json");
-  expect_refused(folder, {"no regular file"});
+  expect_refused(folder, {"not a regular file"});
 }
 
 TEST(Vocabulary, AVocabularyWithoutItsBytesIsRefused) {

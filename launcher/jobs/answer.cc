@@ -1,0 +1,39 @@
+#include "launcher/jobs/answer.h"
+
+#include <algorithm>
+
+namespace sluice::launcher {
+
+Answer::Answer(const Tokenizer& tokenizer, const RequestRow& row, std::int32_t eos)
+    : tokenizer_(&tokenizer),
+      row_(&row),
+      eos_(row.ignore_eos ? -1 : eos),
+      decoder_(tokenizer, row.stop, true) {}
+
+void Answer::add_prompt_token(const stage::TokenResult& result) {
+  prompt_results_.push_back(result);
+}
+
+bool Answer::add(const stage::TokenResult& result) {
+  tokens_.push_back(result.token);
+  if (row_->wants_logprobs()) results_.push_back(result);
+  const auto& stop_ids = row_->stop_token_ids;
+  if (result.token == eos_ || std::ranges::count(stop_ids, result.token) > 0) {
+    finish_ = Finish::stop;
+  } else {
+    text_ += decoder_.push(result.token);
+    if (decoder_.stopped()) {
+      finish_ = Finish::stop;
+    } else if (tokens_.size() >= static_cast<std::size_t>(row_->max_tokens)) {
+      finish_ = Finish::length;
+    }
+  }
+  if (finish_ == Finish::none) return false;
+  text_ += decoder_.finish();
+  if (decoder_.stopped()) finish_ = Finish::stop;
+  return true;
+}
+
+void Answer::finish_without_tokens() { finish_ = Finish::length; }
+
+}  // namespace sluice::launcher

@@ -1,0 +1,196 @@
+#include "launcher/jobs/answer_form.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <string_view>
+
+#include "launcher/jobs/request_parser.h"
+#include "launcher/tokenizer/utf8.h"
+
+namespace sluice::launcher {
+namespace {
+
+/// Keys in the order written, and float: log-probabilities have no more digits than they carry.
+using Json = nlohmann::basic_json<nlohmann::ordered_map, std::vector, std::string, bool,
+                                  std::int64_t, std::uint64_t, float>;
+
+std::string line_of(const Json& record) {
+  return record.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+std::string token_name(const Tokenizer& tokenizer, std::int32_t token) {
+  const std::string& bytes = tokenizer.token_bytes(token);
+  if (bytes.empty()) return fmt::format("token_id:{}", token);
+  if (is_valid_utf8(bytes)) return bytes;
+  std::string name = "bytes:";
+  for (const char byte : bytes) name += fmt::format("\\x{:02x}", static_cast<unsigned char>(byte));
+  return name;
+}
+
+/// JSON has no infinity; OpenAI's clients take -9999 for "never".
+float finite(float logprob) { return std::isfinite(logprob) ? logprob : -9999.0F; }
+
+/// The n likeliest and the token itself, by name; of equal names the likelier stays.
+Json top_of(const Tokenizer& tokenizer, const stage::TokenResult& result) {
+  Json top = Json::object();
+  for (std::int32_t i = 0; i < result.top_count; ++i) {
+    const stage::Candidate& candidate = result.top[static_cast<std::size_t>(i)];
+    top.emplace(token_name(tokenizer, candidate.token), finite(candidate.logprob));
+  }
+  top[token_name(tokenizer, result.token)] = finite(result.logprob);
+  return top;
+}
+
+/// Offsets of tokens in a text that is given out bit by bit: where the characters that a token adds
+/// to begin.
+class Offsets {
+ public:
+  explicit Offsets(std::size_t begin) : at_(begin) {}
+
+  std::size_t next(std::string_view bytes) {
+    const std::size_t offset = at_;
+    held_.append(bytes);
+    at_ += count_characters(take_whole(held_));
+    return offset;
+  }
+
+ private:
+  std::size_t at_;
+  std::string held_;
+};
+
+class LogprobTable {
+ public:
+  LogprobTable(const Tokenizer& tokenizer, std::size_t characters)
+      : tokenizer_(tokenizer), characters_(characters) {}
+
+  void add_first(std::int32_t token, std::size_t offset) {
+    add_token(token, offset);
+    token_logprobs_.push_back(nullptr);
+    top_logprobs_.push_back(nullptr);
+  }
+  void add(const stage::TokenResult& result, std::size_t offset) {
+    add_token(result.token, offset);
+    token_logprobs_.push_back(finite(result.logprob));
+    top_logprobs_.push_back(top_of(tokenizer_, result));
+  }
+  Json json() const {
+    return {{"tokens", tokens_},
+            {"token_logprobs", token_logprobs_},
+            {"top_logprobs", top_logprobs_},
+            {"text_offset", offsets_}};
+  }
+
+ private:
+  void add_token(std::int32_t token, std::size_t offset) {
+    tokens_.push_back(token_name(tokenizer_, token));
+    offsets_.push_back(std::min(offset, characters_));
+  }
+
+  const Tokenizer& tokenizer_;
+  std::size_t characters_;  // of the whole text, which a stop string may have cut
+  Json tokens_ = Json::array();
+  Json token_logprobs_ = Json::array();
+  Json top_logprobs_ = Json::array();
+  Json offsets_ = Json::array();
+};
+
+std::string whole_text(const Answer& answer) {
+  return answer.row().echo ? answer.row().prompt_text + answer.text() : answer.text();
+}
+
+Json logprobs_of(const Answer& answer) {
+  const RequestRow& row = answer.row();
+  const Tokenizer& tokenizer = answer.tokenizer();
+  if (!row.wants_logprobs()) return nullptr;
+  LogprobTable table(tokenizer, count_characters(whole_text(answer)));
+  std::size_t begin = 0;
+  if (row.echo) {
+    const bool bos = row.prompt.front() == tokenizer.bos();  // not shown in the text
+    Offsets offsets(0);
+    table.add_first(row.prompt.front(),
+                    offsets.next(bos ? "" : tokenizer.token_bytes(row.prompt.front())));
+    for (const stage::TokenResult& result : answer.prompt_results()) {
+      table.add(result, offsets.next(tokenizer.token_bytes(result.token)));
+    }
+    begin = count_characters(row.prompt_text);
+  }
+  Offsets offsets(begin);
+  for (const stage::TokenResult& result : answer.results()) {
+    const bool shown = !tokenizer.is_special(result.token);
+    table.add(result, offsets.next(shown ? tokenizer.token_bytes(result.token) : ""));
+  }
+  return table.json();
+}
+
+const char* name_of(Finish finish) { return finish == Finish::length ? "length" : "stop"; }
+
+/// A name for the row's answer that is the same in every run.
+std::string digits_of(const std::string& custom_id, std::int64_t line) {
+  return fmt::format("{:016x}", default_seed(static_cast<std::uint64_t>(line), custom_id));
+}
+
+Json batch_response(const std::string& digits, int status, Json body) {
+  return {{"status_code", status}, {"request_id", "req_" + digits}, {"body", std::move(body)}};
+}
+
+Json batch_record(const std::string& digits, const std::string& custom_id, int status, Json body) {
+  return {{"id", "batch_req_" + digits},
+          {"custom_id", custom_id},
+          {"response", batch_response(digits, status, std::move(body))},
+          {"error", nullptr}};
+}
+
+Json text_or_null(const std::string& text) { return text.empty() ? Json() : Json(text); }
+
+}  // namespace
+
+std::string answer_record(const Answer& answer, const AnswerForm& form) {
+  const RequestRow& row = answer.row();
+  const std::size_t prompt = row.prompt.size();
+  const std::size_t completion = answer.tokens().size();
+  const Json logprobs = logprobs_of(answer);
+  if (row.form == RowForm::plain) {
+    Json record = {{"custom_id", row.custom_id},
+                   {"text", whole_text(answer)},
+                   {"token_ids", answer.tokens()},
+                   {"finish_reason", name_of(answer.finish())},
+                   {"usage", {{"prompt_tokens", prompt}, {"completion_tokens", completion}}}};
+    if (row.wants_logprobs()) record["logprobs"] = logprobs;
+    return line_of(record);
+  }
+  const std::string digits = digits_of(row.custom_id, row.line);
+  const Json choice = {{"text", whole_text(answer)},
+                       {"index", 0},
+                       {"logprobs", logprobs},
+                       {"finish_reason", name_of(answer.finish())}};
+  const Json body = {{"id", "cmpl-" + digits},
+                     {"object", "text_completion"},
+                     {"created", form.created},
+                     {"model", form.model},
+                     {"choices", Json::array({choice})},
+                     {"usage",
+                      {{"prompt_tokens", prompt},
+                       {"completion_tokens", completion},
+                       {"total_tokens", prompt + completion}}}};
+  return line_of(batch_record(digits, row.custom_id, 200, body));
+}
+
+std::string failure_record(const RowFailure& failure) {
+  Json error = {{"message", failure.message},
+                {"type", failure.ours ? "server_error" : "invalid_request_error"},
+                {"param", text_or_null(failure.param)}};
+  if (failure.form == RowForm::batch || !failure.code.empty()) {
+    error["code"] = text_or_null(failure.code);
+  }
+  if (failure.form == RowForm::plain) {
+    return line_of(
+        {{"custom_id", failure.custom_id}, {"line", failure.line}, {"error", std::move(error)}});
+  }
+  return line_of(batch_record(digits_of(failure.custom_id, failure.line), failure.custom_id,
+                              failure.ours ? 500 : 400, {{"error", std::move(error)}}));
+}
+
+}  // namespace sluice::launcher

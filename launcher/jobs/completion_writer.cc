@@ -1,0 +1,164 @@
+#include "launcher/jobs/completion_writer.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <poll.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <utility>
+
+#include "kernels/device/error.h"
+#include "launcher/jobs/line_reader.h"
+
+namespace sluice::launcher {
+namespace {
+
+constexpr mode_t kMode = 0644;
+// An answer with log-probabilities is longer than its row may be.
+constexpr std::size_t kMaxRecordBytes = std::size_t{1} << 30;
+
+bool is_full(int code) { return code == ENOSPC || code == EDQUOT || code == EFBIG; }
+
+bool is_regular(int descriptor) {
+  struct stat status = {};
+  return ::fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode);
+}
+
+bool is_special(const std::filesystem::path& path) {
+  struct stat status = {};
+  return ::stat(path.c_str(), &status) == 0 && !S_ISREG(status.st_mode) && !S_ISDIR(status.st_mode);
+}
+
+int open_output(const std::filesystem::path& path, Existing existing) {
+  const bool special = is_special(path);
+  if (special && existing == Existing::resume) {
+    throw ConfigError(fmt::format("the output {} is no regular file, so there is nothing to resume",
+                                  path.string()));
+  }
+  const bool refuse = existing == Existing::refuse && !special;
+  const int access = special ? O_WRONLY : O_RDWR;
+  const int descriptor =
+      ::open(path.c_str(), access | O_CREAT | O_APPEND | O_CLOEXEC | (refuse ? O_EXCL : 0), kMode);
+  if (descriptor >= 0) return descriptor;
+  if (errno == EEXIST) {
+    throw ConfigError(
+        fmt::format("the output {} exists; go on with it by --resume, replace it by "
+                    "--overwrite, or name another",
+                    path.string()));
+  }
+  throw ConfigError(
+      fmt::format("cannot make the output {}: {}", path.string(), std::strerror(errno)));
+}
+
+}  // namespace
+
+CompletionWriter::CompletionWriter(int descriptor, std::string name)
+    : name_(std::move(name)), descriptor_(descriptor), regular_(is_regular(descriptor)) {}
+
+CompletionWriter::CompletionWriter(const std::filesystem::path& path, Existing existing)
+    : CompletionWriter(open_output(path, existing), path.string()) {
+  if (!regular_) return;
+  lock();
+  if (existing == Existing::resume) read_finished();
+  if (::ftruncate(descriptor_, static_cast<off_t>(bytes_)) != 0) fail(errno, 0, 0);
+}
+
+CompletionWriter CompletionWriter::standard_output() {
+  const int descriptor = ::fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 0);
+  if (descriptor < 0) {
+    throw IoError(fmt::format("cannot write to standard output: {}", std::strerror(errno)));
+  }
+  CompletionWriter writer(descriptor, "standard output");
+  writer.regular_ = false;  // redirected to a file of someone else's: never cut
+  return writer;
+}
+
+CompletionWriter::CompletionWriter(CompletionWriter&& other) noexcept
+    : name_(std::move(other.name_)),
+      descriptor_(std::exchange(other.descriptor_, -1)),
+      regular_(other.regular_),
+      locked_(other.locked_),
+      bytes_(other.bytes_),
+      line_(std::move(other.line_)),
+      finished_(std::move(other.finished_)) {}
+
+CompletionWriter::~CompletionWriter() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+void CompletionWriter::lock() {
+  if (::flock(descriptor_, LOCK_EX | LOCK_NB) == 0) {
+    locked_ = true;
+    return;
+  }
+  if (errno == EWOULDBLOCK) {
+    throw ConfigError(
+        fmt::format("another run is writing to the output {}; wait for it, or name "
+                    "another output",
+                    name_));
+  }
+  // Some cluster file systems have no locks: those jobs run, and locked() tells.
+  if (errno != ENOSYS && errno != EOPNOTSUPP && errno != ENOLCK) fail(errno, 0, 0);
+}
+
+/// bytes_ ends up behind the last whole line: what follows was cut off by the end of the last run.
+void CompletionWriter::read_finished() {
+  std::ifstream file(name_, std::ios::binary);
+  if (!file)
+    throw IoError(fmt::format("cannot read the output {}: {}", name_, std::strerror(errno)));
+  LineReader lines(file, name_, kMaxRecordBytes);
+  for (std::string line; lines.next(line);) {
+    if (lines.unfinished()) break;
+    finished_.add(line, fmt::format("{}, line {}", name_, lines.number()));
+    bytes_ = lines.bytes();
+  }
+}
+
+void CompletionWriter::append(std::string_view record) {
+  line_.assign(record);
+  line_.push_back('\n');
+  std::uint64_t written = 0;
+  while (written < line_.size()) {
+    const ssize_t count = ::write(descriptor_, line_.data() + written, line_.size() - written);
+    if (count > 0) {
+      written += static_cast<std::uint64_t>(count);
+    } else if (count == 0 || errno == EINTR) {
+      continue;
+    } else if (errno == EAGAIN) {
+      pollfd ready = {descriptor_, POLLOUT, 0};
+      static_cast<void>(::poll(&ready, 1, -1));
+    } else {
+      fail(errno, line_.size(), written);
+    }
+  }
+  bytes_ += line_.size();
+}
+
+void CompletionWriter::close() {
+  if (descriptor_ < 0) return;
+  // Pipes and terminals cannot be synchronised, and need not be.
+  if (::fsync(descriptor_) != 0 && errno != EINVAL && errno != EROFS && errno != ENOTSUP) {
+    fail(errno, 0, 0);
+  }
+  if (::close(std::exchange(descriptor_, -1)) != 0) fail(errno, 0, 0);
+}
+
+void CompletionWriter::fail(int code, std::uint64_t wanted, std::uint64_t got) {
+  // A part of a line must not stay: what follows would be glued to it.
+  const bool mended =
+      !regular_ || got == 0 || ::ftruncate(descriptor_, static_cast<off_t>(bytes_)) == 0;
+  const std::string sentence = fmt::format(
+      "cannot write to the output {}: {} ({} of {} bytes at offset {}{})", name_,
+      std::strerror(code), got, wanted, bytes_, mended ? "" : "; a part of a line is left there");
+  if (is_full(code)) {
+    throw CapacityError(sentence + "; make room and go on with --resume");
+  }
+  throw IoError(sentence);
+}
+
+}  // namespace sluice::launcher

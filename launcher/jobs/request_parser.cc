@@ -1,0 +1,405 @@
+#include "launcher/jobs/request_parser.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <utility>
+
+#include "kernels/device/error.h"
+#include "launcher/config/nearest_name.h"
+#include "launcher/tokenizer/json_problem.h"
+#include "launcher/tokenizer/utf8.h"
+
+namespace sluice::launcher {
+namespace {
+
+using nlohmann::json;
+
+constexpr std::size_t kMaxStopStrings = 16;
+constexpr std::size_t kMaxStopBytes = 4096;
+constexpr std::size_t kMaxStopTokens = 256;
+constexpr int kMaxDepth = 64;
+
+constexpr std::string_view kFields[] = {"custom_id",
+                                        "prompt",
+                                        "max_tokens",
+                                        "temperature",
+                                        "top_p",
+                                        "top_k",
+                                        "stop",
+                                        "seed",
+                                        "logprobs",
+                                        "echo",
+                                        "repetition_penalty",
+                                        "stop_token_ids",
+                                        "ignore_eos"};
+// OpenAI's fields for what we do not do; the value that asks for nothing is let pass.
+constexpr std::string_view kForeignFields[] = {
+    "n", "best_of", "stream", "suffix", "logit_bias", "presence_penalty", "frequency_penalty"};
+
+bool is_known(std::string_view name) {
+  return std::ranges::count(kFields, name) + std::ranges::count(kForeignFields, name) > 0;
+}
+
+/// What is wrong with a row, on its way to a RowFailure.
+struct Problem {
+  std::string message;
+  std::string param;
+};
+
+/// A value as part of a sentence.
+std::string shown(const json& value) {
+  std::string text = value.dump(-1, ' ', true, json::error_handler_t::replace);
+  if (text.size() > 60) text = text.substr(0, 60) + "...";
+  return text;
+}
+
+/// JSON without duplicate keys (of which the library would keep the last) and not nested for ever.
+json parse_strictly(std::string_view line) {
+  std::vector<std::set<std::string>> keys;
+  const auto check = [&keys](int depth, json::parse_event_t event, json& parsed) {
+    if (depth > kMaxDepth) throw Problem{"the row is nested too deeply", ""};
+    if (event == json::parse_event_t::object_start) keys.emplace_back();
+    if (event == json::parse_event_t::object_end) keys.pop_back();
+    if (event == json::parse_event_t::key &&
+        !keys.back().insert(parsed.get<std::string>()).second) {
+      throw Problem{fmt::format("the field {} stands in the row twice", shown(parsed)),
+                    parsed.get<std::string>()};
+    }
+    return true;
+  };
+  try {
+    return json::parse(line, check);
+  } catch (const json::exception& problem) {
+    throw Problem{"the row is no JSON: " + json_problem(problem.what()), ""};
+  }
+}
+
+/// The typed layer: a field that is there has its type and range, or the row has a problem.
+class Fields {
+ public:
+  explicit Fields(const json& object) : object_(object) {}
+
+  /// Null counts as absent.
+  const json* find(const char* name) const {
+    const auto found = object_.find(name);
+    return found == object_.end() || found->is_null() ? nullptr : &*found;
+  }
+
+  [[noreturn]] static void refuse(const char* name, const json& value, const std::string& wanted) {
+    throw Problem{fmt::format("{} is {}; it must be {}", name, shown(value), wanted), name};
+  }
+
+  std::optional<std::int64_t> integer(const char* name, std::int64_t low, std::int64_t high) const {
+    const json* value = find(name);
+    if (value == nullptr) return {};
+    const bool fits = value->is_number_integer() &&
+                      !(value->is_number_unsigned() && value->get<std::uint64_t>() > INT64_MAX) &&
+                      value->get<std::int64_t>() >= low && value->get<std::int64_t>() <= high;
+    if (!fits) refuse(name, *value, fmt::format("an integer from {} to {}", low, high));
+    return value->get<std::int64_t>();
+  }
+
+  /// A number of [low, high], or of (low, high].
+  std::optional<float> number(const char* name, float low, float high, bool without_low) const {
+    const json* value = find(name);
+    if (value == nullptr) return {};
+    const double given =
+        value->is_number() ? value->get<double>() : std::numeric_limits<double>::quiet_NaN();
+    const auto narrow = static_cast<float>(given);
+    if (!(given <= high && (without_low ? narrow > low : given >= low))) {
+      refuse(name, *value,
+             fmt::format("a number {} {} and at most {}", without_low ? "above" : "of at least",
+                         low, high));
+    }
+    return narrow;
+  }
+
+  std::optional<bool> boolean(const char* name) const {
+    const json* value = find(name);
+    if (value == nullptr) return {};
+    if (!value->is_boolean()) refuse(name, *value, "true or false");
+    return value->get<bool>();
+  }
+
+  std::optional<std::string> text(const char* name) const {
+    const json* value = find(name);
+    if (value == nullptr) return {};
+    if (!value->is_string()) refuse(name, *value, "a text");
+    return value->get<std::string>();
+  }
+
+  std::optional<std::vector<std::int32_t>> ids(const char* name, std::int32_t vocabulary) const {
+    const json* value = find(name);
+    if (value == nullptr) return {};
+    if (!value->is_array()) refuse(name, *value, "a list of token ids");
+    std::vector<std::int32_t> list;
+    for (const json& id : *value) {
+      if (!id.is_number_integer() || id < 0 || id >= vocabulary) {
+        throw Problem{fmt::format("{}[{}] is {}; token ids of this model are integers from 0 to {}",
+                                  name, list.size(), shown(id), vocabulary - 1),
+                      name};
+      }
+      list.push_back(id.get<std::int32_t>());
+    }
+    return list;
+  }
+
+ private:
+  const json& object_;
+};
+
+void refuse_foreign(const Fields& fields) {
+  const auto require = [&](const char* name, bool (*harmless)(const json&)) {
+    const json* value = fields.find(name);
+    if (value == nullptr || harmless(*value)) return;
+    throw Problem{
+        fmt::format("{} is {}, which is not supported; leave it out", name, shown(*value)), name};
+  };
+  const auto is_one = [](const json& value) { return value == 1; };
+  const auto is_zero = [](const json& value) { return value == 0; };
+  const auto is_false = [](const json& value) { return value == false; };
+  const auto is_empty = [](const json& value) { return value.empty() || value == ""; };
+  require("n", is_one);
+  require("best_of", is_one);
+  require("stream", is_false);
+  require("suffix", is_empty);
+  require("logit_bias", is_empty);
+  require("presence_penalty", is_zero);
+  require("frequency_penalty", is_zero);
+}
+
+void read_stop(const Fields& fields, RequestRow& row) {
+  const json* value = fields.find("stop");
+  if (value == nullptr) return;
+  const json list = value->is_string() ? json::array({*value}) : *value;
+  if (!list.is_array()) Fields::refuse("stop", *value, "a text or a list of texts");
+  row.stop.clear();
+  for (const json& one : list) {
+    if (!one.is_string() || one == "" || one.get_ref<const std::string&>().size() > kMaxStopBytes) {
+      Fields::refuse("stop", one, fmt::format("a text of 1 to {} bytes", kMaxStopBytes));
+    }
+    row.stop.push_back(one.get<std::string>());
+  }
+  if (row.stop.size() > kMaxStopStrings) {
+    throw Problem{
+        fmt::format("stop has {} texts; it may have {}", row.stop.size(), kMaxStopStrings), "stop"};
+  }
+}
+
+void read_settings(const Fields& fields, const ModelLimits& limits, RequestRow& row) {
+  constexpr float kMost = 100.0F;
+  stage::Sampling& sampling = row.sampling;
+  sampling.temperature =
+      fields.number("temperature", 0, kMost, false).value_or(sampling.temperature);
+  sampling.top_p = fields.number("top_p", 0, 1, true).value_or(sampling.top_p);
+  sampling.repetition_penalty =
+      fields.number("repetition_penalty", 0, kMost, true).value_or(sampling.repetition_penalty);
+  if (const auto top_k = fields.integer("top_k", 0, INT32_MAX)) {
+    sampling.top_k = static_cast<std::int32_t>(*top_k);
+  }
+  if (const auto logprobs = fields.integer("logprobs", 0, stage::kMaxLogprobs)) {
+    sampling.logprobs = static_cast<std::int32_t>(*logprobs);
+  }
+  if (const auto seed = fields.integer("seed", INT64_MIN, INT64_MAX)) {
+    sampling.seed = static_cast<std::uint64_t>(*seed);
+  }
+  row.echo = fields.boolean("echo").value_or(row.echo);
+  row.ignore_eos = fields.boolean("ignore_eos").value_or(row.ignore_eos);
+  read_stop(fields, row);
+  if (auto ids = fields.ids("stop_token_ids", limits.vocabulary)) {
+    row.stop_token_ids = std::move(*ids);
+    if (row.stop_token_ids.size() > kMaxStopTokens) {
+      throw Problem{fmt::format("stop_token_ids has {} ids; it may have {}",
+                                row.stop_token_ids.size(), kMaxStopTokens),
+                    "stop_token_ids"};
+    }
+  }
+}
+
+/// A prompt of ids is given back as it reads, but for the BOS token that a text would not show.
+std::string text_of_ids(const Tokenizer& tokenizer, const std::vector<std::int32_t>& ids) {
+  const bool bos = tokenizer.bos() >= 0 && ids.front() == tokenizer.bos();
+  return tokenizer.decode(std::span(ids).subspan(bos ? 1 : 0), false);
+}
+
+void read_prompt(const Fields& fields, const Tokenizer& tokenizer, const ModelLimits& limits,
+                 RequestRow& row) {
+  const json* prompt = fields.find("prompt");
+  if (prompt == nullptr) throw Problem{"the row has no prompt", "prompt"};
+  if (!prompt->is_string() && !prompt->is_array()) {
+    Fields::refuse("prompt", *prompt, "one text or one list of token ids");
+  }
+  if (prompt->empty() || *prompt == "") throw Problem{"the prompt is empty", "prompt"};
+  if (prompt->is_string()) {
+    const auto& text = prompt->get_ref<const std::string&>();
+    row.prompt = tokenizer.encode(text);
+    if (row.echo) row.prompt_text = text;
+    return;
+  }
+  if (prompt->front().is_string() || prompt->front().is_array()) {
+    throw Problem{"prompt is a list of prompts; give each prompt a row of its own", "prompt"};
+  }
+  row.prompt = fields.ids("prompt", limits.vocabulary).value();
+  if (row.echo) row.prompt_text = text_of_ids(tokenizer, row.prompt);
+}
+
+/// `given`: the row's own max_tokens.
+void fit_to_positions(std::optional<std::int64_t> given, const ModelLimits& limits,
+                      RequestRow& row) {
+  const auto prompt = static_cast<std::int64_t>(row.prompt.size());
+  const std::int64_t left = limits.positions - prompt;
+  if (left < 0 || (left == 0 && !given && row.max_tokens > 0)) {
+    throw Problem{fmt::format("the prompt has {} tokens, which leaves no room for an answer: the "
+                              "model has {} positions; shorten the prompt",
+                              prompt, limits.positions),
+                  "prompt"};
+  }
+  if (given && *given > left) {
+    throw Problem{fmt::format("the prompt has {} tokens and max_tokens is {}, together {}, but the "
+                              "model has {} positions; shorten one of them",
+                              prompt, *given, prompt + *given, limits.positions),
+                  "max_tokens"};
+  }
+  row.max_tokens = static_cast<std::int32_t>(std::min(given.value_or(row.max_tokens), left));
+}
+
+/// The request itself: the short form's row, or the batch form's body.
+void read_request(const Fields& fields, const Tokenizer& tokenizer, const ModelLimits& limits,
+                  RequestRow& row) {
+  refuse_foreign(fields);
+  read_settings(fields, limits, row);
+  const auto max_tokens = fields.integer("max_tokens", 0, INT32_MAX);
+  read_prompt(fields, tokenizer, limits, row);
+  fit_to_positions(max_tokens, limits, row);
+}
+
+void require_known(const json& object) {
+  for (const auto& [name, value] : object.items()) {
+    if (is_known(name)) continue;
+    throw Problem{fmt::format("the row has an unknown field {}{}", shown(name),
+                              suggestion(name, {std::begin(kFields), std::end(kFields)})),
+                  name};
+  }
+}
+
+const json& batch_body(const json& object) {
+  const Fields fields(object);
+  const std::string method = fields.text("method").value_or("POST");
+  const std::string url = fields.text("url").value_or("");
+  if (method != "POST") {
+    throw Problem{fmt::format("method is {}; it must be \"POST\"", shown(method)), "method"};
+  }
+  if (url != "/v1/completions") {
+    throw Problem{fmt::format("url is {}; only \"/v1/completions\" is answered", shown(url)),
+                  "url"};
+  }
+  const json* body = fields.find("body");
+  if (body == nullptr || !body->is_object()) {
+    throw Problem{"the row has no body, or one that is no JSON object", "body"};
+  }
+  return *body;
+}
+
+}  // namespace
+
+std::uint64_t default_seed(std::uint64_t run_seed, std::string_view custom_id) {
+  std::uint64_t hash = 14695981039346656037U;  // FNV-1a
+  for (const char byte : custom_id)
+    hash = (hash ^ static_cast<unsigned char>(byte)) * 1099511628211U;
+  // SplitMix64's finish, so that seeds 0, 1, 2 ... of a run differ in every bit.
+  std::uint64_t mixed = hash + (run_seed + 1) * 0x9E3779B97F4A7C15U;
+  mixed = (mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9U;
+  mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EBU;
+  return mixed ^ mixed >> 31;
+}
+
+std::string default_custom_id(std::int64_t line) { return fmt::format("row-{}", line); }
+
+RequestParser::RequestParser(const Tokenizer& tokenizer, GenerationDefaults defaults,
+                             ModelLimits limits)
+    : tokenizer_(tokenizer), defaults_(std::move(defaults)), limits_(limits) {}
+
+RequestRow RequestParser::with_defaults(std::int64_t number) const {
+  RequestRow row;
+  row.line = number;
+  row.custom_id = default_custom_id(number);
+  row.max_tokens = defaults_.max_new_tokens;
+  row.sampling = defaults_.sampling;
+  row.stop = defaults_.stop;
+  row.stop_token_ids = defaults_.stop_token_ids;
+  row.ignore_eos = defaults_.ignore_eos;
+  row.echo = defaults_.echo;
+  return row;
+}
+
+void RequestParser::warn(std::int64_t number, const std::string& field) {
+  if (!warned_.insert(field).second) return;
+  warnings_.push_back(
+      fmt::format("the unknown field {} (first on line {}) is ignored", shown(field), number));
+}
+
+RequestParser::Parsed RequestParser::parse_json(std::string_view line, std::int64_t number) {
+  RequestRow row = with_defaults(number);
+  row.form = last_form_;
+  try {
+    const json object = parse_strictly(line);
+    if (!object.is_object()) throw Problem{"the row is no JSON object", ""};
+    const bool batch =
+        object.contains("body") || object.contains("url") || object.contains("method");
+    row.form = last_form_ = batch ? RowForm::batch : RowForm::plain;
+    row.custom_id = Fields(object).text("custom_id").value_or(row.custom_id);
+    row.sampling.seed = default_seed(defaults_.sampling.seed, row.custom_id);
+    if (!batch) {
+      require_known(object);
+      read_request(Fields(object), tokenizer_, limits_, row);
+      return row;
+    }
+    const json& body = batch_body(object);
+    read_request(Fields(body), tokenizer_, limits_, row);
+    for (const auto& [name, value] : object.items()) {
+      if (name != "custom_id" && name != "method" && name != "url" && name != "body") {
+        warn(number, name);
+      }
+    }
+    for (const auto& [name, value] : body.items()) {
+      if (!is_known(name) && name != "model" && name != "user") {
+        warn(number, "body." + name);
+      }
+    }
+    return row;
+  } catch (const Problem& problem) {
+    return RowFailure{number,        row.custom_id,
+                      row.form,      fmt::format("line {}: {}", number, problem.message),
+                      problem.param, ""};
+  } catch (const InputError& problem) {  // of the tokenizer
+    return RowFailure{number,   row.custom_id,
+                      row.form, fmt::format("line {}: {}", number, problem.what()),
+                      "prompt", ""};
+  }
+}
+
+RequestParser::Parsed RequestParser::parse_text(std::string_view prompt, std::int64_t number) {
+  RequestRow row = with_defaults(number);
+  row.sampling.seed = default_seed(defaults_.sampling.seed, row.custom_id);
+  try {
+    row.prompt = tokenizer_.encode(prompt);
+    if (row.echo) row.prompt_text = replace_broken(prompt);
+    fit_to_positions({}, limits_, row);
+    return row;
+  } catch (const Problem& problem) {
+    return RowFailure{number,        row.custom_id,
+                      row.form,      fmt::format("line {}: {}", number, problem.message),
+                      problem.param, ""};
+  } catch (const InputError& problem) {
+    return RowFailure{number,   row.custom_id,
+                      row.form, fmt::format("line {}: {}", number, problem.what()),
+                      "prompt", ""};
+  }
+}
+
+}  // namespace sluice::launcher

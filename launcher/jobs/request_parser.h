@@ -1,0 +1,63 @@
+// A line of input to a request: the one place where the types and ranges of its fields are checked.
+#pragma once
+
+#include <cstdint>
+#include <set>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "launcher/config/run_config.h"
+#include "launcher/jobs/request_row.h"
+#include "launcher/tokenizer/tokenizer.h"
+
+namespace sluice::launcher {
+
+struct ModelLimits {
+  std::int32_t vocabulary = 0;
+  std::int32_t positions = 0;  // prompt + max_tokens
+};
+
+/// The seed of a request that names none: of the run's seed and the custom_id alone, so that a
+/// result does not depend on which rows it shares a file with.
+std::uint64_t default_seed(std::uint64_t run_seed, std::string_view custom_id);
+
+/// "row-7": the custom_id of a row that has none.
+std::string default_custom_id(std::int64_t line);
+
+/// Fields, all optional but prompt: custom_id, prompt (text or token ids), max_tokens, temperature,
+/// top_p, top_k, repetition_penalty, seed, logprobs, echo, stop (text or up to 16), stop_token_ids,
+/// ignore_eos; null counts as absent. A text prompt gets the model's BOS token, token ids are taken
+/// as they are. `max_tokens` that is not given is cut to what the model's positions leave.
+class RequestParser {
+ public:
+  using Parsed = std::variant<RequestRow, RowFailure>;
+
+  /// `tokenizer` must outlive it. `defaults.sampling.seed` is the run's seed.
+  RequestParser(const Tokenizer& tokenizer, GenerationDefaults defaults, ModelLimits limits);
+
+  /// A line of JSON, in the short form or OpenAI's batch form. Never throws for what it reads.
+  Parsed parse_json(std::string_view line, std::int64_t number);
+  /// A prompt without fields of its own.
+  Parsed parse_text(std::string_view prompt, std::int64_t number);
+
+  /// One sentence for each unknown field of batch rows, which is ignored (clients send such).
+  const std::vector<std::string>& warnings() const { return warnings_; }
+
+  /// The form of the last row that showed one: what a line that is no JSON is answered in.
+  RowForm last_form() const { return last_form_; }
+
+ private:
+  RequestRow with_defaults(std::int64_t number) const;
+  void warn(std::int64_t number, const std::string& field);
+
+  const Tokenizer& tokenizer_;
+  GenerationDefaults defaults_;
+  ModelLimits limits_;
+  std::set<std::string> warned_;
+  std::vector<std::string> warnings_;
+  RowForm last_form_ = RowForm::plain;
+};
+
+}  // namespace sluice::launcher

@@ -1,0 +1,63 @@
+// A prompt of a job, checked and tokenized, and what is said of one that cannot be answered.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "stage/request.h"
+
+namespace sluice::launcher {
+
+/// Which form the row has, and so its answer.
+enum class RowForm : std::uint8_t {
+  plain,  // {"custom_id": ..., "prompt": ...}, or a line of text
+  batch,  // OpenAI's batch form, {"custom_id": ..., "method": "POST", "url": ..., "body": {...}}
+};
+
+struct RequestRow {
+  std::int64_t line = 0;  // of the input, from 1
+  std::string custom_id;
+  RowForm form = RowForm::plain;
+  std::vector<std::int32_t> prompt;
+  std::string prompt_text;  // with echo only: the prompt as it is given back
+  std::int32_t max_tokens = 0;
+  stage::Sampling sampling;
+  std::vector<std::string> stop;
+  std::vector<std::int32_t> stop_token_ids;
+  bool ignore_eos = false;
+  bool echo = false;
+
+  bool wants_logprobs() const { return sampling.logprobs >= 0; }
+};
+
+struct RowFailure {
+  std::int64_t line = 0;
+  std::string custom_id;
+  RowForm form = RowForm::plain;
+  std::string message;
+  std::string param;  // the field at fault; empty: none
+  std::string code;   // "duplicate_custom_id"; empty: none
+  bool ours = false;  // the row was right, answering it failed
+};
+
+constexpr const char* kDuplicateCustomId = "duplicate_custom_id";
+
+/// What a run must be made for, known before it starts.
+struct JobScan {
+  std::int64_t rows = 0;          // to be answered in this run
+  std::int64_t bad_rows = 0;      // refused
+  std::int64_t skipped_rows = 0;  // in the output already (--resume)
+  std::int64_t prompt_tokens = 0;
+  std::int64_t max_completion_tokens = 0;  // sum of max_tokens
+  std::int32_t longest_prompt = 0;
+  std::int32_t longest_sequence = 0;  // largest prompt + max_tokens: Batching::max_sequence_tokens
+};
+
+/// Adds a row that is to be answered.
+void add_to_scan(const RequestRow& row, JobScan& scan);
+
+/// What stage::Job::next() hands out for a row.
+stage::Request to_request(const RequestRow& row, std::uint64_t id);
+
+}  // namespace sluice::launcher

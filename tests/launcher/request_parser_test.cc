@@ -1,0 +1,272 @@
+#include "launcher/jobs/request_parser.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <set>
+
+#include "tests/support/small_tokenizer.h"
+
+namespace sluice::launcher {
+namespace {
+
+using Ids = std::vector<std::int32_t>;
+using Strings = std::vector<std::string>;
+using testing::byte_id;
+using ::testing::HasSubstr;
+
+constexpr ModelLimits kLimits = {270, 64};
+
+class RequestParserTest : public ::testing::Test {
+ protected:
+  RequestRow accept(const std::string& line, std::int64_t number = 3) {
+    auto parsed = parser_.parse_json(line, number);
+    if (const auto* failure = std::get_if<RowFailure>(&parsed)) {
+      ADD_FAILURE() << line << ": " << failure->message;
+      return {};
+    }
+    return std::get<RequestRow>(parsed);
+  }
+  RowFailure refuse(const std::string& line, std::int64_t number = 3) {
+    auto parsed = parser_.parse_json(line, number);
+    if (std::holds_alternative<RequestRow>(parsed)) {
+      ADD_FAILURE() << "accepted: " << line;
+      return {};
+    }
+    return std::get<RowFailure>(parsed);
+  }
+  /// {"prompt": "ab", <fields>} and the field at fault, with a part of the message.
+  void refuse_field(const std::string& fields, const std::string& param, const std::string& part) {
+    const RowFailure failure = refuse("{\"prompt\": \"ab\", " + fields + "}");
+    EXPECT_EQ(failure.param, param) << fields;
+    EXPECT_THAT(failure.message, HasSubstr(part));
+    EXPECT_THAT(failure.message, HasSubstr("line 3: "));
+    EXPECT_EQ(failure.custom_id, "row-3");
+    EXPECT_EQ(failure.line, 3);
+    EXPECT_FALSE(failure.ours);
+  }
+
+  Tokenizer tokenizer_ = testing::small_tokenizer({}, 270);
+  GenerationDefaults defaults_;
+  RequestParser parser_{tokenizer_, defaults_, kLimits};
+};
+
+TEST_F(RequestParserTest, APromptAloneTakesTheDefaults) {
+  const RequestRow row = accept(R"({"prompt": "ab"})");
+  EXPECT_EQ(row.line, 3);
+  EXPECT_EQ(row.custom_id, "row-3");
+  EXPECT_EQ(row.form, RowForm::plain);
+  EXPECT_EQ(row.prompt, (Ids{2, byte_id('a'), byte_id('b')}));
+  EXPECT_EQ(row.max_tokens, defaults_.max_new_tokens);
+  EXPECT_EQ(row.sampling.temperature, 0.0F);
+  EXPECT_EQ(row.sampling.logprobs, -1);
+  EXPECT_FALSE(row.wants_logprobs());
+  EXPECT_FALSE(row.echo);
+}
+
+TEST_F(RequestParserTest, EveryFieldIsRead) {
+  const RequestRow row = accept(
+      R"({"custom_id": "a", "prompt": [7, 0, 269], "max_tokens": 5, "temperature": 0.5,
+          "top_p": 0.25, "top_k": 7, "stop": ["x", "yz"], "seed": -1, "logprobs": 20, "echo": true,
+          "repetition_penalty": 1.5, "stop_token_ids": [4, 5], "ignore_eos": true})");
+  EXPECT_EQ(row.custom_id, "a");
+  EXPECT_EQ(row.prompt, (Ids{7, 0, 269}));
+  EXPECT_EQ(row.max_tokens, 5);
+  EXPECT_EQ(row.sampling.temperature, 0.5F);
+  EXPECT_EQ(row.sampling.top_p, 0.25F);
+  EXPECT_EQ(row.sampling.top_k, 7);
+  EXPECT_EQ(row.stop, (Strings{"x", "yz"}));
+  EXPECT_EQ(row.sampling.seed, ~std::uint64_t{0});
+  EXPECT_EQ(row.sampling.logprobs, 20);
+  EXPECT_TRUE(row.echo);
+  EXPECT_EQ(row.sampling.repetition_penalty, 1.5F);
+  EXPECT_EQ(row.stop_token_ids, (Ids{4, 5}));
+  EXPECT_TRUE(row.ignore_eos);
+}
+
+TEST_F(RequestParserTest, NullIsAbsentAndNeutralForeignFieldsPass) {
+  const RequestRow row = accept(
+      R"({"prompt": "ab", "custom_id": null, "max_tokens": null, "stop": null, "seed": null,
+          "logprobs": null, "n": 1, "best_of": 1, "stream": false, "suffix": null,
+          "logit_bias": {}, "presence_penalty": 0, "frequency_penalty": 0.0})");
+  EXPECT_EQ(row.custom_id, "row-3");
+  EXPECT_EQ(row.max_tokens, defaults_.max_new_tokens);
+}
+
+TEST_F(RequestParserTest, StopIsATextOrAList) {
+  EXPECT_EQ(accept(R"({"prompt": "a", "stop": "\n"})").stop, (Strings{"\n"}));
+  EXPECT_EQ(accept(R"({"prompt": "a", "stop": []})").stop, Strings{});
+}
+
+TEST_F(RequestParserTest, EchoGivesThePromptBack) {
+  EXPECT_EQ(accept(R"({"prompt": "a</s>b", "echo": true})").prompt_text, "a</s>b");
+  EXPECT_EQ(accept(R"({"prompt": [2, 101, 2], "echo": true})").prompt_text, "a</s>");
+  EXPECT_EQ(accept(R"({"prompt": [101, 2], "echo": true})").prompt_text, "a</s>");
+  EXPECT_EQ(accept(R"({"prompt": "ab"})").prompt_text, "");
+}
+
+TEST_F(RequestParserTest, TheBatchFormIsRecognised) {
+  const RequestRow row = accept(
+      R"({"custom_id": "q", "method": "POST", "url": "/v1/completions",
+          "body": {"model": "m", "user": "u", "prompt": "ab", "max_tokens": 2, "top_k": 3}})");
+  EXPECT_EQ(row.form, RowForm::batch);
+  EXPECT_EQ(row.custom_id, "q");
+  EXPECT_EQ(row.max_tokens, 2);
+  EXPECT_EQ(row.sampling.top_k, 3);
+  EXPECT_TRUE(parser_.warnings().empty());
+}
+
+TEST_F(RequestParserTest, UnknownFieldsOfTheBatchFormAreWarnedOfOnce) {
+  const std::string row =
+      R"({"custom_id": "q", "url": "/v1/completions", "priority": 1,
+          "body": {"prompt": "ab", "metadata": {}, "max_token": 9}})";
+  accept(row, 1);
+  accept(row, 2);
+  ASSERT_EQ(parser_.warnings().size(), 3U);
+  EXPECT_THAT(parser_.warnings()[0], HasSubstr("priority"));
+  EXPECT_THAT(parser_.warnings()[2], HasSubstr("metadata"));
+}
+
+TEST_F(RequestParserTest, BadBatchRows) {
+  const auto refused = [&](const std::string& line, const std::string& param) {
+    const RowFailure failure = refuse(line);
+    EXPECT_EQ(failure.form, RowForm::batch) << line;
+    EXPECT_EQ(failure.param, param) << line;
+    EXPECT_EQ(failure.custom_id, "q") << line;
+  };
+  refused(R"({"custom_id": "q", "url": "/v1/chat/completions", "body": {"prompt": "a"}})", "url");
+  refused(R"({"custom_id": "q", "url": "/v1/completions", "method": "GET", "body": {}})", "method");
+  refused(R"({"custom_id": "q", "url": "/v1/completions"})", "body");
+  refused(R"({"custom_id": "q", "url": "/v1/completions", "body": "prompt"})", "body");
+  refused(R"({"custom_id": "q", "body": {"prompt": "a"}})", "url");
+  refused(R"({"custom_id": "q", "url": "/v1/completions", "body": {}})", "prompt");
+  refused(R"({"custom_id": "q", "url": "/v1/completions", "body": {"prompt": "a", "n": 2}})", "n");
+  // A line that is no JSON is answered in the form of those before it.
+  EXPECT_EQ(refuse("{").form, RowForm::batch);
+}
+
+TEST_F(RequestParserTest, TypesAndRanges) {
+  refuse_field(R"("max_tokens": -1)", "max_tokens", "-1");
+  refuse_field(R"("max_tokens": 1.5)", "max_tokens", "integer");
+  refuse_field(R"("max_tokens": "5")", "max_tokens", "integer");
+  refuse_field(R"("max_tokens": true)", "max_tokens", "integer");
+  refuse_field(R"("max_tokens": 99999999999)", "max_tokens", "99999999999");
+  refuse_field(R"("max_tokens": 18446744073709551615)", "max_tokens", "18446744073709551615");
+  refuse_field(R"("temperature": -0.1)", "temperature", "at least 0");
+  refuse_field(R"("temperature": 1000)", "temperature", "at most 100");
+  refuse_field(R"("temperature": "hot")", "temperature", "number");
+  refuse_field(R"("top_p": 0)", "top_p", "above 0");
+  refuse_field(R"("top_p": 1e-60)", "top_p", "above 0");
+  refuse_field(R"("top_p": 1.01)", "top_p", "at most 1");
+  refuse_field(R"("top_k": -1)", "top_k", "integer");
+  refuse_field(R"("repetition_penalty": 0)", "repetition_penalty", "above 0");
+  refuse_field(R"("seed": 9223372036854775808)", "seed", "integer");
+  refuse_field(R"("seed": 0.5)", "seed", "integer");
+  refuse_field(R"("logprobs": 21)", "logprobs", "20");
+  refuse_field(R"("logprobs": true)", "logprobs", "integer");
+  refuse_field(R"("echo": 1)", "echo", "true or false");
+  refuse_field(R"("ignore_eos": "no")", "ignore_eos", "true or false");
+  refuse_field(R"("stop": "")", "stop", "1 to");
+  refuse_field(R"("stop": ["a", ""])", "stop", "1 to");
+  refuse_field(R"("stop": 3)", "stop", "list");
+  refuse_field(R"("stop": ["a", 3])", "stop", "text");
+  refuse_field(R"("stop": ["1","2","3","4","5","6","7","8","9","a","b","c","d","e","f","g","h"])",
+               "stop", "17 texts");
+  refuse_field(R"("stop_token_ids": 3)", "stop_token_ids", "list");
+  refuse_field(R"("stop_token_ids": [270])", "stop_token_ids", "269");
+  refuse_field(R"("stop_token_ids": [-1])", "stop_token_ids", "stop_token_ids[0]");
+  refuse_field(R"("n": 2)", "n", "not supported");
+  refuse_field(R"("best_of": 2)", "best_of", "not supported");
+  refuse_field(R"("stream": true)", "stream", "not supported");
+  refuse_field(R"("suffix": "x")", "suffix", "not supported");
+  refuse_field(R"("logit_bias": {"5": 1})", "logit_bias", "not supported");
+  refuse_field(R"("frequency_penalty": 0.5)", "frequency_penalty", "not supported");
+  refuse_field(R"("max_token": 5)", "max_token", "'max_tokens'");
+  refuse_field(R"("zzzzzz": 5)", "zzzzzz", "unknown field");
+  refuse_field(R"("echo": true, "echo": false)", "echo", "twice");
+  EXPECT_EQ(refuse(R"({"prompt": "a", "custom_id": 7})").param, "custom_id");
+}
+
+TEST_F(RequestParserTest, BadPrompts) {
+  for (const char* prompt : {"\"\"", "[]", "null", "3", "{}", "true", "[\"a\"]", "[[1]]", "[1.5]",
+                             "[270]", "[-1]", "[1, null]", "[18446744073709551615]"}) {
+    EXPECT_EQ(refuse("{\"prompt\": " + std::string(prompt) + "}").param, "prompt") << prompt;
+  }
+  EXPECT_EQ(refuse("{}").param, "prompt");
+}
+
+TEST_F(RequestParserTest, WhatIsNoRow) {
+  for (const char* line :
+       {"", "x", "{", "[1]", "3", "null", "{\"prompt\": \"a\"} x", "{'prompt': 1}",
+        "{\"prompt\": NaN}", "{\"prompt\": \"a\", \"temperature\": NaN}",
+        "{\"prompt\": \"a\", \"temperature\": 1e999}", "{\"prompt\": \"\xFF\"}",
+        "{\"prompt\": \"\\ud800\"}"}) {
+    const RowFailure failure = refuse(line);
+    EXPECT_EQ(failure.custom_id, "row-3") << line;
+    EXPECT_THAT(failure.message, HasSubstr("line 3: the row is no JSON"));
+  }
+  EXPECT_THAT(refuse(std::string(100000, '[')).message, HasSubstr("nested"));
+  EXPECT_THAT(refuse("{\"prompt\": " + std::string(1000, '{')).message, HasSubstr("no JSON"));
+}
+
+TEST_F(RequestParserTest, PromptAndAnswerMustFitThePositions) {
+  const std::string prompt(59, 'a');                                    // 60 tokens with BOS
+  EXPECT_EQ(accept("{\"prompt\": \"" + prompt + "\"}").max_tokens, 4);  // the default is cut
+  EXPECT_EQ(accept("{\"prompt\": \"" + prompt + "\", \"max_tokens\": 4}").max_tokens, 4);
+  const RowFailure failure = refuse("{\"prompt\": \"" + prompt + "\", \"max_tokens\": 5}");
+  EXPECT_EQ(failure.param, "max_tokens");
+  for (const char* part : {"60", "5", "65", "64"}) EXPECT_THAT(failure.message, HasSubstr(part));
+  const std::string full(63, 'a');
+  EXPECT_EQ(accept("{\"prompt\": \"" + full + "\", \"max_tokens\": 0}").max_tokens, 0);
+  EXPECT_EQ(refuse("{\"prompt\": \"" + full + "\"}").param, "prompt");
+  EXPECT_EQ(refuse("{\"prompt\": \"a" + full + "\", \"max_tokens\": 0}").param, "prompt");
+}
+
+TEST_F(RequestParserTest, TheDefaultSeedIsOfTheRequestAlone) {
+  std::set<std::uint64_t> seeds;
+  for (std::uint64_t run = 0; run < 10; ++run) {
+    for (const char* id : {"a", "b", "row-1", "row-2", ""}) seeds.insert(default_seed(run, id));
+  }
+  EXPECT_EQ(seeds.size(), 50U);
+  EXPECT_EQ(accept(R"({"prompt": "a", "custom_id": "x"})", 1).sampling.seed,
+            accept(R"({"custom_id": "x", "prompt": "zz"})", 9).sampling.seed);
+  EXPECT_EQ(accept(R"({"prompt": "a", "seed": 7})").sampling.seed, 7U);
+  defaults_.sampling.seed = 1;
+  RequestParser other(tokenizer_, defaults_, kLimits);
+  EXPECT_NE(std::get<RequestRow>(other.parse_json(R"({"prompt": "a", "custom_id": "x"})", 1))
+                .sampling.seed,
+            accept(R"({"prompt": "a", "custom_id": "x"})").sampling.seed);
+}
+
+TEST_F(RequestParserTest, TextRows) {
+  auto parsed = parser_.parse_text(" a\xFF", 9);
+  ASSERT_TRUE(std::holds_alternative<RequestRow>(parsed));
+  const auto& row = std::get<RequestRow>(parsed);
+  EXPECT_EQ(row.custom_id, "row-9");
+  EXPECT_EQ(tokenizer_.decode(row.prompt, true), " a\uFFFD");
+  parsed = parser_.parse_text(std::string(100, 'a'), 9);
+  ASSERT_TRUE(std::holds_alternative<RowFailure>(parsed));
+  EXPECT_EQ(std::get<RowFailure>(parsed).param, "prompt");
+}
+
+TEST_F(RequestParserTest, DefaultsReachTheRow) {
+  defaults_.max_new_tokens = 3;
+  defaults_.sampling.temperature = 0.5F;
+  defaults_.sampling.logprobs = 2;
+  defaults_.stop = {"x"};
+  defaults_.stop_token_ids = {9};
+  defaults_.ignore_eos = true;
+  defaults_.echo = true;
+  RequestParser parser(tokenizer_, defaults_, kLimits);
+  const auto row = std::get<RequestRow>(parser.parse_json(R"({"prompt": "ab"})", 1));
+  EXPECT_EQ(row.max_tokens, 3);
+  EXPECT_EQ(row.sampling.temperature, 0.5F);
+  EXPECT_EQ(row.sampling.logprobs, 2);
+  EXPECT_EQ(row.stop, (Strings{"x"}));
+  EXPECT_EQ(row.stop_token_ids, (Ids{9}));
+  EXPECT_TRUE(row.ignore_eos);
+  EXPECT_EQ(row.prompt_text, "ab");
+}
+
+}  // namespace
+}  // namespace sluice::launcher
