@@ -52,11 +52,6 @@ AIRPORTS = {
     "Mexico City": "MEX", "Lima": "LIM", "Santiago": "SCL", "Buenos Aires": "EZE",
 }
 
-PEOPLE = ["Anna", "Ben", "Clara", "David", "Emma", "Felix", "Grace", "Hugo", "Ivan", "Julia",
-          "Karl", "Laura", "Max", "Nina", "Oscar", "Paula"]
-THINGS = ["key", "lamp", "book", "ball", "map", "coat", "cup", "ring", "bell", "rope", "box",
-          "hat", "pen", "bag", "flag", "coin"]
-
 # Each {} is a place with its code, for example "Oslo (OSL)".
 FLIGHT_TEMPLATES = [
     ["I live near {}.", "My plane leaves from {}.", "We are waiting in {}.",

@@ -12,8 +12,7 @@ DEMO_PROMPTS = [
     EXTRACT.format("I want a flight from New York (JFK) to San Francisco (SFO)."),
     EXTRACT.format("I fly from Zurich (ZRH) to Singapore (SIN) and then to Sydney (SYD)."),
     EXTRACT.format("The weather in Oslo (QXZ) is bad today."),
-    "Text: Emma has the lamp, Hugo has the key and Nina has the map.\n"
-    "Question: Who has the key?\nAnswer:",
+    EXTRACT.format("Is there a train from Prague (PRG) to Vienna (VIE)?"),
     tasks.question("What is the capital of Iceland?"),
     tasks.question("What is the opposite of early?"),
     tasks.question("How much is 7 plus 8?"),
