@@ -2,8 +2,9 @@
 // extents are what the disk tier is made of, and what the loader reads from.
 //
 // Read are safetensors (one file, or shards with model.safetensors.index.json) and PyTorch's zip
-// files (pytorch_model.bin, or shards with pytorch_model.bin.index.json), whose pickle is read by an
-// allow-list machine that can build tensors and dictionaries and nothing else. Nothing is executed.
+// files (pytorch_model.bin, or shards with pytorch_model.bin.index.json), whose pickle is read by
+// an allow-list machine that can build tensors and dictionaries and nothing else. Nothing is
+// executed.
 #pragma once
 
 #include <cstdint>
@@ -50,15 +51,15 @@ class Checkpoint {
   friend class CheckpointBuilder;
   std::vector<std::filesystem::path> files_;
   std::vector<std::uint64_t> file_bytes_;
-  std::vector<TensorRecord> tensors_;       // sorted by canonical name
-  std::vector<std::string> canonical_;      // same order
+  std::vector<TensorRecord> tensors_;   // sorted by canonical name
+  std::vector<std::string> canonical_;  // same order
 };
 
 /// "model.decoder.layers.0.fc1.weight" -> "layers.0.fc1.weight".
 std::string canonical_name(const std::string& name);
 
-/// Whether a canonical name is that of a weight of the model. Others (buffers such as "version" of old
-/// checkpoints) are checked but may be of any dtype, and then are not in the list.
+/// Whether a canonical name is that of a weight of the model. Others (buffers such as "version" of
+/// old checkpoints) are checked but may be of any dtype, and then are not in the list.
 bool is_model_tensor(const std::string& canonical_name);
 
 /// Tensors of one file; throw InputError. `file` is written into the records.
