@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <csignal>
 
 namespace sluice::comm {
 
@@ -91,6 +92,7 @@ void LastWords::on_signal(int signal) {
     exit(ExitStatus::peer_lost);
   }
   if (const int code = board_.last_exit_code(); code >= 0) exit(static_cast<ExitStatus>(code));
+  if (signal == SIGCONT) return;
   const auto stopped = static_cast<ExitStatus>(128 + signal);
   if (neighbours_[static_cast<std::size_t>(local_rank_)].rank == 0) {
     const bool several_hosts = hosts_.size() > neighbours_.size();

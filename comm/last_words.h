@@ -52,9 +52,10 @@ class LastWords {
   /// prepare_exit(), then ends the process with it.
   [[noreturn]] void exit(ExitStatus status);
 
-  /// Answers SIGTERM or SIGINT. mpirun stops the survivors of a dead rank by SIGTERM, and kills
-  /// them a second later: whoever is first says who died. With nobody dead, somebody stops the job.
-  /// Does not return, except after the normal end.
+  /// Answers a signal. When a rank dies, mpirun sends the others SIGCONT at once, SIGTERM 1 s later
+  /// and SIGKILL after 1 s more: whoever is first says who died. SIGTERM or SIGINT with nobody
+  /// dead: somebody stops the job (a stopped mpirun kills its ranks about 5 ms after SIGTERM).
+  /// SIGCONT with nobody dead is none of our business. Returns only then and after the normal end.
   void on_signal(int signal);
 
   /// The job is done: what happens to other ranks is no failure any more.

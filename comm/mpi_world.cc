@@ -10,6 +10,7 @@
 #include <array>
 #include <atomic>
 #include <condition_variable>
+#include <csignal>
 #include <mutex>
 #include <optional>
 #include <thread>
@@ -270,8 +271,11 @@ void MpiWorld::fail(ExitStatus status, const std::string& sentence) {
 
 void MpiWorld::answer_signal(int signal) {
   LastWords* words = ready_words_;
-  if (words == nullptr) _exit(128 + signal);  // still starting: nothing to save, nobody to name
-  words->on_signal(signal);
+  if (words != nullptr) {
+    words->on_signal(signal);
+  } else if (signal != SIGCONT) {
+    _exit(128 + signal);  // still starting: nothing to save, nobody to name
+  }
 }
 
 void MpiWorld::end_job(ExitStatus status, const std::string& sentence) {

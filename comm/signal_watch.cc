@@ -32,6 +32,7 @@ SignalWatch::SignalWatch(std::function<void(int)> answer) : answer_(std::move(an
   sigemptyset(&set);
   sigaddset(&set, SIGTERM);
   sigaddset(&set, SIGINT);
+  sigaddset(&set, SIGCONT);
   if (const int error = pthread_sigmask(SIG_BLOCK, &set, nullptr); error != 0) {
     errno = error;
     throw_errno("pthread_sigmask");

@@ -1,5 +1,6 @@
-// SIGTERM and SIGINT, taken by a thread and not by a handler, so that what answers them may do what
-// any code may.
+// SIGTERM, SIGINT and SIGCONT, taken by a thread and not by a handler, so that what answers them
+// may do what any code may. SIGCONT still continues a stopped process; it is heard because mpirun
+// sends it first of all when it ends a job.
 #pragma once
 
 #include <functional>
@@ -7,7 +8,7 @@
 
 namespace sluice::comm {
 
-/// Make it before any other thread: both signals are blocked in the calling thread, and threads
+/// Make it before any other thread: the signals are blocked in the calling thread, and threads
 /// inherit that. They stay blocked when the watch has gone, so that a process whose job is done
 /// ends with its own status although the launcher already stops the others.
 class SignalWatch {

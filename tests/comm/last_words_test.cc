@@ -86,6 +86,17 @@ TEST_F(LastWordsTest, AStopOfAnotherRankIsSilent) {
   EXPECT_EXIT(make(1)->on_signal(SIGINT), ExitedWithCode(130), "^$");
 }
 
+TEST_F(LastWordsTest, BeingContinuedIsNoReasonToEnd) {
+  make(0)->on_signal(SIGCONT);
+  EXPECT_EQ(board_.last_exit_code(), -1);
+  EXPECT_FALSE(board_.left(0));
+}
+
+TEST_F(LastWordsTest, BeingContinuedAfterAnotherRankSpokeEndsAtOnce) {
+  board_.claim_last_word(4);
+  EXPECT_EXIT(make(0)->on_signal(SIGCONT), ExitedWithCode(4), "^$");
+}
+
 TEST_F(LastWordsTest, AStopOfManyHostsMayHaveAnotherReason) {
   EXPECT_EXIT(make(0, 4)->on_signal(SIGTERM), ExitedWithCode(143),
               "a process on another host ended; run it again");

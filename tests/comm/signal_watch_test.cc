@@ -9,8 +9,8 @@
 namespace sluice::comm {
 namespace {
 
-TEST(SignalWatch, AnswersBothSignalsOnAThreadOfItsOwn) {
-  for (const int signal : {SIGTERM, SIGINT}) {
+TEST(SignalWatch, AnswersItsSignalsOnAThreadOfItsOwn) {
+  for (const int signal : {SIGTERM, SIGINT, SIGCONT}) {
     std::promise<std::pair<int, std::thread::id>> answered;
     const SignalWatch watch([&](int number) {
       answered.set_value({number, std::this_thread::get_id()});
