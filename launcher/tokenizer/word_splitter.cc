@@ -15,8 +15,8 @@ namespace {
 
 // Unicode's White_Space, spelled out: PCRE2's \s under UCP also takes U+180E, or leaves out U+0085,
 // depending on its release.
-constexpr const char* kBlank =
-    R"(\x{9}-\x{d}\x{20}\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000})";
+constexpr const char* kBlank = R"(\x{9}-\x{d}\x{20}\x{85}\x{a0}\x{1680})"
+                               R"(\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000})";
 
 // Letters and numbers that came with Unicode 15; PCRE2 10.42 knows those of Unicode 14. No older
 // character changed sides.
