@@ -1,5 +1,6 @@
 // The program: reads the command line, runs one command, turns what went wrong into one sentence
 // and an exit status.
+#include <csignal>
 #include <cstdlib>
 #include <exception>
 #include <iostream>
@@ -62,6 +63,7 @@ ExitStatus run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   ExitStatus status = ExitStatus::failure;
+  std::signal(SIGXFSZ, SIG_IGN);  // a file size limit is an error of write(), named with its file
   try {
     status = run(argc, argv);
     std::cout.flush();

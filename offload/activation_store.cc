@@ -106,7 +106,8 @@ class ActivationStore::Impl {
     for (Staging& staging : stagings_) {
       staging.data = host.take(bytes.tier[2], "activation staging", kPage);
     }
-    file_ = disk->create(folder->path() / "activations", batches * bytes.tier[2]);
+    disk_bytes_ = batches * bytes.tier[2];
+    file_ = disk->create(folder->path() / "activations", disk_bytes_);
     thread_ = std::thread([this] { run(); });
   }
 
@@ -157,6 +158,8 @@ class ActivationStore::Impl {
     Buffer* buffer = take_buffer(gpu_batch, tokens);
     if (buffer != nullptr) bring_back(*buffer);
   }
+
+  std::uint64_t disk_bytes() const { return disk_bytes_; }
 
   void close(std::int32_t gpu_batch, bool keep, Event read_by) {
     Buffer* buffer = buffer_of(gpu_batch);
@@ -397,6 +400,7 @@ class ActivationStore::Impl {
   DiskEngine* disk_;
   Trace* trace_;
   FileId file_ = -1;
+  std::uint64_t disk_bytes_ = 0;
 
   std::vector<Buffer> buffers_;
   std::uint64_t takes_ = 0;
@@ -422,6 +426,8 @@ ActivationStore::ActivationStore(Backend& backend, const ActivationShape& shape,
     : impl_(std::make_unique<Impl>(backend, shape, shares, device, host, disk, folder, trace)) {}
 
 ActivationStore::~ActivationStore() = default;
+
+std::uint64_t ActivationStore::disk_bytes() const { return impl_->disk_bytes(); }
 
 TensorView ActivationStore::open(std::int32_t gpu_batch, std::int64_t tokens, bool fresh) {
   return impl_->open(gpu_batch, tokens, fresh);

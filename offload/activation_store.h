@@ -49,6 +49,9 @@ class ActivationStore {
   /// for.
   void close(std::int32_t gpu_batch, bool keep, Event read_by = {});
 
+  /// Bytes of its file.
+  std::uint64_t disk_bytes() const;
+
  private:
   class Impl;
   std::unique_ptr<Impl> impl_;

@@ -181,7 +181,8 @@ class Stage::Impl {
 
   void report_tiers(StageReport& report) const {
     report.plan = plan_.reservations();
-    const std::uint64_t used[] = {device_.used(), host_.used(), cache_ ? cache_->disk_bytes() : 0};
+    const std::uint64_t files = cache_ ? cache_->disk_bytes() + activations_->disk_bytes() : 0;
+    const std::uint64_t used[] = {device_.used(), host_.used(), files};
     std::uint64_t total = 0;
     for (const offload::LayerPlacement& layer : placement_) total += layer.total_bytes();
     for (int t = 0; t < offload::kTierCount; ++t) {

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <filesystem>
 #include <iostream>
 #include <utility>
 
@@ -67,6 +68,10 @@ class FileSource : public JobSource {
                                                      : Existing::refuse;
     writer_.emplace(config.job.output.empty() ? CompletionWriter::standard_output()
                                               : CompletionWriter(config.job.output, existing));
+    if (std::filesystem::is_regular_file(config.job.output) && !writer_->locked()) {
+      std::cerr << "sluice: " << config.job.output
+                << ": this file system has no locks; see to it that no second run writes here\n";
+    }
     if (config.job.resume) job_->skip_finished(writer_->finished());
   }
 

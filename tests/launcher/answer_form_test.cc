@@ -11,9 +11,9 @@ namespace sluice::launcher {
 namespace {
 
 using nlohmann::json;
-using testing::byte_id;
+using support::byte_id;
 
-class AnswerFormTest : public ::testing::Test {
+class AnswerFormTest : public testing::Test {
  protected:
   void SetUp() override {
     row_.line = 4;
@@ -39,7 +39,7 @@ class AnswerFormTest : public ::testing::Test {
     return json::parse(line);
   }
 
-  Tokenizer tokenizer_ = testing::small_tokenizer({}, 270);
+  Tokenizer tokenizer_ = support::small_tokenizer({}, 270);
   RequestRow row_;
 };
 

@@ -8,12 +8,12 @@ namespace sluice::launcher {
 namespace {
 
 using Ids = std::vector<std::int32_t>;
-using testing::byte_id;
-using testing::kFirstMerge;
+using support::byte_id;
+using support::kFirstMerge;
 
 constexpr std::int32_t kEos = 2;
 
-class AnswerTest : public ::testing::Test {
+class AnswerTest : public testing::Test {
  protected:
   void SetUp() override {
     row_.prompt = {2, byte_id('p')};
@@ -28,7 +28,7 @@ class AnswerTest : public ::testing::Test {
     return made;
   }
 
-  Tokenizer tokenizer_ = testing::small_tokenizer({{"a", "\n"}, {"a\n", "b"}});
+  Tokenizer tokenizer_ = support::small_tokenizer({{"a", "\n"}, {"a\n", "b"}});
   RequestRow row_;
 };
 

@@ -12,8 +12,8 @@
 namespace sluice::launcher {
 namespace {
 
-using ::testing::HasSubstr;
-using testing::ModelFolder;
+using testing::HasSubstr;
+using support::ModelFolder;
 
 const std::string kFirst = R"({"custom_id":"a","text":"1"})";
 const std::string kSecond = R"({"custom_id":"b","text":"2"})";
@@ -150,11 +150,11 @@ TEST(CompletionWriter, AFullDiskLeavesWholeLinesOnlyAndResumes) {
 }
 
 TEST(CompletionWriter, StandardOutputIsAPlaceToo) {
-  ::testing::internal::CaptureStdout();
+  testing::internal::CaptureStdout();
   CompletionWriter writer = CompletionWriter::standard_output();
   writer.append(kFirst);
   writer.close();
-  EXPECT_EQ(::testing::internal::GetCapturedStdout(), kFirst + "\n");
+  EXPECT_EQ(testing::internal::GetCapturedStdout(), kFirst + "\n");
 }
 
 }  // namespace

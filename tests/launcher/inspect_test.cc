@@ -12,9 +12,9 @@
 namespace sluice::launcher {
 namespace {
 
-using ::testing::AllOf;
-using ::testing::HasSubstr;
-using ::testing::Not;
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::Not;
 
 const std::filesystem::path kReference =
     std::filesystem::path(SLUICE_SOURCE_DIR) / "tests" / "data" / "opt-reference";
@@ -128,12 +128,12 @@ TEST(InspectTest, JsonHasTheSameNumbers) {
 }
 
 TEST(InspectTest, AModelThatIsNotWholeIsRefused) {
-  const testing::ScratchFolder folder;
+  const support::ScratchFolder folder;
   std::filesystem::copy(kReference / "opt-pre", folder.path());
-  std::string config = testing::read_file(folder.path() / "config.json");
+  std::string config = support::read_file(folder.path() / "config.json");
   config.replace(config.find("\"num_hidden_layers\": 4"), 22, "\"num_hidden_layers\": 5");
-  testing::write_file(folder.path() / "config.json", config);
-  EXPECT_THAT(testing::refusal([&] { read_model_facts(folder.path()); }),
+  support::write_file(folder.path() / "config.json", config);
+  EXPECT_THAT(support::refusal([&] { read_model_facts(folder.path()); }),
               HasSubstr("no tensor \"layers.4.self_attn_layer_norm.weight\""));
 }
 

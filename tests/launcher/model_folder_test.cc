@@ -13,16 +13,16 @@
 namespace sluice::launcher {
 namespace {
 
-using ::testing::AllOf;
-using ::testing::ElementsAre;
-using ::testing::HasSubstr;
-using testing::refusal;
-using testing::write_file;
+using testing::AllOf;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using support::refusal;
+using support::write_file;
 
 const std::filesystem::path kReference =
     std::filesystem::path(SLUICE_SOURCE_DIR) / "tests" / "data" / "opt-reference";
 
-class ModelFolderTest : public ::testing::Test {
+class ModelFolderTest : public testing::Test {
  protected:
   ModelFolder open(const std::string& config) {
     write_file(folder_.path() / "config.json", config);
@@ -38,7 +38,7 @@ class ModelFolderTest : public ::testing::Test {
     return sentence;
   }
 
-  testing::ScratchFolder folder_;
+  support::ScratchFolder folder_;
 };
 
 TEST_F(ModelFolderTest, EveryReferenceConfigIsRead) {

@@ -12,7 +12,7 @@
 namespace sluice::launcher {
 namespace {
 
-using testing::byte_id;
+using support::byte_id;
 
 RequestRow row_of(const Tokenizer& tokenizer, const GenerationDefaults& defaults) {
   RequestParser parser(tokenizer, defaults, {tokenizer.table_size(), 64});
@@ -20,7 +20,7 @@ RequestRow row_of(const Tokenizer& tokenizer, const GenerationDefaults& defaults
 }
 
 TEST(PromptJob, PrintsTheAnswer) {
-  const Tokenizer tokenizer = testing::small_tokenizer();
+  const Tokenizer tokenizer = support::small_tokenizer();
   std::ostringstream out;
   PromptJob job(tokenizer, row_of(tokenizer, {}), -1, out);
   EXPECT_EQ(job.scan().rows, 1);
@@ -37,7 +37,7 @@ TEST(PromptJob, PrintsTheAnswer) {
 }
 
 TEST(PromptJob, EchoAndNoTokens) {
-  const Tokenizer tokenizer = testing::small_tokenizer();
+  const Tokenizer tokenizer = support::small_tokenizer();
   std::ostringstream out;
   GenerationDefaults defaults;
   defaults.echo = true;
@@ -50,7 +50,7 @@ TEST(PromptJob, EchoAndNoTokens) {
 }
 
 TEST(PromptJob, FailuresAreTold) {
-  const Tokenizer tokenizer = testing::small_tokenizer();
+  const Tokenizer tokenizer = support::small_tokenizer();
   std::ostringstream out;
   PromptJob job(tokenizer, row_of(tokenizer, {}), -1, out);
   job.on_failed(0, "logits are not finite");

@@ -12,12 +12,12 @@ namespace {
 
 using Ids = std::vector<std::int32_t>;
 using Strings = std::vector<std::string>;
-using testing::byte_id;
-using ::testing::HasSubstr;
+using support::byte_id;
+using testing::HasSubstr;
 
 constexpr ModelLimits kLimits = {270, 64};
 
-class RequestParserTest : public ::testing::Test {
+class RequestParserTest : public testing::Test {
  protected:
   RequestRow accept(const std::string& line, std::int64_t number = 3) {
     auto parsed = parser_.parse_json(line, number);
@@ -46,7 +46,7 @@ class RequestParserTest : public ::testing::Test {
     EXPECT_FALSE(failure.ours);
   }
 
-  Tokenizer tokenizer_ = testing::small_tokenizer({}, 270);
+  Tokenizer tokenizer_ = support::small_tokenizer({}, 270);
   GenerationDefaults defaults_;
   RequestParser parser_{tokenizer_, defaults_, kLimits};
 };

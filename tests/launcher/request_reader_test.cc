@@ -13,9 +13,9 @@
 namespace sluice::launcher {
 namespace {
 
-using ::testing::HasSubstr;
+using testing::HasSubstr;
 
-class RequestReaderTest : public ::testing::Test {
+class RequestReaderTest : public testing::Test {
  protected:
   Requests read(const std::string& name, const std::string& bytes) {
     RequestParser parser(tokenizer_, {}, {270, 64});
@@ -24,7 +24,7 @@ class RequestReaderTest : public ::testing::Test {
   }
   std::string text_of(const RequestRow& row) { return tokenizer_.decode(row.prompt, true); }
 
-  Tokenizer tokenizer_ = testing::small_tokenizer({}, 270);
+  Tokenizer tokenizer_ = support::small_tokenizer({}, 270);
 };
 
 TEST_F(RequestReaderTest, TextHasOnePromptPerLine) {
@@ -94,7 +94,7 @@ TEST_F(RequestReaderTest, WarningsAreHandedOn) {
 }
 
 TEST_F(RequestReaderTest, FilesThatCannotBeRead) {
-  const testing::ModelFolder folder;
+  const support::ModelFolder folder;
   RequestParser parser(tokenizer_, {}, {270, 64});
   EXPECT_THROW(read_requests(folder.path() / "absent.jsonl", parser), InputError);
   EXPECT_THROW(read_requests(folder.path(), parser), InputError);

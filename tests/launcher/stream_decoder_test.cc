@@ -13,9 +13,9 @@ namespace sluice::launcher {
 namespace {
 
 using Strings = std::vector<std::string>;
-using testing::byte_id;
-using testing::kFirstMerge;
-using testing::small_tokenizer;
+using support::byte_id;
+using support::kFirstMerge;
+using support::small_tokenizer;
 
 Strings push_bytes(StreamDecoder& decoder, const std::string& bytes) {
   Strings parts;

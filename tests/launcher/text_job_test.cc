@@ -16,8 +16,8 @@ namespace sluice::launcher {
 namespace {
 
 using nlohmann::json;
-using testing::byte_id;
-using testing::ModelFolder;
+using support::byte_id;
+using support::ModelFolder;
 
 const std::string kInput =
     "{\"custom_id\": \"a\", \"prompt\": \"first\", \"max_tokens\": 3}\n"
@@ -77,7 +77,7 @@ class Pipeline {
   const Tokenizer& tokenizer_;
 };
 
-class TextJobTest : public ::testing::Test {
+class TextJobTest : public testing::Test {
  protected:
   Requests requests() {
     RequestParser parser(tokenizer_, {}, {tokenizer_.table_size(), 64});
@@ -100,7 +100,7 @@ class TextJobTest : public ::testing::Test {
     return found;
   }
 
-  Tokenizer tokenizer_ = testing::small_tokenizer();
+  Tokenizer tokenizer_ = support::small_tokenizer();
 };
 
 TEST_F(TextJobTest, AnswersEveryRowOnce) {

@@ -16,7 +16,7 @@ struct Outcome {
 };
 
 Outcome run(const TokenizeOptions& options, const std::string& input) {
-  const Tokenizer tokenizer = testing::small_tokenizer({{"a", "b"}});
+  const Tokenizer tokenizer = support::small_tokenizer({{"a", "b"}});
   std::istringstream in(input);
   std::ostringstream out;
   std::ostringstream errors;
@@ -59,7 +59,7 @@ TEST(TokenizeCommand, BadLinesAreReportedAndTheOthersGoOn) {
 }
 
 TEST(TokenizeCommand, AnOutputThatTakesNoMoreIsAnError) {
-  const Tokenizer tokenizer = testing::small_tokenizer();
+  const Tokenizer tokenizer = support::small_tokenizer();
   std::istringstream in("a\n");
   std::ostringstream out;
   out.setstate(std::ios::badbit);

@@ -17,9 +17,9 @@ namespace {
 
 using Ids = std::vector<std::int32_t>;
 using nlohmann::json;
-using testing::byte_id;
-using testing::kFirstMerge;
-using testing::small_tokenizer;
+using support::byte_id;
+using support::kFirstMerge;
+using support::small_tokenizer;
 
 json read_json(const std::filesystem::path& path) {
   std::ifstream file(path);
@@ -56,7 +56,7 @@ TEST(Tokenizer, WordsDoNotMergeAcrossEachOther) {
 }
 
 TEST(Tokenizer, TheLongestSpecialTokenWins) {
-  Vocabulary vocabulary = testing::small_vocabulary();
+  Vocabulary vocabulary = support::small_vocabulary();
   add_added_token("<pad><pad>", vocabulary.size, true, "test", vocabulary);
   vocabulary.table_size = vocabulary.size;
   const Tokenizer tokenizer(std::move(vocabulary));
@@ -105,11 +105,11 @@ TEST(Tokenizer, RandomUnicodeComesBack) {
   }
 }
 
-class OptTokenizer : public ::testing::Test {
+class OptTokenizer : public testing::Test {
  protected:
   void SetUp() override {
-    folder_ = testing::opt_tokenizer_folder();
-    if (folder_.empty()) GTEST_SKIP() << testing::kNoOptTokenizer;
+    folder_ = support::opt_tokenizer_folder();
+    if (folder_.empty()) GTEST_SKIP() << support::kNoOptTokenizer;
   }
   std::filesystem::path folder_;
 };

@@ -14,14 +14,14 @@ namespace sluice::launcher {
 namespace {
 
 using nlohmann::json;
-using ::testing::AllOf;
-using ::testing::HasSubstr;
-using testing::ModelFolder;
-using ::testing::Property;
+using testing::AllOf;
+using testing::HasSubstr;
+using support::ModelFolder;
+using testing::Property;
 
 /// Files of the small vocabulary with the merges " "+"t" and "h"+"e".
 void write_small(const ModelFolder& folder) {
-  folder.write("vocab.json", testing::small_token_ids({{" ", "t"}, {"h", "e"}}).dump());
+  folder.write("vocab.json", support::small_token_ids({{" ", "t"}, {"h", "e"}}).dump());
   folder.write("merges.txt", "#version: 0.2\nĠ t\nh e\n");
 }
 
@@ -38,7 +38,7 @@ json small_tokenizer_json() {
   json merges = json::array({"Ġ t", json::array({"h", "e"})});
   return {{"model",
            {{"type", "BPE"},
-            {"vocab", testing::small_token_ids({{" ", "t"}, {"h", "e"}})},
+            {"vocab", support::small_token_ids({{" ", "t"}, {"h", "e"}})},
             {"merges", merges},
             {"dropout", nullptr}}},
           {"normalizer", nullptr},
@@ -52,7 +52,7 @@ json small_tokenizer_json() {
 
 const std::string kTokens = "</s> the3</s>";
 const std::vector<std::int32_t> kIds = {
-    2, 2, testing::kFirstMerge, testing::kFirstMerge + 1, testing::byte_id('3'), 2};
+    2, 2, support::kFirstMerge, support::kFirstMerge + 1, support::byte_id('3'), 2};
 
 TEST(Vocabulary, TwoFilesAloneAreOpts) {
   const ModelFolder folder;
@@ -102,8 +102,8 @@ TEST(Vocabulary, GalacticaCutsDigitsAndHasNoBos) {
   const Tokenizer tokenizer = Tokenizer::open(folder.path());
   EXPECT_FALSE(tokenizer.adds_bos());
   EXPECT_EQ(tokenizer.encode(" 12"),
-            (std::vector<std::int32_t>{testing::byte_id(' '), testing::byte_id('1'),
-                                       testing::byte_id('2')}));
+            (std::vector<std::int32_t>{support::byte_id(' '), support::byte_id('1'),
+                                       support::byte_id('2')}));
 }
 
 TEST(Vocabulary, OtherTokenizersAreRefusedByName) {
@@ -173,7 +173,7 @@ TEST(Vocabulary, DamagedVocabularies) {
   refused(R"({"a": {"b": 1}})", "flat object");
   refused(std::string(100000, '['), "flat object");
   refused("{\"\xFF\": 1}", "no JSON");
-  std::string whole = testing::small_token_ids({}).dump();
+  std::string whole = support::small_token_ids({}).dump();
   refused(whole.substr(0, whole.size() / 2), "no JSON");
 }
 

@@ -92,9 +92,9 @@ struct Setting {
   Shares shares;
   Trace trace{0};
   kernels::Engine engine;
-  testing::ScratchFolder folder;
+  support::ScratchFolder folder;
   RunFolder run_folder;
-  testing::FaultyDisk disk;
+  support::FaultyDisk disk;
   MemoryPlan plan;
   Arena device;
   Arena host;
@@ -276,12 +276,12 @@ TEST(ActivationStore, NothingIsAllocatedOnceItRuns) {
     for (std::int32_t layer = 0; layer < 4; ++layer) {
       setting.layer(*store, compute, layer, true, tokens);
     }
-    const std::int64_t before = testing::allocation_count();
+    const std::int64_t before = support::allocation_count();
     for (std::int32_t layer = 4; layer < 60; ++layer) {
       setting.layer(*store, compute, layer, true, tokens);
     }
     setting.finish_compute();
-    EXPECT_EQ(testing::allocation_count() - before, 0);
+    EXPECT_EQ(support::allocation_count() - before, 0);
     EXPECT_EQ(compute.wrong(), 0);
   }
 }

@@ -12,11 +12,11 @@
 namespace sluice::offload {
 namespace {
 
-using ::testing::AllOf;
-using ::testing::HasSubstr;
-using testing::little;
-using testing::refusal;
-using testing::write_file;
+using testing::AllOf;
+using testing::HasSubstr;
+using support::little;
+using support::refusal;
+using support::write_file;
 
 const std::filesystem::path kReference =
     std::filesystem::path(SLUICE_SOURCE_DIR) / "tests" / "data" / "opt-reference";
@@ -36,7 +36,7 @@ struct Listed {
   std::vector<std::int64_t> shape;
 };
 std::vector<Listed> listed_tensors() {
-  std::istringstream lines(testing::read_file(kReference / "tensors.txt"));
+  std::istringstream lines(support::read_file(kReference / "tensors.txt"));
   std::vector<Listed> tensors;
   for (std::string line; std::getline(lines, line);) {
     std::istringstream words(line);
@@ -67,7 +67,7 @@ TEST(CheckpointTest, EveryReferenceTensorIsFoundWithItsShapeAndBytes) {
     const std::filesystem::path& path = checkpoint.files()[static_cast<std::size_t>(record->file)];
     EXPECT_EQ(path.filename(), listed.file);
     std::string& content = contents[path];
-    if (content.empty()) content = testing::read_file(path);
+    if (content.empty()) content = support::read_file(path);
     EXPECT_EQ(crc32(content.substr(record->offset, record->bytes)),
               std::stoul(listed.crc, nullptr, 16));
   }
@@ -100,7 +100,7 @@ std::string file_of(const std::vector<std::string>& names) {
   return little(header.size(), 8) + header + std::string(2 * names.size(), 'd');
 }
 
-class CheckpointFolderTest : public ::testing::Test {
+class CheckpointFolderTest : public testing::Test {
  protected:
   void write(const std::string& name, const std::string& bytes) {
     write_file(folder_.path() / name, bytes);
@@ -113,7 +113,7 @@ class CheckpointFolderTest : public ::testing::Test {
     return refusal([&] { open(); });
   }
 
-  testing::ScratchFolder folder_;
+  support::ScratchFolder folder_;
 };
 
 TEST_F(CheckpointFolderTest, SafetensorsGoBeforePickles) {
@@ -125,7 +125,7 @@ TEST_F(CheckpointFolderTest, SafetensorsGoBeforePickles) {
 TEST_F(CheckpointFolderTest, TheDigestIsOfContentNotOfPlace) {
   write("model.safetensors", file_of({"layers.0.w", "layers.1.w"}));
   const std::uint64_t digest = open().digest();
-  const testing::ScratchFolder other;
+  const support::ScratchFolder other;
   std::filesystem::copy(folder_.path() / "model.safetensors", other.path());
   EXPECT_EQ(Checkpoint::open(other.path()).digest(), digest);
   write("model.safetensors", file_of({"layers.0.w", "layers.2.w"}));

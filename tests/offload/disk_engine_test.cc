@@ -30,8 +30,8 @@
 namespace sluice::offload {
 namespace {
 
-using ::testing::HasSubstr;
-using ::testing::StartsWith;
+using testing::HasSubstr;
+using testing::StartsWith;
 
 std::vector<std::byte> random_bytes(std::size_t count, unsigned seed) {
   std::mt19937 random(seed);
@@ -64,7 +64,7 @@ struct Variant {
   std::size_t max_requests;
 };
 
-class DiskEngineTest : public ::testing::TestWithParam<Variant> {
+class DiskEngineTest : public testing::TestWithParam<Variant> {
  protected:
   std::unique_ptr<DiskEngine> make(Trace* trace = nullptr) {
     DiskOptions options;
@@ -79,7 +79,7 @@ class DiskEngineTest : public ::testing::TestWithParam<Variant> {
   }
   std::filesystem::path path(const std::string& name) { return folder_.path() / name; }
 
-  testing::ScratchFolder folder_;
+  support::ScratchFolder folder_;
 };
 
 TEST_P(DiskEngineTest, ReadsEveryAlignmentAndLength) {
@@ -176,9 +176,9 @@ TEST_P(DiskEngineTest, NothingIsAllocatedPerRequest) {
     group.wait();
   };
   round();
-  const std::int64_t before = testing::allocation_count();
+  const std::int64_t before = support::allocation_count();
   for (int i = 0; i < 5; ++i) round();
-  EXPECT_EQ(testing::allocation_count() - before, 0);
+  EXPECT_EQ(support::allocation_count() - before, 0);
 }
 
 TEST_P(DiskEngineTest, TheTraceCountsBytesAndTime) {
@@ -306,7 +306,7 @@ TEST_P(DiskEngineTest, AFileThatShrinksUnderARequestFails) {
 }
 
 TEST_P(DiskEngineTest, EveryRequestCanFailAndTheNextRoundIsClean) {
-  testing::FaultyDisk disk(make());
+  support::FaultyDisk disk(make());
   const auto content = random_bytes(5000, 10);
   const FileId file = disk.create(path("file"), content.size());
   IoGroup group;
@@ -333,7 +333,7 @@ TEST_P(DiskEngineTest, EveryRequestCanFailAndTheNextRoundIsClean) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Variants, DiskEngineTest,
-                         ::testing::Values(Variant{true, 256}, Variant{true, 2},
+                         testing::Values(Variant{true, 256}, Variant{true, 2},
                                            Variant{false, 256}, Variant{false, 1}),
                          [](const auto& name) {
                            return (name.param.io_uring ? std::string("IoUring")
@@ -349,7 +349,7 @@ TEST(DiskEngine, SaysWhichVariantRuns) {
 
 // Docker's default: io_uring_setup is answered with EPERM. In a child, as a filter is for ever.
 TEST(DiskEngine, WhereIoUringIsRefusedThreadsServe) {
-  testing::ScratchFolder folder;
+  support::ScratchFolder folder;
   const pid_t child = ::fork();
   ASSERT_GE(child, 0);
   if (child == 0) {

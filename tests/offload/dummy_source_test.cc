@@ -12,9 +12,9 @@
 namespace sluice::offload {
 namespace {
 
-using ::testing::HasSubstr;
+using testing::HasSubstr;
 
-class DummySourceTest : public ::testing::Test {
+class DummySourceTest : public testing::Test {
  protected:
   std::unique_ptr<WeightSource> make(DType dtype) {
     return make_dummy_source(dtype, *disk_, folder_.path());
@@ -33,7 +33,7 @@ class DummySourceTest : public ::testing::Test {
     return values;
   }
 
-  testing::ScratchFolder folder_;
+  support::ScratchFolder folder_;
   std::unique_ptr<DiskEngine> disk_ = DiskEngine::make({});
 };
 
@@ -143,7 +143,7 @@ TEST_F(DummySourceTest, OneNameHasOneShape) {
   const auto source = make(DType::f16);
   source->find("embed_tokens.weight", 10, 4);
   EXPECT_EQ(source->find("embed_tokens.weight", 10, 4).key, 0);
-  EXPECT_THAT(testing::refusal([&] { source->find("embed_tokens.weight", 10, 5); }),
+  EXPECT_THAT(support::refusal([&] { source->find("embed_tokens.weight", 10, 5); }),
               HasSubstr("[10, 4] and now as [10, 5]"));
 }
 

@@ -14,7 +14,7 @@
 #include "tests/support/kv_workload.h"
 #include "tests/support/shuffled_engine.h"
 
-namespace sluice::testing {
+namespace sluice::support {
 namespace {
 
 using offload::DiskEngine;
@@ -65,7 +65,7 @@ void expect_near(const std::vector<float>& got, const std::vector<double>& wante
   }
 }
 
-class KvCacheLaw : public ::testing::TestWithParam<std::tuple<std::int32_t, std::int32_t>> {
+class KvCacheLaw : public testing::TestWithParam<std::tuple<std::int32_t, std::int32_t>> {
  protected:
   std::unique_ptr<DiskEngine> disk_ = DiskEngine::make({.allow_io_uring = false});
 };
@@ -117,10 +117,10 @@ TEST_P(KvCacheLaw, AttentionIsTheSameOnTheCpuEngine) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, KvCacheLaw,
-                         ::testing::Combine(::testing::Values(1, 2, 3),
-                                            ::testing::Values(1, 4, 16)));
+                         testing::Combine(testing::Values(1, 2, 3),
+                                            testing::Values(1, 4, 16)));
 
-class KvCacheTest : public ::testing::Test {
+class KvCacheTest : public testing::Test {
  protected:
   std::unique_ptr<DiskEngine> disk_ = DiskEngine::make({});
 };
@@ -262,4 +262,4 @@ TEST_F(KvCacheTest, FetchingFurtherThanOneStepAheadIsRefused) {
 }
 
 }  // namespace
-}  // namespace sluice::testing
+}  // namespace sluice::support

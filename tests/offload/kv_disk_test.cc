@@ -14,7 +14,7 @@
 #include "tests/support/kv_workload.h"
 #include "tests/support/shuffled_engine.h"
 
-namespace sluice::testing {
+namespace sluice::support {
 namespace {
 
 using offload::DiskEngine;
@@ -185,4 +185,4 @@ TEST(KvDisk, IsRefusedWithoutAnEngine) {
 }
 
 }  // namespace
-}  // namespace sluice::testing
+}  // namespace sluice::support

@@ -8,13 +8,13 @@
 namespace sluice::offload {
 namespace {
 
-using ::testing::HasSubstr;
-using testing::little;
-using testing::pickled_dict;
-using testing::pickled_global;
-using testing::pickled_integer;
-using testing::pickled_text;
-using testing::TensorText;
+using testing::HasSubstr;
+using support::little;
+using support::pickled_dict;
+using support::pickled_global;
+using support::pickled_integer;
+using support::pickled_text;
+using support::TensorText;
 
 const std::string kProto = "\x80\x02";
 const std::string kOrdered = pickled_global("collections", "OrderedDict") + ")R";
@@ -23,7 +23,7 @@ std::vector<PickledTensor> read(const std::string& pickle) {
   return read_state_dict(pickle, "x.bin");
 }
 std::string refusal(const std::string& pickle) {
-  return testing::refusal([&] { read(pickle); });
+  return support::refusal([&] { read(pickle); });
 }
 
 TEST(PickleReaderTest, ATensorIsAPlaceInAStorage) {
@@ -92,7 +92,7 @@ struct BadPickle {
   std::string pickle;
   const char* says;
 };
-class BadPickleTest : public ::testing::TestWithParam<BadPickle> {};
+class BadPickleTest : public testing::TestWithParam<BadPickle> {};
 
 TEST_P(BadPickleTest, IsRefusedNamingTheFile) {
   const std::string sentence = refusal(GetParam().pickle);
@@ -109,7 +109,7 @@ std::string repeated(const std::string& text, int times) {
 
 INSTANTIATE_TEST_SUITE_P(
     Hostile, BadPickleTest,
-    ::testing::Values(
+    testing::Values(
         BadPickle{"empty", "", "ends too early"}, BadPickle{"no_proto", "}.", "protocol 2"},
         BadPickle{"protocol_4", "\x80\x04}.", "protocol 2"},
         BadPickle{"no_stop", kProto + "}", "ends too early"},

@@ -21,13 +21,13 @@ namespace sluice::offload {
 namespace {
 
 namespace fs = std::filesystem;
-using ::testing::EndsWith;
-using ::testing::HasSubstr;
-using ::testing::StartsWith;
+using testing::EndsWith;
+using testing::HasSubstr;
+using testing::StartsWith;
 
 void touch(const fs::path& path) { std::ofstream(path) << "bytes"; }
 
-class RunFolderTest : public ::testing::Test {
+class RunFolderTest : public testing::Test {
  protected:
   fs::path parent() const { return scratch_.path() / "offload"; }
   std::size_t entries() const {
@@ -54,7 +54,7 @@ class RunFolderTest : public ::testing::Test {
     return name;
   }
 
-  testing::ScratchFolder scratch_;
+  support::ScratchFolder scratch_;
 };
 
 TEST_F(RunFolderTest, IsPrivateNamedAndGoneAfterwards) {

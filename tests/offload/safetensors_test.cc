@@ -9,9 +9,9 @@
 namespace sluice::offload {
 namespace {
 
-using ::testing::HasSubstr;
-using testing::little;
-using testing::refusal;
+using testing::HasSubstr;
+using support::little;
+using support::refusal;
 
 std::string file_of(const std::string& header, std::size_t data_bytes) {
   return little(header.size(), 8) + header + std::string(data_bytes, 'd');
@@ -20,13 +20,13 @@ std::string file_of(const std::string& header, std::size_t data_bytes) {
 // A header of one tensor with these fields.
 std::string one(const std::string& fields) { return "{\"layers.0.w\":{" + fields + "}}"; }
 
-class SafetensorsTest : public ::testing::Test {
+class SafetensorsTest : public testing::Test {
  protected:
   std::vector<TensorRecord> read(const std::string& bytes) {
-    return read_safetensors(testing::write_file(path_, bytes), 7);
+    return read_safetensors(support::write_file(path_, bytes), 7);
   }
 
-  testing::ScratchFolder folder_;
+  support::ScratchFolder folder_;
   std::filesystem::path path_ = folder_.path() / "model.safetensors";
 };
 
@@ -79,7 +79,7 @@ struct BadHeader {
   const char* says;
 };
 
-class BadHeaderTest : public SafetensorsTest, public ::testing::WithParamInterface<BadHeader> {};
+class BadHeaderTest : public SafetensorsTest, public testing::WithParamInterface<BadHeader> {};
 
 TEST_P(BadHeaderTest, IsRefusedNamingTheFile) {
   const std::string sentence =
@@ -93,7 +93,7 @@ const std::string kGood = R"("dtype":"F16","shape":[2],"data_offsets":[0,4])";
 
 INSTANTIATE_TEST_SUITE_P(
     Hostile, BadHeaderTest,
-    ::testing::Values(
+    testing::Values(
         BadHeader{"no_object", "[1]", 0, "does not start with '{'"},
         BadHeader{"leading_space", " {}", 0, "does not start with '{'"},
         BadHeader{"cut", R"({"layers.0.w":)", 0, "no valid JSON"},
@@ -181,7 +181,7 @@ TEST_F(SafetensorsTest, MutatedFilesAreReadOrRefusedAndNothingElse) {
   int refused = 0;
   for (std::uint64_t seed = 0; seed < 2000; ++seed) {
     try {
-      for (const TensorRecord& record : read(testing::mutated(good, seed))) {
+      for (const TensorRecord& record : read(support::mutated(good, seed))) {
         EXPECT_LE(record.offset + record.bytes, std::filesystem::file_size(path_)) << seed;
       }
     } catch (const InputError& error) {

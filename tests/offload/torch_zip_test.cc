@@ -8,13 +8,13 @@
 namespace sluice::offload {
 namespace {
 
-using ::testing::HasSubstr;
-using testing::little;
-using testing::pickled_dict;
-using testing::refusal;
-using testing::TensorText;
-using testing::zip_of;
-using testing::ZipPart;
+using testing::HasSubstr;
+using support::little;
+using support::pickled_dict;
+using support::refusal;
+using support::TensorText;
+using support::zip_of;
+using support::ZipPart;
 
 const std::filesystem::path kTorch =
     std::filesystem::path(SLUICE_SOURCE_DIR) / "tests" / "data" / "torch";
@@ -26,10 +26,10 @@ std::vector<ZipPart> parts(const TensorText& tensor = {}) {
           {"a/version", "3\n"}};
 }
 
-class TorchZipTest : public ::testing::Test {
+class TorchZipTest : public testing::Test {
  protected:
   std::vector<TensorRecord> read(const std::string& bytes) {
-    return read_torch_zip(testing::write_file(path_, bytes), 3);
+    return read_torch_zip(support::write_file(path_, bytes), 3);
   }
   std::string refused(const std::string& bytes) {
     const std::string sentence = refusal([&] { read(bytes); });
@@ -38,7 +38,7 @@ class TorchZipTest : public ::testing::Test {
   }
   std::string refused(const std::vector<ZipPart>& list) { return refused(zip_of(list)); }
 
-  testing::ScratchFolder folder_;
+  support::ScratchFolder folder_;
   std::filesystem::path path_ = folder_.path() / "pytorch_model.bin";
 };
 
@@ -78,7 +78,7 @@ TEST_F(TorchZipTest, WhatPyTorchWritesIsRead) {
   const auto module = read_torch_zip(kTorch / "module.bin", 0);  // OrderedDict with _metadata
   ASSERT_EQ(module.size(), 2U);
   EXPECT_EQ(module[0].name, "fc1.weight");
-  const std::string bytes = testing::read_file(kTorch / "module.bin");
+  const std::string bytes = support::read_file(kTorch / "module.bin");
   float third = 0;
   bytes.copy(reinterpret_cast<char*>(&third), 4, module[0].offset + 8);
   EXPECT_EQ(third, 2.0F);
@@ -89,7 +89,7 @@ TEST_F(TorchZipTest, WhatPyTorchWritesIsRead) {
   EXPECT_EQ(dtypes[1].dtype, DType::f16);
   EXPECT_EQ(dtypes[2].dtype, DType::f32);
   float first = 0;
-  testing::read_file(kTorch / "dtypes.bin")
+  support::read_file(kTorch / "dtypes.bin")
       .copy(reinterpret_cast<char*>(&first), 4, dtypes[2].offset);
   EXPECT_EQ(first, 4.0F);  // row 1 of the ramp: a storage offset
 
@@ -150,7 +150,7 @@ TEST_F(TorchZipTest, MutatedFilesAreReadOrRefusedAndNothingElse) {
   int refused_count = 0;
   for (std::uint64_t seed = 0; seed < 2000; ++seed) {
     try {
-      for (const auto& record : read(testing::mutated(seed % 2 == 0 ? good : wide, seed))) {
+      for (const auto& record : read(support::mutated(seed % 2 == 0 ? good : wide, seed))) {
         EXPECT_LE(record.offset + record.bytes, std::filesystem::file_size(path_)) << seed;
       }
     } catch (const InputError& error) {

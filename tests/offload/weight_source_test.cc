@@ -9,14 +9,14 @@
 namespace sluice::offload {
 namespace {
 
-using ::testing::AllOf;
-using ::testing::HasSubstr;
-using testing::refusal;
+using testing::AllOf;
+using testing::HasSubstr;
+using support::refusal;
 
 const std::filesystem::path kReference =
     std::filesystem::path(SLUICE_SOURCE_DIR) / "tests" / "data" / "opt-reference";
 
-class CheckpointSourceTest : public ::testing::TestWithParam<const char*> {
+class CheckpointSourceTest : public testing::TestWithParam<const char*> {
  protected:
   std::unique_ptr<DiskEngine> disk_ = DiskEngine::make({});
 };
@@ -34,7 +34,7 @@ TEST_P(CheckpointSourceTest, ReadsThePiecesOfEveryTensor) {
     EXPECT_TRUE(source->has(canonical_name(record.name)));
     source->keep_on_disk(info, 0, record.bytes);  // it is there already
     const std::string file =
-        testing::read_file(checkpoint.files()[static_cast<std::size_t>(record.file)]);
+        support::read_file(checkpoint.files()[static_cast<std::size_t>(record.file)]);
     const std::size_t cut = record.bytes / 3 + 1;
     std::string bytes(record.bytes, '?');
     IoGroup group;
@@ -46,7 +46,7 @@ TEST_P(CheckpointSourceTest, ReadsThePiecesOfEveryTensor) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Reference, CheckpointSourceTest,
-                         ::testing::Values("opt-post-proj", "opt-old-prefix"));
+                         testing::Values("opt-post-proj", "opt-old-prefix"));
 
 TEST(CheckpointSourceErrorsTest, AbsentTensorsAndOtherShapesAreRefusedNamingBoth) {
   const auto disk = DiskEngine::make({});
@@ -66,7 +66,7 @@ TEST(CheckpointSourceErrorsTest, AbsentTensorsAndOtherShapesAreRefusedNamingBoth
 
 TEST(CheckpointSourceErrorsTest, AFileThatIsGoneIsNamedAtItsFirstRead) {
   const auto disk = DiskEngine::make({});
-  const testing::ScratchFolder folder;
+  const support::ScratchFolder folder;
   std::filesystem::copy(kReference / "opt-old-prefix" / "pytorch_model.bin", folder.path());
   const Checkpoint checkpoint = Checkpoint::open(folder.path());
   const auto source = make_checkpoint_source(checkpoint, *disk);

@@ -22,10 +22,10 @@
 namespace sluice::offload {
 namespace {
 
-using testing::FaultyDisk;
-using ::testing::HasSubstr;
-using testing::pattern_byte;
-using testing::PatternSource;
+using support::FaultyDisk;
+using testing::HasSubstr;
+using support::pattern_byte;
+using support::PatternSource;
 
 // Ragged on purpose: no row is a multiple of 64 bytes, some tensors are vectors or absent.
 std::vector<LayerSpec> small_layers(int count) {
@@ -109,7 +109,7 @@ struct Setting {
   }
   void finish_compute() { backend().synchronize(backend().record(Lane::compute)); }
 
-  testing::ScratchFolder folder;
+  support::ScratchFolder folder;
   Trace trace{0};
   kernels::Engine engine;
   FaultyDisk disk;
@@ -280,10 +280,10 @@ TEST(WeightStream, NothingIsAllocatedOnceItRuns) {
     const auto stream = setting.start();
     Checker checker(400);
     for (std::int32_t i = 0; i < 40; ++i) setting.step(*stream, i % 4, checker);
-    const std::int64_t before = testing::allocation_count();
+    const std::int64_t before = support::allocation_count();
     for (std::int32_t i = 0; i < 200; ++i) setting.step(*stream, i % 4, checker);
     setting.finish_compute();
-    EXPECT_EQ(testing::allocation_count() - before, 0);
+    EXPECT_EQ(support::allocation_count() - before, 0);
     EXPECT_EQ(checker.wrong_bytes(), 0);
   }
 }

@@ -9,20 +9,20 @@
 namespace sluice::offload {
 namespace {
 
-using ::testing::HasSubstr;
-using testing::little;
-using testing::zip_of;
-using testing::ZipPart;
+using testing::HasSubstr;
+using support::little;
+using support::zip_of;
+using support::ZipPart;
 
 const std::vector<ZipPart> kParts = {{"r/b", "second"}, {"r/a", "1st"}, {"r/none", ""}};
 
-class ZipDirectoryTest : public ::testing::Test {
+class ZipDirectoryTest : public testing::Test {
  protected:
   std::vector<ZipMember> read(const std::string& bytes) {
-    return read_zip_directory(InputFile(testing::write_file(path_, bytes)));
+    return read_zip_directory(InputFile(support::write_file(path_, bytes)));
   }
   std::string refused(const std::string& bytes) {
-    const std::string sentence = testing::refusal([&] { read(bytes); });
+    const std::string sentence = support::refusal([&] { read(bytes); });
     EXPECT_THAT(sentence, HasSubstr(path_.string()));
     return sentence;
   }
@@ -34,7 +34,7 @@ class ZipDirectoryTest : public ::testing::Test {
     return refused(file);
   }
 
-  testing::ScratchFolder folder_;
+  support::ScratchFolder folder_;
   std::filesystem::path path_ = folder_.path() / "x.zip";
 };
 

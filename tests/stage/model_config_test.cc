@@ -9,8 +9,8 @@
 namespace sluice::stage {
 namespace {
 
-using ::testing::AllOf;
-using ::testing::HasSubstr;
+using testing::AllOf;
+using testing::HasSubstr;
 
 ModelConfig small() {
   ModelConfig model;
@@ -91,7 +91,7 @@ TEST(ModelConfigTest, ValuesThatCannotBeAreRefusedByKey) {
   const auto refused = [](auto change) {
     ModelConfig model = small();
     change(model);
-    const std::string sentence = testing::refusal([&] { model.validate("m/config.json"); });
+    const std::string sentence = support::refusal([&] { model.validate("m/config.json"); });
     EXPECT_THAT(sentence, HasSubstr("m/config.json: "));
     return sentence;
   };

@@ -83,7 +83,8 @@ TEST_P(ScheduleTest, WeightsAreHeldOnceForAllGpuBatchesAndOneLayerAtATime) {
       case TaskKind::logits:
         EXPECT_EQ(held, task.layer);
         break;
-      default: break;
+      default:
+        break;
     }
   }
   EXPECT_EQ(held, -1);

@@ -10,7 +10,7 @@
 
 #include "offload/disk_requests.h"
 
-namespace sluice::testing {
+namespace sluice::support {
 
 class FaultyDisk : public offload::DiskEngine {
  public:
@@ -60,4 +60,4 @@ class FaultyDisk : public offload::DiskEngine {
   bool no_space_ = false;
 };
 
-}  // namespace sluice::testing
+}  // namespace sluice::support

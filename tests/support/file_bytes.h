@@ -12,7 +12,7 @@
 
 #include "kernels/device/error.h"
 
-namespace sluice::testing {
+namespace sluice::support {
 
 inline std::filesystem::path write_file(const std::filesystem::path& path,
                                         const std::string& bytes) {
@@ -78,4 +78,4 @@ inline std::string mutated(std::string bytes, std::uint64_t seed) {
   return bytes;
 }
 
-}  // namespace sluice::testing
+}  // namespace sluice::support

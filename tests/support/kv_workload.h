@@ -15,7 +15,7 @@
 #include "offload/kv_cache.h"
 #include "tests/support/scratch_folder.h"
 
-namespace sluice::testing {
+namespace sluice::support {
 
 struct KvRow {
   std::uint64_t sequence = 0;  // never used twice, while a slot is
@@ -271,4 +271,4 @@ inline std::vector<float> run_kv_workload(KvRig& rig, const KvWorkload& work, Kv
   return buffers.out;
 }
 
-}  // namespace sluice::testing
+}  // namespace sluice::support

@@ -115,7 +115,7 @@ class FirstError {
 
 PipelineRun run_pipeline(const launcher::ModelFolder& model, const PipelineOptions& options,
                          stage::Job& job) {
-  const testing::ScratchFolder scratch;
+  const support::ScratchFolder scratch;
   auto worlds = comm::make_local_worlds(options.stages);
   PipelineRun result;
   result.stages.resize(static_cast<std::size_t>(options.stages));

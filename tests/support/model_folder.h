@@ -12,7 +12,7 @@
 #include "tests/support/scratch_folder.h"
 #include "tests/support/small_tokenizer.h"
 
-namespace sluice::testing {
+namespace sluice::support {
 
 class ModelFolder {
  public:
@@ -42,4 +42,4 @@ inline nlohmann::json small_token_ids(const Merges& merges) {
   return table;
 }
 
-}  // namespace sluice::testing
+}  // namespace sluice::support

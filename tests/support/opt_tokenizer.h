@@ -4,7 +4,7 @@
 #include <cstdlib>
 #include <filesystem>
 
-namespace sluice::testing {
+namespace sluice::support {
 
 /// $SLUICE_OPT_TOKENIZER, or a folder beside the checkout. Empty path: it is not on this machine.
 inline std::filesystem::path opt_tokenizer_folder() {
@@ -20,4 +20,4 @@ constexpr const char* kNoOptTokenizer =
     "merges.txt "
     "and cases.json";
 
-}  // namespace sluice::testing
+}  // namespace sluice::support

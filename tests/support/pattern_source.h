@@ -13,7 +13,7 @@
 #include "kernels/device/error.h"
 #include "offload/weight_source.h"
 
-namespace sluice::testing {
+namespace sluice::support {
 
 /// Odd strides: neighbouring offsets, rows and tensors differ.
 inline std::byte pattern_byte(std::int32_t key, std::uint64_t offset) {
@@ -79,4 +79,4 @@ class PatternSource : public offload::WeightSource {
   std::vector<Range> kept_;
 };
 
-}  // namespace sluice::testing
+}  // namespace sluice::support

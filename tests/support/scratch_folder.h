@@ -6,7 +6,7 @@
 #include <stdexcept>
 #include <string>
 
-namespace sluice::testing {
+namespace sluice::support {
 
 class ScratchFolder {
  public:
@@ -27,4 +27,4 @@ class ScratchFolder {
   std::filesystem::path path_;
 };
 
-}  // namespace sluice::testing
+}  // namespace sluice::support

@@ -18,7 +18,7 @@
 #include "kernels/device/backend.h"
 #include "kernels/ops.h"
 
-namespace sluice::testing {
+namespace sluice::support {
 
 class ShuffledBackend : public Backend {
  public:
@@ -359,4 +359,4 @@ inline kernels::Engine make_shuffled_engine(unsigned seed) {
   return engine;
 }
 
-}  // namespace sluice::testing
+}  // namespace sluice::support

@@ -10,7 +10,7 @@
 #include "launcher/tokenizer/byte_alphabet.h"
 #include "launcher/tokenizer/tokenizer.h"
 
-namespace sluice::testing {
+namespace sluice::support {
 
 constexpr std::int32_t kFirstByte = 4;
 constexpr std::int32_t kFirstMerge = kFirstByte + 256;
@@ -53,4 +53,4 @@ inline launcher::Tokenizer small_tokenizer(const Merges& merges = {}, std::int32
   return launcher::Tokenizer(small_vocabulary(merges, table_size));
 }
 
-}  // namespace sluice::testing
+}  // namespace sluice::support

@@ -7,7 +7,7 @@
 
 #include "tests/support/file_bytes.h"
 
-namespace sluice::testing {
+namespace sluice::support {
 
 struct ZipPart {
   std::string name;
@@ -95,4 +95,4 @@ inline std::string pickled_dict(const std::vector<std::pair<std::string, std::st
   return text + "u.";
 }
 
-}  // namespace sluice::testing
+}  // namespace sluice::support
