@@ -34,23 +34,21 @@ bool is_special(const std::filesystem::path& path) {
   return ::stat(path.c_str(), &status) == 0 && !S_ISREG(status.st_mode) && !S_ISDIR(status.st_mode);
 }
 
+/// An empty file is one that a run made before it was refused, or killed at once: nothing is lost.
+bool has_content(int descriptor) {
+  struct stat status = {};
+  return ::fstat(descriptor, &status) != 0 || status.st_size > 0;
+}
+
 int open_output(const std::filesystem::path& path, Existing existing) {
   const bool special = is_special(path);
   if (special && existing == Existing::resume) {
     throw ConfigError(fmt::format("the output {} is no regular file, so there is nothing to resume",
                                   path.string()));
   }
-  const bool refuse = existing == Existing::refuse && !special;
   const int access = special ? O_WRONLY : O_RDWR;
-  const int descriptor =
-      ::open(path.c_str(), access | O_CREAT | O_APPEND | O_CLOEXEC | (refuse ? O_EXCL : 0), kMode);
+  const int descriptor = ::open(path.c_str(), access | O_CREAT | O_APPEND | O_CLOEXEC, kMode);
   if (descriptor >= 0) return descriptor;
-  if (errno == EEXIST) {
-    throw ConfigError(
-        fmt::format("the output {} exists; go on with it by --resume, replace it by "
-                    "--overwrite, or name another",
-                    path.string()));
-  }
   throw ConfigError(
       fmt::format("cannot make the output {}: {}", path.string(), std::strerror(errno)));
 }
@@ -64,7 +62,20 @@ CompletionWriter::CompletionWriter(const std::filesystem::path& path, Existing e
     : CompletionWriter(open_output(path, existing), path.string()) {
   if (!regular_) return;
   lock();
+  if (existing == Existing::refuse && has_content(descriptor_)) {
+    throw ConfigError(
+        fmt::format("the output {} exists; go on with it by --resume, replace it by "
+                    "--overwrite, or name another",
+                    name_));
+  }
   if (existing == Existing::resume) read_finished();
+  uncut_ = true;
+}
+
+/// Not before there is something to write: a run that is refused for want of memory must not cost
+/// the answers of the one before.
+void CompletionWriter::cut() {
+  if (!std::exchange(uncut_, false)) return;
   if (::ftruncate(descriptor_, static_cast<off_t>(bytes_)) != 0) fail(errno, 0, 0);
 }
 
@@ -83,6 +94,7 @@ CompletionWriter::CompletionWriter(CompletionWriter&& other) noexcept
       descriptor_(std::exchange(other.descriptor_, -1)),
       regular_(other.regular_),
       locked_(other.locked_),
+      uncut_(other.uncut_),
       bytes_(other.bytes_),
       line_(std::move(other.line_)),
       finished_(std::move(other.finished_)) {}
@@ -120,6 +132,7 @@ void CompletionWriter::read_finished() {
 }
 
 void CompletionWriter::append(std::string_view record) {
+  cut();
   line_.assign(record);
   line_.push_back('\n');
   std::uint64_t written = 0;
@@ -141,6 +154,7 @@ void CompletionWriter::append(std::string_view record) {
 
 void CompletionWriter::close() {
   if (descriptor_ < 0) return;
+  cut();
   // Pipes and terminals cannot be synchronised, and need not be.
   if (::fsync(descriptor_) != 0 && errno != EINVAL && errno != EROFS && errno != ENOTSUP) {
     fail(errno, 0, 0);

@@ -14,15 +14,16 @@ namespace sluice::launcher {
 /// What to do with an output file that is there already.
 enum class Existing : std::uint8_t {
   refuse,
-  overwrite,  // its content is lost when the writer is made
-  resume,     // its records stay; a last line that was cut off is removed
+  overwrite,  // its content is lost when the first record is written, or close() is called
+  resume,     // its records stay; a last line that was cut off is removed, at the same time
 };
 
 /// Move-only owner of the open file. One thread. A regular file is locked against a second writer.
 class CompletionWriter {
  public:
-  /// Throws ConfigError if the file exists (refuse), cannot be made, or another run writes to it;
-  /// InputError if it has a line that is no record (resume). Devices and pipes are always taken.
+  /// Throws ConfigError if the file has content (refuse), cannot be made, or another run writes to
+  /// it; InputError if it has a line that is no record (resume). Devices and pipes are always
+  /// taken.
   CompletionWriter(const std::filesystem::path& path, Existing existing);
   static CompletionWriter standard_output();
   ~CompletionWriter();
@@ -46,12 +47,14 @@ class CompletionWriter {
   CompletionWriter(int descriptor, std::string name);
   void lock();
   void read_finished();
+  void cut();
   [[noreturn]] void fail(int code, std::uint64_t wanted, std::uint64_t got);
 
   std::string name_;
   int descriptor_ = -1;
   bool regular_ = false;
   bool locked_ = false;
+  bool uncut_ = false;       // more is in the file than is to be kept
   std::uint64_t bytes_ = 0;  // of whole records
   std::string line_;
   FinishedRows finished_;
