@@ -38,6 +38,49 @@ bool likelier(const Candidate& a, const Candidate& b) {
   return a.logprob > b.logprob || (a.logprob == b.logprob && a.token < b.token);
 }
 
+/// The first of `count` whose weights sum up to more than `target`; where rounding leaves none, the
+/// last that has a weight.
+template <typename Weight>
+std::size_t draw(std::size_t count, double target, const Weight& weight) {
+  std::size_t last = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    const double own = weight(i);
+    if (own <= 0.0) continue;
+    last = i;
+    target -= own;
+    if (target < 0.0) break;
+  }
+  return last;
+}
+
+struct Nucleus {
+  std::size_t count = 0;
+  double weight = 0.0;
+};
+
+/// Top-p: sorts to the front the likeliest until they weigh `wanted`, the one that crosses it
+/// included, at least one.
+template <typename Weight>
+Nucleus sort_nucleus(std::span<Candidate> candidates, double wanted, const Weight& weight) {
+  // Few of a vocabulary are kept as a rule: they are sorted in growing pieces, the rest never is.
+  constexpr std::size_t kFirstPiece = 64;
+  constexpr std::size_t kGrowth = 4;
+  Nucleus kept;
+  std::size_t sorted = 0;
+  for (std::size_t piece = kFirstPiece; sorted < candidates.size(); piece *= kGrowth) {
+    const std::span<Candidate> rest = candidates.subspan(sorted);
+    const auto end = rest.begin() + static_cast<std::ptrdiff_t>(std::min(piece, rest.size()));
+    if (end != rest.end()) std::nth_element(rest.begin(), end, rest.end(), likelier);
+    std::sort(rest.begin(), end, likelier);
+    sorted += std::min(piece, rest.size());
+    while (kept.count < sorted) {
+      kept.weight += weight(candidates[kept.count++].logprob);
+      if (kept.weight >= wanted) return kept;
+    }
+  }
+  return kept;
+}
+
 std::uint64_t split_mix(std::uint64_t state) {
   state += 0x9e3779b97f4a7c15ULL;
   state = (state ^ (state >> 30)) * 0xbf58476d1ce4e5b9ULL;
@@ -74,7 +117,8 @@ TokenResult Sampler::sample(std::span<const float> logits, const Sampling& sampl
   result.token = greatest(scores);
   if (result.token < 0) return result;
   if (sampling.temperature > 0.0F) {
-    result.token = choose(scores, sampling, uniform_of(sampling.seed, position));
+    const float top = scores[static_cast<std::size_t>(result.token)];
+    result.token = choose(scores, sampling, top, uniform_of(sampling.seed, position));
   }
   if (sampling.logprobs >= 0) add_logprobs(logits, sampling.logprobs, result);
   return result;
@@ -89,40 +133,42 @@ TokenResult Sampler::score(std::span<const float> logits, std::int32_t token,
   return result;
 }
 
-std::int32_t Sampler::choose(std::span<const float> logits, const Sampling& sampling,
+std::int32_t Sampler::choose(std::span<const float> logits, const Sampling& sampling, float top,
                              double uniform) {
+  // The difference to the greatest comes first and in double: whatever the temperature, the
+  // greatest weighs 1 and no weight is NaN.
+  const auto weight = [top = static_cast<double>(top),
+                       temperature = static_cast<double>(sampling.temperature)](float logit) {
+    return std::exp((static_cast<double>(logit) - top) / temperature);
+  };
+  const bool all = sampling.top_k <= 0 || static_cast<std::size_t>(sampling.top_k) >= logits.size();
+  if (all && sampling.top_p >= 1.0F) {
+    double total = 0.0;
+    for (const float logit : logits) total += weight(logit);
+    return static_cast<std::int32_t>(draw(
+        logits.size(), uniform * total, [&](std::size_t token) { return weight(logits[token]); }));
+  }
   candidates_.clear();
   for (std::size_t i = 0; i < logits.size(); ++i) {
-    candidates_.push_back({static_cast<std::int32_t>(i), logits[i] / sampling.temperature});
+    candidates_.push_back({static_cast<std::int32_t>(i), logits[i]});
   }
   // likelier() is a total order, so what is kept, and in which order, depends on the logits alone.
-  if (sampling.top_k > 0 && static_cast<std::size_t>(sampling.top_k) < candidates_.size()) {
+  if (!all) {
     std::nth_element(candidates_.begin(), candidates_.begin() + sampling.top_k - 1,
                      candidates_.end(), likelier);
     candidates_.resize(static_cast<std::size_t>(sampling.top_k));
+    std::sort(candidates_.begin(), candidates_.end(), likelier);
   }
-  std::sort(candidates_.begin(), candidates_.end(), likelier);
-  const double top = static_cast<double>(candidates_.front().logprob);
-  double total = 0.0;
-  for (const Candidate& candidate : candidates_) {
-    total += std::exp(static_cast<double>(candidate.logprob) - top);
-  }
-  // Top-p keeps the likeliest until their probability reaches p, the one that crosses it included.
-  double kept = total;
-  std::size_t count = candidates_.size();
+  double wanted = INFINITY;
   if (sampling.top_p < 1.0F) {
-    const double wanted = static_cast<double>(sampling.top_p) * total;
-    kept = 0.0;
-    for (count = 0; count < candidates_.size() && kept < wanted; ++count) {
-      kept += std::exp(static_cast<double>(candidates_[count].logprob) - top);
-    }
+    double total = 0.0;
+    for (const Candidate& candidate : candidates_) total += weight(candidate.logprob);
+    wanted = static_cast<double>(sampling.top_p) * total;
   }
-  double left = uniform * kept;
-  for (std::size_t i = 0; i < count; ++i) {
-    left -= std::exp(static_cast<double>(candidates_[i].logprob) - top);
-    if (left < 0.0) return candidates_[i].token;
-  }
-  return candidates_[count - 1].token;
+  const Nucleus kept = sort_nucleus(candidates_, wanted, weight);
+  const std::size_t chosen = draw(kept.count, uniform * kept.weight,
+                                  [&](std::size_t i) { return weight(candidates_[i].logprob); });
+  return candidates_[chosen].token;
 }
 
 void Sampler::add_logprobs(std::span<const float> logits, std::int32_t logprobs,

@@ -29,11 +29,14 @@ class Sampler {
   TokenResult score(std::span<const float> logits, std::int32_t token, std::int32_t logprobs);
 
  private:
-  std::int32_t choose(std::span<const float> logits, const Sampling& sampling, double uniform);
+  /// `top`: the greatest logit. `uniform` in [0, 1) picks: without top-k and top-p along the tokens
+  /// by id, else along the kept ones from the likeliest down.
+  std::int32_t choose(std::span<const float> logits, const Sampling& sampling, float top,
+                      double uniform);
   void add_logprobs(std::span<const float> logits, std::int32_t logprobs, TokenResult& result);
 
   std::vector<float> penalised_;
-  std::vector<Candidate> candidates_;  // logit in `logprob`, until they are probabilities
+  std::vector<Candidate> candidates_;  // with the logit in `logprob`
 };
 
 }  // namespace sluice::stage

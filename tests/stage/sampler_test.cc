@@ -2,9 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <map>
+#include <numeric>
+#include <random>
 
 namespace sluice::stage {
 namespace {
@@ -85,6 +88,84 @@ TEST(SamplerTest, TopKAndTopPKeepTheLikeliestOnly) {
   for (const auto& seen : {by_k, by_p}) {
     EXPECT_EQ(seen.size(), 2U);
     EXPECT_TRUE(seen.count(1) == 1 && seen.count(3) == 1);
+  }
+}
+
+// The smallest temperatures leave the greatest only; no logit or temperature makes a NaN.
+TEST(SamplerTest, AnyTemperatureIsWorkable) {
+  Sampler sampler(4);
+  constexpr float kMost = std::numeric_limits<float>::max();
+  const std::vector<std::vector<float>> rows = {
+      {-3.0F, 20.0F, 19.999F, -kInfinity}, {-30.0F, -2.0F, -20.0F, -9.0F}, {-kMost, kMost, 0, 1}};
+  for (const std::vector<float>& logits : rows) {
+    for (const float temperature : {1e-38F, std::numeric_limits<float>::denorm_min(), 1e-6F}) {
+      for (const float top_p : {1.0F, 0.5F, 1e-38F}) {
+        for (const std::int32_t top_k : {0, 1, 3}) {
+          Sampling sampling = with_temperature(temperature, 5);
+          sampling.top_p = top_p;
+          sampling.top_k = top_k;
+          for (std::int64_t position = 0; position < 20; ++position) {
+            ASSERT_EQ(sampler.sample(logits, sampling, {}, position).token, 1)
+                << temperature << ' ' << top_p << ' ' << top_k;
+          }
+        }
+      }
+    }
+  }
+}
+
+/// By the definition: all sorted (or, where nothing is cut, by id), cut, then walked.
+std::int32_t reference(const std::vector<float>& logits, const Sampling& sampling,
+                       std::int64_t position) {
+  std::vector<std::size_t> order(logits.size());
+  std::iota(order.begin(), order.end(), 0);
+  const bool cut = sampling.top_k > 0 || sampling.top_p < 1.0F;
+  if (cut) {
+    std::stable_sort(order.begin(), order.end(),
+                     [&](std::size_t a, std::size_t b) { return logits[a] > logits[b]; });
+  }
+  if (sampling.top_k > 0) order.resize(static_cast<std::size_t>(sampling.top_k));
+  const auto top = static_cast<double>(*std::max_element(logits.begin(), logits.end()));
+  const auto weight = [&](std::size_t token) {
+    return std::exp((static_cast<double>(logits[token]) - top) /
+                    static_cast<double>(sampling.temperature));
+  };
+  double total = 0;
+  for (const std::size_t token : order) total += weight(token);
+  double kept = 0;
+  std::size_t count = 0;
+  while (count < order.size() && kept < static_cast<double>(sampling.top_p) * total) {
+    kept += weight(order[count++]);
+  }
+  double left = uniform_of(sampling.seed, position) * kept;
+  for (std::size_t i = 0; i < count; ++i) {
+    left -= weight(order[i]);
+    if (left < 0) return static_cast<std::int32_t>(order[i]);
+  }
+  return static_cast<std::int32_t>(order[count - 1]);
+}
+
+// Few tokens kept or nearly all of a vocabulary, with many equal logits: the short cuts choose what
+// sorting everything would.
+TEST(SamplerTest, ChoosesWhatTheDefinitionDoes) {
+  constexpr std::int32_t kVocabulary = 6000;
+  Sampler sampler(kVocabulary);
+  std::mt19937 random(3);
+  for (const float spread : {0.01F, 1.0F, 8.0F}) {
+    std::vector<float> logits(kVocabulary);
+    for (float& logit : logits) logit = spread * static_cast<float>(random() % 1000) / 1000.0F;
+    for (const float top_p : {1.0F, 0.999F, 0.5F, 0.001F}) {
+      for (const std::int32_t top_k : {0, 1, 50, 4000}) {
+        Sampling sampling = with_temperature(0.7F, 11);
+        sampling.top_p = top_p;
+        sampling.top_k = top_k;
+        for (std::int64_t position = 0; position < 4; ++position) {
+          ASSERT_EQ(sampler.sample(logits, sampling, {}, position).token,
+                    reference(logits, sampling, position))
+              << spread << ' ' << top_p << ' ' << top_k;
+        }
+      }
+    }
   }
 }
 
