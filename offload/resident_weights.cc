@@ -99,12 +99,35 @@ TensorView view_of(const TensorPlacement& tensor, Tier tier, std::byte* data) {
 
 }  // namespace
 
-WeightSizes weight_sizes(const std::vector<LayerPlacement>& layers) {
+// With S slots, item t lies beside t + 1 until t + S takes its place: those two sums, for every t.
+RingLayout::RingLayout(const std::vector<std::uint64_t>& bytes, std::size_t slots) {
+  std::uint64_t largest = 0;
+  for (std::size_t t = 0; t < bytes.size(); ++t) {
+    const std::uint64_t next = bytes[(t + 1) % bytes.size()];
+    const std::uint64_t after = bytes[(t + slots) % bytes.size()];
+    pair_ = std::max({pair_, bytes[t] + next, next + after});
+    largest = std::max(largest, bytes[t]);
+  }
+  total_ = slots / 2 * pair_ + slots % 2 * largest;
+}
+
+std::uint64_t RingLayout::offset(std::size_t slot, std::uint64_t bytes) const {
+  const std::uint64_t begin = slot / 2 * pair_;
+  return slot % 2 == 0 ? begin : begin + pair_ - bytes;
+}
+
+std::uint64_t staging_part(const LayerPlacement& layer) { return round_up(layer.staging_bytes()); }
+
+WeightSizes weight_sizes(const std::vector<LayerPlacement>& layers, std::size_t slots) {
   WeightSizes sizes;
+  std::vector<std::uint64_t> slot_bytes;
+  std::vector<std::uint64_t> staging_bytes;
   std::unordered_set<std::int32_t> shared;
   for (const LayerPlacement& layer : layers) {
-    sizes.slot = std::max(sizes.slot, layer.slot_bytes());
-    sizes.staging = std::max(sizes.staging, round_up(layer.staging_bytes()));
+    if (layer.slot_bytes() > 0) {
+      slot_bytes.push_back(layer.slot_bytes());
+      staging_bytes.push_back(staging_part(layer));
+    }
     for (const TensorPlacement& tensor : layer.tensors) {
       sizes.host += arena_bytes(tensor.bytes(Tier::host));
       if (can_be_shared(tensor) && !shared.insert(tensor.info.key).second) continue;
@@ -112,6 +135,8 @@ WeightSizes weight_sizes(const std::vector<LayerPlacement>& layers) {
       sizes.load = std::max(sizes.load, std::min(kLoadBytes, round_up(tensor.bytes(Tier::device))));
     }
   }
+  sizes.slots = RingLayout(slot_bytes, slots);
+  sizes.staging = RingLayout(staging_bytes, slots);
   return sizes;
 }
 

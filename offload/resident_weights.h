@@ -2,6 +2,7 @@
 // WeightStream.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -12,20 +13,39 @@
 
 namespace sluice::offload {
 
-/// Bytes of one side's memory, as plan() reserves and the constructor takes them.
-struct WeightSizes {
-  std::uint64_t device = 0;   // resident rows, sum of arena_bytes
-  std::uint64_t host = 0;     // likewise
-  std::uint64_t slot = 0;     // of one device slot; 0: nothing is streamed
-  std::uint64_t staging = 0;  // of one staging buffer, a multiple of 4096; 0: no disk rows
-  std::uint64_t load = 0;     // of the buffer that loading passes through, a multiple of 4096
-  /// One block serves loading and then the ring.
-  std::uint64_t staging_block(std::uint64_t slots) const {
-    return slots * staging > load ? slots * staging : load;
-  }
+/// Memory of a ring of buffers, which the streamed layers fill in turn. Two neighbours share a
+/// block, one from its begin and one from its end: a large layer (the embedding of a small model)
+/// is never there twice, so that a block need only hold it and the layer beside it.
+class RingLayout {
+ public:
+  RingLayout() = default;
+  /// `bytes`: what each streamed layer takes of a buffer, in cyclic order.
+  RingLayout(const std::vector<std::uint64_t>& bytes, std::size_t slots);
+
+  std::uint64_t total() const { return total_; }  // 0: nothing is streamed
+  /// Where a layer of so many bytes begins in `slot`.
+  std::uint64_t offset(std::size_t slot, std::uint64_t bytes) const;
+
+ private:
+  std::uint64_t pair_ = 0;
+  std::uint64_t total_ = 0;
 };
 
-WeightSizes weight_sizes(const std::vector<LayerPlacement>& layers);
+/// Bytes of one side's memory, as plan() reserves and the constructor takes them.
+struct WeightSizes {
+  std::uint64_t device = 0;  // resident rows, sum of arena_bytes
+  std::uint64_t host = 0;    // likewise
+  RingLayout slots;          // on the device
+  RingLayout staging;        // in the host, for disk rows; all in multiples of 4096
+  std::uint64_t load = 0;    // of the buffer that loading passes through, a multiple of 4096
+  /// One block serves loading and then the ring.
+  std::uint64_t staging_block() const { return std::max(staging.total(), load); }
+};
+
+WeightSizes weight_sizes(const std::vector<LayerPlacement>& layers, std::size_t slots);
+
+/// A layer's part of a staging buffer: a multiple of 4096, as direct reads want it.
+std::uint64_t staging_part(const LayerPlacement& layer);
 
 /// Where the rows of a tensor lie that are not on disk. Empty parts have rows == 0.
 struct ResidentTensor {

@@ -22,15 +22,14 @@ namespace sluice::offload {
 
 void WeightStream::plan(const std::vector<LayerPlacement>& layers,
                         const WeightStreamOptions& options, MemoryPlan& plan) {
-  const WeightSizes sizes = weight_sizes(layers);
-  const auto slots = static_cast<std::uint64_t>(options.slots);
+  const WeightSizes sizes = weight_sizes(layers, static_cast<std::size_t>(options.slots));
   const auto reserve = [&plan](Tier tier, const char* purpose, std::uint64_t bytes) {
     if (bytes > 0) plan.reserve(tier, purpose, bytes);
   };
   reserve(Tier::device, "weights", sizes.device);
-  reserve(Tier::device, "weight slots", slots * arena_bytes(sizes.slot));
+  reserve(Tier::device, "weight slots", arena_bytes(sizes.slots.total()));
   reserve(Tier::host, "weights", sizes.host);
-  const std::uint64_t staging = sizes.staging_block(slots);
+  const std::uint64_t staging = sizes.staging_block();
   if (staging > 0) reserve(Tier::host, "weight staging", arena_bytes(staging, 4096));
 }
 
@@ -45,18 +44,17 @@ class WeightStream::Impl {
         trace_(options.trace),
         slots_(static_cast<std::size_t>(options.slots)) {
     assert(options.slots >= 1);
-    const WeightSizes sizes = weight_sizes(layers_);
+    const WeightSizes sizes = weight_sizes(layers_, slots_.size());
     std::byte* staging = nullptr;
-    if (const std::uint64_t block = sizes.staging_block(slots_.size()); block > 0) {
+    if (const std::uint64_t block = sizes.staging_block(); block > 0) {
       staging = host.take(block, "weight staging", 4096);
     }
     resident_ = load_resident(backend, source, layers_, device, host, staging, sizes.load, progress,
                               progress_context);
-    for (std::size_t s = 0; s < slots_.size(); ++s) {
-      slots_[s].data = sizes.slot > 0 ? device.take(sizes.slot, "weight slots") : nullptr;
-      slots_[s].staging = sizes.staging > 0 ? staging + s * sizes.staging : nullptr;
-    }
-    make_views();
+    staging_ = staging;
+    staging_ring_ = sizes.staging;
+    const std::uint64_t bytes = sizes.slots.total();
+    make_views(sizes.slots, bytes > 0 ? device.take(bytes, "weight slots") : nullptr);
     if (!streamed_.empty()) thread_ = std::thread([this] { run(); });
   }
 
@@ -113,23 +111,23 @@ class WeightStream::Impl {
 
  private:
   struct Slot {
-    std::byte* data = nullptr;     // device
-    std::byte* staging = nullptr;  // host
-    IoGroup reads;                 // into staging
-    Event copied;                  // of the item that was put here last; set before it is published
+    IoGroup reads;  // into staging
+    Event copied;   // of the item that was put here last; set before it is published
     Event released;
     bool in_use = false;  // from enqueuing to release(); guarded by mutex_
   };
 
   // Every layer's tensors for every slot they may be in, so that a lease is a pointer.
-  void make_views() {
+  void make_views(const RingLayout& ring, std::byte* slots) {
+    slot_data_.resize(layers_.size());
     for (std::size_t l = 0; l < layers_.size(); ++l) {
       const LayerPlacement& layer = layers_[l];
       const bool streams = layer.slot_bytes() > 0;
       if (streams) streamed_.push_back(l);
       auto& of_slots = views_.emplace_back(streams ? slots_.size() : 1);
       for (std::size_t s = 0; s < of_slots.size(); ++s) {
-        std::byte* data = slots_[s].data;
+        std::byte* data = streams ? slots + ring.offset(s, layer.slot_bytes()) : nullptr;
+        slot_data_[l].push_back(data);
         for (std::size_t t = 0; t < layer.tensors.size(); ++t) {
           const TensorPlacement& tensor = layer.tensors[t];
           SplitMatrix& view = of_slots[s].emplace_back();
@@ -179,12 +177,18 @@ class WeightStream::Impl {
   const LayerPlacement& layer_of(std::uint64_t item) const {
     return layers_[streamed_[item % streamed_.size()]];
   }
+  std::byte* data_of(std::uint64_t item) const {
+    return slot_data_[streamed_[item % streamed_.size()]][item % slots_.size()];
+  }
+  std::byte* staging_of(std::uint64_t item) const {
+    return staging_ + staging_ring_.offset(item % slots_.size(), staging_part(layer_of(item)));
+  }
 
   // All disk rows of a layer at once, for the disk to have a queue.
   void issue(std::uint64_t item) {
     Slot& slot = slot_of(item);
     backend_.synchronize(slot.copied);  // the staging buffer's last content is on the device
-    std::byte* target = slot.staging;
+    std::byte* target = staging_of(item);
     issued_ = item + 1;
     for (const TensorPlacement& tensor : layer_of(item).tensors) {
       const std::uint64_t bytes = tensor.bytes(Tier::disk);
@@ -230,15 +234,15 @@ class WeightStream::Impl {
     Slot& slot = slot_of(item);
     const LayerPlacement& layer = layer_of(item);
     const ResidentLayer& resident = resident_[streamed_[item % streamed_.size()]];
-    std::byte* target = slot.data;
+    std::byte* target = data_of(item);
     for (std::size_t t = 0; t < layer.tensors.size(); ++t) {
       const TensorView& rows = resident[t].host;
       if (rows.rows > 0) backend_.copy(Lane::host_to_device, target, rows.data, rows.bytes());
       target += streamed_bytes(layer.tensors[t]);
     }
     slot.reads.wait();
-    target = slot.data;
-    const std::byte* staged = slot.staging;
+    target = data_of(item);
+    const std::byte* staged = staging_of(item);
     for (const TensorPlacement& tensor : layer.tensors) {
       const std::uint64_t bytes = tensor.bytes(Tier::disk);
       if (bytes > 0) {
@@ -267,8 +271,11 @@ class WeightStream::Impl {
   std::vector<LayerPlacement> layers_;
   Trace* trace_;
   std::vector<Slot> slots_;
+  std::byte* staging_ = nullptr;  // host
+  RingLayout staging_ring_;
   std::vector<ResidentLayer> resident_;
   std::vector<std::vector<std::vector<SplitMatrix>>> views_;  // by layer, slot, tensor
+  std::vector<std::vector<std::byte*>> slot_data_;            // by layer and slot, on the device
   std::vector<std::size_t> streamed_;                         // layers with streamed bytes
 
   // The user's thread.

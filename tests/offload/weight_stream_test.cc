@@ -23,9 +23,9 @@ namespace sluice::offload {
 namespace {
 
 using support::FaultyDisk;
-using testing::HasSubstr;
 using support::pattern_byte;
 using support::PatternSource;
+using testing::HasSubstr;
 
 // Ragged on purpose: no row is a multiple of 64 bytes, some tensors are vectors or absent.
 std::vector<LayerSpec> small_layers(int count) {
@@ -162,6 +162,23 @@ TEST(WeightStream, AsManyLeasesAsSlotsAreHeldAtATime) {
     }
     setting.finish_compute();
     EXPECT_EQ(checker.wrong_bytes(), 0);
+  }
+}
+
+TEST(WeightStream, ALargeLayerAmongSmallOnesHarmsNoNeighbour) {
+  std::vector<LayerSpec> layers = {{"embedding", {{"table", 400, 64}}}};
+  for (int l = 0; l < 4; ++l) {
+    layers.push_back({"layer", {{"w" + std::to_string(l), 16 + 8 * l, 64}}});
+  }
+  for (const Shares& shares : kPlacements) {
+    for (const std::int32_t slots : {2, 3, 4, 5}) {
+      Setting setting(layers, shares, slots);
+      const auto stream = setting.start();
+      Checker checker(60);
+      for (std::int32_t i = 0; i < 60; ++i) setting.step(*stream, i % 5, checker);
+      setting.finish_compute();
+      EXPECT_EQ(checker.wrong_bytes(), 0);
+    }
   }
 }
 
