@@ -20,12 +20,18 @@ struct EngineOptions {
 };
 
 /// Throws ConfigError "CUDA backend unavailable: <reason>" where "cuda" was asked for by name.
+/// Where "auto" finds CUDA unavailable in a build that seeks it, the reason goes to stderr, one
+/// line.
 Engine make_engine(const EngineOptions& options);
 
 /// The CPU engine (kernels/cpu).
 Engine make_cpu_engine(const EngineOptions& options);
 
-/// The CUDA engine, from the plugin; `cuda_unavailable.cc` refuses by name in builds without it.
+/// The CUDA engine, of the plugin that lies beside the program, in ../lib/sluice from there, or
+/// where the loader looks (cuda_plugin.cc). Builds without it refuse by name (cuda_unavailable.cc).
 Engine make_cuda_engine(const EngineOptions& options);
+
+/// Whether this build looks for the plugin: the option SLUICE_CUDA.
+bool seeks_cuda();
 
 }  // namespace sluice::kernels
