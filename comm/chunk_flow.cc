@@ -5,21 +5,24 @@
 namespace sluice::comm {
 
 void ChunkFlow::push(int slot, const Message& message) {
-  const int last = (first_ + count_) % TransferTable::kCapacity;
-  queue_[static_cast<std::size_t>(last)] = {static_cast<std::int16_t>(slot), message.data,
-                                            message.bytes};
-  ++count_;
+  (*queued_)[static_cast<std::size_t>(slot)] = {message.data, message.bytes, -1};
+  if (first_ < 0) {
+    first_ = slot;
+  } else {
+    (*queued_)[static_cast<std::size_t>(last_)].next = slot;
+  }
+  last_ = slot;
 }
 
 std::optional<Chunk> ChunkFlow::next() {
-  if (long_slot_ < 0 && count_ > 0) {
-    const Queued message = queue_[static_cast<std::size_t>(first_)];
-    first_ = (first_ + 1) % TransferTable::kCapacity;
-    --count_;
+  if (long_slot_ < 0 && first_ >= 0) {
+    const int slot = first_;
+    const QueuedMessage message = (*queued_)[static_cast<std::size_t>(slot)];
+    first_ = message.next;
     if (message.bytes < chunk_bytes_) {
-      return Chunk{message.slot, message.data, static_cast<int>(message.bytes)};
+      return Chunk{slot, message.data, static_cast<int>(message.bytes)};
     }
-    long_slot_ = message.slot;
+    long_slot_ = slot;
     long_message_ = message;
     moved_ = 0;
     chunk_due_ = true;

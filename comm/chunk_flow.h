@@ -6,10 +6,10 @@
 // beside others; a longer one holds back those behind it until it is through, at both ends alike.
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <vector>
 
 #include "comm/transfer_table.h"
 
@@ -21,11 +21,20 @@ struct Chunk {
   int bytes = 0;
 };
 
+/// A message that waits for its turn, and the slot of the one behind it.
+struct QueuedMessage {
+  std::byte* data = nullptr;
+  std::size_t bytes = 0;
+  int next = -1;
+};
+
 /// One thread. Never allocates.
 class ChunkFlow {
  public:
-  /// 0 < chunk_bytes <= 2^30.
-  explicit ChunkFlow(std::size_t chunk_bytes) : chunk_bytes_(chunk_bytes) {}
+  /// 0 < chunk_bytes <= 2^30. `queued`, by slot, is shared by all flows of a rank (a slot is in one
+  /// of them at most) and must outlive them.
+  ChunkFlow(std::size_t chunk_bytes, std::vector<QueuedMessage>& queued)
+      : chunk_bytes_(chunk_bytes), queued_(&queued) {}
 
   /// Queues the message of a transfer slot.
   void push(int slot, const Message& message);
@@ -38,18 +47,12 @@ class ChunkFlow {
   std::optional<std::size_t> finished(int slot, std::size_t bytes);
 
  private:
-  struct Queued {
-    std::int16_t slot = -1;
-    std::byte* data = nullptr;
-    std::size_t bytes = 0;
-  };
-
   std::size_t chunk_bytes_;
-  std::array<Queued, TransferTable::kCapacity> queue_ = {};
-  int first_ = 0;
-  int count_ = 0;
+  std::vector<QueuedMessage>* queued_;
+  int first_ = -1;  // slots, in order of `next`; -1: none
+  int last_ = -1;
   int long_slot_ = -1;  // the message of several chunks under way
-  Queued long_message_;
+  QueuedMessage long_message_;
   std::size_t moved_ = 0;
   bool chunk_due_ = false;  // its next chunk has not been handed out
 };

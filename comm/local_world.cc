@@ -15,22 +15,29 @@
 namespace sluice::comm {
 namespace {
 
-/// The messages of one (route, source, target) that wait for their other half, in order.
+/// By slot of one rank: the slot behind it in its channel. A slot is in one channel at most.
+using Links = std::array<std::int16_t, TransferTable::kCapacity>;
+
+/// The messages of one (route, source, target) that wait for their other half, in order: slots of
+/// the rank that waits, and that rank's links.
 struct Channel {
-  std::array<std::int16_t, TransferTable::kCapacity> slots = {};  // of the rank that waits
-  int first = 0;
-  int count = 0;
+  int first = -1;  // -1: none
+  int last = -1;
   bool senders = false;  // what waits: sends, or receives
 
-  void push(int slot) {
-    slots[static_cast<std::size_t>((first + count) % TransferTable::kCapacity)] =
-        static_cast<std::int16_t>(slot);
-    ++count;
+  bool empty() const { return first < 0; }
+  void push(int slot, Links& links) {
+    links[static_cast<std::size_t>(slot)] = -1;
+    if (empty()) {
+      first = slot;
+    } else {
+      links[static_cast<std::size_t>(last)] = static_cast<std::int16_t>(slot);
+    }
+    last = slot;
   }
-  int pop() {
-    const int slot = slots[static_cast<std::size_t>(first)];
-    first = (first + 1) % TransferTable::kCapacity;
-    --count;
+  int pop(const Links& links) {
+    const int slot = first;
+    first = links[static_cast<std::size_t>(slot)];
     return slot;
   }
 };
@@ -47,6 +54,7 @@ class Hub {
  public:
   explicit Hub(int size)
       : tables_(static_cast<std::size_t>(size)),
+        links_(static_cast<std::size_t>(size)),
         channels_(static_cast<std::size_t>(kRouteCount * size * size)),
         hosts_(static_cast<std::size_t>(size), Host{host_name(), getpid()}),
         texts_(static_cast<std::size_t>(size)) {
@@ -64,13 +72,13 @@ class Hub {
     const int slot = TransferTable::slot_of(transfer);
     Channel& channel = message.sending ? channel_of(message.route, rank, message.peer)
                                        : channel_of(message.route, message.peer, rank);
-    if (channel.count == 0 || channel.senders == message.sending) {
+    if (channel.empty() || channel.senders == message.sending) {
       channel.senders = message.sending;
-      channel.push(slot);
+      channel.push(slot, links(rank));
     } else if (message.sending) {
-      deliver(rank, slot, message.peer, channel.pop());
+      deliver(rank, slot, message.peer, channel.pop(links(message.peer)));
     } else {
-      deliver(message.peer, channel.pop(), rank, slot);
+      deliver(message.peer, channel.pop(links(message.peer)), rank, slot);
     }
     return transfer;
   }
@@ -97,6 +105,7 @@ class Hub {
   }
 
  private:
+  Links& links(int rank) { return links_[static_cast<std::size_t>(rank)]; }
   Channel& channel_of(Route route, int source, int target) {
     const int index = (static_cast<int>(route) * size() + source) * size() + target;
     return channels_[static_cast<std::size_t>(index)];
@@ -126,6 +135,7 @@ class Hub {
 
   std::mutex mutex_;
   std::vector<std::unique_ptr<TransferTable>> tables_;  // by rank
+  std::vector<Links> links_;                            // by rank
   std::vector<Channel> channels_;
   std::vector<Host> hosts_;
   // gather(): a round is over when all have arrived. Nobody can enter the round after the next one

@@ -117,6 +117,7 @@ class MpiWorld final : public World {
   std::optional<Failure> failure_;
   bool stopping_ = false;
 
+  std::vector<QueuedMessage> queued_ = std::vector<QueuedMessage>(TransferTable::kCapacity);
   std::vector<ChunkFlow> flows_;  // see flow_of()
   bool collective_started_ = false;
   std::optional<Time> failure_seen_;
@@ -157,7 +158,7 @@ void MpiWorld::meet_others() {
                                        hosts_, std::move(neighbours), local_rank());
   ready_words_ = words_.get();
   flows_.assign(static_cast<std::size_t>(kRouteCount * 2 * size()),
-                ChunkFlow(options_.chunk_bytes));
+                ChunkFlow(options_.chunk_bytes, queued_));
   const Time now = steady_clock::now();
   peers_.emplace(rank(), size(), options_.deadline, now);
   next_heartbeat_ = now;

@@ -38,7 +38,7 @@ Transfer TransferTable::open(const Message& message) {
   if (free_count_ == 0) {
     throw Error(ExitStatus::failure,
                 fmt::format("More than {} messages are under way on one rank; lower "
-                            "batch.micro_batches.",
+                            "batching.num_gpu_batches or batching.micro_batches.",
                             kCapacity));
   }
   const int index = free_[static_cast<std::size_t>(--free_count_)];

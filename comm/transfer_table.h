@@ -1,4 +1,4 @@
-// The messages a rank has under way: up to 256 slots made once, so that sending allocates nothing.
+// The messages a rank has under way: up to 8192 slots made once, so that sending allocates nothing.
 //
 // Both worlds keep their transfers here; what differs is only who completes them. A slot goes
 // free -> open -> complete (or failed) -> free; a Transfer carries the slot's generation, so that
@@ -30,7 +30,9 @@ struct Message {
 /// Any thread may call anything here.
 class TransferTable {
  public:
-  static constexpr int kCapacity = 256;
+  /// A stage's receives and sends of two passes of 1024 GPU batches each, and as many passes of a
+  /// head under way: stage_config.h and the launcher's schema keep to that.
+  static constexpr int kCapacity = 8192;
 
   TransferTable();
 

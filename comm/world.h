@@ -50,7 +50,7 @@ class World {
   virtual const std::vector<Host>& hosts() const = 0;  // by rank
 
   /// `bytes` must stay valid and unchanged until the transfer is complete. Sending to oneself
-  /// works. Never blocks; does not allocate (at most 256 transfers at a time).
+  /// works. Never blocks; does not allocate (at most 8192 transfers at a time).
   virtual Transfer send(Route route, int target, std::span<const std::byte> bytes) = 0;
   /// Posts a receive: the next message of `source` on `route` that has no receive yet goes here.
   /// A message longer than `bytes` is a failure.

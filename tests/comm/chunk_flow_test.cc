@@ -24,7 +24,8 @@ class ChunkFlowTest : public testing::Test {
   void expect_nothing_next() { EXPECT_FALSE(flow_.next().has_value()); }
 
   std::vector<std::byte> data_ = std::vector<std::byte>(1000);
-  ChunkFlow flow_{kChunk};
+  std::vector<QueuedMessage> queued_ = std::vector<QueuedMessage>(TransferTable::kCapacity);
+  ChunkFlow flow_{kChunk, queued_};
 };
 
 TEST_F(ChunkFlowTest, ShortMessagesStartBesideEachOtherAndEndInAnyOrder) {
@@ -84,6 +85,23 @@ TEST_F(ChunkFlowTest, AReceiveWithMoreRoomEndsWithTheFirstChunkThatIsNotFull) {
   expect_next(1, 0, 10);
   EXPECT_EQ(flow_.finished(1, 3), 3U);
   expect_next(2, 0, 10);
+}
+
+TEST_F(ChunkFlowTest, FlowsThatShareTheirQueueKeepTheirOwnOrder) {
+  ChunkFlow other(kChunk, queued_);
+  for (const int slot : {7, 2, 5}) push(slot, 1);
+  for (const int slot : {6, 1}) {
+    other.push(slot, Message{true, Route::hidden, 0, data_.data(), 2});
+  }
+  for (const int slot : {6, 1}) {
+    const auto chunk = other.next();
+    ASSERT_TRUE(chunk.has_value());
+    EXPECT_EQ(chunk->slot, slot);
+    EXPECT_EQ(chunk->bytes, 2);
+  }
+  for (const int slot : {7, 2, 5}) expect_next(slot, 0, 1);
+  expect_nothing_next();
+  EXPECT_FALSE(other.next().has_value());
 }
 
 TEST_F(ChunkFlowTest, TakesAsManyMessagesAsThereAreSlotsAgainAndAgain) {

@@ -31,7 +31,7 @@ TEST(TransferTable, ASlotIsLentAgainUnderAnotherName) {
 
 TEST(TransferTable, ManyGenerationsLaterNamesAreStillNotNegative) {
   TransferTable table;
-  for (int i = 0; i < 100000; ++i) {
+  for (int i = 0; i < 300000; ++i) {
     const Transfer transfer = table.open({});
     ASSERT_GE(transfer.index, 0);
     table.complete(TransferTable::slot_of(transfer), 0);
