@@ -2,11 +2,12 @@
 //
 // Every call puts work on the lane this Ops was made for and returns at once; views must stay valid
 // until an event recorded afterwards is done. Activations are row-major [tokens, width] in the
-// backend's compute dtype (f32 on the CPU); weights keep the dtype of the checkpoint (f32, f16, bf16)
-// and are widened in registers; sums are f32.
+// backend's compute dtype (f32 on the CPU); weights keep the dtype of the checkpoint (f32, f16,
+// bf16) and are widened in registers; sums are f32.
 //
-// Law (CPU backend): every output row depends only on its own input row, bit for bit, never on which
-// or how many rows share the call, on the number of threads, or on how a weight matrix is split.
+// Law (CPU backend): every output row depends only on its own input row, bit for bit, never on
+// which or how many rows share the call, on the number of threads, or on how a weight matrix is
+// split.
 #pragma once
 
 #include <cstdint>
@@ -20,8 +21,8 @@ namespace sluice::kernels {
 enum class Activation : std::uint8_t { none, relu, gelu };  // gelu: the exact (erf) form
 
 /// The key/value cache of one layer, in one memory, in pages of `page_tokens` tokens.
-/// Page p starts at base + p * page_stride_bytes and holds keys [heads, page_tokens, head_dim], then
-/// values [heads, page_tokens, head_dim], both of `dtype`, dense.
+/// Page p starts at base + p * page_stride_bytes and holds keys [heads, page_tokens, head_dim],
+/// then values [heads, page_tokens, head_dim], both of `dtype`, dense.
 struct KvPages {
   void* base = nullptr;
   DType dtype = DType::f32;
@@ -71,8 +72,9 @@ class Ops {
   virtual void layer_norm(TensorView out, TensorView in, TensorView weight, TensorView bias,
                           float epsilon) = 0;
 
-  /// out = activation(in W^T + bias) + residual. in [n, K], weight [N, K], out [n, N] (torch Linear).
-  /// bias [1, N] or empty; residual [n, N] or empty, and may be out. out must not overlap in.
+  /// out = activation(in W^T + bias) + residual. in [n, K], weight [N, K], out [n, N] (torch
+  /// Linear). bias [1, N] or empty; residual [n, N] or empty, and may be out. out must not overlap
+  /// in.
   virtual void linear(TensorView out, TensorView in, const SplitMatrix& weight, TensorView bias,
                       Activation activation, TensorView residual) = 0;
 
@@ -87,7 +89,8 @@ class Ops {
                          const KvBatch& batch, float scale) = 0;
 };
 
-/// A backend with the operations of its two computing lanes. Members are destroyed in reverse order.
+/// A backend with the operations of its two computing lanes. Members are destroyed in reverse
+/// order.
 struct Engine {
   std::unique_ptr<Backend> backend;
   std::unique_ptr<Ops> device_ops;  // on Lane::compute, over device memory

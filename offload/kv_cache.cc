@@ -84,6 +84,18 @@ class KvCache::Impl {
     }
   }
 
+  ~Impl() {
+    // The arenas may go once this returns: nothing on any lane may still read or write them.
+    for (const Lane lane :
+         {Lane::compute, Lane::host_to_device, Lane::device_to_host, Lane::host_compute}) {
+      try {
+        engine_.backend->synchronize(engine_.backend->record(lane));
+      } catch (const Error&) {
+        // A failed device does nothing any more; whoever uses it has been told.
+      }
+    }
+  }
+
   void begin(std::int32_t gpu_batch, std::span<const KvSequence> sequences, std::int32_t pass);
   void prefetch(std::int32_t layer, std::int32_t gpu_batch);
   void attend(std::int32_t layer, std::int32_t gpu_batch, TensorView out, TensorView query,

@@ -1,11 +1,11 @@
 // Keys and values of every sequence of a stage, in three tiers, and the attention over them.
 //
-// Every sequence slot has a home tier (cache_tier_of_slot). Device sequences are attended where they
-// lie. Host sequences are attended by the CPU beside them (cpu_cache_compute: only query, new keys
-// and values and the result cross the link), or streamed page by page through device staging. Disk
-// sequences keep full pages in one file and their last, partial page in host memory, and are streamed
-// through host and device staging; a page is written once, when it is full, so that writing costs
-// what the new tokens are, not what the history is.
+// Every sequence slot has a home tier (cache_tier_of_slot). Device sequences are attended where
+// they lie. Host sequences are attended by the CPU beside them (cpu_cache_compute: only query, new
+// keys and values and the result cross the link), or streamed page by page through device staging.
+// Disk sequences keep full pages in one file and their last, partial page in host memory, and are
+// streamed through host and device staging; a page is written once, when it is full, so that
+// writing costs what the new tokens are, not what the history is.
 //
 // The result is the same, bit for bit, wherever a sequence lives (kernels/ops.h, law).
 #pragma once
@@ -24,16 +24,16 @@
 namespace sluice::offload {
 
 struct KvShape {
-  std::int32_t layers = 0;            // of this stage
-  std::int32_t slots = 0;             // sequences: micro-batches x GPU batches x GPU-batch size
-  std::int32_t tokens_per_slot = 0;   // longest sequence of the job
-  std::int32_t gpu_batches = 1;       // per micro-batch: GPU batches that are open at a time
-  std::int32_t gpu_batch_size = 1;    // sequences per GPU batch
+  std::int32_t layers = 0;                // of this stage
+  std::int32_t slots = 0;                 // sequences: micro-batches x GPU batches x GPU-batch size
+  std::int32_t tokens_per_slot = 0;       // longest sequence of the job
+  std::int32_t gpu_batches = 1;           // per micro-batch: GPU batches that are open at a time
+  std::int32_t gpu_batch_size = 1;        // sequences per GPU batch
   std::int32_t tokens_per_gpu_batch = 1;  // most new tokens of a GPU batch in one pass
   std::int32_t heads = 0;
   std::int32_t head_dim = 0;
   std::int32_t page_tokens = 16;
-  DType compute_dtype = DType::f32;   // of query, keys, values, out
+  DType compute_dtype = DType::f32;  // of query, keys, values, out
 };
 
 /// A sequence of a GPU batch in a pass; see kernels::KvBatch. context counts the new tokens.
@@ -50,8 +50,8 @@ class KvCache {
   /// Reserves "KV cache" in each tier, "KV staging" in device and host.
   static void plan(const KvShape& shape, const Policy& policy, MemoryPlan& plan);
 
-  /// Takes exactly what plan() reserved. `disk` and `folder` may be null when policy.cache.disk is 0;
-  /// else a file of the planned size is made in `folder`. All references must outlive it.
+  /// Takes exactly what plan() reserved. `disk` and `folder` may be null when policy.cache.disk is
+  /// 0; else a file of the planned size is made in `folder`. All references must outlive it.
   KvCache(kernels::Engine& engine, const KvShape& shape, const Policy& policy, Arena& device,
           Arena& host, DiskEngine* disk, const RunFolder* folder, Trace* trace);
   ~KvCache();
@@ -65,16 +65,16 @@ class KvCache {
   /// attend() calls, at most one ahead; attend() fetches by itself what was not prefetched.
   void prefetch(std::int32_t layer, std::int32_t gpu_batch);
 
-  /// Appends keys and values and attends; out, query, keys, values: device [tokens, heads x head_dim]
-  /// of the GPU batch. Puts its work on the lanes; blocks only for disk reads and for a staging slot
-  /// (time goes to Activity::wait_kv). Lane::compute is ordered after all of `out`.
+  /// Appends keys and values and attends; out, query, keys, values: device [tokens, heads x
+  /// head_dim] of the GPU batch. Puts its work on the lanes; blocks only for disk reads and for a
+  /// staging slot (time goes to Activity::wait_kv). Lane::compute is ordered after all of `out`.
   void attend(std::int32_t layer, std::int32_t gpu_batch, TensorView out, TensorView query,
               TensorView keys, TensorView values, float scale);
 
-  /// Takes the new keys and values of host and disk sequences home; after attend() of the same step.
-  /// Returns when keys, values and query may be overwritten: Lane::compute must wait for the event
-  /// (a default one where nothing was taken home). Throws IoError or CapacityError of a page that
-  /// could not be written; such failures may also come from the calls above.
+  /// Takes the new keys and values of host and disk sequences home; after attend() of the same
+  /// step. Returns when keys, values and query may be overwritten: Lane::compute must wait for the
+  /// event (a default one where nothing was taken home). Throws IoError or CapacityError of a page
+  /// that could not be written; such failures may also come from the calls above.
   Event store(std::int32_t layer, std::int32_t gpu_batch, TensorView keys, TensorView values);
 
   Tier tier_of(std::int32_t slot) const;

@@ -15,7 +15,8 @@
 namespace sluice::offload {
 
 struct Budgets {
-  PerTier<std::uint64_t> bytes = {};  // 0: no limit of ours (the plan may take what the machine has)
+  PerTier<std::uint64_t> bytes =
+      {};  // 0: no limit of ours (the plan may take what the machine has)
 };
 
 /// "1.2 GiB", "800.0 MiB", "17 bytes".

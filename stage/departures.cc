@@ -1,8 +1,14 @@
 #include "stage/departures.h"
 
+#include <utility>
+
 namespace sluice::stage {
 
 void Departures::failed(std::exception_ptr cause) noexcept {
+  {
+    const std::lock_guard lock(mutex_);
+    cause_ = cause;
+  }
   // Over MPI fail() ends the process. In-process worlds throw from it, having told the other ranks
   // and this one's stage thread, whose next call throws.
   try {
@@ -17,12 +23,16 @@ void Departures::failed(std::exception_ptr cause) noexcept {
   }
 }
 
+std::exception_ptr Departures::cause() const {
+  const std::lock_guard lock(mutex_);
+  return cause_;
+}
+
 HiddenSender::HiddenSender(const StageLayout& layout, const Workspace& workspace,
                            comm::World& world, Trace& trace)
     : Departures(world, trace), layout_(layout), workspace_(workspace) {
   const auto buffers = static_cast<std::size_t>(layout.buffers());
   sending_.resize(buffers);
-  under_way_.resize(buffers, false);
 }
 
 void HiddenSender::handle(const OutboxItem& item) {
@@ -30,16 +40,14 @@ void HiddenSender::handle(const OutboxItem& item) {
   const TensorView view = workspace_.outgoing[buffer].slice(0, item.count);
   sending_[buffer] = world_.send(comm::Route::hidden, layout_.stage + 1,
                                  std::span(static_cast<const std::byte*>(view.data), view.bytes()));
-  under_way_[buffer] = true;
   trace_.add_bytes(Activity::send, view.bytes());
 }
 
 void HiddenSender::wait_gone(std::int32_t buffer_index) {
   const auto buffer = static_cast<std::size_t>(buffer_index);
-  if (!under_way_[buffer]) return;
-  under_way_[buffer] = false;
+  if (sending_[buffer].index < 0) return;
   const ScopedSpan waiting(&trace_, Activity::send);
-  world_.wait(sending_[buffer]);
+  world_.wait(std::exchange(sending_[buffer], {}));
 }
 
 void HiddenSender::drain() {

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <cstdint>
+#include <exception>
+#include <mutex>
 #include <vector>
 
 #include "comm/world.h"
@@ -19,10 +21,16 @@ class Departures : public OutboxHandler {
  public:
   Departures(comm::World& world, Trace& trace) : world_(world), trace_(trace) {}
   void failed(std::exception_ptr cause) noexcept override;
+  /// What failed() was told; null: nothing. Any thread.
+  std::exception_ptr cause() const;
 
  protected:
   comm::World& world_;
   Trace& trace_;
+
+ private:
+  mutable std::mutex mutex_;
+  std::exception_ptr cause_;
 };
 
 /// Sends workspace.outgoing[item.buffer], item.count rows, to the next stage.
@@ -38,8 +46,9 @@ class HiddenSender : public Departures {
  private:
   const StageLayout& layout_;
   const Workspace& workspace_;
-  std::vector<comm::Transfer> sending_;  // by buffer
-  std::vector<bool> under_way_;
+  /// By buffer; index -1: nothing under way. The outbox's thread writes an element, the executor
+  /// reads it after Outbox::wait for that buffer's ticket.
+  std::vector<comm::Transfer> sending_;
 };
 
 /// A row of logits and what it is wanted for.

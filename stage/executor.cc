@@ -26,6 +26,7 @@ Executor::Executor(const StageParts& parts)
   shape_.last = layout.last();
   shape_.layers = layout.config.layers;
   shape_.streams_cache = layout.config.policy.cache.device < 100.0;
+  shape_.moves_hidden = layout.config.policy.activations.device < 100.0;
   const auto batches = static_cast<std::size_t>(layout.batching.num_gpu_batches);
   shape_.gpu_batches.reserve(batches);
   tasks_.reserve(static_cast<std::size_t>(stream_layers(shape_)) * (2 + 5 * batches));
@@ -74,6 +75,10 @@ void Executor::drain() {
        {Lane::compute, Lane::host_to_device, Lane::device_to_host, Lane::host_compute}) {
     backend_.synchronize(backend_.record(lane));
   }
+}
+
+std::exception_ptr Executor::failure() const {
+  return shape_.last ? sampler_.cause() : sender_.cause();
 }
 
 void Executor::begin_pass(const Pass& pass) {
@@ -178,6 +183,8 @@ void Executor::run_task(const Task& task, const Pass& pass, PassInbox& inbox) {
       return run_receive(task, pass, inbox);
     case TaskKind::embed:
       return run_embed(task, pass);
+    case TaskKind::fetch_hidden:
+      return parts_.activations.prefetch(task.gpu_batch, tokens_of(pass, task.gpu_batch));
     case TaskKind::fetch_cache:
       return parts_.cache.prefetch(cache_layer(task), task.gpu_batch);
     case TaskKind::compute:
@@ -236,8 +243,11 @@ void Executor::run_store_cache(const Task& task) {
   vectors_free_[set_] = parts_.cache.store(cache_layer(task), task.gpu_batch,
                                            layer.keys[set_].slice(0, batch.hidden.rows),
                                            layer.values[set_].slice(0, batch.hidden.rows));
-  const bool sends = !shape_.last && cache_layer(task) + 1 == shape_.layers;
-  if (!sends) close(task.gpu_batch, true);
+  const bool is_last_layer = cache_layer(task) + 1 == shape_.layers;
+  if (is_last_layer && !shape_.last) return;  // its send closes it
+  // After the last layer only rows whose logits are wanted are needed any more.
+  const bool keep = !is_last_layer || logit_count_[static_cast<std::size_t>(task.gpu_batch)] > 0;
+  close(task.gpu_batch, keep);
 }
 
 void Executor::close(std::int32_t gpu_batch, bool keep, Event read_by) {

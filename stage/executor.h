@@ -35,6 +35,8 @@ class Executor {
   void run(const Pass& pass, PassInbox& inbox);
   /// Blocks until everything has left.
   void drain();
+  /// Why what leaves could not leave; null: it could.
+  std::exception_ptr failure() const;
 
  private:
   struct OpenBatch {

@@ -3,12 +3,11 @@
 #include <array>
 
 #include "kernels/device/error.h"
+#include "stage/stage_config.h"
 
 namespace sluice::stage {
 
 namespace {
-
-constexpr std::int32_t kMaxGpuBatches = 1024;
 
 /// Appends tasks and remembers the latest of each sort, which is what later ones depend on.
 class Builder {
@@ -77,6 +76,18 @@ class Builder {
                              {before_last_compute_, kNoTask, kNoTask, kNoTask});
   }
 
+  /// Hidden states of the step after this one, unless it is this one's own GPU batch, or they are
+  /// only received then.
+  void fetch_next_hidden(std::int32_t layer, std::size_t i, bool is_first, bool is_last) {
+    const std::size_t count = shape_.gpu_batches.size();
+    if (!shape_.moves_hidden || count < 2) return;
+    const bool same_layer = i + 1 < count;
+    if (same_layer ? is_first && !shape_.first : is_last) return;
+    const std::int32_t g = shape_.gpu_batches[same_layer ? i + 1 : 0];
+    state(g) = add(TaskKind::fetch_hidden, Resource::host_to_device, same_layer ? layer : layer + 1,
+                   g, {state(g), kNoTask, kNoTask, kNoTask});
+  }
+
   void decoder_layer(std::int32_t layer, bool is_first, bool is_last) {
     const std::int32_t weights = acquire(layer);
     const std::size_t count = shape_.gpu_batches.size();
@@ -95,6 +106,7 @@ class Builder {
       } else if (!is_last) {
         fetch(layer + 1, shape_.gpu_batches[0]);
       }
+      fetch_next_hidden(layer, i, is_first, is_last);
       last =
           add(TaskKind::compute, Resource::compute, layer, g, {weights, state(g), cache, kNoTask});
       before_last_compute_ = last_compute_;

@@ -14,15 +14,16 @@
 namespace sluice::stage {
 
 enum class TaskKind : std::uint8_t {
-  acquire,      // the layer's weights are on the device          (wait for disk, host-to-device)
-  receive,      // the GPU batch's hidden states are on the device (receive, host-to-device)
-  embed,        // ... are made from token ids                     (compute)
-  fetch_cache,  // its keys and values are on their way            (disk, host-to-device)
-  compute,      // the layer is applied to the GPU batch           (compute, host compute)
-  store_cache,  // new keys and values go home                     (device-to-host, disk)
-  logits,       // head applied, results leave                     (compute, device-to-host, send)
-  send,         // hidden states leave for the next stage          (device-to-host, send)
-  release,      // the layer's weights may go                      (none)
+  acquire,       // the layer's weights are on the device          (wait for disk, host-to-device)
+  receive,       // the GPU batch's hidden states are on the device (receive, host-to-device)
+  embed,         // ... are made from token ids                     (compute)
+  fetch_hidden,  // ... are on their way back from host or disk    (disk, host-to-device)
+  fetch_cache,   // its keys and values are on their way            (disk, host-to-device)
+  compute,       // the layer is applied to the GPU batch           (compute, host compute)
+  store_cache,   // new keys and values go home                     (device-to-host, disk)
+  logits,        // head applied, results leave                     (compute, device-to-host, send)
+  send,          // hidden states leave for the next stage          (device-to-host, send)
+  release,       // the layer's weights may go                      (none)
 };
 
 enum class Resource : std::uint8_t {
@@ -51,6 +52,7 @@ struct ScheduleShape {
   bool last = true;            // owns the head (else: sends)
   std::int32_t layers = 0;     // decoder layers
   bool streams_cache = false;  // some sequences' cache is fetched for each step
+  bool moves_hidden = false;   // hidden states go home between layers, to host or disk
   /// GPU batches of the micro-batch that have rows in this pass.
   std::vector<std::int32_t> gpu_batches;
 };

@@ -1,6 +1,7 @@
 #include "stage/stage.h"
 
 #include <exception>
+#include <initializer_list>
 #include <optional>
 #include <thread>
 
@@ -32,6 +33,23 @@ void tell(comm::World& world, const std::exception_ptr& cause) {
   }
 }
 
+/// Threads of one rank fail one after the other: a CommError is the echo of another's failure, and
+/// the first error that is none is the cause.
+std::exception_ptr first_cause(std::initializer_list<std::exception_ptr> errors) {
+  std::exception_ptr echo;
+  for (const std::exception_ptr& error : errors) {
+    if (!error) continue;
+    try {
+      std::rethrow_exception(error);
+    } catch (const CommError&) {
+      if (!echo) echo = error;
+    } catch (...) {
+      return error;
+    }
+  }
+  return echo;
+}
+
 /// The head's thread: keeps what it threw, and tells the other ranks.
 class HeadThread {
  public:
@@ -40,10 +58,11 @@ class HeadThread {
   ~HeadThread() {
     if (thread_.joinable()) thread_.join();
   }
-  RunReport finish() {
+  /// Returns what the head threw, or null, and its report.
+  std::exception_ptr finish(RunReport& report) {
     thread_.join();
-    if (cause_) std::rethrow_exception(cause_);
-    return report_;
+    report = report_;
+    return cause_;
   }
 
  private:
@@ -118,11 +137,16 @@ class Stage::Impl {
     try {
       loop(executor, inbox);
     } catch (...) {
-      tell(resources_.world, std::current_exception());
-      if (head) head->finish();  // if the head failed, this loop's error is only its echo
-      throw;
+      const std::exception_ptr error = std::current_exception();
+      tell(resources_.world, error);
+      std::exception_ptr head_error;
+      if (head) head_error = head->finish(report);
+      std::rethrow_exception(first_cause({executor.failure(), error, head_error}));
     }
-    if (head) report = head->finish();
+    if (head) {
+      const std::exception_ptr error = head->finish(report);
+      if (error) std::rethrow_exception(error);
+    }
     wall_seconds_ = seconds_since(begin);
     return report;
   }

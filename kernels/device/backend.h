@@ -1,9 +1,9 @@
 // What a device must offer: memory, lanes (in-order queues of work) and events between lanes.
 //
 // A backend has one lane of each kind. Work put on a lane is done in the order it was put there;
-// lanes run beside each other, and the only order between them is made by events. On a GPU a lane is
-// a stream (host_compute: a thread); on the CPU backend it is a thread, so that the schedule is the
-// same everywhere. Any thread may put work on a lane; nothing here allocates after start-up.
+// lanes run beside each other, and the only order between them is made by events. On a GPU a lane
+// is a stream (host_compute: a thread); on the CPU backend it is a thread, so that the schedule is
+// the same everywhere. Any thread may put work on a lane; nothing here allocates after start-up.
 #pragma once
 
 #include <cstddef>
@@ -20,16 +20,16 @@ enum class Lane : std::uint8_t { compute, host_to_device, device_to_host, host_c
 constexpr int kLaneCount = 4;
 const char* name_of(Lane lane);
 
-/// A point on a lane. A default event is long past. Cheap to copy; valid for the backend's lifetime.
-/// Once done, always done.
+/// A point on a lane. A default event is long past. Cheap to copy; valid for the backend's
+/// lifetime. Once done, always done.
 struct Event {
   Lane lane = Lane::compute;
   std::uint64_t ticket = 0;
 };
 
 struct BackendInfo {
-  std::string kind;         // "cpu", "cuda"
-  std::string description;  // "cpu (avx512, 2 threads)": printed once per rank
+  std::string kind;                  // "cpu", "cuda"
+  std::string description;           // "cpu (avx512, 2 threads)": printed once per rank
   DType compute_dtype = DType::f32;  // dtype of activations on this device
   int threads = 1;                   // of the compute lane; 0 on a GPU
 };

@@ -12,17 +12,17 @@ namespace sluice {
 
 /// What time is spent on. One lane of the trace each.
 enum class Activity : std::uint8_t {
-  compute,            // on the device
-  host_compute,       // attention beside host-resident KV
-  host_to_device,     // copies
-  device_to_host,     // copies
+  compute,         // on the device
+  host_compute,    // attention beside host-resident KV
+  host_to_device,  // copies
+  device_to_host,  // copies
   disk_read,
   disk_write,
-  send,               // waiting until sent hidden states are gone
-  receive,            // waiting for hidden states of a pass whose header is here
-  wait_weights,       // the executor stands still because a layer is not there yet
-  wait_kv,            // ... because KV of host or disk is not there yet
-  idle,               // ... because there is no pass to work on: the bubble
+  send,          // waiting until sent hidden states are gone
+  receive,       // waiting for hidden states of a pass whose header is here
+  wait_weights,  // the executor stands still because a layer is not there yet
+  wait_kv,       // ... because KV of host or disk is not there yet
+  idle,          // ... because there is no pass to work on: the bubble
 };
 constexpr int kActivityCount = 11;
 const char* name_of(Activity activity);
@@ -31,8 +31,8 @@ using Clock = std::chrono::steady_clock;
 
 struct Span {
   Activity activity;
-  std::int32_t pass;   // -1: none
-  std::int32_t layer;  // -1: none
+  std::int32_t pass;      // -1: none
+  std::int32_t layer;     // -1: none
   std::int64_t begin_ns;  // since the trace's start
   std::int64_t end_ns;
 };
@@ -67,7 +67,10 @@ class Trace {
 class ScopedSpan {
  public:
   ScopedSpan(Trace* trace, Activity activity, std::int32_t pass = -1, std::int32_t layer = -1)
-      : trace_(trace), activity_(activity), pass_(pass), layer_(layer),
+      : trace_(trace),
+        activity_(activity),
+        pass_(pass),
+        layer_(layer),
         begin_ns_(trace != nullptr ? trace->now_ns() : 0) {}
   ~ScopedSpan() {
     if (trace_ != nullptr) trace_->add(activity_, begin_ns_, trace_->now_ns(), pass_, layer_);

@@ -77,8 +77,7 @@ class Generate {
     together(*world_,
              [this, longest] { rank_.emplace(config_, *model_, std::max(longest, 1), *world_); });
     show_plan();
-    if (dry_run_) return ExitStatus::done;
-    return work();
+    return dry_run_ ? ExitStatus::done : work();
   }
 
  private:
@@ -117,13 +116,14 @@ class Generate {
   }
 
   ExitStatus work() {
-    bool rows_failed = false;
-    stage::RunReport run;
     try {
       load();
       if (is_head_) job_->start();
-      run = rank_->run(is_head_ ? &*job_ : nullptr);
-      if (is_head_) rows_failed = job_->finish();
+      const stage::RunReport run = rank_->run(is_head_ ? &*job_ : nullptr);
+      const bool rows_failed = is_head_ && job_->finish();
+      show_report(run);
+      return world_->broadcast(rows_failed ? "1" : "0") == "1" ? ExitStatus::rows_failed
+                                                               : ExitStatus::done;
     } catch (const Error& error) {
       give_up(error.status(), error.what());
       throw;
@@ -131,9 +131,6 @@ class Generate {
       give_up(ExitStatus::failure, error.what());
       throw;
     }
-    show_report(run);
-    return world_->broadcast(rows_failed ? "1" : "0") == "1" ? ExitStatus::rows_failed
-                                                             : ExitStatus::done;
   }
 
   /// Tells the other ranks. Over MPI this ends the process.

@@ -15,6 +15,7 @@ struct Shape {
   bool last;
   std::int32_t layers;
   bool streams_cache;
+  bool moves_hidden;
   std::vector<std::int32_t> batches;
 };
 
@@ -25,6 +26,7 @@ class ScheduleTest : public testing::TestWithParam<Shape> {
     shape_.last = GetParam().last;
     shape_.layers = GetParam().layers;
     shape_.streams_cache = GetParam().streams_cache;
+    shape_.moves_hidden = GetParam().moves_hidden;
     shape_.gpu_batches = GetParam().batches;
     build_schedule(shape_, tasks_);
   }
@@ -122,6 +124,24 @@ TEST_P(ScheduleTest, CacheIsFetchedOneStepAheadAndNeverMore) {
   }
 }
 
+TEST_P(ScheduleTest, HiddenStatesAreFetchedBesideTheStepBeforeTheirs) {
+  for (std::size_t i = 0; i < tasks_.size(); ++i) {
+    if (tasks_[i].kind != TaskKind::fetch_hidden) continue;
+    EXPECT_TRUE(shape_.moves_hidden);
+    // The next two computes: another GPU batch's, then the one this was fetched for.
+    std::vector<const Task*> computes;
+    for (std::size_t k = i + 1; k < tasks_.size() && computes.size() < 2; ++k) {
+      if (tasks_[k].kind == TaskKind::compute) computes.push_back(&tasks_[k]);
+    }
+    ASSERT_EQ(computes.size(), 2U);
+    EXPECT_NE(computes[0]->gpu_batch, tasks_[i].gpu_batch);
+    EXPECT_EQ(computes[1]->gpu_batch, tasks_[i].gpu_batch);
+    EXPECT_EQ(computes[1]->layer, tasks_[i].layer);
+  }
+  const bool can = shape_.moves_hidden && shape_.gpu_batches.size() > 1 && shape_.layers > 1;
+  EXPECT_EQ(count(TaskKind::fetch_hidden) > 0, can);
+}
+
 TEST_P(ScheduleTest, PiecesLeaveAsEachGpuBatchIsDone) {
   const auto batches = static_cast<std::int32_t>(shape_.gpu_batches.size());
   EXPECT_EQ(count(TaskKind::send), shape_.last ? 0 : batches);
@@ -146,12 +166,14 @@ TEST_P(ScheduleTest, IsAPureFunctionOfItsShape) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Shapes, ScheduleTest,
-    testing::Values(Shape{true, true, 1, false, {0}}, Shape{true, true, 4, true, {0, 1, 2}},
-                    Shape{true, false, 3, true, {0, 1}}, Shape{false, false, 2, true, {1}},
-                    Shape{false, true, 5, false, {0, 2}}, Shape{false, true, 1, true, {0, 1, 2, 3}},
-                    Shape{true, true, 2, true, {}}));
+INSTANTIATE_TEST_SUITE_P(Shapes, ScheduleTest,
+                         testing::Values(Shape{true, true, 1, false, false, {0}},
+                                         Shape{true, true, 4, true, true, {0, 1, 2}},
+                                         Shape{true, false, 3, true, false, {0, 1}},
+                                         Shape{false, false, 2, true, true, {1}},
+                                         Shape{false, true, 5, false, true, {0, 2}},
+                                         Shape{false, true, 1, true, true, {0, 1, 2, 3}},
+                                         Shape{true, true, 2, true, true, {}}));
 
 }  // namespace
 }  // namespace sluice::stage
