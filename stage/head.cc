@@ -66,7 +66,7 @@ void Admission::add_gpu_batch(std::int32_t micro_batch, std::int32_t gpu_batch, 
     for (std::int32_t index = 0; index < batching_.gpu_batch_size; ++index) {
       const std::int32_t slot = slot_of(micro_batch, gpu_batch, index);
       const Row& candidate = row(slot);
-      if (!candidate.active || (candidate.cached >= candidate.prompt_size()) != decoding) continue;
+      if (!candidate.active || candidate.decoding() != decoding) continue;
       const std::int32_t left = batching_.max_tokens_per_gpu_batch - used;
       const std::int32_t wanted = decoding ? 1 : candidate.prompt_size() - candidate.cached;
       const std::int32_t tokens = std::min(left, wanted);
@@ -89,7 +89,7 @@ void Admission::add_row(std::int32_t slot, std::int32_t gpu_batch, std::int32_t 
   added.gpu_batch = gpu_batch;
   added.sampling = request.sampling;
   const std::int32_t end = source.cached + tokens;
-  if (source.cached < source.prompt_size()) {
+  if (!source.decoding()) {
     const auto begin = request.prompt.begin() + source.cached;
     pass.tokens.insert(pass.tokens.end(), begin, begin + tokens);
     added.prompt_logprobs = request.prompt_logprobs;
@@ -104,6 +104,14 @@ void Admission::add_row(std::int32_t slot, std::int32_t gpu_batch, std::int32_t 
   pass.rows.push_back(added);
 }
 
+std::int32_t Admission::prefill_tokens(const Pass& pass) const {
+  std::int32_t tokens = 0;
+  for (const PassRow& made : pass.rows) {
+    if (!row(made.slot).decoding()) tokens += made.new_tokens;
+  }
+  return tokens;
+}
+
 void Admission::take(const Pass& pass, const PassResults& results) {
   const auto misfit = [&pass] {
     return CommError("the results of pass " + std::to_string(pass.number) +
@@ -113,6 +121,7 @@ void Admission::take(const Pass& pass, const PassResults& results) {
   std::size_t next = 0;
   for (const PassRow& made : pass.rows) {
     Row& target = row(made.slot);
+    const bool decoding = target.decoding();
     target.cached += made.new_tokens;
     bool sampled = false;
     while (next < results.entries.size() && results.entries[next].slot == made.slot) {
@@ -126,6 +135,7 @@ void Admission::take(const Pass& pass, const PassResults& results) {
         job_.on_prompt_token(target.request.id, entry.prompt_index, entry.result);
       } else {
         sampled = true;
+        decode_tokens_ += decoding ? 1 : 0;
         take_token(target, entry);
       }
     }
@@ -199,6 +209,7 @@ class HeadLoop {
     report_.failed = admission_.failed();
     report_.prompt_tokens = admission_.prompt_tokens();
     report_.completion_tokens = admission_.completion_tokens();
+    report_.decode_tokens = admission_.decode_tokens();
     report_.wall_seconds = seconds_since(begin);
     return report_;
   }
@@ -229,12 +240,8 @@ class HeadLoop {
     const double seconds =
         std::chrono::duration<double>(now - std::max(last_, flight.begin)).count();
     last_ = now;
-    double prefill = 0;
-    for (const PassRow& made : flight.pass.rows) {
-      // A decoding row's token was sampled: it is the only sort that has one row beyond its prompt.
-      if (made.new_tokens > 1 || made.position == 0) prefill += made.new_tokens;
-    }
-    const double share = prefill / static_cast<double>(flight.pass.tokens.size());
+    const double share = static_cast<double>(admission_.prefill_tokens(flight.pass)) /
+                         static_cast<double>(flight.pass.tokens.size());
     report_.prefill_seconds += seconds * share;
     report_.decode_seconds += seconds * (1.0 - share);
   }

@@ -31,6 +31,9 @@ class Admission {
   /// chunks of prompts, up to max_tokens_per_gpu_batch. False: no row has work.
   bool make_pass(std::int32_t micro_batch, Pass& pass);
 
+  /// Of a pass under way: its new tokens that are prompt, not answer.
+  std::int32_t prefill_tokens(const Pass& pass) const;
+
   /// Takes what came back for the pass made last for its micro-batch, tells the job, frees slots.
   /// Throws CommError if the results do not fit the pass.
   void take(const Pass& pass, const PassResults& results);
@@ -39,6 +42,8 @@ class Admission {
   std::int32_t active_rows() const { return active_; }
   std::uint64_t prompt_tokens() const { return prompt_tokens_; }
   std::uint64_t completion_tokens() const { return completion_tokens_; }
+  /// Of the completion tokens, those that a decode step brought: not a prompt's last chunk.
+  std::uint64_t decode_tokens() const { return decode_tokens_; }
   std::uint64_t requests() const { return requests_; }
   std::uint64_t failed() const { return failed_; }
 
@@ -50,9 +55,11 @@ class Admission {
     std::int32_t generated = 0;  // tokens sampled so far
     std::int32_t last_token = -1;
     std::int32_t prompt_size() const { return static_cast<std::int32_t>(request.prompt.size()); }
+    bool decoding() const { return cached >= prompt_size(); }  // the whole prompt is cached
   };
 
   Row& row(std::int32_t slot) { return rows_[static_cast<std::size_t>(slot)]; }
+  const Row& row(std::int32_t slot) const { return rows_[static_cast<std::size_t>(slot)]; }
   std::int32_t slot_of(std::int32_t micro_batch, std::int32_t gpu_batch, std::int32_t index) const;
   bool fill(std::int32_t slot);
   void add_row(std::int32_t slot, std::int32_t gpu_batch, std::int32_t tokens, Pass& pass);
@@ -68,6 +75,7 @@ class Admission {
   std::int32_t active_ = 0;
   std::uint64_t prompt_tokens_ = 0;
   std::uint64_t completion_tokens_ = 0;
+  std::uint64_t decode_tokens_ = 0;
   std::uint64_t requests_ = 0;
   std::uint64_t failed_ = 0;
 };

@@ -41,6 +41,9 @@ struct RunReport {
   std::uint64_t failed = 0;
   std::uint64_t prompt_tokens = 0;
   std::uint64_t completion_tokens = 0;
+  /// Of completion_tokens, those of decode steps; a prompt's last chunk brings the first token of
+  /// an answer, in the time of prefill.
+  std::uint64_t decode_tokens = 0;
   double wall_seconds = 0;
   /// Prefill and decode share passes; each pass's time is given to its tokens in proportion to new
   /// tokens of prefill and decode, weighed equally.

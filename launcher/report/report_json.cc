@@ -106,11 +106,12 @@ Json json_of(const stage::RunReport& run) {
           {"failed", run.failed},
           {"prompt_tokens", run.prompt_tokens},
           {"completion_tokens", run.completion_tokens},
+          {"decode_tokens", run.decode_tokens},
           {"wall_seconds", run.wall_seconds},
           {"prefill_seconds", run.prefill_seconds},
           {"decode_seconds", run.decode_seconds},
           {"prefill_tokens_per_second", rate(run.prompt_tokens, run.prefill_seconds)},
-          {"decode_tokens_per_second", rate(run.completion_tokens, run.decode_seconds)},
+          {"decode_tokens_per_second", rate(run.decode_tokens, run.decode_seconds)},
           {"tokens_per_second", rate(run.prompt_tokens + run.completion_tokens, run.wall_seconds)},
           {"completion_tokens_per_second", rate(run.completion_tokens, run.wall_seconds)}};
 }

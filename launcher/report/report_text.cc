@@ -14,9 +14,13 @@ namespace sluice::launcher {
 namespace {
 
 /// What a stage's time can go to, as far as the executor's thread sees it.
-constexpr Activity kActivities[] = {Activity::compute,      Activity::host_compute,
-                                    Activity::wait_weights, Activity::wait_kv,
-                                    Activity::send,         Activity::idle};
+constexpr Activity kActivities[] = {
+    Activity::compute, Activity::host_compute, Activity::wait_weights, Activity::wait_kv,
+    Activity::send,    Activity::receive,      Activity::idle};
+
+double seconds_of(const stage::StageReport& stage, Activity activity) {
+  return stage.seconds[static_cast<std::size_t>(activity)];
+}
 
 std::string rate(std::uint64_t tokens, double seconds) {
   if (!(seconds > 0)) return "-";
@@ -30,7 +34,7 @@ std::string throughput(const stage::RunReport& run) {
         {name, fmt::format("{}", tokens), fmt::format("{:.2f}", seconds), rate(tokens, seconds)});
   };
   line("prefill", run.prompt_tokens, run.prefill_seconds);
-  line("decode", run.completion_tokens, run.decode_seconds);
+  line("decode", run.decode_tokens, run.decode_seconds);
   line("overall", run.prompt_tokens + run.completion_tokens, run.wall_seconds);
   line("answers, of all time", run.completion_tokens, run.wall_seconds);
   return table.text(2);
@@ -47,13 +51,14 @@ std::string times(const std::vector<stage::StageReport>& stages) {
   std::vector<std::string> header = {"stage", "layers", "passes", "load", "wall"};
   for (const Activity activity : kActivities) {
     const bool any = std::any_of(stages.begin(), stages.end(), [&](const auto& stage) {
-      return stage.seconds[static_cast<std::size_t>(activity)] > 0;
+      return seconds_of(stage, activity) > 0;
     });
     if (activity == Activity::host_compute && !any) continue;  // few policies use it
     shown.push_back(activity);
-    header.emplace_back(activity == Activity::idle ? "idle (bubble)" : name_of(activity));
+    header.emplace_back(activity == Activity::receive ? "wait hidden" : name_of(activity));
   }
-  TextTable table("rlrrr" + std::string(shown.size(), 'r'), header);
+  header.emplace_back("bubble");
+  TextTable table("rlrrr" + std::string(shown.size() + 1, 'r'), header);
   for (const stage::StageReport& stage : stages) {
     const std::string layers = layers_text(stage);
     std::vector<std::string> row = {
@@ -61,9 +66,12 @@ std::string times(const std::vector<stage::StageReport>& stages) {
         fmt::format("{}", stage.passes), fmt::format("{:.2f}", stage.load_seconds),
         fmt::format("{:.2f}", stage.wall_seconds)};
     for (const Activity activity : shown) {
-      row.push_back(
-          seconds_and_part(stage.seconds[static_cast<std::size_t>(activity)], stage.wall_seconds));
+      row.push_back(seconds_and_part(seconds_of(stage, activity), stage.wall_seconds));
     }
+    // A stage waits for the one before it either way: for a pass, or for its hidden states.
+    row.push_back(
+        seconds_and_part(seconds_of(stage, Activity::idle) + seconds_of(stage, Activity::receive),
+                         stage.wall_seconds));
     table.add(std::move(row));
   }
   return table.text(2);

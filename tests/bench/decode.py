@@ -39,7 +39,7 @@ def run_sluice(program, model, batch, prompt) -> dict:
                         "--report", report, "--quiet"], check=True, stdout=subprocess.DEVNULL)
         run = json.load(open(report))["run"]
     return {"prefill": batch * prompt / run["prefill_seconds"],
-            "decode": batch * (NEW_TOKENS - 1) / run["decode_seconds"]}
+            "decode": run["decode_tokens_per_second"]}
 
 
 class Peer:

@@ -97,9 +97,10 @@ TEST(ReportJson, TheFileHasEverything) {
   run.failed = 1;
   run.prompt_tokens = 100;
   run.completion_tokens = 50;
+  run.decode_tokens = 40;
   run.wall_seconds = 5;
   run.prefill_seconds = 2;
-  run.decode_seconds = 0;
+  run.decode_seconds = 2.5;
   ReportFacts facts;
   facts.command_line = "sluice generate --prompt 'x'";
   facts.model = "m";
@@ -120,9 +121,12 @@ TEST(ReportJson, TheFileHasEverything) {
   EXPECT_EQ(json.at("run").at("requests"), 10);
   EXPECT_EQ(json.at("run").at("failed"), 1);
   EXPECT_EQ(json.at("run").at("prefill_tokens_per_second"), 50.0);
-  EXPECT_TRUE(json.at("run").at("decode_tokens_per_second").is_null());
+  EXPECT_EQ(json.at("run").at("decode_tokens"), 40);
+  EXPECT_EQ(json.at("run").at("decode_tokens_per_second"), 16.0) << "without first tokens";
   EXPECT_EQ(json.at("run").at("tokens_per_second"), 30.0);
   EXPECT_EQ(json.at("run").at("completion_tokens_per_second"), 10.0);
+  const Json nothing = Json::parse(report_json({}, {}, facts));
+  EXPECT_TRUE(nothing.at("run").at("decode_tokens_per_second").is_null());
   ASSERT_EQ(json.at("stages").size(), 2U);
   const Json& stage = json.at("stages").at(1);
   EXPECT_EQ(stage.at("activities").size(), static_cast<std::size_t>(kActivityCount));

@@ -22,7 +22,8 @@ std::vector<stage::StageReport> two_stages() {
   seconds(first, Activity::compute) = 82;
   seconds(first, Activity::wait_weights) = 10;
   seconds(first, Activity::send) = 0.5;
-  seconds(first, Activity::idle) = 7.5;
+  seconds(first, Activity::receive) = 2;
+  seconds(first, Activity::idle) = 5.5;
   seconds(first, Activity::disk_read) = 50;
   first.bytes[static_cast<std::size_t>(Activity::disk_read)] = 100ULL << 30U;
   first.tiers[0] = {16ULL << 30U, 15ULL << 30U, 14ULL << 30U};
@@ -45,18 +46,25 @@ TEST(ReportText, SaysWhatCameOutAndWhereTimeAndMemoryWent) {
   run.completion_tokens = 3200;
   run.wall_seconds = 100;
   run.prefill_seconds = 80;
-  run.decode_seconds = 0;
+  run.decode_tokens = 2200;
+  run.decode_seconds = 20;
   EXPECT_EQ(report_text(two_stages(), run), R"(1000 prompts in 1 min 40 s, 3 failed
                         tokens  seconds  tokens/s
   prefill                51200    80.00     640.0
-  decode                  3200     0.00         -
+  decode                  2200    20.00     110.0
   overall                54400   100.00     544.0
   answers, of all time    3200   100.00      32.0
 
 Where the time of each stage went, in seconds and percent of its wall time:
-  stage  layers  passes  load    wall     compute  wait weights    wait KV       send  idle (bubble)
-      0  0-11        40  1.50  100.00  82.00  82%    10.00  10%  0.00   0%  0.50   0%      7.50   8%
-      1  12           0  0.00    0.00   0.00    -     0.00    -  0.00    -  0.00    -      0.00    -
+  stage  layers  passes  load    wall     compute  wait weights    wait KV       send)"
+                                            "  wait hidden       idle     bubble"
+                                            R"(
+      0  0-11        40  1.50  100.00  82.00  82%    10.00  10%  0.00   0%  0.50   0%)"
+                                            "    2.00   2%  5.50   6%  7.50   8%"
+                                            R"(
+      1  12           0  0.00    0.00   0.00    -     0.00    -  0.00    -  0.00    -)"
+                                            "    0.00    -  0.00    -  0.00    -"
+                                            R"(
 
 Memory:
   stage  tier     planned  high water    budget  weights asked  achieved
@@ -76,6 +84,14 @@ TEST(ReportText, ShowsTheHostsAttentionWhereItWorked) {
   const std::string text = report_text(stages, {});
   EXPECT_NE(text.find("host compute"), std::string::npos) << text;
   EXPECT_NE(text.find("25.00  25%"), std::string::npos) << text;
+}
+
+TEST(ReportText, RatesWithoutTimeAreDashes) {
+  stage::RunReport run;
+  run.decode_tokens = 5;
+  EXPECT_NE(report_text({}, run).find("decode                     5     0.00         -\n"),
+            std::string::npos)
+      << report_text({}, run);
 }
 
 TEST(ReportText, OnePromptAndNoStage) {

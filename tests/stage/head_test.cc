@@ -75,6 +75,27 @@ TEST(AdmissionTest, LongPromptsAreCutIntoChunksBesideDecodingRows) {
   EXPECT_EQ(job.answers[0].tokens.size(), 5U);
 }
 
+// A prompt's first answer token comes in the time of prefill; a chunk of one token is prefill
+// still.
+TEST(AdmissionTest, PrefillAndDecodeAreToldApart) {
+  support::ListJob job({request_of(9, 3), request_of(1, 4)});
+  Admission admission(job, batching_of(2, 1, 1, 8), 1);
+  admission.admit_all();
+  Pass pass;
+  std::vector<std::int32_t> prefill;
+  std::vector<std::size_t> tokens;
+  while (admission.make_pass(0, pass)) {
+    prefill.push_back(admission.prefill_tokens(pass));
+    tokens.push_back(pass.tokens.size());
+    admission.take(pass, answer(pass));
+  }
+  // 8 of the long prompt; its last beside the short one; then both decode, at last one alone.
+  EXPECT_EQ(prefill, (std::vector<std::int32_t>{8, 2, 0, 0, 0}));
+  EXPECT_EQ(tokens, (std::vector<std::size_t>{8, 2, 2, 2, 1}));
+  EXPECT_EQ(admission.completion_tokens(), 7U);
+  EXPECT_EQ(admission.decode_tokens(), 5U) << "all but the first of each answer";
+}
+
 TEST(AdmissionTest, AFinishedRowsPlaceIsTakenByTheNextPrompt) {
   std::vector<Request> requests;
   for (std::int32_t i = 0; i < 5; ++i) requests.push_back(request_of(3, i == 0 ? 1 : 4));
