@@ -3,13 +3,11 @@
 #include <fmt/core.h>
 
 #include "kernels/engine.h"
+#include "launcher/report/trace_json.h"
 
 namespace sluice::launcher {
 
 namespace {
-
-// A trace of a run of hours would fill memory; what is beyond is counted, and said in the file.
-constexpr std::size_t kMaxSpans = 2'000'000;
 
 bool writes_to_disk(const RunConfig& config, const stage::StageConfig& stage) {
   const offload::Policy& policy = stage.policy;
@@ -52,7 +50,7 @@ std::vector<stage::StageConfig> stages_of(const RunConfig& config, std::int32_t 
 
 Rank::Rank(const RunConfig& config, const OpenedModel& model, std::int32_t max_sequence_tokens,
            comm::World& world)
-    : world_(world), trace_(config.report.trace.empty() ? 0 : kMaxSpans) {
+    : world_(world), trace_(config.report.trace.empty() ? 0 : most_spans(world.size())) {
   stage::StageLayout made = layout(config, model, max_sequence_tokens);
   kernels::EngineOptions options;
   options.device = made.config.device;

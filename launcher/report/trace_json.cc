@@ -41,6 +41,13 @@ std::string microseconds(std::int64_t ns) {
 
 }  // namespace
 
+std::size_t most_spans(int ranks) {
+  // About 140 bytes each, 200 at the very most, and as many again for a thread's name where a span
+  // is the only one of its lane: of 2^30.
+  constexpr std::size_t kOfAllRanks = 2'000'000;
+  return kOfAllRanks / static_cast<std::size_t>(ranks);
+}
+
 std::string trace_events(const StageTrace& trace) {
   std::string out;
   std::string process = fmt::format("stage {} on {}", trace.rank, trace.host);

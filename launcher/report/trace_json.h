@@ -1,6 +1,7 @@
 // Spans of all stages as a Chrome trace: opens in ui.perfetto.dev and chrome://tracing.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -19,6 +20,10 @@ struct StageTrace {
   std::uint64_t dropped = 0;   // spans that were not kept: said in the process' name
   std::int64_t offset_ns = 0;  // added to all times, to bring ranks to one clock
 };
+
+/// Most spans of each of `ranks` >= 1 stages: so few that the events of all fit one
+/// comm::World::gather, and each rank's memory.
+std::size_t most_spans(int ranks);
 
 /// The stage's events, comma-separated, without brackets: what ranks hand to the head.
 std::string trace_events(const StageTrace& trace);

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <limits>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -88,6 +89,24 @@ TEST(TraceJson, KeepsNanosecondsOfLongRuns) {
   const std::string events =
       trace_events({0, "h", {{Activity::compute, 0, 0, kMonth + 1, kMonth + 2}}, 0, 0});
   EXPECT_NE(events.find("\"ts\":2592000000000.001,\"dur\":0.001"), std::string::npos) << events;
+}
+
+// Beyond 2^30 bytes the ranks could not exchange it, and a finished job would fail.
+TEST(TraceJson, TheLongestTextOfAllRanksFitsOneMessage) {
+  constexpr std::int32_t kMost = std::numeric_limits<std::int32_t>::max();
+  constexpr std::int64_t kLast = std::numeric_limits<std::int64_t>::max();
+  constexpr int kSpans = 500;
+  std::vector<Span> spans;
+  // All at once: each has a lane, and with it a thread, of its own.
+  for (int i = 0; i < kSpans; ++i)
+    spans.push_back({Activity::host_to_device, kMost, kMost, 0, kLast});
+  for (const int ranks : {1, 2, 8, 64, 1000, 4096}) {
+    const std::size_t text = trace_events({ranks - 1, "host", spans, 0, 0}).size();
+    EXPECT_GT(most_spans(ranks), 100U);
+    EXPECT_LT(static_cast<double>(text) / kSpans * static_cast<double>(most_spans(ranks)) * ranks,
+              static_cast<double>(1U << 30U))
+        << ranks;
+  }
 }
 
 TEST(TraceJson, NothingIsATraceToo) { EXPECT_TRUE(events_of({}).empty()); }
