@@ -72,7 +72,7 @@ int main(int argc, char** argv) {
     status = error.status();
     if (speaks_for_all()) std::cerr << "sluice: " << error.what() << '\n';
   } catch (const std::exception& error) {
-    std::cerr << "sluice: " << error.what() << '\n';
+    if (speaks_for_all()) std::cerr << "sluice: " << error.what() << '\n';
   }
   return static_cast<int>(status);
 }
