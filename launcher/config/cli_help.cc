@@ -75,7 +75,6 @@ const std::vector<FlagGroup>& generate_groups() {
         {"--print-config", "", "print the whole configuration as YAML and end"},
         {"--dry-run", "", "print which layers and bytes go where, load nothing, and end"},
         {"--quiet", ""},
-        {"--log-level", "LEVEL"},
         {"--color", "WHEN"},
         {"--help", "", "print this"}}}};
   return kGroups;

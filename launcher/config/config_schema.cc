@@ -168,9 +168,6 @@ void describe_report(SchemaVisitor& visitor, ReportConfig& report) {
       report.trace);
   visitor.boolean({"quiet", "no progress and no tables: answers and errors only", "--quiet"},
                   report.quiet);
-  static constexpr const char* kLevels[] = {"warning", "info", "debug"};
-  choice(visitor, {"log_level", "least level that is logged", "--log-level"}, report.log_level,
-         kLevels);
   static constexpr const char* kModes[] = {"auto", "always", "never"};
   choice(visitor, {"color", "auto: on a terminal, unless NO_COLOR is set", "--color"}, report.color,
          kModes);

@@ -15,7 +15,6 @@ namespace sluice::launcher {
 
 enum class WeightsFrom : std::uint8_t { checkpoint, dummy };
 enum class Transport : std::uint8_t { automatic, mpi, nccl };
-enum class LogLevel : std::uint8_t { warning, info, debug };
 enum class ColorMode : std::uint8_t { automatic, always, never };
 
 /// Where prompts come from and answers go. Exactly one of input, prompt and dummy prompts.
@@ -55,7 +54,6 @@ struct ReportConfig {
   std::string file;    // JSON: what was done, per stage; empty: none
   std::string trace;   // Chrome trace JSON (opens in Perfetto); empty: none. Costs memory per span.
   bool quiet = false;  // no progress, no tables; errors and answers only
-  LogLevel log_level = LogLevel::info;
   ColorMode color = ColorMode::automatic;  // automatic: on a terminal, unless NO_COLOR is set
 };
 

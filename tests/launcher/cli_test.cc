@@ -69,8 +69,7 @@ TEST(Cli, FlagsOfTheRunReachTheirKeys) {
   const ParsedCommand parsed = parse_line(
       "generate --path m --weights dummy --input in.jsonl --output out.jsonl --resume --dry-run "
       "--offload-dir /scratch --gpu-batch-size 9 --num-gpu-batches 3 --micro-batches 5 "
-      "--max-batch-tokens 99 --report r.json --trace t.json --quiet --log-level debug --color "
-      "never");
+      "--max-batch-tokens 99 --report r.json --trace t.json --quiet --color never");
   EXPECT_EQ(parsed.command, Command::generate);
   EXPECT_TRUE(parsed.dry_run);
   EXPECT_FALSE(parsed.print_config);
@@ -88,7 +87,6 @@ TEST(Cli, FlagsOfTheRunReachTheirKeys) {
   EXPECT_EQ(config.report.file, "r.json");
   EXPECT_EQ(config.report.trace, "t.json");
   EXPECT_TRUE(config.report.quiet);
-  EXPECT_EQ(config.report.log_level, LogLevel::debug);
   EXPECT_EQ(config.report.color, ColorMode::never);
 }
 

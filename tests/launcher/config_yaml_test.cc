@@ -119,7 +119,7 @@ stages: [{layers: 0-3, threads: 2}, {layers: 5, policy: {cache: [10, 20, 70]}}]
 stage_defaults: {budget: {device: 1000, host: 1.5GiB}, policy: {weights: [33.3, 33.3, 33.4]}}
 generation: {top_p: 0.95, repetition_penalty: 1.1, stop: ["\t|\n", "é", "\x01"], logprobs: 5}
 job: {prompt: "two\nlines", resume: true}
-report: {color: never, log_level: debug}
+report: {color: never, quiet: true}
 )");
   const std::string yaml = to_yaml(config);
   EXPECT_EQ(to_yaml(read(yaml)), yaml);
