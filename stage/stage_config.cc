@@ -4,6 +4,21 @@
 
 namespace sluice::stage {
 
+std::int32_t Batching::slots(std::int32_t stages) const {
+  // 32-bit factors: a product of two fits 64 bits, one of three may not.
+  const std::int64_t micro_batch = std::int64_t{num_gpu_batches} * gpu_batch_size;
+  const std::int64_t in_flight = micro_batches_for(stages);
+  if (micro_batch > kMaxSlots / in_flight) {
+    throw ConfigError("batching: " + std::to_string(in_flight) + " micro-batches of " +
+                      std::to_string(num_gpu_batches) + " GPU batches of " +
+                      std::to_string(gpu_batch_size) + " sequences are more than " +
+                      std::to_string(kMaxSlots) +
+                      " sequences at a time; lower batching.micro_batches, "
+                      "batching.num_gpu_batches or batching.gpu_batch_size");
+  }
+  return static_cast<std::int32_t>(in_flight * micro_batch);
+}
+
 void split_layers(std::vector<StageConfig>& stages, std::int32_t model_layers) {
   const auto count = static_cast<std::int32_t>(stages.size());
   if (count > model_layers) {

@@ -20,9 +20,15 @@ struct StageConfig {
   offload::Policy policy;
 };
 
+/// The schedule keeps a state of each (schedule.h), comm's transfer table a message of each.
+constexpr std::int32_t kMaxGpuBatches = 1024;
+/// Sequences under way in a job: more than any machine has KV cache for, and few enough to count.
+constexpr std::int32_t kMaxSlots = 1'000'000;
+
 struct Batching {
-  std::int32_t gpu_batch_size = 8;   // sequences per GPU batch (FlexGen: --gpu-batch-size)
-  std::int32_t num_gpu_batches = 1;  // GPU batches per micro-batch (FlexGen: --num-gpu-batches)
+  std::int32_t gpu_batch_size = 8;  // sequences per GPU batch (FlexGen: --gpu-batch-size)
+  /// GPU batches per micro-batch, <= kMaxGpuBatches (FlexGen: --num-gpu-batches).
+  std::int32_t num_gpu_batches = 1;
   /// Micro-batches in flight; 0: stages + 1, and 1 where there is one stage (a second would only
   /// read streamed weights twice as often).
   std::int32_t micro_batches = 0;
@@ -35,9 +41,8 @@ struct Batching {
   std::int32_t micro_batches_for(std::int32_t stages) const {
     return micro_batches > 0 ? micro_batches : stages > 1 ? stages + 1 : 1;
   }
-  std::int32_t slots(std::int32_t stages) const {
-    return micro_batches_for(stages) * num_gpu_batches * gpu_batch_size;
-  }
+  /// Sequences under way at a time. Throws ConfigError for more than kMaxSlots.
+  std::int32_t slots(std::int32_t stages) const;
 };
 
 /// Layers split evenly; the first stages take the remainder, the last stage none of it (it has the

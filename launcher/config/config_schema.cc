@@ -74,7 +74,7 @@ void describe_batching(SchemaVisitor& visitor, stage::Batching& batching) {
   integer(
       visitor,
       {"num_gpu_batches", "GPU batches that share one loading of the weights", "--num-gpu-batches"},
-      batching.num_gpu_batches, {1, 4096});
+      batching.num_gpu_batches, {1, stage::kMaxGpuBatches});
   integer(visitor,
           {"micro_batches", "micro-batches in flight; 0: stages + 1, or 1 with one stage",
            "--micro-batches"},

@@ -2,7 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdlib>
+
+#include "kernels/device/error.h"
 
 namespace sluice::launcher {
 
@@ -91,6 +94,11 @@ std::vector<std::string> contradictions(const RunConfig& config, bool needs_job)
         "of "
         "--gpu-batch-size (batching.gpu_batch_size), each of which has a token in every pass",
         batching.max_tokens_per_gpu_batch, batching.gpu_batch_size));
+  }
+  try {
+    batching.slots(std::max(1, static_cast<std::int32_t>(config.stages.size())));
+  } catch (const ConfigError& problem) {  // asked again where the number of ranks is known
+    problems.emplace_back(problem.what());
   }
   if (config.comm.deadline_seconds <= config.comm.heartbeat_seconds) {
     problems.push_back(

@@ -52,5 +52,39 @@ TEST(StageConfigTest, MoreMicroBatchesThanStagesByDefault) {
   EXPECT_EQ(batching.micro_batches_for(4), 5);
 }
 
+TEST(StageConfigTest, SlotsAreAllSequencesUnderWay) {
+  Batching batching;
+  batching.gpu_batch_size = 8;
+  batching.num_gpu_batches = 1024;
+  EXPECT_EQ(batching.slots(1), 8192);
+  EXPECT_EQ(batching.slots(3), 4 * 8192);
+  batching.micro_batches = 100;
+  EXPECT_EQ(batching.slots(3), 819'200);
+}
+
+TEST(StageConfigTest, MoreSlotsThanCanBeCountedAreRefusedWithTheirKeys) {
+  Batching batching;
+  batching.micro_batches = 1;
+  batching.num_gpu_batches = 1000;
+  batching.gpu_batch_size = 1000;
+  EXPECT_EQ(batching.slots(1), kMaxSlots);
+  // The largest product that any configuration can ask for overflows 32 bits and comes to 0.
+  for (const std::int32_t size : {1001, 65536}) {
+    batching.gpu_batch_size = size;
+    batching.num_gpu_batches = size == 65536 ? kMaxGpuBatches : 1000;
+    batching.micro_batches = size == 65536 ? 4096 : 1;
+    try {
+      batching.slots(1);
+      FAIL() << "no error for " << size;
+    } catch (const ConfigError& error) {
+      const std::string sentence = error.what();
+      EXPECT_NE(sentence.find("GPU batches of " + std::to_string(size)), std::string::npos);
+      for (const char* key : {"micro_batches", "num_gpu_batches", "gpu_batch_size"}) {
+        EXPECT_NE(sentence.find(std::string("batching.") + key), std::string::npos) << sentence;
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace sluice::stage
