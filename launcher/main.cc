@@ -27,6 +27,11 @@ bool speaks_for_all() {
   return true;
 }
 
+/// In one write: mpirun, which tells of the failure itself, would put its own lines between parts.
+void say(const std::string& sentence) {
+  if (speaks_for_all()) std::cerr << "sluice: " + sentence + '\n';
+}
+
 ExitStatus tokenize(const launcher::TokenizeArguments& arguments) {
   const auto tokenizer = launcher::Tokenizer::open(launcher::open_model(arguments.model).path);
   std::ios::sync_with_stdio(false);
@@ -70,9 +75,9 @@ int main(int argc, char** argv) {
     if (!std::cout) throw sluice::IoError("standard output: cannot be written");
   } catch (const sluice::Error& error) {
     status = error.status();
-    if (speaks_for_all()) std::cerr << "sluice: " << error.what() << '\n';
+    say(error.what());
   } catch (const std::exception& error) {
-    if (speaks_for_all()) std::cerr << "sluice: " << error.what() << '\n';
+    say(error.what());
   }
   return static_cast<int>(status);
 }

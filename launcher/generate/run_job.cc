@@ -59,7 +59,7 @@ class FileSource : public JobSource {
                           std::chrono::duration_cast<std::chrono::seconds>(now).count()};
     Requests requests = read_requests(std::filesystem::path(config.job.input), parser_);
     for (const std::string& warning : requests.warnings) {
-      std::cerr << "sluice: " << warning << '\n';
+      std::cerr << "sluice: " + warning + '\n';
     }
     job_.emplace(tokenizer_, std::move(requests), TextJobOptions{model.eos_ids.front(), form});
     if (!needs_output) return;
@@ -107,7 +107,7 @@ class PromptSource : public JobSource {
   JobScan scan() const override { return job_->scan(); }
   bool finish() override {
     std::cout.flush();
-    if (!job_->failure().empty()) std::cerr << "sluice: " << job_->failure() << '\n';
+    if (!job_->failure().empty()) std::cerr << "sluice: " + job_->failure() + '\n';
     return !job_->failure().empty();
   }
 
