@@ -2,6 +2,7 @@
 answers of a job that nobody disturbed.
 """
 
+import json
 import os
 import signal
 import time
@@ -68,9 +69,14 @@ class KillAndResumeTest(JobTest):
         return ended
 
     def check_resumed(self, expected, ranks):
+        # A mark in one answer shows whether it was kept: made again it would be the same.
+        first, rest = self.output.read_bytes().split(b"\n", 1)
+        marked = json.loads(first) | {"text": "kept"}
+        self.output.write_bytes(json.dumps(marked).encode() + b"\n" + rest)
         ended = self.run_job(*self.arguments("--resume"), ranks=ranks)
         self.assertEqual(ended.status, DONE, ended)
-        self.assertEqual(self.records(self.output), expected)
+        self.assertEqual(self.records(self.output),
+                         expected | {marked["custom_id"]: marked})
         self.assertEqual([path.name for path in self.scratch.iterdir() if path.is_dir()], [],
                          "a run folder is left")
 
