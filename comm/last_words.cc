@@ -40,6 +40,11 @@ void LastWords::on_exit(World::ExitFunction function, void* argument) {
   functions_.push_back({function, argument});
 }
 
+void LastWords::forget_exit(void* argument) {
+  const std::lock_guard lock(mutex_);  // held while they run
+  std::erase_if(functions_, [argument](const ExitCall& call) { return call.argument == argument; });
+}
+
 int LastWords::dead_rank() const {
   for (std::size_t seat = 0; seat < neighbours_.size(); ++seat) {
     const Neighbour& neighbour = neighbours_[seat];

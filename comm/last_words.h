@@ -33,6 +33,7 @@ class LastWords {
             int local_rank);
 
   void on_exit(World::ExitFunction function, void* argument);
+  void forget_exit(void* argument);
 
   void step(const Step& step) noexcept { board_.write(local_rank_, step); }
   Step own_step() const { return board_.read(local_rank_); }

@@ -66,6 +66,7 @@ class MpiWorld final : public World {
   void on_exit(ExitFunction function, void* argument) override {
     words_->on_exit(function, argument);
   }
+  void forget_exit(void* argument) override { words_->forget_exit(argument); }
 
  private:
   void meet_others();

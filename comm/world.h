@@ -80,6 +80,9 @@ class World {
   /// by local worlds, which never end the process. At most 8.
   using ExitFunction = void (*)(void* argument) noexcept;
   virtual void on_exit(ExitFunction /*function*/, void* /*argument*/) {}
+  /// Takes back what on_exit() was given with this argument, which may be destroyed then: waits for
+  /// a function that runs.
+  virtual void forget_exit(void* /*argument*/) {}
 };
 
 struct MpiOptions {

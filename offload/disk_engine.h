@@ -85,6 +85,10 @@ class RunFolder {
   RunFolder(const RunFolder&) = delete;
   RunFolder& operator=(const RunFolder&) = delete;
   const std::filesystem::path& path() const { return path_; }
+  /// Removes the folder now, for a process that ends without destructors, while other threads may
+  /// use its files: they can still read and write what they opened, but make no new ones. Any
+  /// thread; not beside the destructor, which has nothing left to do then.
+  void remove() const noexcept;
 
  private:
   std::filesystem::path path_;

@@ -181,13 +181,22 @@ RunFolder::RunFolder(const std::filesystem::path& parent, int rank) {
 }
 
 RunFolder::~RunFolder() {
-  const Descriptor parent(::open(path_.parent_path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  const std::string name = path_.filename();
-  if (parent.open()) {
-    const Descriptor folder(open_folder_at(parent.get(), name.c_str()));
-    if (folder.open()) remove_folder(parent.get(), name, folder.get());
-  }
+  remove();
   ::close(lock_);
+}
+
+void RunFolder::remove() const noexcept try {
+  const Descriptor parent(::open(path_.parent_path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!parent.open()) return;
+  const std::string name = path_.filename();
+  const Descriptor folder(open_folder_at(parent.get(), name.c_str()));
+  if (!folder.open()) return;
+  // Under another name first: a file made meanwhile would keep the folder, without its lock, for
+  // ever. What stays under that name is removed by the next run.
+  const std::string leaving = "." + name;
+  const bool renamed = ::renameat(parent.get(), name.c_str(), parent.get(), leaving.c_str()) == 0;
+  remove_folder(parent.get(), renamed ? leaving : name, folder.get());
+} catch (const std::exception&) {  // out of memory: the next run removes it
 }
 
 }  // namespace sluice::offload

@@ -15,6 +15,11 @@ bool writes_to_disk(const RunConfig& config, const stage::StageConfig& stage) {
          (config.weights == WeightsFrom::dummy && policy.weights.disk > 0);
 }
 
+/// World::on_exit() calls it where no destructor runs: a peer was lost, the job was stopped.
+void remove_folder(void* folder) noexcept {
+  static_cast<const offload::RunFolder*>(folder)->remove();
+}
+
 }  // namespace
 
 OpenedModel open_checkpoint(const RunConfig& config) {
@@ -73,9 +78,13 @@ Rank::Rank(const RunConfig& config, const OpenedModel& model, std::int32_t max_s
                                              folder_ ? folder_->path() : std::filesystem::path());
   stage_ = std::make_unique<stage::Stage>(
       made, stage::StageResources{world, engine_, *source_, disk_.get(), folder_.get(), trace_});
+  // Last: from here on only the destructor takes it back.
+  if (folder_) world_.on_exit(&remove_folder, folder_.get());
 }
 
-Rank::~Rank() = default;
+Rank::~Rank() {
+  if (folder_) world_.forget_exit(folder_.get());
+}
 
 stage::StageLayout Rank::layout(const RunConfig& config, const OpenedModel& model,
                                 std::int32_t max_sequence_tokens) const {

@@ -124,6 +124,20 @@ TEST_F(LastWordsTest, ASignalAfterTheNormalEndChangesNothing) {
   EXPECT_TRUE(board_.left(0));
 }
 
+TEST_F(LastWordsTest, AForgottenFunctionDoesNotRun) {
+  char goodbye[] = "goodbye";
+  char forgotten[] = "forgotten";
+  EXPECT_EXIT(
+      {
+        const auto words = make(1);
+        words->on_exit(&print_goodbye, forgotten);
+        words->on_exit(&print_goodbye, goodbye);
+        words->forget_exit(forgotten);
+        words->exit(ExitStatus::failure);
+      },
+      ExitedWithCode(1), "^sluice: goodbye\n$");
+}
+
 TEST_F(LastWordsTest, MoreFunctionsThanThereIsRoomForAreRefused) {
   const auto words = make(0);
   for (int i = 0; i < 8; ++i) words->on_exit(&print_goodbye, nullptr);

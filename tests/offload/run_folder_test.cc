@@ -161,6 +161,41 @@ TEST_F(RunFolderTest, RanksOfOneProcessComeAndGoTogether) {
   EXPECT_EQ(entries(), 0U);
 }
 
+TEST_F(RunFolderTest, IsRemovedBeforeItsTimeWithFilesInUse) {
+  {
+    const RunFolder folder(parent(), 0);
+    std::fstream cache(folder.path() / "cache", std::ios::in | std::ios::out | std::ios::trunc);
+    touch(folder.path() / "activations");
+    folder.remove();
+    EXPECT_EQ(entries(), 0U);
+    EXPECT_TRUE(cache << "written" << std::flush);  // by a thread that knows nothing yet
+    std::ofstream late(folder.path() / "late");
+    EXPECT_FALSE(late.is_open());
+    folder.remove();  // has nothing left to do, nor has the destructor
+  }
+  EXPECT_EQ(entries(), 0U);
+}
+
+// A thread that makes files all the while may keep the folder, but not for longer than its process.
+TEST_F(RunFolderTest, WhatARemovalLeavesTheNextRunRemoves) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    const RunFolder folder(parent(), 0);
+    fs::create_directory(folder.path() / "unexpected");
+    folder.remove();
+    ::_exit(fs::exists(folder.path()) ? 1 : 0);
+  }
+  int status = -1;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  ASSERT_EQ(entries(), 1U);
+  const fs::path left = fs::directory_iterator(parent())->path();
+  fs::remove(left / "unexpected");
+  touch(left / "late");
+  const RunFolder next(parent(), 1);
+  EXPECT_FALSE(fs::exists(left));
+}
+
 TEST_F(RunFolderTest, TheSameRankTwiceIsRefused) {
   const RunFolder first(parent(), 0);
   EXPECT_THROW(RunFolder(parent(), 0), IoError);
