@@ -283,6 +283,10 @@ TEST(Cli, RefusesContradictions) {
       {{"generate", "--model", "m", "--input", "a", "--output", "b", "--resume", "--overwrite"},
        "--resume keeps the answers that are there and --overwrite discards them"},
       {generate({"--gpu-batch-size", "9", "--max-batch-tokens", "8"}), "less than the 9 sequences"},
+      {generate({"--num-gpu-batches", "1025"}), "from 1 to 1024"},
+      {generate({"--gpu-batch-size", "1000", "--max-batch-tokens", "1000", "--num-gpu-batches",
+                 "1000", "--micro-batches", "2"}),
+       "more than 1000000 sequences"},
   };
   for (const Wrong& wrong : cases) {
     EXPECT_THAT(problem_of(wrong.words), HasSubstr(wrong.message));
