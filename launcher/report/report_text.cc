@@ -13,10 +13,10 @@ namespace sluice::launcher {
 
 namespace {
 
-/// What a stage's time can go to, as far as the executor's thread sees it.
-constexpr Activity kActivities[] = {
-    Activity::compute, Activity::host_compute, Activity::wait_weights, Activity::wait_kv,
-    Activity::send,    Activity::receive,      Activity::idle};
+/// What a stage's time can go to; what is left is the bubble. The executor runs ahead of the
+/// device, so its own waiting for a pass says little: the device may be computing meanwhile.
+constexpr Activity kActivities[] = {Activity::compute, Activity::host_compute,
+                                    Activity::wait_weights, Activity::wait_kv, Activity::send};
 
 double seconds_of(const stage::StageReport& stage, Activity activity) {
   return stage.seconds[static_cast<std::size_t>(activity)];
@@ -55,9 +55,9 @@ std::string times(const std::vector<stage::StageReport>& stages) {
     });
     if (activity == Activity::host_compute && !any) continue;  // few policies use it
     shown.push_back(activity);
-    header.emplace_back(activity == Activity::receive ? "wait hidden" : name_of(activity));
+    header.emplace_back(name_of(activity));
   }
-  header.emplace_back("bubble");
+  header.emplace_back("idle (bubble)");
   TextTable table("rlrrr" + std::string(shown.size() + 1, 'r'), header);
   for (const stage::StageReport& stage : stages) {
     const std::string layers = layers_text(stage);
@@ -65,13 +65,12 @@ std::string times(const std::vector<stage::StageReport>& stages) {
         fmt::format("{}", stage.rank), layers.substr(layers.find(' ') + 1),
         fmt::format("{}", stage.passes), fmt::format("{:.2f}", stage.load_seconds),
         fmt::format("{:.2f}", stage.wall_seconds)};
+    double left = stage.wall_seconds;
     for (const Activity activity : shown) {
       row.push_back(seconds_and_part(seconds_of(stage, activity), stage.wall_seconds));
+      if (activity != Activity::host_compute) left -= seconds_of(stage, activity);
     }
-    // A stage waits for the one before it either way: for a pass, or for its hidden states.
-    row.push_back(
-        seconds_and_part(seconds_of(stage, Activity::idle) + seconds_of(stage, Activity::receive),
-                         stage.wall_seconds));
+    row.push_back(seconds_and_part(std::max(left, 0.0), stage.wall_seconds));
     table.add(std::move(row));
   }
   return table.text(2);
