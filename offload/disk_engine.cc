@@ -5,6 +5,8 @@
 // inline allocation code (the one thing the macro changes for others) is emitted here.
 #define BOOST_ASIO_HAS_IO_URING 1
 
+#include "offload/disk_engine.h"
+
 #include <algorithm>
 #include <array>
 #include <atomic>
