@@ -1,6 +1,6 @@
 // Keys and values of every sequence of a stage, in three tiers, and the attention over them.
 //
-// Every sequence slot has a home tier (cache_tier_of_slot). Device sequences are attended where
+// Every sequence slot has a home tier (cache_tiers()). Device sequences are attended where
 // they lie. Host sequences are attended by the CPU beside them (cpu_cache_compute: only query, new
 // keys and values and the result cross the link), or streamed page by page through device staging.
 // Disk sequences keep full pages in one file and their last, partial page in host memory, and are

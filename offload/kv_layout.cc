@@ -90,14 +90,9 @@ void KvLayout::check_shape(const Policy& policy) const {
 }
 
 void KvLayout::place_slots(const Shares& shares) {
-  tiers.resize(static_cast<std::size_t>(shape.slots));
-  places.resize(tiers.size());
-  for (std::int32_t slot = 0; slot < shape.slots; ++slot) {
-    const Tier tier = cache_tier_of_slot(shares, slot);
-    const auto index = static_cast<std::size_t>(slot);
-    tiers[index] = tier;
-    places[index] = slots[static_cast<std::size_t>(tier)]++;
-  }
+  tiers = cache_tiers(shares, shape.slots);
+  places.reserve(tiers.size());
+  for (const Tier tier : tiers) places.push_back(slots[static_cast<std::size_t>(tier)]++);
 }
 
 void KvLayout::measure() {

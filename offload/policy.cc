@@ -31,24 +31,28 @@ std::string Policy::problems() const {
   return problems;
 }
 
-Tier cache_tier_of_slot(const Shares& cache, std::int32_t index) {
+std::vector<Tier> cache_tiers(const Shares& cache, std::int32_t slots) {
   // Slot i goes to the tier that lags most behind its share of i + 1 slots (largest remainder),
-  // counted from the start, so that every prefix is within one slot of the shares.
+  // so that every prefix is within one slot of the shares.
   PerTier<std::int64_t> given = {};
-  Tier chosen = Tier::device;
-  for (std::int32_t i = 0; i <= index; ++i) {
+  std::vector<Tier> tiers;
+  tiers.reserve(static_cast<std::size_t>(slots));
+  for (std::int32_t i = 0; i < slots; ++i) {
+    Tier chosen = Tier::device;
     double largest_lag = -1e300;
     for (int t = 0; t < kTierCount; ++t) {
       const double share = cache.of(static_cast<Tier>(t)) / 100.0;
-      const double lag = share * (i + 1) - static_cast<double>(given[static_cast<std::size_t>(t)]);
+      const double lag =
+          share * (i + 1.0) - static_cast<double>(given[static_cast<std::size_t>(t)]);
       if (share > 0.0 && lag > largest_lag + 1e-9) {
         largest_lag = lag;
         chosen = static_cast<Tier>(t);
       }
     }
     ++given[static_cast<std::size_t>(chosen)];
+    tiers.push_back(chosen);
   }
-  return chosen;
+  return tiers;
 }
 
 }  // namespace sluice::offload

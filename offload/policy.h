@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "kernels/device/dtype.h"
 #include "offload/tier.h"
@@ -30,7 +31,8 @@ struct Policy {
   bool cpu_cache_compute = false;
   /// Host memory is pinned. 0 saves host memory where it is short. FlexGen: --pin-weight.
   bool pin_weight = true;
-  /// Weight slots in the ring: >= 2. One more hides a slower disk, for one layer's device bytes each.
+  /// Weight slots in the ring: >= 2. One more hides a slower disk, for one layer's device bytes
+  /// each.
   std::int32_t weight_slots = 2;
   DType cache_dtype = DType::f32;  // f32, f16 or bf16
 
@@ -38,7 +40,8 @@ struct Policy {
   std::string problems() const;
 };
 
-/// Tier of sequence slot `index`: spread so that of any prefix of slots the shares hold within one.
-Tier cache_tier_of_slot(const Shares& cache, std::int32_t index);
+/// Home tiers of sequence slots 0 .. slots - 1: spread so that of any prefix of slots the shares
+/// hold within one. More slots only add to the list.
+std::vector<Tier> cache_tiers(const Shares& cache, std::int32_t slots);
 
 }  // namespace sluice::offload
