@@ -65,7 +65,8 @@ class FlagSet {
     std::string rest = names;
     for (std::size_t comma = 0; comma != std::string::npos;) {
       comma = rest.find(',');
-      known_.push_back(rest.substr(0, comma));
+      // A name without dashes makes the value's place enough: `sluice inspect DIR`.
+      if (rest.starts_with("-")) known_.push_back(rest.substr(0, comma));
       rest = comma == std::string::npos ? "" : rest.substr(comma + 1);
     }
     return flag;
@@ -372,7 +373,8 @@ ParsedCommand parse_command_line(int argc, const char* const* argv) {
   FlagSet generate_set(*generate);
   add_generate_flags(generate_set);
   FlagSet inspect_set(*inspect);
-  for (const char* name : {"--model,--path", "--device-memory", "--host-memory", "--stages"}) {
+  for (const char* name :
+       {"--model,--path,model", "--device-memory", "--host-memory", "--stages"}) {
     inspect_set.add(name, "");
   }
   inspect_set.add("--json", "", 0);

@@ -153,7 +153,7 @@ Commands:
 
 Examples:
   sluice generate --model facebook/opt-1.3b --prompt "The capital of France is"
-  sluice inspect --model ./opt-30b --device-memory 24GiB --host-memory 128GiB --stages 2
+  sluice inspect ./opt-30b --device-memory 24GiB --host-memory 128GiB --stages 2
 
 )") + kExitStatuses;
 }
@@ -197,10 +197,10 @@ std::string inspect_help() {
   std::string out = R"(Says what a model is, reading only the headers of its files.
 
 Usage:
-  sluice inspect --model DIR|ID [FLAGS]
+  sluice inspect DIR|ID [FLAGS]
 
 Example:
-  sluice inspect --model ./opt-30b --device-memory 24GiB --host-memory 128GiB --stages 2
+  sluice inspect ./opt-30b --device-memory 24GiB --host-memory 128GiB --stages 2
 
 Flags:
 )";

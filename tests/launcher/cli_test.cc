@@ -316,6 +316,9 @@ TEST(Cli, InspectAndTokenize) {
   const ParsedCommand inspect = parse({"inspect", "--model", "m", "--device-memory", "24GiB",
                                        "--host-memory", "1e9", "--stages", "4", "--json"});
   EXPECT_EQ(inspect.command, Command::inspect);
+  EXPECT_EQ(parse({"inspect", "models/demo", "--json"}).inspect.model, "models/demo");
+  EXPECT_EQ(parse({"inspect", "--json", "model"}).inspect.model, "model");
+  EXPECT_EQ(problem_of({"inspect", "a", "--model", "b"}), "--model: given more than once");
   EXPECT_EQ(inspect.inspect.model, "m");
   EXPECT_EQ(inspect.inspect.device_memory, 24ULL << 30U);
   EXPECT_EQ(inspect.inspect.host_memory, 1000000000U);

@@ -7,7 +7,6 @@
 #include <deque>
 #include <filesystem>
 #include <future>
-#include <numeric>
 #include <random>
 #include <string>
 #include <vector>
