@@ -22,32 +22,39 @@ std::uint64_t memory_information(const std::string& key) {
   return 0;
 }
 
+constexpr std::uint64_t kNoLimit = std::numeric_limits<std::uint64_t>::max();
+
 /// A cgroup's number ("max" or absent: no limit).
-std::uint64_t cgroup_number(const char* path) {
+std::uint64_t cgroup_number(const std::filesystem::path& path) {
   std::ifstream file(path);
   std::uint64_t bytes = 0;
-  return file >> bytes ? bytes : std::numeric_limits<std::uint64_t>::max();
+  return file >> bytes ? bytes : kNoLimit;
 }
 
-std::uint64_t cgroup_room() {
-  constexpr std::uint64_t kNone = std::numeric_limits<std::uint64_t>::max();
-  struct Files {
-    const char* limit;
-    const char* usage;
-  };
-  constexpr Files kVersions[] = {
-      {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"},
-      {"/sys/fs/cgroup/memory/memory.limit_in_bytes",
-       "/sys/fs/cgroup/memory/memory.usage_in_bytes"},
-  };
-  std::uint64_t room = kNone;
-  for (const Files& files : kVersions) {
-    const std::uint64_t limit = cgroup_number(files.limit);
-    const std::uint64_t usage = cgroup_number(files.usage);
-    if (limit == kNone || usage == kNone) continue;
-    room = std::min(room, limit > usage ? limit - usage : 0);
+/// The files of the two versions, and the keys of their memory.stat that are page cache.
+struct CgroupNames {
+  const char* limit;
+  const char* usage;
+  const char* cache[2];
+};
+constexpr CgroupNames kCgroupVersions[] = {
+    {"memory.max", "memory.current", {"inactive_file", "active_file"}},
+    {"memory.limit_in_bytes",
+     "memory.usage_in_bytes",
+     {"total_inactive_file", "total_active_file"}},
+};
+
+/// Page cache that the cgroup is charged with and the kernel takes back when memory is wanted. (Of
+/// a folder whose files were just read it may be most of what is used.)
+std::uint64_t cgroup_cache(const std::filesystem::path& folder, const CgroupNames& names) {
+  std::ifstream file(folder / "memory.stat");
+  std::string key;
+  std::uint64_t bytes = 0;
+  std::uint64_t cache = 0;
+  while (file >> key >> bytes) {
+    if (key == names.cache[0] || key == names.cache[1]) cache += bytes;
   }
-  return room;
+  return cache;
 }
 
 }  // namespace
@@ -99,10 +106,25 @@ offload::MemoryPlan plan_memory(const StageLayout& layout,
   return plan;
 }
 
-std::uint64_t available_memory(int ranks_on_host) {
+std::uint64_t cgroup_room(const std::filesystem::path& folder) {
+  std::uint64_t room = kNoLimit;
+  for (const CgroupNames& names : kCgroupVersions) {
+    const std::uint64_t limit = cgroup_number(folder / names.limit);
+    const std::uint64_t usage = cgroup_number(folder / names.usage);
+    if (limit == kNoLimit || usage == kNoLimit) continue;
+    const std::uint64_t kept = usage - std::min(usage, cgroup_cache(folder, names));
+    room = std::min(room, limit - std::min(limit, kept));
+  }
+  return room;
+}
+
+std::uint64_t available_memory() {
   const std::uint64_t available = memory_information("MemAvailable");
   if (available == 0) return 0;
-  return std::min(available, cgroup_room()) / static_cast<std::uint64_t>(ranks_on_host);
+  // Version 2, and version 1 with a folder for each kind of limit.
+  const std::uint64_t room =
+      std::min(cgroup_room("/sys/fs/cgroup"), cgroup_room("/sys/fs/cgroup/memory"));
+  return std::max<std::uint64_t>(1, std::min(available, room));  // 0 would be "not known"
 }
 
 }  // namespace sluice::stage

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <vector>
 
 #include "offload/activation_store.h"
@@ -50,8 +51,14 @@ WorkspaceBytes workspace_bytes(const StageLayout& layout);
 offload::MemoryPlan plan_memory(const StageLayout& layout,
                                 const std::vector<offload::LayerPlacement>& layers);
 
-/// Memory the machine can give this rank now, in bytes: what the kernel says is available (and the
-/// cgroup's limit), shared by the ranks of the host. 0 where it cannot be known.
-std::uint64_t available_memory(int ranks_on_host);
+/// Memory the machine can give now to all its ranks together, in bytes: what the kernel says is
+/// available, and what the cgroup's limit leaves. 0 where it cannot be known.
+std::uint64_t available_memory();
+/// The same: ranks need not take equal parts. That they fit together is for who knows all of them.
+inline std::uint64_t available_memory(int /*ranks_on_host*/) { return available_memory(); }
+
+/// What a cgroup's limit leaves, in bytes, where the page cache it is charged with counts as free.
+/// `folder`: the cgroup's, of version 2 or 1. The largest number where there is no limit.
+std::uint64_t cgroup_room(const std::filesystem::path& folder);
 
 }  // namespace sluice::stage

@@ -2,7 +2,10 @@
 
 #include <fmt/core.h>
 
+#include <sstream>
+
 #include "kernels/engine.h"
+#include "launcher/generate/host_memory.h"
 #include "launcher/report/trace_json.h"
 
 namespace sluice::launcher {
@@ -109,7 +112,29 @@ std::uint64_t Rank::load_bytes() const {
   return bytes;
 }
 
-void Rank::load(const std::function<void(std::uint64_t)>& progress) { stage_->load(progress); }
+void Rank::load(const std::function<void(std::uint64_t)>& progress) {
+  check_memory();
+  stage_->load(progress);
+}
+
+void Rank::check_memory() {
+  // On the CPU the device's memory is the machine's own, too.
+  const bool is_cpu = engine_.backend->info().kind == "cpu";
+  const offload::MemoryPlan& plan = stage_->plan();
+  const std::uint64_t wanted =
+      plan.total(offload::Tier::host) + (is_cpu ? plan.total(offload::Tier::device) : 0);
+  // All have looked before the first of them allocates.
+  const std::vector<std::string> texts =
+      world_.gather(fmt::format("{} {}", wanted, stage::available_memory()));
+  std::vector<RankMemory> ranks;
+  for (std::size_t rank = 0; rank < texts.size(); ++rank) {
+    std::istringstream text(texts[rank]);
+    RankMemory& memory = ranks.emplace_back(RankMemory{world_.hosts()[rank].name});
+    text >> memory.wanted >> memory.available;
+  }
+  check_hosts(ranks);
+}
+
 stage::RunReport Rank::run(stage::Job* job) { return stage_->run(job); }
 stage::StageReport Rank::report() const { return stage_->report(); }
 

@@ -43,6 +43,8 @@ class Rank {
 
   /// Bytes that load() will report in all.
   std::uint64_t load_bytes() const;
+  /// Collective: refuses with CapacityError, on all ranks alike, what the ranks of a host plan
+  /// beyond its memory; then loads this rank's slice.
   void load(const std::function<void(std::uint64_t bytes)>& progress);
   stage::RunReport run(stage::Job* job);
 
@@ -50,6 +52,7 @@ class Rank {
   const Trace& trace() const { return trace_; }
 
  private:
+  void check_memory();
   stage::StageLayout layout(const RunConfig& config, const OpenedModel& model,
                             std::int32_t max_sequence_tokens) const;
 
