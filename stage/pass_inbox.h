@@ -23,7 +23,8 @@ class PassInbox {
   /// Blocks until the next pass is here (time goes to Activity::idle). The pass stays valid until
   /// the call after the next two.
   const Pass& next();
-  /// Takes in a header that has arrived meanwhile; never blocks. Called between tasks.
+  /// Takes in a header that has arrived meanwhile. Called between tasks; blocks only for buffers of
+  /// two passes ago that are still leaving.
   void poll();
 
   /// Blocks until the hidden states of a GPU batch of `pass` are in their host buffer; returns it,
