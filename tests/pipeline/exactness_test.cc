@@ -44,6 +44,7 @@ struct Configuration {
   std::string name;
   PipelineOptions options;
 };
+void PrintTo(const Configuration& configuration, std::ostream* out) { *out << configuration.name; }
 
 Configuration configuration(const std::string& name, std::int32_t stages, offload::Policy policy,
                             std::int32_t gpu_batch_size, std::int32_t num_gpu_batches,
