@@ -131,7 +131,9 @@ class FaultTest(unittest.TestCase):
                     self.check_said(
                         job, rf"^sluice: rank {victim} \(host \S+, pid {pid}\) died; its last "
                              rf"step was: pass 17, layer {5 + victim}\. .*--resume\.$")
-                    self.assertEqual(job.files(), [victim])  # the others removed theirs
+                    # Who speaks has removed its files; mpirun may kill the others before they could.
+                    self.assertIn(victim, job.files())
+                    self.assertNotIn(1 if victim == 0 else 0, job.files())
 
     def test_a_crash_is_a_death(self):
         job, status = self.strike(3, signal.SIGSEGV, [1])
@@ -187,7 +189,7 @@ class FaultTest(unittest.TestCase):
                     self.assertEqual(status, 4)
                     self.check_said(
                         job, rf"^sluice: rank {victim}: the host tier is 5 bytes too small$")
-                    self.assertEqual(job.files(), [])
+                    self.assertNotIn(0, job.files())  # mpirun may kill the others before they could
 
     def test_of_many_failures_one_is_told(self):
         job = Job(4, "fail_all")
@@ -227,7 +229,7 @@ class FaultTest(unittest.TestCase):
                 job, status = self.strike(ranks, signal.SIGTERM, range(ranks))
                 self.assertEqual(status, 143)
                 self.assertEqual(job.said(), [self.STOPPED])
-                self.assertEqual(job.files(), [])
+                self.assertNotIn(0, job.files())
 
     def test_a_job_whose_mpirun_is_stopped_is_soon_gone(self):
         job = Job(2, "none")

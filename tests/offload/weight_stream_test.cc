@@ -21,8 +21,6 @@
 namespace sluice::offload {
 namespace {
 
-using support::FaultyDisk;
-using support::pattern_byte;
 using support::PatternSource;
 using testing::HasSubstr;
 
@@ -72,7 +70,7 @@ class Checker {
       std::uint64_t offset = 0;
       for (const TensorView& part : {matrix.resident, matrix.streamed}) {
         for (std::size_t i = 0; i < part.bytes(); ++i) {
-          if (static_cast<std::byte*>(part.data)[i] != pattern_byte(info.key, offset++)) {
+          if (static_cast<std::byte*>(part.data)[i] != support::pattern_byte(info.key, offset++)) {
             ++*job.wrong;
           }
         }
@@ -111,7 +109,7 @@ struct Setting {
   support::ScratchFolder folder;
   Trace trace{0};
   kernels::Engine engine;
-  FaultyDisk disk;
+  support::FaultyDisk disk;
   PatternSource source;
   std::vector<LayerPlacement> layers;
   WeightStreamOptions options;
