@@ -15,6 +15,9 @@ struct EngineOptions {
   int threads = 0;
   int ranks_on_host = 1;
   int local_rank = 0;
+  /// Of the CPU backend's copies, in 10^9 bytes per second; 0: as fast as they are.
+  double host_to_device_gbps = 0;
+  double device_to_host_gbps = 0;
   /// May be null; must outlive the engine. Lanes add their busy time and bytes to it.
   Trace* trace = nullptr;
 };

@@ -3,7 +3,7 @@
 // Every call puts work on the lane this Ops was made for and returns at once; views must stay valid
 // until an event recorded afterwards is done. Activations are row-major [tokens, width] in the
 // backend's compute dtype (f32 on the CPU); weights keep the dtype of the checkpoint (f32, f16,
-// bf16) and are widened in registers; sums are f32.
+// bf16) or are quantised rows (q8, q4), and are widened in registers; sums are f32.
 //
 // Law (CPU backend): every output row depends only on its own input row, bit for bit, never on
 // which or how many rows share the call, on the number of threads, or on how a weight matrix is
@@ -22,7 +22,8 @@ enum class Activation : std::uint8_t { none, relu, gelu };  // gelu: the exact (
 
 /// The key/value cache of one layer, in one memory, in pages of `page_tokens` tokens.
 /// Page p starts at base + p * page_stride_bytes and holds keys [heads, page_tokens, head_dim],
-/// then values [heads, page_tokens, head_dim], both of `dtype`, dense.
+/// then values [heads, page_tokens, head_dim], both of `dtype`, dense; q8 and q4: each head of a
+/// token is a quantised row.
 struct KvPages {
   void* base = nullptr;
   DType dtype = DType::f32;
@@ -33,7 +34,7 @@ struct KvPages {
 
   std::size_t page_bytes() const {
     return 2U * static_cast<std::size_t>(heads) * static_cast<std::size_t>(page_tokens) *
-           static_cast<std::size_t>(head_dim) * size_of(dtype);
+           row_bytes_of(dtype, head_dim);
   }
 };
 

@@ -46,6 +46,9 @@ struct DiskOptions {
   bool allow_io_uring = true;  // false: the thread pool, for tests
   int threads = 2;
   std::size_t max_requests = 256;  // in flight, of at most 4 MiB each; more block the requester
+  bool allow_direct = true;        // false: through the page cache
+  double read_gbps = 0;            // in 10^9 bytes per second; 0: as fast as the disk is
+  double write_gbps = 0;
   Trace* trace = nullptr;
 };
 

@@ -165,7 +165,8 @@ class DummySource final : public WeightSource {
     }
   };
 
-  Tensor& tensor_of(const WeightInfo& info, std::uint64_t offset, std::size_t bytes) {
+  Tensor& tensor_of(const WeightInfo& info, [[maybe_unused]] std::uint64_t offset,
+                    [[maybe_unused]] std::size_t bytes) {
     Tensor& tensor = tensors_[static_cast<std::size_t>(info.key)];
     [[maybe_unused]] const std::uint64_t whole = static_cast<std::uint64_t>(info.rows) *
                                                  static_cast<std::uint64_t>(info.columns) *

@@ -99,7 +99,8 @@ void KvLayout::measure() {
   pages_per_slot = (shape.tokens_per_slot - 1) / shape.page_tokens + 1;
   const std::uint64_t width = product(count_of(shape.heads), count_of(shape.head_dim));
   row_bytes = product(width, size_of(shape.compute_dtype));
-  page_bytes = product(product(width, count_of(shape.page_tokens)), 2 * size_of(cache_dtype));
+  page_bytes = product(product(count_of(shape.heads), count_of(shape.page_tokens)),
+                       2 * row_bytes_of(cache_dtype, shape.head_dim));
   file_page_bytes = rounded_up(page_bytes, kFileAlignment);
   const std::uint64_t pages = product(count_of(shape.slots), count_of(pages_per_slot));
   if (pages > std::numeric_limits<std::int32_t>::max()) {

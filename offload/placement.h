@@ -27,7 +27,7 @@ struct TensorPlacement {
   WeightInfo info;
   PerTier<std::int64_t> rows = {};
   std::size_t row_bytes() const {
-    return static_cast<std::size_t>(info.columns) * size_of(info.dtype);
+    return row_bytes_of(info.dtype, info.columns);
   }
   std::uint64_t bytes(Tier tier) const {
     return static_cast<std::uint64_t>(rows[static_cast<std::size_t>(tier)]) * row_bytes();

@@ -22,6 +22,8 @@ struct Shares {
   }
 };
 
+enum class Compression : std::uint8_t { none, eight_bit, four_bit };
+
 struct Policy {
   Shares weights;      // of the bytes of each layer
   Shares cache;        // of the sequences
@@ -34,7 +36,10 @@ struct Policy {
   /// Weight slots in the ring: >= 2. One more hides a slower disk, for one layer's device bytes
   /// each.
   std::int32_t weight_slots = 2;
-  DType cache_dtype = DType::f32;  // f32, f16 or bf16
+  /// f32, f16, bf16; q8 or q4: group-wise quantised (FlexGen: --compress-cache).
+  DType cache_dtype = DType::f32;
+  /// Matrices are quantised group-wise, once (FlexGen: --compress-weight, 4 bits).
+  Compression compress_weight = Compression::none;
 
   /// All problems, each naming the key (empty: none).
   std::string problems() const;

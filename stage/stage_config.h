@@ -11,6 +11,15 @@
 
 namespace sluice::stage {
 
+/// Links made slower than they are, to reproduce a PCIe-bound or disk-bound machine on any other.
+/// In 10^9 bytes per second; 0: as fast as they are. The copies' limits are the CPU backend's.
+struct RateLimits {
+  double host_to_device_gbps = 0;
+  double device_to_host_gbps = 0;
+  double disk_read_gbps = 0;
+  double disk_write_gbps = 0;
+};
+
 struct StageConfig {
   std::int32_t first_layer = 0;  // of the decoder's layers
   std::int32_t layers = 0;       // >= 1
@@ -18,6 +27,7 @@ struct StageConfig {
   std::int32_t threads = 0;  // of the CPU backend; 0: the affinity mask shared by the host's ranks
   offload::Budgets budgets;
   offload::Policy policy;
+  RateLimits limits;
 };
 
 /// The schedule keeps a state of each (schedule.h), comm's transfer table a message of each.

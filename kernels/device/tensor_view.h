@@ -15,7 +15,7 @@ struct TensorView {
   std::int64_t rows = 0;
   std::int64_t columns = 0;
 
-  std::size_t row_bytes() const { return static_cast<std::size_t>(columns) * size_of(dtype); }
+  std::size_t row_bytes() const { return row_bytes_of(dtype, columns); }
   std::size_t bytes() const { return static_cast<std::size_t>(rows) * row_bytes(); }
   std::byte* row(std::int64_t index) const {
     return static_cast<std::byte*>(data) + static_cast<std::size_t>(index) * row_bytes();

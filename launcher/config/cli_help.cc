@@ -61,6 +61,8 @@ const std::vector<FlagGroup>& generate_groups() {
         {"--pin-weight", "0|1"},
         {"--cpu-cache-compute", ""},
         {"--cache-dtype", "TYPE"},
+        {"--compress-weight", "none|8bit|4bit"},
+        {"--packed-dir", "DIR"},
         {"--weight-slots", "N"}}},
       {"Batching and devices",
        {{"--gpu-batch-size", "N"},

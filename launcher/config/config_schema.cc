@@ -60,11 +60,37 @@ void describe_policy(SchemaVisitor& visitor, offload::Policy& policy) {
            "hides a slower disk",
            "--weight-slots"},
           policy.weight_slots, {2, 64});
-  static constexpr const char* kCacheDTypes[] = {"f32", "f16", "bf16"};
+  static constexpr const char* kCacheDTypes[] = {"f32", "f16", "bf16", "q8", "q4"};
   choice(visitor,
-         {"cache_dtype", "element type of the KV cache; f16 and bf16 halve it, f32 is exact",
+         {"cache_dtype",
+          "element type of the KV cache; f32 is exact, f16 and bf16 halve it, q8 and q4 have 8 and "
+          "4 bits in groups of 64",
           "--cache-dtype"},
          policy.cache_dtype, kCacheDTypes);
+  static constexpr const char* kCompressions[] = {"none", "8bit", "4bit"};
+  choice(
+      visitor,
+      {"compress_weight", "quantise the matrices in groups of 64, once; found again by later runs",
+       "--compress-weight"},
+      policy.compress_weight, kCompressions);
+}
+
+/// Rates in 10^9 bytes per second.
+void describe_limits(SchemaVisitor& visitor, stage::RateLimits& limits) {
+  constexpr RealRange kRange = {0, 10000};
+  if (visitor.enter(
+          {"link", "the CPU backend's copies, slowed down to stand for another machine"})) {
+    visitor.real({"host_to_device_gbps", "most GB/s from host to device; 0: no limit"},
+                 limits.host_to_device_gbps, kRange);
+    visitor.real({"device_to_host_gbps", "most GB/s from device to host; 0: no limit"},
+                 limits.device_to_host_gbps, kRange);
+    visitor.leave();
+  }
+  if (visitor.enter({"disk", "the disk, slowed down likewise"})) {
+    visitor.real({"read_gbps", "most GB/s read; 0: no limit"}, limits.disk_read_gbps, kRange);
+    visitor.real({"write_gbps", "most GB/s written; 0: no limit"}, limits.disk_write_gbps, kRange);
+    visitor.leave();
+  }
 }
 
 void describe_batching(SchemaVisitor& visitor, stage::Batching& batching) {
@@ -194,6 +220,7 @@ void describe_stage(SchemaVisitor& visitor, stage::StageConfig& stage) {
     describe_policy(visitor, stage.policy);
     visitor.leave();
   }
+  describe_limits(visitor, stage.limits);
 }
 
 void describe(SchemaVisitor& visitor, RunConfig& config) {
@@ -220,6 +247,12 @@ void describe(SchemaVisitor& visitor, RunConfig& config) {
                   "current folder",
                   "--offload-dir"},
                  config.io_directory);
+    visitor.text(
+        {"packed_directory",
+         "folder for quantised weights, kept for later runs; empty: $XDG_CACHE_HOME/sluice, "
+         "or else ~/.cache/sluice",
+         "--packed-dir"},
+        config.packed_directory);
     visitor.leave();
   }
   describe_comm(visitor, config.comm);

@@ -65,11 +65,15 @@ Rank::Rank(const RunConfig& config, const OpenedModel& model, std::int32_t max_s
   options.threads = made.config.threads;
   options.ranks_on_host = world.ranks_on_host();
   options.local_rank = world.local_rank();
+  options.host_to_device_gbps = made.config.limits.host_to_device_gbps;
+  options.device_to_host_gbps = made.config.limits.device_to_host_gbps;
   options.trace = &trace_;
   engine_ = kernels::make_engine(options);
   made.compute_dtype = engine_.backend->info().compute_dtype;
 
   offload::DiskOptions disk_options;
+  disk_options.read_gbps = made.config.limits.disk_read_gbps;
+  disk_options.write_gbps = made.config.limits.disk_write_gbps;
   disk_options.trace = &trace_;
   disk_ = offload::DiskEngine::make(disk_options);
   if (writes_to_disk(config, made.config)) {
