@@ -1,0 +1,12 @@
+// Tile products (AMX) of the newest x86 processors: whether this process may use them.
+#pragma once
+
+namespace sluice::kernels {
+
+/// Whether the processor multiplies tiles of 8-bit integers and of bfloat16, has the AVX-512 that
+/// such code is compiled with, and the kernel lets this process use them; asked for once, the
+/// permission holds for all threads. False, too, where the environment has SLUICE_NO_AMX with any
+/// value but 0 (read once, at the first call). Any thread; allocates nothing.
+bool amx_available();
+
+}  // namespace sluice::kernels

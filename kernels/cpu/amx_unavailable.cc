@@ -1,0 +1,6 @@
+// In the place of amx.cc on processors that are no x86-64.
+#include "kernels/cpu/amx.h"
+
+namespace sluice::kernels {
+bool amx_available() { return false; }
+}  // namespace sluice::kernels
