@@ -2,6 +2,7 @@
 import json
 import pathlib
 import struct
+import subprocess
 
 import numpy as np
 
@@ -33,6 +34,12 @@ def tensors_of(shape):
         yield f"{prefix}fc2.bias", (hidden,), 0.01
     yield "model.decoder.final_layer_norm.weight", (hidden,), None
     yield "model.decoder.final_layer_norm.bias", (hidden,), 0.01
+
+
+def weight_count(shape) -> int:
+    """Elements a decode step reads: all but the position table."""
+    return sum(int(np.prod(dims)) for name, dims, _ in tensors_of(shape)
+               if not name.endswith("embed_positions.weight"))
 
 
 def values(index, shape, scale, dtype):
@@ -114,3 +121,59 @@ def make_ctranslate2(folder: pathlib.Path, shape) -> None:
     spec.optimize(quantization="float32")
     folder.mkdir(parents=True, exist_ok=True)
     spec.save(str(folder))
+
+
+def make_gguf(path: pathlib.Path, shape, quantize: pathlib.Path) -> None:
+    """The same weights as a GPT-2 of llama.cpp (it knows no OPT): `path` ends in f16.gguf, or in
+    q4_0.gguf, which llama-quantize makes of the former."""
+    if path.exists():
+        return
+    f16 = path.with_name(path.name.rsplit("-", 1)[0] + "-f16.gguf")
+    if path != f16:
+        make_gguf(f16, shape, quantize)
+        part = path.with_suffix(".part")
+        subprocess.run([quantize, "--pure", f16, part, "Q4_0"], check=True,
+                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        part.rename(path)
+        return
+    import gguf
+
+    part = path.with_suffix(".part")
+    part.parent.mkdir(parents=True, exist_ok=True)
+    writer = gguf.GGUFWriter(str(part), "gpt2")
+    writer.add_block_count(shape["layers"])
+    writer.add_context_length(POSITIONS)
+    writer.add_embedding_length(shape["hidden"])
+    writer.add_feed_forward_length(shape["ffn"])
+    writer.add_head_count(shape["heads"])
+    writer.add_layer_norm_eps(1e-5)
+    writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
+    writer.add_vocab_size(VOCABULARY)
+    writer.add_tokenizer_model("no_vocab")
+    names = {"self_attn.out_proj": "attn_output", "self_attn_layer_norm": "attn_norm",
+             "final_layer_norm": "ffn_norm", "fc1": "ffn_up", "fc2": "ffn_down"}
+    fused = {}
+    for index, (name, dims, scale) in enumerate(tensors_of(shape)):
+        is_matrix = len(dims) > 1 and "embed_positions" not in name
+        tensor = values(index, dims, scale, np.float16 if is_matrix else np.float32)
+        parts = name.removeprefix("model.decoder.").split(".")
+        if parts[0] == "embed_tokens":
+            writer.add_tensor("token_embd.weight", tensor)
+        elif parts[0] == "embed_positions":
+            writer.add_tensor("position_embd.weight", tensor[2:])
+        elif parts[0] == "final_layer_norm":
+            writer.add_tensor(f"output_norm.{parts[1]}", tensor)
+        elif parts[-2] in ("q_proj", "k_proj", "v_proj"):
+            key = f"blk.{parts[1]}.attn_qkv.{parts[-1]}"
+            fused.setdefault(key, {})[parts[-2][0]] = tensor
+            if len(fused[key]) == 3:
+                writer.add_tensor(key, np.concatenate([fused[key][part] for part in "qkv"]))
+                del fused[key]
+        else:
+            target = names[".".join(parts[2:-1])]
+            writer.add_tensor(f"blk.{parts[1]}.{target}.{parts[-1]}", tensor)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    part.rename(path)
