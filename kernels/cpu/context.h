@@ -10,11 +10,15 @@ namespace sluice::kernels {
 
 /// Floats of scratch per worker; what needs more is cut into pieces.
 constexpr std::int64_t kScratchFloats = 128 * 1024;
+/// Bytes of scratch per lane, which its workers share within one operation: the input in the form
+/// that the tile products read. What needs more is done in pieces of rows.
+constexpr std::int64_t kSharedBytes = 8 << 20;
 
 struct CpuContext {
   ThreadPool* pool = nullptr;
   int client = 0;
-  float* scratch = nullptr;  // [workers][kScratchFloats], 64-byte aligned
+  float* scratch = nullptr;     // [workers][kScratchFloats], 64-byte aligned
+  std::byte* shared = nullptr;  // [kSharedBytes], 64-byte aligned
 
   float* scratch_of(int worker) const { return scratch + worker * kScratchFloats; }
 

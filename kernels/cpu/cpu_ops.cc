@@ -100,7 +100,8 @@ CpuOps::CpuOps(CpuBackend& backend, Lane lane, std::shared_ptr<ThreadPool> pool,
     : backend_(backend), lane_(lane), pool_(std::move(pool)) {
   const auto bytes = static_cast<std::size_t>(pool_->workers() * kScratchFloats) * sizeof(float);
   scratch_ = map_memory(bytes, "scratch memory of the compute threads");
-  context_ = {pool_.get(), client, reinterpret_cast<float*>(scratch_.data())};
+  shared_ = map_memory(static_cast<std::size_t>(kSharedBytes), "scratch memory of a compute lane");
+  context_ = {pool_.get(), client, reinterpret_cast<float*>(scratch_.data()), shared_.data()};
 }
 
 CpuOps::~CpuOps() { backend_.drain(lane_); }

@@ -35,6 +35,7 @@ class CpuOps final : public Ops {
   Lane lane_;
   std::shared_ptr<ThreadPool> pool_;
   Memory scratch_;
+  Memory shared_;
   CpuContext context_;  // what the lane's thread reads
 };
 
