@@ -147,7 +147,7 @@ class ActivationStore::Impl {
       }
     } else {
       const Event ready = all_on_device(shares_) ? buffer->uses[kComputed] : buffer->loaded;
-      backend_.wait(Lane::compute, ready);
+      backend_.wait(Lane::compute, ready.as(Activity::stall_activations));
       backend_.wait(Lane::device_to_host, ready);
     }
     return {buffer->data, shape_.dtype, tokens, shape_.width};
@@ -256,7 +256,7 @@ class ActivationStore::Impl {
     if (!thread_.joinable()) return;
     std::unique_lock lock(mutex_);
     if (buffer.moves > 0 && !failure_) {
-      const ScopedSpan span(trace_, Activity::wait_kv);
+      const ScopedSpan span(trace_, Activity::wait_activations);
       changed_.wait(lock, [&] { return buffer.moves == 0 || failure_; });
     }
     if (failure_) std::rethrow_exception(failure_);

@@ -36,6 +36,9 @@ struct Policy {
   /// Weight slots in the ring: >= 2. One more hides a slower disk, for one layer's device bytes
   /// each.
   std::int32_t weight_slots = 2;
+  /// What the next step needs is fetched beside the present one's computing. False: one thing after
+  /// the other, to measure what that gains (FlexGen: --overlap).
+  bool overlap = true;
   /// f32, f16, bf16; q8 or q4: group-wise quantised (FlexGen: --compress-cache).
   DType cache_dtype = DType::f32;
   /// Matrices are quantised group-wise, once (FlexGen: --compress-weight, 4 bits).

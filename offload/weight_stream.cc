@@ -85,7 +85,7 @@ class WeightStream::Impl {
     } else {
       const auto slot = static_cast<std::size_t>(next_item_ % slots_.size());
       await_published(next_item_, layer, pass);
-      backend_.wait(Lane::compute, slots_[slot].copied);
+      backend_.wait(Lane::compute, slots_[slot].copied.as(Activity::stall_weights));
       lease.tensors_ = &views_[index][slot];
       lease.slot_ = static_cast<std::int32_t>(slot);
       ++next_item_;

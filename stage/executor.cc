@@ -232,7 +232,7 @@ void Executor::run_compute(const Task& task, const Pass& pass) {
     batch.open = true;
   }
   set_ ^= 1;
-  backend_.wait(Lane::compute, vectors_free_[set_]);
+  backend_.wait(Lane::compute, vectors_free_[set_].as(Activity::stall_results));
   decoder_layer(ops_, parts_.layout.model, lease_, parts_.workspace.layer, set_, parts_.cache,
                 cache_layer(task), task.gpu_batch, batch.hidden);
 }
@@ -283,7 +283,7 @@ void Executor::run_logits(const Task& task, const Pass& pass) {
       const IndexBuffers& indices = parts_.workspace.indices[buffer_of(pass, task.gpu_batch)];
       const auto used = static_cast<std::size_t>(logits_used_++ % 2);
       outbox_.wait(logits_taken_[used]);
-      backend_.wait(Lane::compute, logits_copied_);
+      backend_.wait(Lane::compute, logits_copied_.as(Activity::stall_results));
       const TensorView logits =
           output_head(ops_, parts_.layout.model, lease_, parts_.workspace.head, batch.hidden,
                       indices.device_logit_rows + offset, count);

@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "kernels/device/dtype.h"
+#include "kernels/device/trace.h"
 
 namespace sluice {
 
@@ -25,6 +26,10 @@ const char* name_of(Lane lane);
 struct Event {
   Lane lane = Lane::compute;
   std::uint64_t ticket = 0;
+  /// What Lane::compute is said to stand still for while it waits for this.
+  Activity stall = Activity::stall_other;
+
+  Event as(Activity why) const { return {lane, ticket, why}; }
 };
 
 struct BackendInfo {

@@ -74,7 +74,16 @@ void CpuBackend::wait(Lane lane, Event event) {
   if (event.lane == lane || done(event)) return;
   LaneQueue* awaited = &queue(event.lane);
   const std::uint64_t ticket = event.ticket;
-  queue(lane).put([awaited, ticket] { awaited->wait(ticket); }, LaneQueue::Account::waiting);
+  const Activity why = event.stall;
+  Trace* const trace = lane == Lane::compute ? trace_ : nullptr;
+  queue(lane).put(
+      [awaited, ticket, why, trace] {
+        if (trace == nullptr || awaited->done(ticket)) return awaited->wait(ticket);
+        trace->begin_stall();
+        awaited->wait(ticket);
+        trace->end_stall(why);
+      },
+      LaneQueue::Account::waiting);
 }
 
 bool CpuBackend::done(Event event) { return queue(event.lane).done(event.ticket); }

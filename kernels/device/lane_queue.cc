@@ -80,10 +80,14 @@ bool LaneQueue::await_work(std::uint64_t next) {
     if (put_.load(std::memory_order_acquire) >= next) return true;
     hwy::Pause();
   }
+  const bool tells = trace_ != nullptr && activity_ == Activity::compute;
+  if (tells) trace_->begin_stall();
   std::unique_lock lock(mutex_);
   asleep_ = true;
   work_.wait(lock, [&] { return put_.load() >= next || stopping_; });
   asleep_ = false;
+  lock.unlock();
+  if (tells) trace_->end_starvation();
   return put_.load() >= next;
 }
 

@@ -29,7 +29,8 @@ class LaneQueue {
   /// Whether a task's time counts as the lane's busy time; waiting for another lane does not.
   enum class Account : std::uint8_t { busy, waiting };
 
-  /// `activity` is what the lane's busy time is added to; `trace` may be null. A task that throws
+  /// `activity` is what the lane's busy time is added to; `trace` may be null. The lane of
+  /// Activity::compute also tells it when it has nothing to do. A task that throws
   /// leaves its sentence in `failure`, and the lane goes on. Throws DeviceError without a thread.
   LaneQueue(const char* name, Activity activity, Trace* trace, FirstFailure& failure);
   ~LaneQueue();  // finish()

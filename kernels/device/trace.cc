@@ -5,12 +5,49 @@
 namespace sluice {
 
 const char* name_of(Activity activity) {
-  static constexpr const char* kNames[kActivityCount] = {
-      "compute",    "host compute", "host to device",      "device to host",
-      "disk read",  "disk write",   "send",                "receive",
-      "wait weights", "wait KV",    "idle"};
+  static constexpr const char* kNames[kActivityCount] = {"compute",
+                                                         "host compute",
+                                                         "host to device",
+                                                         "device to host",
+                                                         "disk read",
+                                                         "disk write",
+                                                         "send",
+                                                         "receive",
+                                                         "wait weights",
+                                                         "wait KV",
+                                                         "wait activations",
+                                                         "idle",
+                                                         "stall weights",
+                                                         "stall KV",
+                                                         "stall activations",
+                                                         "stall host compute",
+                                                         "stall results",
+                                                         "stall message",
+                                                         "stall pass",
+                                                         "stall other"};
   return kNames[static_cast<int>(activity)];
 }
+
+namespace {
+
+/// What the executor waits for, and what that makes of the compute lane's empty queue.
+struct Cause {
+  Activity wait;
+  Activity stall;
+};
+constexpr Cause kCauses[] = {{Activity::wait_weights, Activity::stall_weights},
+                             {Activity::wait_kv, Activity::stall_kv},
+                             {Activity::wait_activations, Activity::stall_activations},
+                             {Activity::send, Activity::stall_message},
+                             {Activity::receive, Activity::stall_message},
+                             {Activity::idle, Activity::stall_pass}};
+
+/// The compute lane's own: never exposed, or nothing else.
+bool is_of_compute_lane(Activity activity) {
+  return activity == Activity::compute || activity >= Activity::stall_weights;
+}
+
+}  // namespace
 
 Trace::Trace(std::size_t max_spans)
     : start_(Clock::now()),
@@ -23,6 +60,15 @@ std::int64_t Trace::now_ns() const {
 
 void Trace::add(Activity activity, std::int64_t begin_ns, std::int64_t end_ns, std::int32_t pass,
                 std::int32_t layer) {
+  if (!is_of_compute_lane(activity)) {
+    exposed_ns_[static_cast<int>(activity)].fetch_add(
+        stalls_.until(end_ns) - stalls_.until(begin_ns), std::memory_order_relaxed);
+  }
+  take(activity, begin_ns, end_ns, pass, layer);
+}
+
+void Trace::take(Activity activity, std::int64_t begin_ns, std::int64_t end_ns, std::int32_t pass,
+                 std::int32_t layer) {
   busy_ns_[static_cast<int>(activity)].fetch_add(end_ns - begin_ns, std::memory_order_relaxed);
   if (capacity_ == 0) return;
   const std::uint64_t index = count_.fetch_add(1, std::memory_order_relaxed);
@@ -31,6 +77,50 @@ void Trace::add(Activity activity, std::int64_t begin_ns, std::int64_t end_ns, s
 
 void Trace::add_bytes(Activity activity, std::uint64_t bytes) {
   bytes_[static_cast<int>(activity)].fetch_add(bytes, std::memory_order_relaxed);
+}
+
+void Trace::begin_stall() {
+  stall_begin_ns_ = now_ns();
+  stalls_.begin(stall_begin_ns_);
+  for (const Cause& cause : kCauses) {
+    const int wait = static_cast<int>(cause.wait);
+    waited_ns_[wait] = busy_ns_[wait].load(std::memory_order_relaxed);
+  }
+}
+
+void Trace::end_stall(Activity why) {
+  const std::int64_t end_ns = now_ns();
+  stalls_.end(end_ns);
+  take(why, stall_begin_ns_, end_ns, -1, -1);
+}
+
+void Trace::end_starvation() {
+  const std::int64_t end_ns = now_ns();
+  stalls_.end(end_ns);
+  const std::int64_t length_ns = end_ns - stall_begin_ns_;
+  std::int64_t waited_ns = 0;
+  for (const Cause& cause : kCauses) {
+    const int wait = static_cast<int>(cause.wait);
+    waited_ns_[wait] = busy_ns_[wait].load(std::memory_order_relaxed) - waited_ns_[wait];
+    waited_ns += waited_ns_[wait];
+  }
+  // The first of these waits may have begun while the lane still had work: no more than its share.
+  const double part =
+      waited_ns > length_ns ? static_cast<double>(length_ns) / static_cast<double>(waited_ns) : 1.0;
+  std::int64_t begin_ns = stall_begin_ns_;
+  for (const Cause& cause : kCauses) {
+    const std::int64_t waited = waited_ns_[static_cast<int>(cause.wait)];
+    if (waited == 0) continue;
+    const std::int64_t until_ns =
+        std::min(begin_ns + static_cast<std::int64_t>(part * static_cast<double>(waited)), end_ns);
+    take(cause.stall, begin_ns, until_ns, -1, -1);
+    begin_ns = until_ns;
+  }
+  if (begin_ns < end_ns) take(Activity::stall_other, begin_ns, end_ns, -1, -1);
+}
+
+double Trace::exposed_seconds(Activity activity) const {
+  return 1e-9 * static_cast<double>(exposed_ns_[static_cast<int>(activity)].load());
 }
 
 double Trace::busy_seconds(Activity activity) const {
@@ -46,8 +136,6 @@ std::vector<Span> Trace::spans() const {
   return kept > 0 ? std::vector<Span>(spans_.get(), spans_.get() + kept) : std::vector<Span>();
 }
 
-std::uint64_t Trace::dropped_spans() const {
-  return count_ > capacity_ ? count_ - capacity_ : 0;
-}
+std::uint64_t Trace::dropped_spans() const { return count_ > capacity_ ? count_ - capacity_ : 0; }
 
 }  // namespace sluice

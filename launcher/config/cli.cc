@@ -126,6 +126,11 @@ class FlagSet {
   std::vector<std::string> known_;
 };
 
+/// Switches that are on take a value, as FlexGen's do: --pin-weight 0.
+bool is_on_unless_told(const std::string& flag) {
+  return flag == "--pin-weight" || flag == "--overlap";
+}
+
 ConfigNode scalar_node(const Flag& flag, std::string text) {
   ConfigNode node;
   node.kind = ConfigNode::Kind::scalar;
@@ -245,7 +250,7 @@ ConfigNode tree_of(const FlagSet& set, std::vector<std::string>& problems) {
       put(root, flag.path, scalar_node(flag, "true"));
     } else {
       std::string value = flag.values.front();
-      if (flag.name == "--pin-weight" && (value == "0" || value == "1")) {
+      if (is_on_unless_told(flag.name) && (value == "0" || value == "1")) {
         value = value == "1" ? "true" : "false";
       }
       put(root, flag.path, scalar_node(flag, std::move(value)));
@@ -280,7 +285,7 @@ void add_generate_flags(FlagSet& set) {
   set.add("--dry-run", "", 0);
   for (const KeyDescription& key : describe_keys()) {
     if (key.flags.empty() || key.flags == "--percent") continue;
-    const bool has_value = !key.is_boolean || key.flags == "--pin-weight";
+    const bool has_value = !key.is_boolean || is_on_unless_told(key.flags);
     set.add(key.flags, key.path, has_value ? 1 : 0, key.is_list);
   }
 }

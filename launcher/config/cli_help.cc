@@ -63,7 +63,8 @@ const std::vector<FlagGroup>& generate_groups() {
         {"--cache-dtype", "TYPE"},
         {"--compress-weight", "none|8bit|4bit"},
         {"--packed-dir", "DIR"},
-        {"--weight-slots", "N"}}},
+        {"--weight-slots", "N"},
+        {"--overlap", "0|1"}}},
       {"Batching and devices",
        {{"--gpu-batch-size", "N"},
         {"--num-gpu-batches", "N"},
@@ -78,6 +79,7 @@ const std::vector<FlagGroup>& generate_groups() {
         {"--dry-run", "", "print which layers and bytes go where, load nothing, and end"},
         {"--quiet", ""},
         {"--color", "WHEN"},
+        {"--probe", "auto|again|never"},
         {"--help", "", "print this"}}}};
   return kGroups;
 }

@@ -60,6 +60,11 @@ void describe_policy(SchemaVisitor& visitor, offload::Policy& policy) {
            "hides a slower disk",
            "--weight-slots"},
           policy.weight_slots, {2, 64});
+  visitor.boolean({"overlap",
+                   "fetch what comes next beside computing; false: one after the other, to measure "
+                   "what that gains",
+                   "--overlap"},
+                  policy.overlap);
   static constexpr const char* kCacheDTypes[] = {"f32", "f16", "bf16", "q8", "q4"};
   choice(visitor,
          {"cache_dtype",
@@ -197,6 +202,13 @@ void describe_report(SchemaVisitor& visitor, ReportConfig& report) {
   static constexpr const char* kModes[] = {"auto", "always", "never"};
   choice(visitor, {"color", "auto: on a terminal, unless NO_COLOR is set", "--color"}, report.color,
          kModes);
+  static constexpr const char* kProbes[] = {"auto", "again", "never"};
+  choice(visitor,
+         {"probe",
+          "measure this machine's rates, which the report compares with (1.5 s, kept for 30 days); "
+          "auto: where a report file is wanted or a terminal shows it",
+          "--probe"},
+         report.probe, kProbes);
   visitor.leave();
 }
 

@@ -16,6 +16,9 @@ namespace sluice::launcher {
 enum class WeightsFrom : std::uint8_t { checkpoint, dummy };
 enum class Transport : std::uint8_t { automatic, mpi, nccl };
 enum class ColorMode : std::uint8_t { automatic, always, never };
+/// When the machine's rates are measured, which the report compares with: where none are known or
+/// they are older than 30 days; now; never (known ones are shown).
+enum class ProbeMode : std::uint8_t { automatic, again, never };
 
 /// Where prompts come from and answers go. Exactly one of input, prompt and dummy prompts.
 struct JobConfig {
@@ -55,6 +58,7 @@ struct ReportConfig {
   std::string trace;   // Chrome trace JSON (opens in Perfetto); empty: none. Costs memory per span.
   bool quiet = false;  // no progress, no tables; errors and answers only
   ColorMode color = ColorMode::automatic;  // automatic: on a terminal, unless NO_COLOR is set
+  ProbeMode probe = ProbeMode::automatic;  // measures only where a report is wanted or seen
 };
 
 struct RunConfig {
