@@ -17,8 +17,8 @@
 #include <cstdint>
 
 #include "kernels/cpu/dot_tile-inl.h"
-#include "kernels/cpu/gelu-inl.h"
 #include "kernels/cpu/linear_chunk.h"
+#include "kernels/cpu/linear_end-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace sluice::kernels::HWY_NAMESPACE {
@@ -57,57 +57,6 @@ void add_all(const LinearChunk& chunk, const T* w, float* sums, float* wide) {
   }
 }
 
-HWY_INLINE Vector finish(Floats d, Vector value, Activation activation) {
-  // Not a maximum: that would turn NaN into 0.
-  if (activation == Activation::relu) {
-    return hn::IfThenZeroElse(hn::Lt(value, hn::Zero(d)), value);
-  }
-  if (activation == Activation::gelu) return gelu(d, value);
-  return value;
-}
-
-/// Bias, activation, residual. `sums` and `bias` are padded, so whole vectors may be read of them.
-void finish_rows(const LinearChunk& chunk, const float* sums, const float* bias) {
-  const Floats d;
-  for (std::int64_t m = 0; m < chunk.rows; ++m) {
-    const float* from = sums + m * kChunkColumns;
-    float* to = chunk.out + m * chunk.out_stride;
-    const float* residual =
-        chunk.residual != nullptr ? chunk.residual + m * chunk.out_stride : nullptr;
-    for (std::int64_t n = 0; n < chunk.columns; n += kLanes) {
-      const std::int64_t rest = chunk.columns - n;
-      Vector value = hn::LoadU(d, from + n);
-      if (bias != nullptr) value = hn::Add(value, hn::LoadU(d, bias + n));
-      value = finish(d, value, chunk.activation);
-      if (residual != nullptr) {
-        value = hn::Add(
-            value, rest >= kLanes ? hn::LoadU(d, residual + n) : load_first(d, residual + n, rest));
-      }
-      if (rest >= kLanes) {
-        hn::StoreU(value, d, to + n);
-      } else {
-        store_first(d, value, to + n, rest);
-      }
-    }
-  }
-}
-
-const float* widened_bias(const LinearChunk& chunk, float* bias) {
-  const Floats d;
-  if (chunk.bias == nullptr) return nullptr;
-  switch (chunk.bias_dtype) {
-    case DType::f16:
-      widen(d, static_cast<const hwy::float16_t*>(chunk.bias), chunk.columns, bias);
-      break;
-    case DType::bf16:
-      widen(d, static_cast<const hwy::bfloat16_t*>(chunk.bias), chunk.columns, bias);
-      break;
-    default:
-      widen(d, static_cast<const float*>(chunk.bias), chunk.columns, bias);
-  }
-  return bias;
-}
-
 void run_linear_chunk(const LinearChunk& chunk, float* scratch) {
   float* const sums = scratch;
   float* const bias = sums + kChunkRows * kChunkColumns;
@@ -122,7 +71,8 @@ void run_linear_chunk(const LinearChunk& chunk, float* scratch) {
     default:
       add_all(chunk, static_cast<const float*>(chunk.w), sums, wide);
   }
-  finish_rows(chunk, sums, widened_bias(chunk, bias));
+  finish_rows(chunk.end, chunk.rows, chunk.columns, sums, kChunkColumns,
+              widened_bias(chunk.end, chunk.columns, bias));
 }
 
 }  // namespace sluice::kernels::HWY_NAMESPACE
@@ -183,15 +133,7 @@ void linear(const CpuContext& context, TensorView out, TensorView in, const Spli
     chunk.w = part.row(first);
     chunk.w_dtype = part.dtype;
     chunk.columns = std::min(cut.columns, part.rows - first);
-    chunk.out = reinterpret_cast<float*>(out.row(row)) + column;
-    chunk.out_stride = out.columns;
-    if (bias.rows > 0) {
-      chunk.bias = static_cast<const std::byte*>(bias.data) +
-                   static_cast<std::size_t>(column) * size_of(bias.dtype);
-      chunk.bias_dtype = bias.dtype;
-    }
-    if (residual.rows > 0) chunk.residual = reinterpret_cast<float*>(residual.row(row)) + column;
-    chunk.activation = activation;
+    chunk.end = linear_end(out, bias, activation, residual, row, column);
     run(chunk, scratch);
   };
   context.for_each(cut.row_chunks * cut.column_chunks, in.rows * in.columns * out.columns, body);

@@ -1,9 +1,11 @@
 // One piece of linear(): what a thread does without asking any other.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "kernels/device/dtype.h"
+#include "kernels/device/tensor_view.h"
 #include "kernels/ops.h"
 
 namespace sluice::kernels {
@@ -15,14 +17,8 @@ constexpr std::int64_t kChunkRows = 240;
 /// Between widened rows; off the power of two, so that they do not fight for the same cache sets.
 constexpr std::int64_t kWideStride = kBlockLength + 16;
 
-/// Pointers are to the chunk's own first row and column.
-struct LinearChunk {
-  const float* in = nullptr;  // [rows, k]
-  std::int64_t rows = 0;      // <= kChunkRows
-  std::int64_t k = 0;
-  const void* w = nullptr;  // [columns, k] of w_dtype
-  DType w_dtype = DType::f32;
-  std::int64_t columns = 0;    // <= kChunkColumns
+/// What follows the sums of a piece. Pointers are to the piece's own first row and column.
+struct LinearEnd {
   const void* bias = nullptr;  // [columns] of bias_dtype, or null
   DType bias_dtype = DType::f32;
   Activation activation = Activation::none;
@@ -30,5 +26,32 @@ struct LinearChunk {
   float* out = nullptr;             // [rows, out_stride]
   std::int64_t out_stride = 0;
 };
+
+/// Pointers are to the chunk's own first row and column.
+struct LinearChunk {
+  const float* in = nullptr;  // [rows, k]
+  std::int64_t rows = 0;      // <= kChunkRows
+  std::int64_t k = 0;
+  const void* w = nullptr;  // [columns, k] of w_dtype
+  DType w_dtype = DType::f32;
+  std::int64_t columns = 0;  // <= kChunkColumns
+  LinearEnd end;
+};
+
+/// The end of the piece of out = activation(... + bias) + residual that starts at `row`, `column`.
+inline LinearEnd linear_end(TensorView out, TensorView bias, Activation activation,
+                            TensorView residual, std::int64_t row, std::int64_t column) {
+  LinearEnd end;
+  end.out = reinterpret_cast<float*>(out.row(row)) + column;
+  end.out_stride = out.columns;
+  if (bias.rows > 0) {
+    end.bias = static_cast<const std::byte*>(bias.data) +
+               static_cast<std::size_t>(column) * size_of(bias.dtype);
+    end.bias_dtype = bias.dtype;
+  }
+  if (residual.rows > 0) end.residual = reinterpret_cast<float*>(residual.row(row)) + column;
+  end.activation = activation;
+  return end;
+}
 
 }  // namespace sluice::kernels
