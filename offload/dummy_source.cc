@@ -4,6 +4,7 @@
 #include <bit>
 #include <cassert>
 #include <cstring>
+#include <map>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -11,6 +12,7 @@
 #include <fmt/format.h>
 
 #include "kernels/device/error.h"
+#include "kernels/group_quantize.h"
 #include "offload/weight_source.h"
 
 namespace sluice::offload {
@@ -65,12 +67,34 @@ std::vector<std::byte> block(DType dtype, Values values) {
   return bytes;
 }
 
+// A matrix of as many rows of the block as it has, at least one, quantised.
+std::vector<std::byte> packed_block(const std::vector<std::byte>& values, DType dtype, DType to,
+                                    std::int64_t columns) {
+  const std::uint64_t row_bytes = row_bytes_of(dtype, columns);
+  const std::uint64_t rows = std::max<std::uint64_t>(1, values.size() / row_bytes);
+  std::vector<std::byte> bytes(rows * row_bytes_of(to, columns));
+  std::vector<std::byte> row(row_bytes);
+  for (std::uint64_t i = 0; i < rows; ++i) {
+    for (std::uint64_t done = 0; done < row_bytes;) {
+      const std::uint64_t at = (i * row_bytes + done) % values.size();
+      const std::uint64_t count = std::min(row_bytes - done, values.size() - at);
+      std::memcpy(row.data() + done, values.data() + at, count);
+      done += count;
+    }
+    kernels::quantize_rows(dtype, row.data(), 1, columns, to,
+                           bytes.data() + i * row_bytes_of(to, columns));
+  }
+  return bytes;
+}
+
 class DummySource final : public WeightSource {
  public:
-  DummySource(DType dtype, DiskEngine& disk, std::filesystem::path folder)
+  DummySource(DType dtype, DiskEngine& disk, std::filesystem::path folder,
+              WeightCompression compression)
       : dtype_(dtype),
         disk_(disk),
         folder_(std::move(folder)),
+        compression_(std::move(compression)),
         values_(block(dtype, element)),
         ones_(block(dtype, [](std::uint64_t) { return 1.0F; })) {}
 
@@ -78,9 +102,17 @@ class DummySource final : public WeightSource {
     const auto [entry, added] = keys_.emplace(name, static_cast<std::int32_t>(tensors_.size()));
     if (added) {
       Tensor& tensor = tensors_.emplace_back();
-      tensor.info = {dtype_, rows, columns, entry->second};
-      tensor.block = name.ends_with("layer_norm.weight") ? &ones_ : &values_;
-      tensor.start = hash_of(name) % kBlockElements * size_of(dtype_);
+      const DType dtype = compression_.dtype_of(name, rows, dtype_);
+      tensor.info = {dtype, rows, columns, entry->second};
+      if (is_quantized(dtype)) {
+        const std::vector<std::byte>& block = packed_rows(dtype, columns);
+        const std::uint64_t row_bytes = row_bytes_of(dtype, columns);
+        tensor.block = &block;
+        tensor.start = hash_of(name) % (block.size() / row_bytes) * row_bytes;
+      } else {
+        tensor.block = name.ends_with("layer_norm.weight") ? &ones_ : &values_;
+        tensor.start = hash_of(name) % kBlockElements * size_of(dtype_);
+      }
     }
     const WeightInfo& info = tensors_[static_cast<std::size_t>(entry->second)].info;
     if (info.rows != rows || info.columns != columns) {
@@ -168,11 +200,16 @@ class DummySource final : public WeightSource {
   Tensor& tensor_of(const WeightInfo& info, [[maybe_unused]] std::uint64_t offset,
                     [[maybe_unused]] std::size_t bytes) {
     Tensor& tensor = tensors_[static_cast<std::size_t>(info.key)];
-    [[maybe_unused]] const std::uint64_t whole = static_cast<std::uint64_t>(info.rows) *
-                                                 static_cast<std::uint64_t>(info.columns) *
-                                                 size_of(dtype_);
+    [[maybe_unused]] const std::uint64_t whole =
+        static_cast<std::uint64_t>(info.rows) * row_bytes_of(info.dtype, info.columns);
     assert(offset <= whole && bytes <= whole - offset);
     return tensor;
+  }
+
+  const std::vector<std::byte>& packed_rows(DType dtype, std::int64_t columns) {
+    const auto [entry, added] = packed_.try_emplace(columns);
+    if (added) entry->second = packed_block(values_, dtype_, dtype, columns);
+    return entry->second;
   }
 
   // Makes room for `bytes` in one file. Files are made at their full size, and how much is still to
@@ -191,8 +228,10 @@ class DummySource final : public WeightSource {
   DType dtype_;
   DiskEngine& disk_;
   std::filesystem::path folder_;
+  WeightCompression compression_;
   std::vector<std::byte> values_;
   std::vector<std::byte> ones_;
+  std::map<std::int64_t, std::vector<std::byte>> packed_;  // quantised values_, by columns
   std::unordered_map<std::string, std::int32_t> keys_;
   std::vector<Tensor> tensors_;
   FileId file_ = -1;
@@ -204,8 +243,9 @@ class DummySource final : public WeightSource {
 }  // namespace
 
 std::unique_ptr<WeightSource> make_dummy_source(DType dtype, DiskEngine& disk,
-                                                std::filesystem::path folder) {
-  return std::make_unique<DummySource>(dtype, disk, std::move(folder));
+                                                std::filesystem::path folder,
+                                                WeightCompression compression) {
+  return std::make_unique<DummySource>(dtype, disk, std::move(folder), std::move(compression));
 }
 
 }  // namespace sluice::offload

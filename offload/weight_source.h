@@ -8,6 +8,7 @@
 #include "kernels/device/dtype.h"
 #include "offload/checkpoint.h"
 #include "offload/disk_engine.h"
+#include "offload/weight_compression.h"
 
 namespace sluice::offload {
 
@@ -49,8 +50,10 @@ std::unique_ptr<WeightSource> make_checkpoint_source(const Checkpoint& checkpoin
 /// element), small and centred so that logits stay finite (layer norm weights 1), alike in every
 /// dtype. Ranges kept on disk are written to a few files in `folder`, made as they are needed and
 /// preallocated: at most 1 GiB more than was kept, and no more than twice that. find() and
-/// keep_on_disk() belong to loading: one thread, no read() beside them.
+/// keep_on_disk() belong to loading: one thread, no read() beside them. What `compression` names
+/// is quantised: made-up rows, packed once for each width, and nothing is kept for later runs.
 std::unique_ptr<WeightSource> make_dummy_source(DType dtype, DiskEngine& disk,
-                                                std::filesystem::path folder);
+                                                std::filesystem::path folder,
+                                                WeightCompression compression = {});
 
 }  // namespace sluice::offload

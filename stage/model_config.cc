@@ -73,6 +73,10 @@ void ModelConfig::validate(const std::string& where) const {
   }
 }
 
+offload::WeightCompression compression_of(offload::Compression kind) {
+  return {kind, {"embed_positions.weight"}};
+}
+
 LayerSpec embedding_spec(const ModelConfig& model) {
   LayerSpec spec{"embedding", std::vector<WeightSpec>(kEmbeddingTensorCount)};
   spec.tensors[kProjectIn] =

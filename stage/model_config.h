@@ -8,6 +8,7 @@
 #include "kernels/device/dtype.h"
 #include "kernels/ops.h"
 #include "offload/placement.h"
+#include "offload/weight_compression.h"
 
 namespace sluice::stage {
 
@@ -68,6 +69,10 @@ enum HeadTensor : std::size_t {
   kHeadTokens,
   kHeadTensorCount
 };
+
+/// Which of the model's weights `kind` quantises: those that linear() multiplies with, and the
+/// token table. Positions are added as they are.
+offload::WeightCompression compression_of(offload::Compression kind);
 
 /// All tensors of the model, as the checkpoint must have them; absent tensors have an empty name.
 offload::LayerSpec embedding_spec(const ModelConfig& model);
