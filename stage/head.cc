@@ -183,7 +183,7 @@ class HeadLoop {
   HeadLoop(Job& job, const Batching& batching, comm::World& world)
       : admission_(job, batching, world.size()), world_(world) {
     flights_.resize(static_cast<std::size_t>(admission_.micro_batches()));
-    for (Flight& flight : flights_) flight.message.resize(max_pass_bytes(batching));
+    for (Flight& flight : flights_) flight.message.resize(max_pass_bytes(batching, world.size()));
     incoming_.resize(max_results_bytes(batching));
   }
 

@@ -18,7 +18,7 @@ struct PassPreamble {
   std::int32_t rows;
   std::int32_t tokens;
   std::int32_t batches;
-  std::int32_t reserved;
+  std::int32_t freed;
 };
 
 struct ResultsPreamble {
@@ -90,12 +90,14 @@ void Pass::clear() {
   rows.clear();
   tokens.clear();
   batch_tokens.clear();
+  freed.clear();
 }
 
-std::size_t max_pass_bytes(const Batching& batching) {
+std::size_t max_pass_bytes(const Batching& batching, std::int32_t stages) {
   return sizeof(PassPreamble) + micro_batch_rows(batching) * sizeof(PassRow) +
          micro_batch_tokens(batching) * sizeof(std::int32_t) +
-         static_cast<std::size_t>(batching.num_gpu_batches) * sizeof(std::int32_t);
+         static_cast<std::size_t>(batching.num_gpu_batches) * sizeof(std::int32_t) +
+         static_cast<std::size_t>(batching.slots(stages)) * sizeof(std::int32_t);
 }
 
 std::span<const std::byte> encode(const Pass& pass, std::span<std::byte> buffer) {
@@ -106,11 +108,12 @@ std::span<const std::byte> encode(const Pass& pass, std::span<std::byte> buffer)
                               static_cast<std::int32_t>(pass.rows.size()),
                               static_cast<std::int32_t>(pass.tokens.size()),
                               static_cast<std::int32_t>(pass.batch_tokens.size()),
-                              0};
+                              static_cast<std::int32_t>(pass.freed.size())};
   writer.put(&preamble, 1);
   writer.put(pass.rows.data(), pass.rows.size());
   writer.put(pass.tokens.data(), pass.tokens.size());
   writer.put(pass.batch_tokens.data(), pass.batch_tokens.size());
+  writer.put(pass.freed.data(), pass.freed.size());
   return writer.done();
 }
 
@@ -127,6 +130,8 @@ void decode(std::span<const std::byte> bytes, Pass& pass) {
   reader.get(pass.rows.data(), pass.rows.size());
   reader.get(pass.tokens.data(), pass.tokens.size());
   reader.get(pass.batch_tokens.data(), pass.batch_tokens.size());
+  pass.freed.resize(counted(preamble.freed));
+  reader.get(pass.freed.data(), pass.freed.size());
 }
 
 std::size_t max_results_bytes(const Batching& batching) {

@@ -19,6 +19,7 @@ struct PassRow {
   std::int32_t slot = 0;         // of the KV cache
   std::int32_t position = 0;     // of the first new token: what the cache holds already
   std::int32_t new_tokens = 0;   // >= 1
+  std::int32_t total = 0;        // most tokens the cache will ever hold of the sequence
   std::int32_t first_token = 0;  // of the first, counted from the start of the row's GPU batch
   std::int32_t gpu_batch = 0;    // of the micro-batch; rows are sorted by it
   std::int32_t next_token = -1;  // with prompt_logprobs: the prompt token after the chunk, or -1
@@ -37,12 +38,14 @@ struct Pass {
   std::vector<PassRow> rows;
   std::vector<std::int32_t> tokens;
   std::vector<std::int32_t> batch_tokens;  // new tokens of each GPU batch, [num_gpu_batches]
+  std::vector<std::int32_t> freed;  // slots, of any micro-batch, whose sequences have ended since
+                                    // the pass before: their pages may go to rows of this one
 
   void clear();
 };
 
-/// Bytes that hold any pass of this batching.
-std::size_t max_pass_bytes(const Batching& batching);
+/// Bytes that hold any pass of this batching over so many stages.
+std::size_t max_pass_bytes(const Batching& batching, std::int32_t stages);
 
 /// Writes the pass to `buffer` and returns the part used. Pre: buffer holds max_pass_bytes.
 std::span<const std::byte> encode(const Pass& pass, std::span<std::byte> buffer);

@@ -7,7 +7,7 @@ namespace sluice::stage {
 PassInbox::PassInbox(const StageLayout& layout, const Workspace& workspace, comm::World& world,
                      Backend& backend, Trace& trace)
     : layout_(layout), workspace_(workspace), world_(world), backend_(backend), trace_(trace) {
-  incoming_.resize(max_pass_bytes(layout.batching));
+  incoming_.resize(max_pass_bytes(layout.batching, layout.stages));
   for (std::vector<std::byte>& buffer : forwarded_) buffer.resize(incoming_.size());
   receiving_.resize(static_cast<std::size_t>(layout.buffers()));
   consumed_.resize(static_cast<std::size_t>(layout.buffers()));
@@ -17,6 +17,7 @@ PassInbox::PassInbox(const StageLayout& layout, const Workspace& workspace, comm
     pass.tokens.reserve(static_cast<std::size_t>(layout.batching.num_gpu_batches) *
                         static_cast<std::size_t>(layout.batching.max_tokens_per_gpu_batch));
     pass.batch_tokens.reserve(static_cast<std::size_t>(layout.batching.num_gpu_batches));
+    pass.freed.reserve(static_cast<std::size_t>(layout.batching.slots(layout.stages)));
   }
   post_header();
 }

@@ -30,11 +30,12 @@ Pass sample_pass() {
   pass.rows = {row, row};
   pass.tokens = {1, 2, 3, 4, 5, 6};
   pass.batch_tokens = {3, 3};
+  pass.freed = {11, 2};
   return pass;
 }
 
 TEST(PassTest, ReadsWhatWasWritten) {
-  std::vector<std::byte> buffer(max_pass_bytes(small_batching()));
+  std::vector<std::byte> buffer(max_pass_bytes(small_batching(), 2));
   const Pass pass = sample_pass();
 
   Pass read;
@@ -48,10 +49,11 @@ TEST(PassTest, ReadsWhatWasWritten) {
   EXPECT_EQ(read.rows[1].sampling.seed, 99U);
   EXPECT_EQ(read.tokens, pass.tokens);
   EXPECT_EQ(read.batch_tokens, pass.batch_tokens);
+  EXPECT_EQ(read.freed, pass.freed);
 }
 
 TEST(PassTest, EveryTruncationIsRefused) {
-  std::vector<std::byte> buffer(max_pass_bytes(small_batching()));
+  std::vector<std::byte> buffer(max_pass_bytes(small_batching(), 2));
   const std::span<const std::byte> whole = encode(sample_pass(), buffer);
   for (std::size_t bytes = 0; bytes < whole.size(); ++bytes) {
     Pass read;
@@ -65,7 +67,8 @@ TEST(PassTest, FullestPassFits) {
   pass.rows.resize(6);
   pass.tokens.resize(16);
   pass.batch_tokens.resize(2);
-  std::vector<std::byte> buffer(max_pass_bytes(batching));
+  pass.freed.resize(18);  // all slots of three micro-batches
+  std::vector<std::byte> buffer(max_pass_bytes(batching, 2));
 
   EXPECT_EQ(encode(pass, buffer).size(), buffer.size());
   pass.tokens.push_back(1);
