@@ -80,6 +80,7 @@ HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 #include "kernels/cpu/context.h"
+#include "kernels/cpu/linear_tiles.h"
 #include "kernels/cpu/operations.h"
 
 namespace sluice::kernels {
@@ -114,8 +115,9 @@ Cut cut_linear(std::int64_t rows, const SplitMatrix& weight, int threads) {
 
 }  // namespace
 
-void linear(const CpuContext& context, TensorView out, TensorView in, const SplitMatrix& weight,
-            TensorView bias, Activation activation, TensorView residual) {
+void linear_vectors(const CpuContext& context, TensorView out, TensorView in,
+                    const SplitMatrix& weight, TensorView bias, Activation activation,
+                    TensorView residual) {
   const Cut cut = cut_linear(in.rows, weight, context.pool->threads());
   const auto run = HWY_DYNAMIC_DISPATCH(run_linear_chunk);
   const auto body = [&](std::int64_t index, float* scratch) {
@@ -137,6 +139,13 @@ void linear(const CpuContext& context, TensorView out, TensorView in, const Spli
     run(chunk, scratch);
   };
   context.for_each(cut.row_chunks * cut.column_chunks, in.rows * in.columns * out.columns, body);
+}
+
+void linear(const CpuContext& context, TensorView out, TensorView in, const SplitMatrix& weight,
+            TensorView bias, Activation activation, TensorView residual) {
+  // By the processor and by K, never by the number of rows: the two differ in their last bits.
+  const auto product = tiles_can(in.columns) ? linear_tiles : linear_vectors;
+  product(context, out, in, weight, bias, activation, residual);
 }
 
 }  // namespace sluice::kernels
