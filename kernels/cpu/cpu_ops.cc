@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "kernels/cpu/linear_quantized.h"
 #include "kernels/cpu/operations.h"
 #include "kernels/device/error.h"
 
@@ -43,7 +44,7 @@ void check_like(const char* operation, const char* what, const TensorView& view,
 
 void check_weights(const char* operation, const char* what, const TensorView& view) {
   check_data(operation, what, view);
-  if (view.dtype == DType::i32) refuse(operation, what, view, "f32, f16 or bf16");
+  if (view.dtype == DType::i32) refuse(operation, what, view, "f32, f16, bf16, q8 or q4");
 }
 
 /// A vector that may be absent.
@@ -51,8 +52,8 @@ void check_vector(const char* operation, const char* what, const TensorView& vie
                   std::int64_t columns) {
   if (view.rows == 0) return;
   check_weights(operation, what, view);
-  if (view.rows != 1 || view.columns != columns) {
-    refuse(operation, what, view, fmt::format("[1, {}]", columns).c_str());
+  if (view.rows != 1 || view.columns != columns || is_quantized(view.dtype)) {
+    refuse(operation, what, view, fmt::format("f32, f16 or bf16 [1, {}]", columns).c_str());
   }
 }
 
@@ -145,8 +146,13 @@ void CpuOps::linear(TensorView out, TensorView in, const SplitMatrix& weight, Te
   check_vector("linear", "bias", bias, weight.rows());
   if (residual.rows > 0) check_like("linear", "residual", residual, out.rows, out.columns);
   const CpuContext* context = &context_;
-  backend_.put(lane_,
-               [=] { kernels::linear(*context, out, in, weight, bias, activation, residual); });
+  backend_.put(lane_, [=] {
+    if (is_quantized(weight.dtype())) {
+      linear_quantized(*context, out, in, weight, bias, activation, residual, best_product());
+    } else {
+      kernels::linear(*context, out, in, weight, bias, activation, residual);
+    }
+  });
 }
 
 void CpuOps::append_kv(const KvPages& cache, const KvBatch& batch, TensorView keys,

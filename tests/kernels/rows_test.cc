@@ -9,6 +9,7 @@
 
 #include "kernels/device/error.h"
 #include "kernels/engine.h"
+#include "kernels/group_quantize.h"
 #include "tests/support/reference_ops.h"
 
 namespace sluice::kernels {
@@ -57,6 +58,34 @@ TEST(Gather, AddsToWhatIsThere) {
     for (std::int64_t i = 0; i < width; ++i) {
       ASSERT_FLOAT_EQ(static_cast<float>(out.at(1, i)),
                       static_cast<float>(before.at(1, i) + table.at(1, i)));
+    }
+  }
+}
+
+TEST(Gather, ExpandsQuantisedRowsExactly) {
+  Engine engine = engine_of(2);
+  const std::vector<std::int32_t> ids = {6, 0, 3, 3, 2};
+  for (const DType dtype : {DType::q8, DType::q4}) {
+    for (const std::int64_t width : kWidths) {
+      Matrix dense = Matrix::random(7, width, DType::f32, 1);
+      const std::size_t row_bytes = row_bytes_of(dtype, width);
+      std::vector<std::byte> table(7 * row_bytes);
+      quantize_rows(DType::f32, dense.view().data, 7, width, dtype, table.data());
+      dequantize_rows(dtype, table.data(), 7, width, static_cast<float*>(dense.view().data));
+      const Matrix expected = reference::gather(dense, ids);
+      for (const std::int64_t resident : {0, 3, 7}) {
+        const TensorView all = {table.data(), dtype, 7, width};
+        const SplitMatrix split = {all.slice(0, resident), all.slice(resident, 7 - resident)};
+        Matrix out(5, width);
+        engine.device_ops->gather(out.view(), split, ids.data());
+        finish(engine);
+        ASSERT_EQ(out.bytes(), expected.bytes()) << name_of(dtype) << " " << width;
+        engine.device_ops->gather_add(out.view(), split, ids.data());
+        finish(engine);
+        for (std::int64_t i = 0; i < width; ++i) {
+          ASSERT_EQ(out.at(1, i), 2 * expected.at(1, i)) << name_of(dtype) << " " << width;
+        }
+      }
     }
   }
 }
