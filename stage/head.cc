@@ -7,6 +7,7 @@ namespace sluice::stage {
 Admission::Admission(Job& job, const Batching& batching, std::int32_t stages)
     : job_(job), batching_(batching), micro_batches_(batching.micro_batches_for(stages)) {
   rows_.resize(static_cast<std::size_t>(batching.slots(stages)));
+  sampling_.resize(static_cast<std::size_t>(micro_batches_), false);
 }
 
 std::int32_t Admission::slot_of(std::int32_t micro_batch, std::int32_t gpu_batch,
@@ -23,7 +24,9 @@ bool Admission::fill(std::int32_t slot) {
     return false;
   }
   target.active = true;
-  target.cached = 0;
+  target.failed = false;
+  target.issued = 0;
+  target.passes = 0;
   target.generated = 0;
   target.last_token = -1;
   ++active_;
@@ -50,47 +53,69 @@ void Admission::admit(std::int32_t micro_batch) {
   }
 }
 
+std::int32_t Admission::tokens_for(const Row& candidate, std::int32_t left, bool may_sample) const {
+  if (!candidate.active || candidate.failed || left <= 0) return 0;
+  if (candidate.decoding()) return may_sample && candidate.request.max_tokens > 0 ? 1 : 0;
+  const std::int32_t tokens = std::min(left, candidate.prompt_size() - candidate.issued);
+  return may_sample || !candidate.samples_after(candidate.issued + tokens) ? tokens : 0;
+}
+
+std::int32_t Admission::ready_tokens(std::int32_t micro_batch) const {
+  std::int32_t tokens = 0;
+  for (std::int32_t g = 0; g < batching_.num_gpu_batches; ++g) {
+    std::int32_t left = batching_.max_tokens_per_gpu_batch;
+    for (std::int32_t index = 0; index < batching_.gpu_batch_size; ++index) {
+      const Row& candidate = row(slot_of(micro_batch, g, index));
+      left -= tokens_for(candidate, left, !awaits_tokens(micro_batch));
+    }
+    tokens += batching_.max_tokens_per_gpu_batch - left;
+  }
+  return tokens;
+}
+
 bool Admission::make_pass(std::int32_t micro_batch, Pass& pass) {
   pass.clear();
   pass.micro_batch = micro_batch;
   for (std::int32_t g = 0; g < batching_.num_gpu_batches; ++g) {
     add_gpu_batch(micro_batch, g, pass);
   }
+  for (const PassRow& made : pass.rows) {
+    if (made.sample) sampling_[static_cast<std::size_t>(micro_batch)] = true;
+  }
   return !pass.rows.empty();
 }
 
 void Admission::add_gpu_batch(std::int32_t micro_batch, std::int32_t gpu_batch, Pass& pass) {
   pass.batch_tokens.push_back(0);
-  std::int32_t& used = pass.batch_tokens.back();
+  const std::int32_t& used = pass.batch_tokens.back();
   const auto add_all = [&](bool decoding) {
     for (std::int32_t index = 0; index < batching_.gpu_batch_size; ++index) {
       const std::int32_t slot = slot_of(micro_batch, gpu_batch, index);
-      const Row& candidate = row(slot);
-      if (!candidate.active || candidate.decoding() != decoding) continue;
+      if (row(slot).decoding() != decoding) continue;
       const std::int32_t left = batching_.max_tokens_per_gpu_batch - used;
-      const std::int32_t wanted = decoding ? 1 : candidate.prompt_size() - candidate.cached;
-      const std::int32_t tokens = std::min(left, wanted);
+      const std::int32_t tokens = tokens_for(row(slot), left, !awaits_tokens(micro_batch));
       if (tokens > 0) add_row(slot, gpu_batch, tokens, pass);
     }
   };
+  // Prompts first would find rows that just became decoding a second time.
   add_all(true);
   add_all(false);
 }
 
 void Admission::add_row(std::int32_t slot, std::int32_t gpu_batch, std::int32_t tokens,
                         Pass& pass) {
-  const Row& source = row(slot);
+  Row& source = row(slot);
   const Request& request = source.request;
   PassRow added;
   added.slot = slot;
-  added.position = source.cached;
+  added.position = source.issued;
   added.new_tokens = tokens;
   added.first_token = pass.batch_tokens.back();
   added.gpu_batch = gpu_batch;
   added.sampling = request.sampling;
-  const std::int32_t end = source.cached + tokens;
+  const std::int32_t end = source.issued + tokens;
   if (!source.decoding()) {
-    const auto begin = request.prompt.begin() + source.cached;
+    const auto begin = request.prompt.begin() + source.issued;
     pass.tokens.insert(pass.tokens.end(), begin, begin + tokens);
     added.prompt_logprobs = request.prompt_logprobs;
     if (request.prompt_logprobs && end < source.prompt_size()) {
@@ -99,15 +124,17 @@ void Admission::add_row(std::int32_t slot, std::int32_t gpu_batch, std::int32_t 
   } else {
     pass.tokens.push_back(source.last_token);
   }
-  added.sample = end >= source.prompt_size() && request.max_tokens > 0;
+  added.sample = source.samples_after(end);
   pass.batch_tokens.back() += tokens;
   pass.rows.push_back(added);
+  source.issued = end;
+  ++source.passes;
 }
 
 std::int32_t Admission::prefill_tokens(const Pass& pass) const {
   std::int32_t tokens = 0;
   for (const PassRow& made : pass.rows) {
-    if (!row(made.slot).decoding()) tokens += made.new_tokens;
+    if (made.position < row(made.slot).prompt_size()) tokens += made.new_tokens;
   }
   return tokens;
 }
@@ -121,32 +148,44 @@ void Admission::take(const Pass& pass, const PassResults& results) {
   std::size_t next = 0;
   for (const PassRow& made : pass.rows) {
     Row& target = row(made.slot);
-    const bool decoding = target.decoding();
-    target.cached += made.new_tokens;
+    --target.passes;
+    if (made.sample) sampling_[static_cast<std::size_t>(pass.micro_batch)] = false;
     bool sampled = false;
     while (next < results.entries.size() && results.entries[next].slot == made.slot) {
       const PassResult& entry = results.entries[next++];
-      if (!target.active) continue;  // failed earlier in this pass
-      if (entry.failed) {
-        ++failed_;
-        job_.on_failed(target.request.id, "the model's logits are not finite numbers");
-        finish(target);
-      } else if (entry.prompt_index >= 0) {
-        job_.on_prompt_token(target.request.id, entry.prompt_index, entry.result);
-      } else {
-        sampled = true;
-        decode_tokens_ += decoding ? 1 : 0;
-        take_token(target, entry);
-      }
+      sampled = sampled || entry.prompt_index < 0;
+      take_entry(made, target, entry);
     }
-    if (!target.active) continue;
-    if (made.sample && !sampled) throw misfit();
-    if (!made.sample && target.cached >= target.prompt_size()) {
+    if (target.active && target.failed) {
+      if (target.passes == 0) finish(target);
+      continue;
+    }
+    if (made.sample) {
+      if (!sampled) throw misfit();
+    } else if (made.position + made.new_tokens >= target.prompt_size()) {
       job_.on_prompt_done(target.request.id);
       finish(target);
     }
   }
   if (next != results.entries.size()) throw misfit();
+}
+
+void Admission::take_entry(const PassRow& made, Row& target, const PassResult& entry) {
+  if (target.failed) return;  // earlier in this pass, or in one before it
+  if (entry.failed) {
+    fail(target);
+  } else if (entry.prompt_index >= 0) {
+    job_.on_prompt_token(target.request.id, entry.prompt_index, entry.result);
+  } else {
+    decode_tokens_ += made.position >= target.prompt_size() ? 1 : 0;
+    take_token(target, entry);
+  }
+}
+
+void Admission::fail(Row& target) {
+  target.failed = true;
+  ++failed_;
+  job_.on_failed(target.request.id, "the model's logits are not finite numbers");
 }
 
 void Admission::take_token(Row& target, const PassResult& entry) {
@@ -169,41 +208,45 @@ double seconds_since(std::chrono::steady_clock::time_point begin) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
 
-/// A micro-batch's message buffers and its pass under way.
+/// A pass under way and its message buffer.
 struct Flight {
   Pass pass;
-  bool under_way = false;
   std::vector<std::byte> message;
   comm::Transfer sent;
   std::chrono::steady_clock::time_point begin;
 };
 
+/// Flights are taken in turn: passes return in the order they were sent, as every stage works them
+/// off one after the other.
 class HeadLoop {
  public:
   HeadLoop(Job& job, const Batching& batching, comm::World& world)
-      : admission_(job, batching, world.size()), world_(world) {
-    flights_.resize(static_cast<std::size_t>(admission_.micro_batches()));
+      : admission_(job, batching, world.size()),
+        world_(world),
+        heavy_passes_(std::max(admission_.micro_batches(), world.size() + 1)) {
+    // Of each micro-batch one that samples, or is its only one; and further chunks (fill_bubbles).
+    flights_.resize(static_cast<std::size_t>(admission_.micro_batches() + heavy_passes_));
+    flights_of_.resize(static_cast<std::size_t>(admission_.micro_batches()), 0);
     for (Flight& flight : flights_) flight.message.resize(max_pass_bytes(batching, world.size()));
-    incoming_.resize(max_results_bytes(batching));
+    for (std::vector<std::byte>& buffer : incoming_) buffer.resize(max_results_bytes(batching));
   }
 
   RunReport run() {
     const auto begin = std::chrono::steady_clock::now();
     last_ = begin;
     admission_.admit_all();
-    for (std::size_t m = 0; m < flights_.size(); ++m) launch(m);
-    // Passes return in the order they were sent: every stage works them off one after the other.
-    while (!order_.empty()) {
-      const std::size_t m = order_.front();
-      order_.erase(order_.begin());
-      land(m);
-      admission_.admit(static_cast<std::int32_t>(m));
-      launch(m);
+    for (std::int32_t m = 0; m < admission_.micro_batches(); ++m) launch(m);
+    fill_bubbles();
+    while (landed_ < launched_) {
+      const std::int32_t m = land();
+      admission_.admit(m);
+      if (!admission_.awaits_tokens(m) && (tokens_came_ || flights_of(m) == 0)) launch(m);
+      fill_bubbles();
     }
     Flight& end = flights_.front();
     end.pass.clear();
     end.pass.end = true;
-    end.pass.number = next_number_;
+    end.pass.number = launched_;
     world_.wait(world_.send(comm::Route::passes, 0, encode(end.pass, end.message)));
     report_.requests = admission_.requests();
     report_.failed = admission_.failed();
@@ -215,45 +258,93 @@ class HeadLoop {
   }
 
  private:
-  void launch(std::size_t m) {
-    Flight& flight = flights_[m];
-    if (!admission_.make_pass(static_cast<std::int32_t>(m), flight.pass)) return;
-    flight.pass.number = next_number_++;
-    flight.sent = world_.send(comm::Route::passes, 0, encode(flight.pass, flight.message));
-    flight.begin = std::chrono::steady_clock::now();
-    order_.push_back(m);
+  Flight& flight(std::int64_t number) {
+    return flights_[static_cast<std::size_t>(number) % flights_.size()];
+  }
+  std::int32_t& flights_of(std::int32_t m) { return flights_of_[static_cast<std::size_t>(m)]; }
+
+  bool launch(std::int32_t m) {
+    if (launched_ - landed_ == static_cast<std::int64_t>(flights_.size())) return false;
+    Flight& next = flight(launched_);
+    if (!admission_.make_pass(m, next.pass)) return false;
+    next.pass.number = launched_;
+    next.sent = world_.send(comm::Route::passes, 0, encode(next.pass, next.message));
+    next.begin = std::chrono::steady_clock::now();
+    ++flights_of(m);
+    if (launched_++ == landed_) receive_results();
+    return true;
   }
 
-  void land(std::size_t m) {
-    Flight& flight = flights_[m];
-    const std::size_t bytes =
-        world_.wait(world_.receive(comm::Route::results, world_.size() - 1, incoming_));
-    world_.wait(flight.sent);
-    decode(std::span<const std::byte>(incoming_).first(bytes), results_);
-    account(flight);
-    admission_.take(flight.pass, results_);
+  /// The receive of the next results is posted before those at hand are looked at.
+  void receive_results() {
+    receiving_ = world_.receive(comm::Route::results, world_.size() - 1, incoming_[landed_ % 2]);
+  }
+
+  /// Takes in the oldest pass under way; returns its micro-batch.
+  std::int32_t land() {
+    Flight& oldest = flight(landed_);
+    const std::span<const std::byte> buffer(incoming_[landed_ % 2]);
+    const std::size_t bytes = world_.wait(receiving_);
+    if (++landed_ < launched_) receive_results();
+    world_.wait(oldest.sent);
+    decode(buffer.first(bytes), results_);
+    account(oldest);
+    const std::int32_t m = oldest.pass.micro_batch;
+    const bool awaited = admission_.awaits_tokens(m);
+    admission_.take(oldest.pass, results_);
+    tokens_came_ = awaited && !admission_.awaits_tokens(m);
+    --flights_of(m);
+    return m;
+  }
+
+  /// Further chunks of long prompts, while passes of a micro-batch are under way, keep stages busy
+  /// that would wait: where there are few prompts, and where one micro-batch computes a prompt
+  /// while the others have little to do. Not where enough passes as large are under way: there a
+  /// chunk loses nothing by sharing its pass with the next decode step, and saves reading the
+  /// weights once. (Nor on one stage while tokens are awaited, for that reason.)
+  void fill_bubbles() {
+    const std::int32_t count = admission_.micro_batches();
+    for (std::int32_t idle = 0; idle < count;) {
+      const std::int32_t m = turn_;
+      turn_ = (turn_ + 1) % count;
+      idle = may_fill(m) && launch(m) ? 0 : idle + 1;
+    }
+  }
+  bool may_fill(std::int32_t m) {
+    if (world_.size() == 1 && admission_.awaits_tokens(m)) return false;
+    const std::int32_t tokens = admission_.ready_tokens(m);
+    std::int32_t as_large = 0;
+    for (std::int64_t number = landed_; number < launched_; ++number) {
+      as_large += 2 * flight(number).pass.tokens.size() >= static_cast<std::size_t>(tokens) ? 1 : 0;
+    }
+    return tokens > 0 && as_large < heavy_passes_;
   }
 
   /// Time from the last landing (or this launch, if later) goes to the pass that lands now.
-  void account(const Flight& flight) {
+  void account(const Flight& landing) {
     const auto now = std::chrono::steady_clock::now();
     const double seconds =
-        std::chrono::duration<double>(now - std::max(last_, flight.begin)).count();
+        std::chrono::duration<double>(now - std::max(last_, landing.begin)).count();
     last_ = now;
-    const double share = static_cast<double>(admission_.prefill_tokens(flight.pass)) /
-                         static_cast<double>(flight.pass.tokens.size());
+    const double share = static_cast<double>(admission_.prefill_tokens(landing.pass)) /
+                         static_cast<double>(landing.pass.tokens.size());
     report_.prefill_seconds += seconds * share;
     report_.decode_seconds += seconds * (1.0 - share);
   }
 
   Admission admission_;
   comm::World& world_;
+  std::int32_t heavy_passes_;  // that keep all stages busy
   std::vector<Flight> flights_;
-  std::vector<std::size_t> order_;
-  std::vector<std::byte> incoming_;
+  std::vector<std::int32_t> flights_of_;  // by micro-batch: passes under way
+  std::vector<std::byte> incoming_[2];    // by pass number % 2
+  comm::Transfer receiving_;
+  bool tokens_came_ = false;  // with the pass that landed last
+  std::int32_t turn_ = 0;
   PassResults results_;
   RunReport report_;
-  std::int64_t next_number_ = 0;
+  std::int64_t launched_ = 0;
+  std::int64_t landed_ = 0;
   std::chrono::steady_clock::time_point last_;
 };
 

@@ -24,18 +24,29 @@ class Admission {
   /// Fills free slots of every micro-batch, spread evenly: the first requests go to different
   /// micro-batches. For the start, when none is under way.
   void admit_all();
-  /// Fills free slots of one micro-batch. It must not be under way.
+  /// Fills free slots of one micro-batch.
   void admit(std::int32_t micro_batch);
 
   /// Makes the next pass of a micro-batch: of each GPU batch, a token for every decoding row, then
-  /// chunks of prompts, up to max_tokens_per_gpu_batch. False: no row has work.
+  /// chunks of prompts, up to max_tokens_per_gpu_batch. False: no row has work that can begin now.
+  ///
+  /// A chunk that samples nothing needs no answer, so passes may be made while others of the same
+  /// micro-batch are under way: the pipeline's order is the order of the cache. But of those that
+  /// sample there is one at a time (awaits_tokens()): rows that decode stay in one pass, which
+  /// reads the weights once for all of them.
   bool make_pass(std::int32_t micro_batch, Pass& pass);
+  /// New tokens that make_pass() would put into a pass now.
+  std::int32_t ready_tokens(std::int32_t micro_batch) const;
+  /// A pass that samples is under way.
+  bool awaits_tokens(std::int32_t micro_batch) const {
+    return sampling_[static_cast<std::size_t>(micro_batch)];
+  }
 
   /// Of a pass under way: its new tokens that are prompt, not answer.
   std::int32_t prefill_tokens(const Pass& pass) const;
 
-  /// Takes what came back for the pass made last for its micro-batch, tells the job, frees slots.
-  /// Throws CommError if the results do not fit the pass.
+  /// Takes what came back for a pass, tells the job, frees slots. Passes come back in the order
+  /// they were made. Throws CommError if the results do not fit the pass.
   void take(const Pass& pass, const PassResults& results);
 
   std::int32_t micro_batches() const { return micro_batches_; }
@@ -50,27 +61,37 @@ class Admission {
  private:
   struct Row {
     bool active = false;
+    bool failed = false;  // its place is free once its passes under way are back
     Request request;
-    std::int32_t cached = 0;     // tokens in the KV cache
+    std::int32_t issued = 0;     // tokens in passes so far: what the cache holds after them
+    std::int32_t passes = 0;     // under way
     std::int32_t generated = 0;  // tokens sampled so far
     std::int32_t last_token = -1;
     std::int32_t prompt_size() const { return static_cast<std::int32_t>(request.prompt.size()); }
-    bool decoding() const { return cached >= prompt_size(); }  // the whole prompt is cached
+    bool decoding() const { return issued >= prompt_size(); }  // the whole prompt is in passes
+    bool samples_after(std::int32_t position) const {
+      return position >= prompt_size() && request.max_tokens > 0;
+    }
   };
 
   Row& row(std::int32_t slot) { return rows_[static_cast<std::size_t>(slot)]; }
   const Row& row(std::int32_t slot) const { return rows_[static_cast<std::size_t>(slot)]; }
   std::int32_t slot_of(std::int32_t micro_batch, std::int32_t gpu_batch, std::int32_t index) const;
   bool fill(std::int32_t slot);
+  /// New tokens of a row that a pass with room for `left` more takes now.
+  std::int32_t tokens_for(const Row& row, std::int32_t left, bool may_sample) const;
   void add_row(std::int32_t slot, std::int32_t gpu_batch, std::int32_t tokens, Pass& pass);
   void add_gpu_batch(std::int32_t micro_batch, std::int32_t gpu_batch, Pass& pass);
+  void take_entry(const PassRow& made, Row& row, const PassResult& entry);
   void take_token(Row& row, const PassResult& entry);
+  void fail(Row& row);
   void finish(Row& row);
 
   Job& job_;
   Batching batching_;
   std::int32_t micro_batches_;
-  std::vector<Row> rows_;  // by slot
+  std::vector<Row> rows_;       // by slot
+  std::vector<bool> sampling_;  // by micro-batch
   bool exhausted_ = false;
   std::int32_t active_ = 0;
   std::uint64_t prompt_tokens_ = 0;
