@@ -53,11 +53,11 @@ ExitStatus run(int argc, char** argv) {
       return launcher::generate(parsed.config, parsed.dry_run,
                                 launcher::command_line_text(argc, argv));
     case launcher::Command::inspect:
-      return static_cast<ExitStatus>(
-          launcher::inspect(parsed.inspect.model,
-                            {parsed.inspect.device_memory, parsed.inspect.host_memory,
-                             parsed.inspect.stages, parsed.inspect.json},
-                            std::cout));
+      return static_cast<ExitStatus>(launcher::inspect(
+          parsed.inspect.model,
+          {parsed.inspect.device_memory, parsed.inspect.host_memory, parsed.inspect.stages,
+           parsed.inspect.compress_weight, parsed.inspect.json},
+          std::cout));
     case launcher::Command::tokenize:
       return tokenize(parsed.tokenize);
   }

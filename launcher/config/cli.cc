@@ -12,6 +12,7 @@
 #include "launcher/config/config_reader.h"
 #include "launcher/config/config_schema.h"
 #include "launcher/config/config_yaml.h"
+#include "launcher/config/flag_tree.h"
 #include "launcher/config/nearest_name.h"
 #include "launcher/config/sizes.h"
 #include "launcher/config/version.h"
@@ -22,18 +23,9 @@ namespace {
 
 using Words = std::vector<std::string>;
 
-constexpr std::size_t kPercentValues = 6;
-
-/// A flag as it was given. All values are text here: the schema judges them, as it does YAML's.
-struct Flag {
-  std::string name;  // "--model"
-  std::string path;  // of its key; empty: the flag has none
-  bool takes_value = true;
-  bool is_list = false;
-  bool is_boolean = false;
-  std::vector<std::string> values;
-  bool given = false;
-};
+constexpr const char* kCompressWeight = "--compress-weight";
+/// What FlexGen's switches, which take no value, stand for.
+constexpr const char* kCompression = "4bit";
 
 /// One command's flags, handed to CLI11 and filled by it.
 class FlagSet {
@@ -62,6 +54,9 @@ class FlagSet {
                                           ->allow_extra_args(false)
                                           ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
     option->configurable(false);
+    if (flag.name == kCompressWeight || flag.name == kCompressCache) {
+      option->expected(0, 1)->default_str(kCompression);
+    }
     std::string rest = names;
     for (std::size_t comma = 0; comma != std::string::npos;) {
       comma = rest.find(',');
@@ -126,139 +121,6 @@ class FlagSet {
   std::vector<std::string> known_;
 };
 
-/// Switches that are on take a value, as FlexGen's do: --pin-weight 0.
-bool is_on_unless_told(const std::string& flag) {
-  return flag == "--pin-weight" || flag == "--overlap";
-}
-
-ConfigNode scalar_node(const Flag& flag, std::string text) {
-  ConfigNode node;
-  node.kind = ConfigNode::Kind::scalar;
-  node.flag = flag.name;
-  node.text = std::move(text);
-  return node;
-}
-
-/// Puts `node` where `path` says, making the maps on the way.
-void put(ConfigNode& root, const std::string& path, ConfigNode node) {
-  root.kind = ConfigNode::Kind::map;
-  const std::size_t dot = path.find('.');
-  const std::string key = path.substr(0, dot);
-  if (dot == std::string::npos) {
-    node.key = key;
-    root.items.push_back(std::move(node));
-    return;
-  }
-  auto child = std::find_if(root.items.begin(), root.items.end(),
-                            [&](const ConfigNode& item) { return item.key == key; });
-  if (child == root.items.end()) {
-    child = root.items.emplace(root.items.end());
-    child->key = key;
-    child->flag = node.flag;
-  }
-  put(*child, path.substr(dot + 1), std::move(node));
-}
-
-/// "\n" and its kin, which shells do not make.
-std::string unescaped(const Flag& flag, const std::string& text,
-                      std::vector<std::string>& problems) {
-  std::string out;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    if (text[i] != '\\') {
-      out += text[i];
-      continue;
-    }
-    const char next = i + 1 < text.size() ? text[++i] : '\0';
-    constexpr std::string_view kLetters = "ntr\\";
-    constexpr std::string_view kMeant = "\n\t\r\\";
-    const std::size_t found = kLetters.find(next);
-    if (next == '\0' || found == std::string_view::npos) {
-      problems.push_back(
-          fmt::format("{}: '{}' has a backslash that is not \\n, \\t, \\r or \\\\; "
-                      "write \\\\ for a backslash",
-                      flag.name, text));
-      return text;
-    }
-    out += kMeant[found];
-  }
-  return out;
-}
-
-/// FlexGen's six numbers: device and host of weights, cache, activations; the rest is disk.
-void put_percent(ConfigNode& root, const Flag& flag, std::vector<std::string>& problems) {
-  static constexpr const char* kNames[] = {"weights", "cache", "activations"};
-  if (flag.values.size() != kPercentValues) {
-    problems.push_back(
-        fmt::format("--percent: needs six numbers, W_gpu W_cpu C_gpu C_cpu A_gpu A_cpu, but got {}",
-                    flag.values.size()));
-    return;
-  }
-  for (std::size_t i = 0; i < 3; ++i) {
-    double shares[3] = {};
-    for (std::size_t part = 0; part < 2; ++part) {
-      const std::string& text = flag.values[2 * i + part];
-      const char* const end = text.data() + text.size();
-      const auto result = std::from_chars(text.data(), end, shares[part]);
-      if (result.ec != std::errc() || result.ptr != end ||
-          !(shares[part] >= 0 && shares[part] <= 100)) {
-        problems.push_back(
-            fmt::format("--percent: each of its six numbers must be from 0 to 100, "
-                        "not '{}' (number {})",
-                        text, 2 * i + part + 1));
-        return;
-      }
-    }
-    shares[2] = 100 - shares[0] - shares[1];
-    if (shares[2] < -1e-9) {
-      problems.push_back(
-          fmt::format("--percent: {} on the GPU ({}) and in host memory ({}) add up to "
-                      "{}, more than 100",
-                      kNames[i], shares[0], shares[1], shares[0] + shares[1]));
-      continue;
-    }
-    ConfigNode list;
-    list.kind = ConfigNode::Kind::sequence;
-    list.flag = flag.name;
-    for (const double share : shares) {
-      list.items.push_back(scalar_node(flag, fmt::format("{}", std::max(share, 0.0))));
-    }
-    put(root, fmt::format("stage_defaults.policy.{}", kNames[i]), std::move(list));
-  }
-}
-
-/// The flags as a tree of keys.
-ConfigNode tree_of(const FlagSet& set, std::vector<std::string>& problems) {
-  ConfigNode root;
-  root.kind = ConfigNode::Kind::map;
-  for (const auto& entry : set.flags()) {
-    const Flag& flag = *entry;
-    if (!flag.given) continue;
-    if (flag.name == "--percent") {
-      put_percent(root, flag, problems);
-    } else if (flag.path.empty()) {
-      continue;
-    } else if (flag.is_list) {
-      ConfigNode list;
-      list.kind = ConfigNode::Kind::sequence;
-      list.flag = flag.name;
-      for (const std::string& value : flag.values) {
-        list.items.push_back(
-            scalar_node(flag, flag.name == "--stop" ? unescaped(flag, value, problems) : value));
-      }
-      put(root, flag.path, std::move(list));
-    } else if (flag.is_boolean) {
-      put(root, flag.path, scalar_node(flag, "true"));
-    } else {
-      std::string value = flag.values.front();
-      if (is_on_unless_told(flag.name) && (value == "0" || value == "1")) {
-        value = value == "1" ? "true" : "false";
-      }
-      put(root, flag.path, scalar_node(flag, std::move(value)));
-    }
-  }
-  return root;
-}
-
 /// A source of prompts given by flag replaces the file's; likewise --resume and --overwrite.
 void forget_replaced(const FlagSet& set, JobConfig& job) {
   if (set.given("--input") || set.given("--prompt") || set.given("--prompt-len")) {
@@ -287,13 +149,14 @@ void add_generate_flags(FlagSet& set) {
     if (key.flags.empty() || key.flags == "--percent") continue;
     const bool has_value = !key.is_boolean || is_on_unless_told(key.flags);
     set.add(key.flags, key.path, has_value ? 1 : 0, key.is_list);
+    if (key.flags == kCacheDType) set.add(kCompressCache, key.path);
   }
 }
 
 void read_generate(FlagSet& set, const Words& words, ParsedCommand& parsed) {
   std::vector<std::string> problems;
   set.check("generate", words, problems);
-  const ConfigNode tree = tree_of(set, problems);
+  const ConfigNode tree = tree_of(set.flags(), problems);
   if (!problems.empty()) refuse(problems);
   if (set.given("--config")) read_config_file(set.value("--config"), parsed.config);
   forget_replaced(set, parsed.config.job);
@@ -323,12 +186,24 @@ std::uint64_t size_flag(const FlagSet& set, const char* name, std::vector<std::s
   }
 }
 
+offload::Compression compression_flag(const FlagSet& set, std::vector<std::string>& problems) {
+  const std::string value = set.given(kCompressWeight) ? set.value(kCompressWeight) : "none";
+  if (value == "4bit") return offload::Compression::four_bit;
+  if (value == "8bit") return offload::Compression::eight_bit;
+  if (value != "none") {
+    problems.push_back(
+        fmt::format("{}: must be none, 8bit or 4bit, not '{}'", kCompressWeight, value));
+  }
+  return offload::Compression::none;
+}
+
 void read_inspect(FlagSet& set, const Words& words, InspectArguments& arguments) {
   std::vector<std::string> problems;
   set.check("inspect", words, problems);
   arguments.model = set.value("--model");
   arguments.device_memory = size_flag(set, "--device-memory", problems);
   arguments.host_memory = size_flag(set, "--host-memory", problems);
+  arguments.compress_weight = compression_flag(set, problems);
   arguments.json = set.given("--json");
   if (set.given("--stages")) {
     const std::string text = set.value("--stages");
@@ -379,7 +254,7 @@ ParsedCommand parse_command_line(int argc, const char* const* argv) {
   add_generate_flags(generate_set);
   FlagSet inspect_set(*inspect);
   for (const char* name :
-       {"--model,--path,model", "--device-memory", "--host-memory", "--stages"}) {
+       {"--model,--path,model", "--device-memory", "--host-memory", "--stages", kCompressWeight}) {
     inspect_set.add(name, "");
   }
   inspect_set.add("--json", "", 0);

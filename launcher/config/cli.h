@@ -14,6 +14,7 @@ struct InspectArguments {
   std::uint64_t device_memory = 0;  // bytes; 0: not said
   std::uint64_t host_memory = 0;    // bytes; 0: not said
   std::int32_t stages = 1;
+  offload::Compression compress_weight = offload::Compression::none;
   bool json = false;
 };
 

@@ -61,7 +61,10 @@ const std::vector<FlagGroup>& generate_groups() {
         {"--pin-weight", "0|1"},
         {"--cpu-cache-compute", ""},
         {"--cache-dtype", "TYPE"},
-        {"--compress-weight", "none|8bit|4bit"},
+        {"--compress-cache", "[8bit|4bit]", "the same as --cache-dtype q8 or q4 [4bit]"},
+        {"--compress-weight", "[none|8bit|4bit]",
+         "quantise the matrices in groups of 64, once; found again by later runs; without a value: "
+         "4bit [none]"},
         {"--packed-dir", "DIR"},
         {"--weight-slots", "N"},
         {"--overlap", "0|1"}}},
@@ -212,6 +215,8 @@ Flags:
   out += flag_lines("--device-memory SIZE", "say whether it fits into so much memory per device");
   out += flag_lines("--host-memory SIZE", "... and so much host memory per stage");
   out += flag_lines("--stages N", "stages the layers are split over [1]");
+  out += flag_lines("--compress-weight [8bit|4bit]",
+                    "count weights as they are when they are compressed; without a value: 4bit");
   out += flag_lines("--json", "print JSON");
   out += flag_lines("--help", "print this");
   return out + "\n" + kExitStatuses;

@@ -15,6 +15,7 @@
 #include "launcher/config/version.h"
 #include "launcher/generate/rank.h"
 #include "launcher/generate/run_job.h"
+#include "launcher/report/load_display.h"
 #include "launcher/report/memory_table.h"
 #include "launcher/report/report_file.h"
 #include "launcher/report/report_json.h"
@@ -143,17 +144,16 @@ class Generate {
   }
 
   void load() {
-    std::optional<Progress> progress;
+    std::optional<LoadDisplay> display;
+    LoadWatch watch;
     if (is_head_ && !config_.report.quiet) {
-      progress.emplace(std::cerr, progress_style(config_.report, look_around(STDERR_FILENO)),
-                       "loading", Progress::Unit::bytes, rank_->load_bytes());
+      display.emplace(std::cerr, progress_style(config_.report, look_around(STDERR_FILENO)),
+                      rank_->load_bytes());
+      watch.packing = [&](const offload::PackingState& state) { display->packing(state); };
+      watch.loaded = [&](std::uint64_t bytes) { display->loaded(bytes); };
     }
-    std::uint64_t loaded = 0;
-    rank_->load([&](std::uint64_t bytes) {
-      loaded += bytes;
-      if (progress) progress->update(loaded);
-    });
-    if (progress) progress->finish();
+    rank_->load(watch);
+    if (display) display->finish();
     together(*world_, [] {});  // all are loaded: the clock of the run starts everywhere
   }
 

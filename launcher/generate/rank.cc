@@ -79,12 +79,13 @@ Rank::Rank(const RunConfig& config, const OpenedModel& model, std::int32_t max_s
   if (writes_to_disk(config, made.config)) {
     folder_ = std::make_unique<offload::RunFolder>(offload_directory(config), world.rank());
   }
-  source_ = model.checkpoint
-                ? offload::make_checkpoint_source(*model.checkpoint, *disk_)
-                : offload::make_dummy_source(model.folder.config.dtype, *disk_,
-                                             folder_ ? folder_->path() : std::filesystem::path());
+  weights_ = std::make_unique<RankWeights>(config, made.config.policy.compress_weight, model.folder,
+                                           model.checkpoint ? &*model.checkpoint : nullptr, *disk_,
+                                           folder_ ? folder_->path() : std::filesystem::path(),
+                                           world.ranks_on_host());
   stage_ = std::make_unique<stage::Stage>(
-      made, stage::StageResources{world, engine_, *source_, disk_.get(), folder_.get(), trace_});
+      made, stage::StageResources{world, engine_, weights_->source(), disk_.get(), folder_.get(),
+                                  trace_});
   // Last: from here on only the destructor takes it back.
   if (folder_) world_.on_exit(&remove_folder, folder_.get());
 }
@@ -116,9 +117,11 @@ std::uint64_t Rank::load_bytes() const {
   return bytes;
 }
 
-void Rank::load(const std::function<void(std::uint64_t)>& progress) {
+void Rank::load(const LoadWatch& watch) {
   check_memory();
-  stage_->load(progress);
+  world_.step("packing weights", -1, -1);
+  weights_->prepare(watch.packing);
+  stage_->load(watch.loaded);
 }
 
 void Rank::check_memory() {

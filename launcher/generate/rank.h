@@ -11,6 +11,7 @@
 #include "comm/world.h"
 #include "kernels/device/trace.h"
 #include "launcher/config/run_config.h"
+#include "launcher/generate/rank_weights.h"
 #include "launcher/model/model_folder.h"
 #include "offload/checkpoint.h"
 #include "stage/report.h"
@@ -33,6 +34,12 @@ OpenedModel open_checkpoint(const RunConfig& config);
 std::vector<stage::StageConfig> stages_of(const RunConfig& config, std::int32_t ranks,
                                           std::int32_t model_layers);
 
+/// What is told while a rank loads; each may be empty.
+struct LoadWatch {
+  std::function<void(const offload::PackingState&)> packing;  // only where weights are compressed
+  std::function<void(std::uint64_t bytes)> loaded;            // after each tensor
+};
+
 class Rank {
  public:
   /// Plans only, nothing large is allocated. `max_sequence_tokens`: of the job. All references must
@@ -44,8 +51,9 @@ class Rank {
   /// Bytes that load() will report in all.
   std::uint64_t load_bytes() const;
   /// Collective: refuses with CapacityError, on all ranks alike, what the ranks of a host plan
-  /// beyond its memory; then loads this rank's slice.
-  void load(const std::function<void(std::uint64_t bytes)>& progress);
+  /// beyond its memory; then packs this rank's slice, where that is wanted and not done, and loads
+  /// it.
+  void load(const LoadWatch& watch);
   stage::RunReport run(stage::Job* job);
 
   stage::StageReport report() const;
@@ -61,7 +69,7 @@ class Rank {
   kernels::Engine engine_;
   std::unique_ptr<offload::DiskEngine> disk_;
   std::unique_ptr<offload::RunFolder> folder_;
-  std::unique_ptr<offload::WeightSource> source_;
+  std::unique_ptr<RankWeights> weights_;
   std::unique_ptr<stage::Stage> stage_;
 };
 

@@ -119,7 +119,7 @@ nlohmann::json fit_json(const StageFit& fit) {
 }  // namespace
 
 int inspect(const std::string& model, const InspectOptions& options, std::ostream& out) {
-  const ModelFacts facts = read_model_facts(model);
+  const ModelFacts facts = read_model_facts(model, options.compress_weight);
   const std::vector<StageFit> fits =
       fit_weights(facts, options.device_memory, options.host_memory, options.stages);
   const bool asked = options.device_memory != 0 || options.host_memory != 0 || options.stages != 1;

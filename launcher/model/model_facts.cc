@@ -19,7 +19,8 @@ namespace {
 // Sums over the tensors of the specs, each checked against the checkpoint.
 class Tally {
  public:
-  explicit Tally(const offload::Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
+  Tally(const offload::Checkpoint& checkpoint, offload::Compression compression)
+      : checkpoint_(checkpoint), compression_(stage::compression_of(compression)) {}
 
   std::uint64_t bytes_of(const offload::LayerSpec& spec) {
     std::uint64_t bytes = 0;
@@ -27,12 +28,14 @@ class Tally {
       if (wanted.rows == 0) continue;
       const offload::WeightInfo info =
           offload::find_weight(checkpoint_, wanted.name, wanted.rows, wanted.columns);
-      const auto elements = static_cast<std::uint64_t>(info.rows * info.columns);
-      bytes += elements * size_of(info.dtype);
+      const DType dtype = compression_.dtype_of(wanted.name, info.rows, info.dtype);
+      const auto rows = static_cast<std::uint64_t>(info.rows);
+      const std::uint64_t kept = rows * row_bytes_of(dtype, info.columns);
+      bytes += kept;
       if (!counted_.insert(info.key).second) continue;
-      parameters += elements;
-      weight_bytes += elements * size_of(info.dtype);
-      bytes_by_dtype_[info.dtype] += elements * size_of(info.dtype);
+      parameters += rows * static_cast<std::uint64_t>(info.columns);
+      weight_bytes += kept;
+      bytes_by_dtype_[dtype] += kept;
     }
     return bytes;
   }
@@ -53,6 +56,7 @@ class Tally {
 
  private:
   const offload::Checkpoint& checkpoint_;
+  offload::WeightCompression compression_;
   std::set<std::int32_t> counted_;
   std::map<DType, std::uint64_t> bytes_by_dtype_;
 };
@@ -79,7 +83,7 @@ std::vector<std::string> remarks_on(const ModelFolder& folder, bool has_copy) {
 
 }  // namespace
 
-ModelFacts read_model_facts(const std::string& model) {
+ModelFacts read_model_facts(const std::string& model, offload::Compression compression) {
   ModelFacts facts;
   facts.folder = open_model(model);
   const stage::ModelConfig& config = facts.folder.config;
@@ -88,7 +92,7 @@ ModelFacts read_model_facts(const std::string& model) {
   for (const std::uint64_t bytes : checkpoint.file_bytes()) facts.file_bytes += bytes;
   facts.format = facts.files.front().extension() == ".safetensors" ? "safetensors" : "PyTorch";
 
-  Tally tally(checkpoint);
+  Tally tally(checkpoint, compression);
   facts.embedding_bytes = tally.bytes_of(stage::embedding_spec(config));
   for (std::int32_t layer = 0; layer < config.layers; ++layer) {
     facts.layer_bytes.push_back(tally.bytes_of(stage::layer_spec(config, layer)));

@@ -8,6 +8,7 @@
 
 #include "launcher/model/model_folder.h"
 #include "offload/checkpoint.h"
+#include "offload/policy.h"
 
 namespace sluice::launcher {
 
@@ -28,8 +29,9 @@ struct ModelFacts {
 };
 
 /// Opens folder and headers, checks that every tensor of the model is there in the right shape.
-/// Throws InputError.
-ModelFacts read_model_facts(const std::string& model);
+/// Bytes are those of the weights as `compression` keeps them. Throws InputError.
+ModelFacts read_model_facts(const std::string& model,
+                            offload::Compression compression = offload::Compression::none);
 
 /// How the weights of one stage would lie, filled from the fastest tier down.
 struct StageFit {

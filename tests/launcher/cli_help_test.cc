@@ -15,7 +15,8 @@ using testing::HasSubstr;
 
 TEST(CliHelp, ShowsEveryFlagOnce) {
   std::vector<std::string> shown = flags_in_help();
-  std::vector<std::string> known = {"--config", "--print-config", "--dry-run", "--help"};
+  std::vector<std::string> known = {"--config", "--print-config", "--dry-run", "--help",
+                                    "--compress-cache"};
   for (const KeyDescription& key : describe_keys()) {
     const std::string flag = key.flags.substr(0, key.flags.find(','));
     if (!flag.empty() && std::find(known.begin(), known.end(), flag) == known.end()) {

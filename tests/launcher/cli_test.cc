@@ -132,6 +132,47 @@ TEST(Cli, FlagsOfStagesReachTheirKeys) {
   EXPECT_EQ(stage.policy.activations.disk, 0);
 }
 
+// FlexGen's --compress-weight and --compress-cache are switches, and mean 4 bits.
+TEST(Cli, CompressionTakesAValueOrNone) {
+  const auto policy = [](std::initializer_list<const char*> words) {
+    return parse(generate(words)).config.stage_defaults.policy;
+  };
+  using offload::Compression;
+  EXPECT_EQ(policy({}).compress_weight, Compression::none);
+  EXPECT_EQ(policy({"--compress-weight"}).compress_weight, Compression::four_bit);
+  EXPECT_EQ(policy({"--compress-weight", "--echo"}).compress_weight, Compression::four_bit);
+  EXPECT_EQ(policy({"--compress-weight", "4bit"}).compress_weight, Compression::four_bit);
+  EXPECT_EQ(policy({"--compress-weight", "8bit", "--echo"}).compress_weight,
+            Compression::eight_bit);
+  EXPECT_EQ(policy({"--compress-weight=8bit"}).compress_weight, Compression::eight_bit);
+  EXPECT_EQ(policy({"--compress-weight", "none"}).compress_weight, Compression::none);
+  EXPECT_EQ(policy({"--compress-cache"}).cache_dtype, DType::q4);
+  EXPECT_EQ(policy({"--compress-cache", "--compress-weight"}).cache_dtype, DType::q4);
+  EXPECT_EQ(policy({"--compress-cache", "8bit"}).cache_dtype, DType::q8);
+  EXPECT_EQ(policy({"--cache-dtype", "q8"}).cache_dtype, DType::q8);
+  EXPECT_EQ(policy({"--cache-dtype", "q4"}).cache_dtype, DType::q4);
+  EXPECT_EQ(parse(generate({"--packed-dir", "there"})).config.packed_directory, "there");
+
+  EXPECT_THAT(problem_of(generate({"--compress-weight", "2bit"})),
+              testing::AllOf(HasSubstr("--compress-weight"), HasSubstr("2bit")));
+  EXPECT_THAT(
+      problem_of(generate({"--compress-cache", "q4"})),
+      testing::AllOf(HasSubstr("'q4' is neither 4bit nor 8bit"), HasSubstr("--cache-dtype")));
+  EXPECT_THAT(problem_of(generate({"--compress-cache", "--cache-dtype", "f16"})),
+              HasSubstr("--compress-cache and --cache-dtype both say"));
+
+  const auto inspect = [](std::initializer_list<const char*> words) {
+    std::vector<const char*> all = {"inspect", "--model", "m"};
+    all.insert(all.end(), words);
+    return all;
+  };
+  EXPECT_EQ(parse(inspect({})).inspect.compress_weight, Compression::none);
+  EXPECT_EQ(parse(inspect({"--compress-weight"})).inspect.compress_weight, Compression::four_bit);
+  EXPECT_EQ(parse(inspect({"--compress-weight", "8bit"})).inspect.compress_weight,
+            Compression::eight_bit);
+  EXPECT_THAT(problem_of(inspect({"--compress-weight", "16bit"})), HasSubstr("not '16bit'"));
+}
+
 TEST(Cli, MadeUpPrompts) {
   const RunConfig config = parse({"generate", "--model", "m", "--prompt-len", "512", "--gen-len",
                                   "8", "--num-prompts", "3"})

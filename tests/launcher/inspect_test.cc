@@ -112,6 +112,21 @@ TEST(InspectTest, TheExitStatusSaysWhetherItFits) {
   EXPECT_THAT(out.str(), AllOf(HasSubstr("stage 1: layers 2-3"), HasSubstr("tokens of f16 KV")));
 }
 
+// Groups of 64: a row of 64 elements is 36 bytes, one of 256 is 144.
+TEST(InspectTest, CompressedWeightsAreCountedAsTheyAreKept) {
+  constexpr std::uint64_t kVectors = 2 * (4 * 64 + 256 + 64 + 4 * 64);
+  constexpr std::uint64_t kMatrices = 36 * (4 * 64 + 256) + 144 * 64;
+  const ModelFacts facts = read_model_facts(kReference / "opt-pre", offload::Compression::four_bit);
+  EXPECT_EQ(facts.layer_bytes, std::vector<std::uint64_t>(4, kMatrices + kVectors));
+  EXPECT_EQ(facts.embedding_bytes, 36 * 512 + 2 * 130 * 64);
+  EXPECT_EQ(facts.head_bytes, 36 * 512 + 2 * 2 * 64);
+  EXPECT_EQ(facts.parameters, read_model_facts(kReference / "opt-pre").parameters);
+  EXPECT_EQ(facts.dtypes, "q4, f16");
+  std::ostringstream out;
+  inspect(kReference / "opt-pre", {.compress_weight = offload::Compression::eight_bit}, out);
+  EXPECT_THAT(out.str(), HasSubstr("q8, f16"));
+}
+
 TEST(InspectTest, JsonHasTheSameNumbers) {
   std::ostringstream out;
   EXPECT_EQ(inspect(kReference / "opt-pre", {.device_memory = 2 * kLayerBytes, .json = true}, out),

@@ -1,0 +1,44 @@
+#include "launcher/generate/rank_weights.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <thread>
+
+#include "kernels/device/error.h"
+
+namespace sluice::launcher {
+
+std::filesystem::path packed_directory(const RunConfig& config) {
+  if (!config.packed_directory.empty()) return config.packed_directory;
+  // Relative paths in it are to be ignored, says the XDG Base Directory Specification.
+  const char* const cache = std::getenv("XDG_CACHE_HOME");
+  if (cache != nullptr && *cache == '/') return std::filesystem::path(cache) / "sluice";
+  const char* const home = std::getenv("HOME");
+  if (home != nullptr && *home != '\0') return std::filesystem::path(home) / ".cache" / "sluice";
+  throw ConfigError(
+      "there is no folder to keep packed weights in, as neither XDG_CACHE_HOME nor HOME is set; "
+      "give one with --packed-dir DIR (io.packed_directory)");
+}
+
+RankWeights::RankWeights(const RunConfig& config, offload::Compression compression,
+                         const ModelFolder& model, const offload::Checkpoint* checkpoint,
+                         offload::DiskEngine& disk, const std::filesystem::path& run_folder,
+                         int ranks_on_host) {
+  const offload::WeightCompression packing = stage::compression_of(compression);
+  if (checkpoint == nullptr) {
+    dense_ = offload::make_dummy_source(model.config.dtype, disk, run_folder, packing);
+    return;
+  }
+  dense_ = offload::make_checkpoint_source(*checkpoint, disk);
+  if (compression == offload::Compression::none) return;
+  const int cores = static_cast<int>(std::thread::hardware_concurrency());
+  packed_ = offload::make_packed_source(
+      *checkpoint, *dense_, disk,
+      {packing, packed_directory(config), std::max(1, cores / std::max(1, ranks_on_host))});
+}
+
+void RankWeights::prepare(const std::function<void(const offload::PackingState&)>& progress) {
+  if (packed_) packed_->prepare(progress);
+}
+
+}  // namespace sluice::launcher

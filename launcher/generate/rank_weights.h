@@ -1,0 +1,37 @@
+// Where a rank's weights come from: a checkpoint or made-up values, as they are or quantised.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <memory>
+
+#include "launcher/config/run_config.h"
+#include "launcher/model/model_folder.h"
+#include "offload/checkpoint.h"
+#include "offload/packed_source.h"
+
+namespace sluice::launcher {
+
+/// packed_directory, or where that is empty the user's cache: $XDG_CACHE_HOME/sluice, else
+/// ~/.cache/sluice. Throws ConfigError where there is none of them.
+std::filesystem::path packed_directory(const RunConfig& config);
+
+class RankWeights {
+ public:
+  /// `checkpoint` is null for made-up weights, whose part on disk goes into `run_folder`.
+  /// `ranks_on_host` share the cores that quantise. All but the paths must outlive it.
+  RankWeights(const RunConfig& config, offload::Compression compression, const ModelFolder& model,
+              const offload::Checkpoint* checkpoint, offload::DiskEngine& disk,
+              const std::filesystem::path& run_folder, int ranks_on_host);
+
+  offload::WeightSource& source() { return packed_ ? *packed_ : *dense_; }
+
+  /// After planning, before loading: PackedSource::prepare(), where weights are packed.
+  void prepare(const std::function<void(const offload::PackingState&)>& progress);
+
+ private:
+  std::unique_ptr<offload::WeightSource> dense_;
+  std::unique_ptr<offload::PackedSource> packed_;  // none: dense_ has them as they are wanted
+};
+
+}  // namespace sluice::launcher
