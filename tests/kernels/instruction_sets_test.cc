@@ -7,6 +7,7 @@
 
 #include "kernels/cpu/operations.h"
 #include "kernels/engine.h"
+#include "tests/support/attention_cache.h"
 #include "tests/support/reference_ops.h"
 
 namespace sluice::kernels {
@@ -83,6 +84,29 @@ TEST_P(InstructionSets, EqualTheReferenceAndKeepTheLaw) {
     ops.attention(attended.view(), in.view(), cache, batch, 0.5F);
     finish();
     expect_near(attended, reference::attention(in, cached, cached, 7, 0.5));
+  }
+}
+
+TEST_P(InstructionSets, AttendCachesOfAllTypesTokenByTokenAsInOnePiece) {
+  using attention_test::Attention;
+  const std::int32_t tokens = 280;
+  const auto pages = attention_test::pages_from(0, 40);
+  for (const DType dtype : {DType::f32, DType::f16, DType::bf16, DType::q8, DType::q4}) {
+    for (const std::int32_t dim : {20, 64, 96}) {
+      Matrix query = Matrix::random(tokens, dim, DType::f32, 1);
+      Matrix keys = Matrix::random(tokens, dim, DType::f32, 2);
+      Matrix values = Matrix::random(tokens, dim, DType::f32, 3);
+      Matrix out(tokens, dim);
+      Attention attention(2, {dtype, 1, dim, 7}, 40);
+      attention.step({{0, tokens, tokens, pages}}, query, keys, values, out);
+      expect_near(out, reference::attention(query, attention_test::rounded(keys, dtype, 1),
+                                            attention_test::rounded(values, dtype, 1), 1, 0.25));
+      Matrix alone(tokens, dim);
+      for (const std::int32_t row : {0, 63, 64, 255, 256, 279}) {
+        attention.step({{row, 1, row + 1, pages}}, query, keys, values, alone);
+        for (std::int64_t i = 0; i < dim; ++i) ASSERT_EQ(alone.at(row, i), out.at(row, i)) << row;
+      }
+    }
   }
 }
 

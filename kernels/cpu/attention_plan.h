@@ -1,0 +1,56 @@
+// Cuts attention() into items: a head of a tile of queries each, and where a sequence's keys are so
+// many that its items would keep few threads busy for long, a span of those. Only who computes
+// depends on it, never what.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cpu/attention_item.h"
+#include "kernels/cpu/context.h"
+#include "kernels/device/tensor_view.h"
+
+namespace sluice::kernels {
+
+class AttentionPlan {
+ public:
+  /// Lies in the scratch that the lane's workers share, with the sums of the spans. The batch was
+  /// checked. Throws DeviceError where it has more sequences than that holds (100,000 and more).
+  AttentionPlan(TensorView out, TensorView query, const KvPages& cache, const KvBatch& batch,
+                float scale, const CpuContext& context);
+
+  /// Items, some of which may have nothing to do: those whose span their queries do not see.
+  std::int64_t items() const { return items_; }
+  AttentionItem item(std::int64_t index) const;
+  std::int64_t operations() const { return operations_; }  // multiply-adds of all, about
+
+  /// What is put together from spans, once all items are done.
+  std::int64_t shared_items() const { return shared_items_; }
+  AttentionItem shared_item(std::int64_t index) const;
+  std::int64_t shared_floats() const { return shared_floats_; }
+
+ private:
+  struct Sequence {
+    std::int64_t first_item = 0;
+    std::int64_t first_shared_item = 0;
+    float* spans = nullptr;  // of all its items; null: not cut into spans
+  };
+
+  std::int64_t tiles_of(std::int32_t sequence) const;
+  std::int64_t sequence_spans(std::int32_t sequence) const;
+  /// Floats of the spans of one item of the sequence, whichever.
+  std::int64_t floats_of_item(std::int32_t sequence) const;
+  AttentionItem make_item(std::int32_t sequence, std::int64_t tile, std::int64_t head) const;
+
+  TensorView out_;
+  TensorView query_;
+  const KvPages& cache_;
+  const KvBatch& batch_;
+  float scale_;
+  Sequence* sequences_;
+  std::int64_t items_ = 0;
+  std::int64_t operations_ = 0;
+  std::int64_t shared_items_ = 0;
+  std::int64_t shared_floats_ = 0;
+};
+
+}  // namespace sluice::kernels
