@@ -21,7 +21,6 @@ namespace sluice::offload {
 
 namespace {
 
-constexpr std::uint64_t kPage = 4096;
 constexpr std::size_t kSharedBuffers = 2;
 constexpr std::size_t kStagings = 2;
 
@@ -62,7 +61,7 @@ HomeBytes home_bytes(const ActivationShape& shape, const Shares& shares) {
     }
   }
   std::uint64_t& disk = bytes.tier[static_cast<std::size_t>(Tier::disk)];
-  disk = (disk + kPage - 1) / kPage * kPage;
+  disk = round_to_blocks(disk);
   return bytes;
 }
 
@@ -80,7 +79,7 @@ void ActivationStore::plan(const ActivationShape& shape, const Shares& shares, M
   reserve(Tier::host, "activations", batches * arena_bytes(bytes.tier[1]));
   reserve(Tier::disk, "activations", batches * bytes.tier[2]);
   if (bytes.tier[2] > 0) {
-    reserve(Tier::host, "activation staging", kStagings * arena_bytes(bytes.tier[2], kPage));
+    reserve(Tier::host, "activation staging", kStagings * arena_bytes(bytes.tier[2], kDiskBlock));
   }
 }
 
@@ -104,7 +103,7 @@ class ActivationStore::Impl {
       throw ConfigError("policy.activations: a share on disk needs a folder for offloaded data");
     }
     for (Staging& staging : stagings_) {
-      staging.data = host.take(bytes.tier[2], "activation staging", kPage);
+      staging.data = host.take(bytes.tier[2], "activation staging", kDiskBlock);
     }
     disk_bytes_ = batches * bytes.tier[2];
     file_ = disk->create(folder->path() / "activations", disk_bytes_);
@@ -341,7 +340,8 @@ class ActivationStore::Impl {
     Staging& staging = stagings_[last_staging_];
     try {
       backend_.synchronize(home.stored);
-      disk_->write(file_, home.offset, bytes, staging.data, staging.moves);
+      // Whole blocks, each with a checksum: what of the last one is no row's is never looked at.
+      disk_->write(file_, home.offset, round_to_blocks(bytes), staging.data, staging.moves);
     } catch (...) {
       const std::lock_guard lock(mutex_);
       if (!failure_) failure_ = std::current_exception();
@@ -357,7 +357,8 @@ class ActivationStore::Impl {
     if (on_disk.bytes > 0) {
       await_write_of(job.gpu_batch);
       staging = &next_staging();
-      disk_->read(file_, home.offset, on_disk.bytes, staging->data, staging->moves);
+      disk_->read(file_, home.offset, round_to_blocks(on_disk.bytes), staging->data,
+                  staging->moves);
     }
     backend_.wait(Lane::host_to_device, home.stored);
     for (const Event& use : buffer.uses) backend_.wait(Lane::host_to_device, use);

@@ -78,9 +78,9 @@ class UringEngine final : public RequestEngine {
     }
   }
 
-  std::string description() const override { return "io_uring"; }
-
  protected:
+  std::string kind() const override { return "io_uring"; }
+
   void opened(FileId id, int descriptor) override {
     auto file = std::make_unique<File>();
     for (Channel& channel : file->channels) {

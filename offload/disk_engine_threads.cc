@@ -31,9 +31,9 @@ class ThreadEngine final : public RequestEngine {
     stop();
   }
 
-  std::string description() const override { return fmt::format("threads ({})", reason_); }
-
  protected:
+  std::string kind() const override { return fmt::format("threads ({})", reason_); }
+
   void start(DiskRequest& request) override {
     const std::lock_guard lock(mutex_);
     request.next = nullptr;

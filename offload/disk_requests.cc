@@ -1,68 +1,52 @@
 #include "offload/disk_requests.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/stat.h>
-#include <sys/statvfs.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cassert>
 #include <cerrno>
 #include <cstring>
 #include <limits>
-#include <system_error>
 #include <utility>
 
 #include "kernels/device/error.h"
-#include "offload/memory_plan.h"
 
 namespace sluice::offload {
 
 namespace {
 
 constexpr auto kMostOffset = static_cast<std::uint64_t>(std::numeric_limits<off_t>::max());
+constexpr std::size_t kBounceBytes = std::size_t{1} << 20;
 
-bool out_of_space(int error) { return error == ENOSPC || error == EDQUOT; }
-
-CapacityError no_room(const std::filesystem::path& path, std::uint64_t bytes) {
-  const std::filesystem::path folder = path.parent_path().empty() ? "." : path.parent_path();
-  const std::uint64_t there = free_disk_bytes(folder);
-  return CapacityError(fmt::format(
-      "cannot create {}: {} bytes ({}) are wanted but folder {} has {} bytes ({}) free; free some, "
-      "choose another folder or move a share to another tier",
-      path.string(), bytes, human_bytes(bytes), folder.string(), there, human_bytes(there)));
+std::uint64_t block_at(std::uint64_t offset) { return offset / kDiskBlock * kDiskBlock; }
+bool begins_block(const void* place) {
+  return reinterpret_cast<std::uintptr_t>(place) % kDiskBlock == 0;
 }
 
-// 0 or an errno.
-int preallocate(int descriptor, std::uint64_t bytes) {
-  if (bytes == 0) return 0;
-  struct statvfs disk;
-  if (::fstatvfs(descriptor, &disk) != 0) return errno;
-  // Asked first: a file system that is filled to the brim before it refuses harms its other users.
-  // Those that count no blocks (f_blocks == 0) are asked by the call itself.
-  const std::uint64_t there = std::uint64_t{disk.f_bavail} * disk.f_frsize;
-  if (disk.f_blocks > 0 && bytes > there) return ENOSPC;
-  int result = 0;
-  do {
-    result = ::posix_fallocate(descriptor, 0, static_cast<off_t>(bytes));
-  } while (result == EINTR);
-  return result;
+// What of the requester's bytes was moved.
+std::size_t got(const DiskRequest& request) {
+  return std::min(request.wanted, request.done - std::min(request.done, request.skip));
+}
+
+IoFailure describe(const DiskRequest& request, int error) {
+  const std::filesystem::path& path = request.of->path();
+  std::string sentence = fmt::format("cannot {} {} at offset {}: wanted {} bytes, got {}, ",
+                                     request.write ? "write" : "read", path.string(),
+                                     request.offset + request.skip, request.wanted, got(request));
+  if (error == 0) {
+    sentence += request.write ? "and no more is taken; check the disk"
+                              : "then the file ends; it is shorter than it should be, so fetch or "
+                                "write it anew";
+  } else if (out_of_space(error)) {
+    sentence += fmt::format("{}; {} bytes are free there: free some or choose another folder",
+                            errno_text(error), free_disk_bytes(path.parent_path()));
+  } else {
+    sentence += fmt::format("{}; check the disk and the system log", errno_text(error));
+  }
+  return {out_of_space(error), std::move(sentence)};
 }
 
 }  // namespace
-
-std::string errno_text(int error) {
-  const char* name = ::strerrorname_np(error);
-  return fmt::format("{} ({})", std::generic_category().message(error),
-                     name != nullptr ? name : std::to_string(error));
-}
-
-std::uint64_t free_disk_bytes(const std::filesystem::path& folder) {
-  struct statvfs disk;
-  if (::statvfs(folder.c_str(), &disk) != 0) return 0;
-  return std::uint64_t{disk.f_bavail} * disk.f_frsize;
-}
 
 // ------------------------------------------------------------------------------------------ groups
 
@@ -110,120 +94,209 @@ void DiskEngineAccess::finish(IoGroup& group) {
 // ------------------------------------------------------------------------------------------- files
 
 RequestEngine::RequestEngine(const DiskOptions& options)
-    : trace_(options.trace), requests_(std::max<std::size_t>(1, options.max_requests)) {
+    : trace_(options.trace),
+      allow_direct_(options.allow_direct),
+      clock_(options.clock != nullptr ? *options.clock : steady_clock_),
+      reads_{Activity::disk_read, RateLimit(options.read_gbps)},
+      writes_{Activity::disk_write, RateLimit(options.write_gbps)},
+      bounce_(kDiskBounceBytes / kBounceBytes, kBounceBytes),
+      requests_(std::max<std::size_t>(1, options.max_requests)) {
   for (DiskRequest& request : requests_) {
     request.next = free_;
     free_ = &request;
   }
   free_count_ = requests_.size();
+  if (reads_.limit.limits() || writes_.limit.limits()) {
+    delay_ = std::make_unique<DelayLine>(clock_, [this](DiskRequest& late) { release(late); });
+  }
 }
 
-RequestEngine::~RequestEngine() {
-  assert(free_count_ == requests_.size());
-  for (const auto& file : files_) ::close(file->descriptor);
-}
+RequestEngine::~RequestEngine() { assert(free_count_ == requests_.size()); }
 
 void RequestEngine::opened(FileId, int) {}
 
-FileId RequestEngine::add_file(const std::filesystem::path& path, int descriptor) {
+std::string RequestEngine::description() const {
+  std::size_t direct = 0;
+  const DiskFile* cached = nullptr;
+  const std::lock_guard lock(files_mutex_);
+  for (const auto& file : files_) {
+    if (file->direct()) {
+      ++direct;
+    } else if (cached == nullptr) {
+      cached = file.get();
+    }
+  }
+  if (files_.empty()) return kind();
+  if (cached == nullptr) return kind() + ", direct";
+  const std::string reason =
+      cached->refusal().empty()
+          ? "O_DIRECT switched off"
+          : fmt::format("O_DIRECT refused for {}: {}", cached->path().string(), cached->refusal());
+  if (direct == 0) return fmt::format("{}, through the page cache ({})", kind(), reason);
+  return fmt::format("{}, {} files direct and {} through the page cache ({})", kind(), direct,
+                     files_.size() - direct, reason);
+}
+
+FileId RequestEngine::add_file(std::unique_ptr<DiskFile> file) {
+  const int descriptor = file->descriptor();
   FileId id = -1;
   {
     const std::lock_guard lock(files_mutex_);
-    files_.push_back(std::make_unique<File>(File{path, descriptor}));
+    files_.push_back(std::move(file));
     id = static_cast<FileId>(files_.size() - 1);
   }
   opened(id, descriptor);
   return id;
 }
 
-const RequestEngine::File& RequestEngine::file(FileId id) {
+DiskFile& RequestEngine::file(FileId id) {
   const std::lock_guard lock(files_mutex_);
   assert(id >= 0 && static_cast<std::size_t>(id) < files_.size());
   return *files_[static_cast<std::size_t>(id)];
 }
 
 FileId RequestEngine::open_read(const std::filesystem::path& path) {
-  // O_NONBLOCK: opening a FIFO must not hang; taken away again below, as io_uring would answer
-  // EAGAIN.
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (descriptor < 0) {
-    throw InputError(fmt::format("cannot open {}: {}; check the path and its permissions",
-                                 path.string(), errno_text(errno)));
-  }
-  struct stat status;
-  const bool known = ::fstat(descriptor, &status) == 0;
-  if (!known || !S_ISREG(status.st_mode) || ::fcntl(descriptor, F_SETFL, 0) != 0) {
-    const std::string problem =
-        known && !S_ISREG(status.st_mode) ? "it is no regular file" : errno_text(errno);
-    ::close(descriptor);
-    throw InputError(
-        fmt::format("cannot read {}: {}; name a file of the model", path.string(), problem));
-  }
-  return add_file(path, descriptor);
+  return add_file(DiskFile::open_read(path, allow_direct_));
+}
+
+FileId RequestEngine::open_read_checked(const std::filesystem::path& path,
+                                        std::span<const std::uint32_t> sums) {
+  return add_file(DiskFile::open_read_checked(path, sums, allow_direct_));
 }
 
 FileId RequestEngine::create(const std::filesystem::path& path, std::uint64_t bytes) {
-  if (bytes > kMostOffset) throw no_room(path, bytes);
-  const int descriptor =
-      ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, S_IRUSR | S_IWUSR);
-  if (descriptor < 0) {
-    if (out_of_space(errno)) throw no_room(path, bytes);
-    throw IoError(fmt::format("cannot create {} of {} bytes: {}; choose another folder",
-                              path.string(), bytes, errno_text(errno)));
-  }
-  const int error = preallocate(descriptor, bytes);
-  if (error != 0) {
-    ::close(descriptor);
-    ::unlink(path.c_str());
-    if (out_of_space(error) || error == EFBIG) throw no_room(path, bytes);
-    throw IoError(fmt::format("cannot reserve {} bytes for {}: {}; choose another folder", bytes,
-                              path.string(), errno_text(error)));
-  }
-  return add_file(path, descriptor);
+  return add_file(DiskFile::create(path, bytes, allow_direct_));
+}
+
+std::uint64_t RequestEngine::checksum_bytes() const {
+  const std::lock_guard lock(files_mutex_);
+  std::uint64_t sum = 0;
+  for (const auto& file : files_) sum += file->checksum_bytes();
+  return sum;
 }
 
 // ---------------------------------------------------------------------------------------- requests
 
-void RequestEngine::read(FileId file, std::uint64_t offset, std::size_t bytes, void* target,
+void RequestEngine::read(FileId id, std::uint64_t offset, std::size_t bytes, void* target,
                          IoGroup& group) {
-  submit(false, file, offset, bytes, static_cast<std::byte*>(target), group);
+  submit(
+      {false, id, file(id), offset, offset + bytes, static_cast<std::byte*>(target), false, group});
 }
 
-void RequestEngine::write(FileId file, std::uint64_t offset, std::size_t bytes, const void* source,
+void RequestEngine::read_superset(FileId id, std::uint64_t offset, std::size_t bytes, void* room,
+                                  IoGroup& group) {
+  assert(begins_block(room));
+  submit({false, id, file(id), offset, offset + bytes,
+          static_cast<std::byte*>(room) + offset % kDiskBlock, true, group});
+}
+
+void RequestEngine::write(FileId id, std::uint64_t offset, std::size_t bytes, const void* source,
                           IoGroup& group) {
+  DiskFile& target = file(id);
+  // Part of a block would leave the rest of it without a checksum.
+  assert(!target.created() || (offset % kDiskBlock == 0 && bytes % kDiskBlock == 0 &&
+                               offset <= target.bytes() && bytes <= target.bytes() - offset));
   // A request of either direction looks the same; a write only ever reads its `data`.
-  submit(true, file, offset, bytes, static_cast<std::byte*>(const_cast<void*>(source)), group);
+  submit({true, id, target, offset, offset + bytes,
+          static_cast<std::byte*>(const_cast<void*>(source)), false, group});
 }
 
-void RequestEngine::submit(bool write, FileId id, std::uint64_t offset, std::size_t bytes,
-                           std::byte* data, IoGroup& group) {
-  const File& target = file(id);
+void RequestEngine::submit(Transfer transfer) {
+  const std::uint64_t bytes = transfer.end - transfer.offset;  // right even where `end` wrapped
   if (bytes == 0) return;
-  if (offset > kMostOffset || bytes > kMostOffset - offset) {
+  if (transfer.offset > kMostOffset || bytes > kMostOffset - transfer.offset) {
     DiskEngineAccess::fail(
-        group,
+        transfer.group,
         {false, fmt::format("cannot {} {} at offset {}: {} bytes reach beyond what a file can "
                             "hold; check the file that named this extent",
-                            write ? "write" : "read", target.path.string(), offset, bytes)});
+                            transfer.write ? "write" : "read", transfer.file.path().string(),
+                            transfer.offset, bytes)});
     return;
   }
-  const std::size_t pieces = (bytes - 1) / kPieceBytes + 1;
-  // All pieces are counted before the first can finish: pending() must not touch 0 in between.
-  DiskEngineAccess::start(group, static_cast<std::int32_t>(pieces));
-  for (std::size_t piece = 0; piece < pieces; ++piece) {
-    const std::size_t begin = piece * kPieceBytes;
-    DiskRequest& request = take_request();
-    request.write = write;
-    request.file = id;
-    request.descriptor = target.descriptor;
-    request.offset = offset + begin;
-    request.data = data + begin;
-    request.bytes = std::min(kPieceBytes, bytes - begin);
-    request.done = 0;
-    request.group = &group;
-    took_off(write ? writes_ : reads_);
-    start(request);
+  const DiskFile& file = transfer.file;
+  // One more than there are pieces: pending() must not touch 0 before the last is on its way.
+  DiskEngineAccess::start(transfer.group, 1);
+  for (std::uint64_t begin = transfer.offset; begin < transfer.end;) {
+    const Piece piece = transfer.write                    ? write_piece(transfer, begin)
+                        : file.direct() || file.checked() ? read_piece(transfer, begin)
+                                                          : exact_piece(transfer, begin);
+    put(transfer, piece);
+    begin += piece.wanted;
   }
+  DiskEngineAccess::finish(transfer.group);
+}
+
+RequestEngine::Piece RequestEngine::exact_piece(const Transfer& transfer,
+                                                std::uint64_t begin) const {
+  const std::size_t bytes = std::min<std::uint64_t>(kPieceBytes, transfer.end - begin);
+  return {begin, bytes, 0, bytes, transfer.data + (begin - transfer.offset), nullptr};
+}
+
+// The blocks from the one of `begin` on: straight to their place where that has room for all of
+// them and, for direct reads, begins with a block; else by a bounce buffer.
+RequestEngine::Piece RequestEngine::read_piece(const Transfer& transfer,
+                                               std::uint64_t begin) const {
+  const std::uint64_t block = block_at(begin);
+  std::byte* const target = transfer.data + (begin - transfer.offset);
+  std::byte* const place = target - (begin - block);
+  const bool fits = transfer.has_room || (begin == block && transfer.end - block >= kDiskBlock);
+  const bool straight = !transfer.file.direct() || begins_block(place);
+  Piece piece;
+  piece.offset = block;
+  piece.skip = begin - block;
+  std::uint64_t stop = transfer.end;
+  if (fits && straight) {
+    stop = std::min(stop, block + kPieceBytes);
+    if (!transfer.has_room) stop = block_at(stop);
+    piece.data = place;
+  } else {
+    stop = std::min(stop, block + (straight ? kDiskBlock : kBounceBytes));
+    piece.target = target;
+  }
+  piece.wanted = stop - begin;
+  piece.bytes = round_to_blocks(stop) - block;
+  return piece;
+}
+
+RequestEngine::Piece RequestEngine::write_piece(const Transfer& transfer,
+                                                std::uint64_t begin) const {
+  Piece piece = exact_piece(transfer, begin);
+  if (!transfer.file.created() || !transfer.file.direct() || begins_block(piece.data)) return piece;
+  piece.bytes = piece.wanted = std::min(piece.bytes, kBounceBytes);
+  piece.target = std::exchange(piece.data, nullptr);
+  return piece;
+}
+
+void RequestEngine::put(const Transfer& transfer, const Piece& piece) {
+  // The buffer first: whoever waits for one must not keep a request from those that hold buffers.
+  std::byte* const bounce = piece.data == nullptr ? bounce_.take() : nullptr;
+  DiskRequest& request = take_request();
+  DiskFile& file = transfer.file;
+  request.write = transfer.write;
+  request.file = transfer.id;
+  request.of = &file;
+  request.descriptor = file.descriptor();
+  request.offset = piece.offset;
+  request.data = bounce != nullptr ? bounce : piece.data;
+  request.bytes = piece.bytes;
+  request.done = 0;
+  request.needed = piece.skip + piece.wanted;
+  request.skip = piece.skip;
+  request.wanted = piece.wanted;
+  request.bounce = bounce;
+  request.target = piece.target;
+  request.group = &transfer.group;
+  if (transfer.write) {
+    if (bounce != nullptr) std::memcpy(bounce, piece.target, piece.bytes);
+    if (file.created()) file.note(piece.offset, {request.data, piece.bytes});
+  } else if (file.checked() && file.bytes() > piece.offset) {
+    // Whole blocks, or as far as the file goes.
+    request.needed = std::max(request.needed, static_cast<std::size_t>(std::min<std::uint64_t>(
+                                                  piece.bytes, file.bytes() - piece.offset)));
+  }
+  DiskEngineAccess::start(transfer.group, 1);
+  took_off(request);
+  start(request);
 }
 
 DiskRequest& RequestEngine::take_request() {
@@ -251,46 +324,71 @@ void RequestEngine::drain() {
 bool RequestEngine::transferred(DiskRequest& request, int error, std::size_t bytes) {
   if (error == EINTR || error == EAGAIN) return false;
   request.done += bytes;
-  const bool stuck = error != 0 || bytes == 0;
-  if (!stuck && request.done < request.bytes) return false;
+  // A direct read that ends within a block has met the end of the file, and cannot ask again there.
+  const bool ended = bytes == 0 || (request.of->direct() && bytes % kDiskBlock != 0);
+  if (error == 0 && !ended && request.done < request.needed) return false;
 
-  IoGroup& group = *request.group;
-  if (stuck) DiskEngineAccess::fail(group, describe(request, error));
-  landed(request.write ? writes_ : reads_, request.done);
-  give_back(request);
-  DiskEngineAccess::finish(group);
+  std::optional<IoFailure> failure;
+  if (error != 0 || request.done < request.needed) {
+    failure = describe(request, error);
+  } else if (!request.write) {
+    failure = arrived(request);
+  }
+  if (failure) DiskEngineAccess::fail(*request.group, std::move(*failure));
+  if (request.bounce != nullptr) bounce_.give_back(request.bounce);
+  if (request.due_ns > 0) {
+    delay_->hold(request);
+  } else {
+    release(request);
+  }
   return true;
 }
 
-void RequestEngine::took_off(Flight& flight) {
-  if (trace_ == nullptr) return;
-  const std::lock_guard lock(flight.mutex);
-  if (flight.count++ == 0) flight.begin_ns = trace_->now_ns();
+// Verifies what was read and puts it where it belongs.
+std::optional<IoFailure> RequestEngine::arrived(const DiskRequest& request) {
+  const DiskFile& file = *request.of;
+  file.forget(request.offset, request.done);
+  if (file.checked()) {
+    const auto wrong = file.first_wrong_block(request.offset, {request.data, request.needed});
+    if (wrong) {
+      return IoFailure{
+          false, fmt::format("{}, offset {}: the checksum of this block does not match; the disk "
+                             "or another program changed it: {}",
+                             file.path().string(), *wrong,
+                             file.created() ? "check the disk and the system log, and run again"
+                                            : "remove the file, to have it made again")};
+    }
+  }
+  if (request.bounce != nullptr) {
+    std::memcpy(request.target, request.data + request.skip, request.wanted);
+  }
+  return std::nullopt;
 }
 
-void RequestEngine::landed(Flight& flight, std::size_t bytes) {
+void RequestEngine::release(DiskRequest& request) {
+  IoGroup& group = *request.group;
+  landed(request);
+  give_back(request);
+  DiskEngineAccess::finish(group);
+}
+
+void RequestEngine::took_off(DiskRequest& request) {
+  Flight& flight = flight_of(request);
+  request.due_ns = 0;
+  if (trace_ == nullptr && !flight.limit.limits()) return;
+  const std::lock_guard lock(flight.mutex);
+  if (flight.limit.limits()) {
+    request.due_ns = flight.limit.due_ns(clock_.now_ns(), request.wanted);
+  }
+  if (trace_ != nullptr && flight.count++ == 0) flight.begin_ns = trace_->now_ns();
+}
+
+void RequestEngine::landed(const DiskRequest& request) {
   if (trace_ == nullptr) return;
-  trace_->add_bytes(flight.activity, bytes);
+  Flight& flight = flight_of(request);
+  trace_->add_bytes(flight.activity, got(request));
   const std::lock_guard lock(flight.mutex);
   if (--flight.count == 0) trace_->add(flight.activity, flight.begin_ns, trace_->now_ns());
-}
-
-IoFailure RequestEngine::describe(const DiskRequest& request, int error) {
-  const std::filesystem::path& path = file(request.file).path;
-  std::string sentence = fmt::format("cannot {} {} at offset {}: wanted {} bytes, got {}, ",
-                                     request.write ? "write" : "read", path.string(),
-                                     request.offset, request.bytes, request.done);
-  if (error == 0) {
-    sentence += request.write ? "and no more is taken; check the disk"
-                              : "then the file ends; it is shorter than it should be, so fetch or "
-                                "write it anew";
-  } else if (out_of_space(error)) {
-    sentence += fmt::format("{}; {} bytes are free there: free some or choose another folder",
-                            errno_text(error), free_disk_bytes(path.parent_path()));
-  } else {
-    sentence += fmt::format("{}; check the disk and the system log", errno_text(error));
-  }
-  return {out_of_space(error), std::move(sentence)};
 }
 
 }  // namespace sluice::offload

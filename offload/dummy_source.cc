@@ -1,6 +1,7 @@
 // `--weights dummy`: one block of values, made once; every tensor is that block, repeated, from a
 // place that its name says. So any range of any tensor is a few copies, at the speed of memory.
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cassert>
 #include <cstring>
@@ -23,6 +24,7 @@ namespace {
 constexpr std::uint64_t kBlockElements = 1'048'573;
 constexpr std::uint64_t kFirstFileBytes = 1U << 20U;
 constexpr std::uint64_t kLargestFileBytes = 1U << 30U;
+constexpr std::uint64_t kWriteBytes = 4U << 20U;
 
 std::uint64_t mixed(std::uint64_t x) {  // splitmix64
   x += 0x9e3779b97f4a7c15U;
@@ -138,9 +140,8 @@ class DummySource final : public WeightSource {
         count = std::min<std::uint64_t>(bytes, kept->bytes - skip);
         disk_.read(kept->file, kept->file_offset + skip, count, out, group);
       } else {
-        const auto piece = tensor.piece(offset, bytes);
-        count = std::min<std::uint64_t>(piece.second, tensor.next_kept(offset) - offset);
-        std::memcpy(out, piece.first, count);
+        count = std::min<std::uint64_t>(bytes, tensor.next_kept(offset) - offset);
+        tensor.copy(offset, count, out);
       }
       offset += count;
       out += count;
@@ -151,17 +152,25 @@ class DummySource final : public WeightSource {
   void keep_on_disk(const WeightInfo& info, std::uint64_t offset, std::size_t bytes) override {
     Tensor& tensor = tensor_of(info, offset, bytes);
     if (bytes == 0) return;
-    reserve(bytes);
-    const Kept kept = {offset, bytes, file_, file_used_};
-    IoGroup group;
-    for (std::size_t done = 0; done < bytes;) {
-      const auto [data, count] = tensor.piece(offset + done, bytes - done);
-      disk_.write(file_, file_used_ + done, count, data, group);  // `values_` outlives it
-      done += count;
+    const std::uint64_t in_file = round_to_blocks(bytes);
+    reserve(in_file);
+    // Two buffers: one is filled while the other is written.
+    struct Buffer {
+      std::vector<std::byte> data;
+      IoGroup write;
+    };
+    std::array<Buffer, 2> buffers;
+    for (std::uint64_t done = 0; done < in_file; done += kWriteBytes) {
+      Buffer& buffer = buffers[done / kWriteBytes % 2];
+      buffer.write.wait();
+      buffer.data.assign(std::min(kWriteBytes, in_file - done), std::byte{0});
+      const std::uint64_t count = std::min<std::uint64_t>(buffer.data.size(), bytes - done);
+      tensor.copy(offset + done, count, buffer.data.data());
+      disk_.write(file_, file_used_ + done, buffer.data.size(), buffer.data.data(), buffer.write);
     }
-    group.wait();
-    file_used_ += bytes;
-    tensor.kept.push_back(kept);
+    for (Buffer& buffer : buffers) buffer.write.wait();
+    tensor.kept.push_back({offset, bytes, file_, file_used_});
+    file_used_ += in_file;
   }
 
  private:
@@ -177,10 +186,15 @@ class DummySource final : public WeightSource {
     std::uint64_t start = 0;  // bytes into the block
     std::vector<Kept> kept;   // a few
 
-    // The next bytes from `offset` that lie together in the block, at most `bytes`.
-    std::pair<const std::byte*, std::size_t> piece(std::uint64_t offset, std::size_t bytes) const {
-      const std::uint64_t at = (start + offset) % block->size();
-      return {block->data() + at, std::min<std::uint64_t>(bytes, block->size() - at)};
+    void copy(std::uint64_t offset, std::uint64_t bytes, std::byte* target) const {
+      while (bytes > 0) {
+        const std::uint64_t at = (start + offset) % block->size();
+        const std::uint64_t count = std::min(bytes, block->size() - at);
+        std::memcpy(target, block->data() + at, count);
+        offset += count;
+        target += count;
+        bytes -= count;
+      }
     }
     const Kept* kept_at(std::uint64_t offset) const {
       const auto at = std::ranges::find_if(kept, [&](const Kept& range) {

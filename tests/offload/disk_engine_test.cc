@@ -58,10 +58,11 @@ std::string sentence_of(Function function) {
   return "";
 }
 
-// Both variants, each with few and with many requests.
+// Both variants, each with few and with many requests, past the page cache and through it.
 struct Variant {
   bool io_uring;
   std::size_t max_requests;
+  bool direct;
 };
 
 class DiskEngineTest : public testing::TestWithParam<Variant> {
@@ -70,6 +71,7 @@ class DiskEngineTest : public testing::TestWithParam<Variant> {
     DiskOptions options;
     options.allow_io_uring = GetParam().io_uring;
     options.max_requests = GetParam().max_requests;
+    options.allow_direct = GetParam().direct;
     options.trace = trace;
     auto engine = DiskEngine::make(options);
     if (GetParam().io_uring && engine->description() != "io_uring") {
@@ -103,7 +105,7 @@ TEST_P(DiskEngineTest, ReadsEveryAlignmentAndLength) {
 }
 
 TEST_P(DiskEngineTest, LargeRequestsAreCutAndComeBackWhole) {
-  const auto content = random_bytes(3 * kPieceBytes + 12345, 2);
+  const auto content = random_bytes(3 * kPieceBytes + 3 * kDiskBlock, 2);
   const auto engine = make();
   const FileId file = engine->create(path("big"), content.size());
   IoGroup group;
@@ -116,8 +118,83 @@ TEST_P(DiskEngineTest, LargeRequestsAreCutAndComeBackWhole) {
   EXPECT_TRUE(std::equal(got.begin(), got.end(), content.begin() + 7));
 }
 
+// Memory as staging has it: on a block's border.
+struct Room {
+  explicit Room(std::size_t bytes)
+      : memory(bytes + kDiskBlock),
+        data(memory.data() + kDiskBlock -
+             reinterpret_cast<std::uintptr_t>(memory.data()) % kDiskBlock) {}
+  std::vector<std::byte> memory;
+  std::byte* data;
+};
+
+TEST_P(DiskEngineTest, ASupersetIsReadAroundTheRange) {
+  const auto content = random_bytes(2 * kPieceBytes + 10000, 21);
+  write_plain(path("file"), content);
+  const auto engine = make();
+  const FileId file = engine->open_read(path("file"));
+  IoGroup group;
+  for (const std::size_t offset : {0U, 1U, 4095U, 4096U, 5000U}) {
+    for (const std::size_t bytes :
+         {std::size_t{1}, std::size_t{4096}, std::size_t{9000}, kPieceBytes + 5, content.size()}) {
+      const std::size_t count = std::min(bytes, content.size() - offset);
+      const auto room_bytes = static_cast<std::size_t>(superset_room(count));
+      Room room(room_bytes + kDiskBlock);
+      room.data[room_bytes] = std::byte{0x5A};
+      engine->read_superset(file, offset, count, room.data, group);
+      group.wait();
+      EXPECT_EQ(std::memcmp(room.data + offset % kDiskBlock, content.data() + offset, count), 0)
+          << offset << " " << bytes;
+      EXPECT_EQ(room.data[room_bytes], std::byte{0x5A});
+    }
+  }
+  Room room(3 * kDiskBlock);
+  engine->read_superset(file, content.size() - 5, 6, room.data, group);
+  EXPECT_THAT(sentence_of<IoError>([&] { group.wait(); }), HasSubstr("wanted 6 bytes, got 5"));
+}
+
+// Where a range and its target lie alike in their blocks, only the edges are copied.
+TEST_P(DiskEngineTest, ReadsToAlignedMemoryTouchNothingElse) {
+  const auto content = random_bytes(20 * kDiskBlock, 22);
+  write_plain(path("file"), content);
+  const auto engine = make();
+  const FileId file = engine->open_read(path("file"));
+  IoGroup group;
+  for (const std::size_t offset : {0U, 100U, 4000U}) {
+    for (const std::size_t bytes : {50U, 4096U, 8191U, 60000U}) {
+      Room room(30 * kDiskBlock);
+      std::memset(room.data, 0x5A, 30 * kDiskBlock);
+      engine->read(file, offset, bytes, room.data + offset, group);
+      group.wait();
+      EXPECT_EQ(std::memcmp(room.data + offset, content.data() + offset, bytes), 0);
+      for (std::size_t i = 0; i < 30 * kDiskBlock; ++i) {
+        if (i >= offset && i < offset + bytes) continue;
+        ASSERT_EQ(room.data[i], std::byte{0x5A}) << i;
+      }
+    }
+  }
+}
+
+TEST_P(DiskEngineTest, WritesComeFromAnyMemory) {
+  const auto content = random_bytes(2 * kPieceBytes + kDiskBlock + 8, 23);
+  const std::size_t bytes = 2 * kPieceBytes + kDiskBlock;
+  const auto engine = make();
+  const FileId file = engine->create(path("file"), 2 * bytes);
+  IoGroup group;
+  Room room(bytes);
+  std::memcpy(room.data, content.data() + 8, bytes);
+  engine->write(file, 0, bytes, room.data, group);
+  engine->write(file, bytes, bytes, content.data() + 1, group);
+  group.wait();
+  std::vector<std::byte> got(2 * bytes);
+  engine->read(file, 0, got.size(), got.data(), group);
+  group.wait();
+  EXPECT_EQ(std::memcmp(got.data(), content.data() + 8, bytes), 0);
+  EXPECT_EQ(std::memcmp(got.data() + bytes, content.data() + 1, bytes), 0);
+}
+
 TEST_P(DiskEngineTest, ManyRequestsOfManyThreads) {
-  const std::size_t kSlice = 3001;
+  const std::size_t kSlice = kDiskBlock;
   const std::size_t kSlices = 64;
   const auto engine = make();
   const FileId file = engine->create(path("shared"), kSlice * kSlices);
@@ -182,7 +259,7 @@ TEST_P(DiskEngineTest, NothingIsAllocatedPerRequest) {
 }
 
 TEST_P(DiskEngineTest, TheTraceCountsBytesAndTime) {
-  const auto content = random_bytes(100000, 5);
+  const auto content = random_bytes(25 * kDiskBlock, 5);
   Trace trace(100);
   {
     const auto engine = make(&trace);
@@ -195,7 +272,7 @@ TEST_P(DiskEngineTest, TheTraceCountsBytesAndTime) {
     engine->read(file, 10, 60000, got.data(), group);
     group.wait();
   }
-  EXPECT_EQ(trace.bytes(Activity::disk_write), 100000U);
+  EXPECT_EQ(trace.bytes(Activity::disk_write), 25 * kDiskBlock);
   EXPECT_EQ(trace.bytes(Activity::disk_read), 110000U);
   EXPECT_GT(trace.busy_seconds(Activity::disk_write), 0.0);
   EXPECT_GT(trace.busy_seconds(Activity::disk_read), 0.0);
@@ -259,6 +336,8 @@ TEST_P(DiskEngineTest, CreatedFilesAreNewPrivateAndReserved) {
   EXPECT_THROW(engine->create(path("link"), 1), IoError);
   EXPECT_FALSE(std::filesystem::exists(path("target")));
   engine->create(path("empty"), 0);
+  engine->create(path("ragged"), kDiskBlock + 1);
+  EXPECT_EQ(std::filesystem::file_size(path("ragged")), 2 * kDiskBlock);
 }
 
 TEST_P(DiskEngineTest, WritesToFilesOpenedToReadFail) {
@@ -286,8 +365,11 @@ TEST_P(DiskEngineTest, AFullDiskIsACapacityError) {
                                     " has 1048576 bytes (1.0 MiB) free"));
     EXPECT_FALSE(std::filesystem::exists(path("tiny") / "huge"));
 
-    const FileId file = engine->create(path("tiny") / "growing", 1000);
-    const auto content = random_bytes(2 << 20, 9);
+    // What was preallocated is lost, and another takes its place.
+    const FileId file = engine->create(path("tiny") / "shrunk", 512 << 10);
+    std::filesystem::resize_file(path("tiny") / "shrunk", 0);
+    engine->create(path("tiny") / "other", 1 << 20);
+    const auto content = random_bytes(512 << 10, 9);
     IoGroup group;
     engine->write(file, 0, content.size(), content.data(), group);
     EXPECT_THAT(sentence_of<CapacityError>([&] { group.wait(); }), HasSubstr("ENOSPC"));
@@ -307,7 +389,7 @@ TEST_P(DiskEngineTest, AFileThatShrinksUnderARequestFails) {
 
 TEST_P(DiskEngineTest, EveryRequestCanFailAndTheNextRoundIsClean) {
   support::FaultyDisk disk(make());
-  const auto content = random_bytes(5000, 10);
+  const auto content = random_bytes(5 * kDiskBlock, 10);
   const FileId file = disk.create(path("file"), content.size());
   IoGroup group;
   bool whole = false;
@@ -316,10 +398,12 @@ TEST_P(DiskEngineTest, EveryRequestCanFailAndTheNextRoundIsClean) {
     std::vector<std::byte> got(content.size());
     try {
       for (std::size_t i = 0; i < 5; ++i) {
-        disk.write(file, i * 1000, 1000, &content[i * 1000], group);
+        disk.write(file, i * kDiskBlock, kDiskBlock, &content[i * kDiskBlock], group);
       }
       group.wait();
-      for (std::size_t i = 0; i < 5; ++i) disk.read(file, i * 1000, 1000, &got[i * 1000], group);
+      for (std::size_t i = 0; i < 5; ++i) {
+        disk.read(file, i * kDiskBlock, kDiskBlock, &got[i * kDiskBlock], group);
+      }
       group.wait();
       EXPECT_EQ(got, content);
       whole = true;
@@ -333,12 +417,14 @@ TEST_P(DiskEngineTest, EveryRequestCanFailAndTheNextRoundIsClean) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Variants, DiskEngineTest,
-                         testing::Values(Variant{true, 256}, Variant{true, 2},
-                                           Variant{false, 256}, Variant{false, 1}),
+                         testing::Values(Variant{true, 256, true}, Variant{true, 2, true},
+                                         Variant{false, 256, true}, Variant{false, 1, true},
+                                         Variant{true, 256, false}, Variant{false, 2, false}),
                          [](const auto& name) {
                            return (name.param.io_uring ? std::string("IoUring")
                                                        : std::string("Threads")) +
-                                  std::to_string(name.param.max_requests);
+                                  std::to_string(name.param.max_requests) +
+                                  (name.param.direct ? "" : "Cached");
                          });
 
 TEST(DiskEngine, SaysWhichVariantRuns) {
@@ -367,16 +453,17 @@ TEST(DiskEngine, WhereIoUringIsRefusedThreadsServe) {
     int status = 1;
     try {
       const auto engine = DiskEngine::make({});
-      const FileId file = engine->create(folder.path() / "file", 5);
+      const bool named =
+          engine->description() == "threads (io_uring refused: Operation not permitted)";
+      const FileId file = engine->create(folder.path() / "file", kDiskBlock);
       IoGroup group;
-      engine->write(file, 0, 5, "hello", group);
+      const std::string text = "hello" + std::string(kDiskBlock - 5, '!');
+      engine->write(file, 0, text.size(), text.data(), group);
       group.wait();
       char got[5] = {};
       engine->read(file, 0, 5, got, group);
       group.wait();
-      const bool right =
-          engine->description() == "threads (io_uring refused: Operation not permitted)" &&
-          std::string(got, 5) == "hello";
+      const bool right = named && std::string(got, 5) == "hello";
       status = right ? 0 : 2;
     } catch (...) {
       status = 3;

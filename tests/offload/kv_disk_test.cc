@@ -88,6 +88,11 @@ class ContraryDisk : public DiskEngine {
   }
   std::string description() const override { return "contrary"; }
   FileId open_read(const std::filesystem::path& path) override { return real_->open_read(path); }
+  FileId open_read_checked(const std::filesystem::path& path,
+                           std::span<const std::uint32_t> sums) override {
+    return real_->open_read_checked(path, sums);
+  }
+  std::uint64_t checksum_bytes() const override { return real_->checksum_bytes(); }
   FileId create(const std::filesystem::path& path, std::uint64_t bytes) override {
     return real_->create(path, bytes);
   }

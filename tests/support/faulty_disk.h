@@ -30,12 +30,21 @@ class FaultyDisk : public offload::DiskEngine {
   offload::FileId open_read(const std::filesystem::path& path) override {
     return real_->open_read(path);
   }
+  offload::FileId open_read_checked(const std::filesystem::path& path,
+                                    std::span<const std::uint32_t> sums) override {
+    return real_->open_read_checked(path, sums);
+  }
   offload::FileId create(const std::filesystem::path& path, std::uint64_t bytes) override {
     return real_->create(path, bytes);
   }
+  std::uint64_t checksum_bytes() const override { return real_->checksum_bytes(); }
   void read(offload::FileId file, std::uint64_t offset, std::size_t bytes, void* target,
             offload::IoGroup& group) override {
     if (!fails(group)) real_->read(file, offset, bytes, target, group);
+  }
+  void read_superset(offload::FileId file, std::uint64_t offset, std::size_t bytes, void* room,
+                     offload::IoGroup& group) override {
+    if (!fails(group)) real_->read_superset(file, offset, bytes, room, group);
   }
   void write(offload::FileId file, std::uint64_t offset, std::size_t bytes, const void* source,
              offload::IoGroup& group) override {
