@@ -19,23 +19,6 @@ std::int32_t Batching::slots(std::int32_t stages) const {
   return static_cast<std::int32_t>(in_flight * micro_batch);
 }
 
-void split_layers(std::vector<StageConfig>& stages, std::int32_t model_layers) {
-  const auto count = static_cast<std::int32_t>(stages.size());
-  if (count > model_layers) {
-    throw ConfigError("there are " + std::to_string(count) + " stages but the model has only " +
-                      std::to_string(model_layers) +
-                      " layers; start at most one rank per layer (mpirun -n " +
-                      std::to_string(model_layers) + ")");
-  }
-  std::int32_t next = 0;
-  for (std::int32_t s = 0; s < count; ++s) {
-    StageConfig& stage = stages[static_cast<std::size_t>(s)];
-    stage.first_layer = next;
-    stage.layers = model_layers / count + (s < model_layers % count ? 1 : 0);
-    next += stage.layers;
-  }
-}
-
 void check_layers(const std::vector<StageConfig>& stages, std::int32_t model_layers) {
   std::int32_t next = 0;
   for (std::size_t s = 0; s < stages.size(); ++s) {

@@ -55,11 +55,6 @@ struct Batching {
   std::int32_t slots(std::int32_t stages) const;
 };
 
-/// Layers split evenly; the first stages take the remainder, the last stage none of it (it has the
-/// output head besides). `stages[i].first_layer` and `.layers` are set, the rest kept.
-/// Throws ConfigError for more stages than layers.
-void split_layers(std::vector<StageConfig>& stages, std::int32_t model_layers);
-
 /// Throws ConfigError unless the stages cover layers 0 .. model_layers - 1 once and in order.
 void check_layers(const std::vector<StageConfig>& stages, std::int32_t model_layers);
 

@@ -10,7 +10,7 @@
 
 #include "kernels/device/error.h"
 #include "offload/weight_source.h"
-#include "stage/stage_config.h"
+#include "stage/layer_split.h"
 
 namespace sluice::launcher {
 
@@ -116,7 +116,8 @@ std::vector<StageFit> fit_weights(const ModelFacts& facts, std::uint64_t device_
                                   stages, facts.layer_bytes.size()));
   }
   std::vector<stage::StageConfig> split(static_cast<std::size_t>(stages));
-  stage::split_layers(split, facts.folder.config.layers);
+  stage::split_layers(split, facts.folder.config.layers,
+                      stage::decode_weights(facts.folder.config));
 
   std::vector<StageFit> fits;
   for (std::size_t i = 0; i < split.size(); ++i) {

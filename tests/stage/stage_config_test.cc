@@ -7,29 +7,6 @@
 namespace sluice::stage {
 namespace {
 
-TEST(StageConfigTest, LayersAreSplitEvenlyAndTheFirstStagesTakeTheRemainder) {
-  std::vector<StageConfig> stages(4);
-  split_layers(stages, 10);
-  EXPECT_EQ(stages[0].layers, 3);
-  EXPECT_EQ(stages[1].layers, 3);
-  EXPECT_EQ(stages[2].layers, 2);
-  EXPECT_EQ(stages[3].layers, 2);
-  EXPECT_EQ(stages[3].first_layer, 8);
-  EXPECT_NO_THROW(check_layers(stages, 10));
-}
-
-TEST(StageConfigTest, MoreStagesThanLayersAreRefusedWithBothNumbers) {
-  std::vector<StageConfig> stages(5);
-  try {
-    split_layers(stages, 4);
-    FAIL() << "no error";
-  } catch (const ConfigError& error) {
-    EXPECT_EQ(error.status(), ExitStatus::usage);
-    EXPECT_NE(std::string(error.what()).find("5 stages"), std::string::npos);
-    EXPECT_NE(std::string(error.what()).find("only 4 layers"), std::string::npos);
-  }
-}
-
 TEST(StageConfigTest, GapsOverlapsAndWrongTotalsAreRefused) {
   std::vector<StageConfig> stages(2);
   stages[0].first_layer = 0;

@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "kernels/engine.h"
+#include "stage/layer_split.h"
 #include "tests/support/scratch_folder.h"
 
 namespace sluice::support {
@@ -57,7 +58,7 @@ class Rank {
   stage::StageLayout layout(const launcher::ModelFolder& model,
                             const PipelineOptions& options) const {
     std::vector<stage::StageConfig> stages(static_cast<std::size_t>(options.stages));
-    stage::split_layers(stages, model.config.layers);
+    stage::split_layers(stages, model.config.layers, stage::decode_weights(model.config));
     const auto rank = static_cast<std::size_t>(world_.rank());
     stage::StageLayout layout;
     layout.model = model.config;

@@ -1,0 +1,52 @@
+#include "stage/layer_split.h"
+
+#include <algorithm>
+
+#include "kernels/device/error.h"
+
+namespace sluice::stage {
+
+namespace {
+
+std::uint64_t elements_of(const offload::LayerSpec& spec) {
+  std::uint64_t elements = 0;
+  for (const offload::WeightSpec& tensor : spec.tensors) {
+    elements +=
+        static_cast<std::uint64_t>(tensor.rows) * static_cast<std::uint64_t>(tensor.columns);
+  }
+  return elements;
+}
+
+}  // namespace
+
+DecodeWeights decode_weights(const ModelConfig& model) {
+  return {elements_of(layer_spec(model, 0)), elements_of(head_spec(model, false))};
+}
+
+void split_layers(std::vector<StageConfig>& stages, std::int32_t model_layers,
+                  const DecodeWeights& weights) {
+  const auto count = static_cast<std::int32_t>(stages.size());
+  if (count > model_layers) {
+    throw ConfigError("there are " + std::to_string(count) + " stages but the model has only " +
+                      std::to_string(model_layers) +
+                      " layers; start at most one rank per layer (mpirun -n " +
+                      std::to_string(model_layers) + ")");
+  }
+  // One layer each, then each further one to the stage that is lightest with it: layers weigh the
+  // same, so no other split has a lighter heaviest stage.
+  for (StageConfig& stage : stages) stage.layers = 1;
+  const auto weight_with_one_more = [&](const StageConfig& stage) {
+    return static_cast<std::uint64_t>(stage.layers + 1) * weights.layer +
+           (&stage == &stages.back() ? weights.head : 0);
+  };
+  for (std::int32_t left = model_layers - count; left > 0; --left) {
+    ++std::ranges::min_element(stages, {}, weight_with_one_more)->layers;
+  }
+  std::int32_t next = 0;
+  for (StageConfig& stage : stages) {
+    stage.first_layer = next;
+    next += stage.layers;
+  }
+}
+
+}  // namespace sluice::stage
