@@ -92,7 +92,7 @@ class Generate {
 
   void open_job() {
     // Whether the stages fit ranks and model is known now, before a large input is read.
-    const auto stages = stages_of(config_, world_->size(), model_->folder.config.layers);
+    const auto stages = stages_of(config_, world_->size(), model_->folder.config);
     if (!is_head_) return;
     if (!dry_run_) {
       if (!config_.report.file.empty()) check_writable(config_.report.file, "--report");

@@ -7,6 +7,7 @@
 #include "kernels/engine.h"
 #include "launcher/generate/host_memory.h"
 #include "launcher/report/trace_json.h"
+#include "stage/layer_split.h"
 
 namespace sluice::launcher {
 
@@ -34,7 +35,7 @@ OpenedModel open_checkpoint(const RunConfig& config) {
 }
 
 std::vector<stage::StageConfig> stages_of(const RunConfig& config, std::int32_t ranks,
-                                          std::int32_t model_layers) {
+                                          const stage::ModelConfig& model) {
   std::vector<stage::StageConfig> stages = config.stages;
   if (stages.empty()) stages.assign(static_cast<std::size_t>(ranks), config.stage_defaults);
   if (stages.size() != static_cast<std::size_t>(ranks)) {
@@ -44,7 +45,7 @@ std::vector<stage::StageConfig> stages_of(const RunConfig& config, std::int32_t 
         stages.size(), ranks, stages.size()));
   }
   if (stages.front().layers == 0) {
-    stage::split_layers(stages, model_layers);
+    stage::split_layers(stages, model.layers, stage::decode_weights(model));
   } else {
     std::int32_t next = 0;
     for (stage::StageConfig& stage : stages) {
@@ -52,7 +53,7 @@ std::vector<stage::StageConfig> stages_of(const RunConfig& config, std::int32_t 
       next += stage.layers;
     }
   }
-  stage::check_layers(stages, model_layers);
+  stage::check_layers(stages, model.layers);
   return stages;
 }
 
@@ -98,8 +99,8 @@ stage::StageLayout Rank::layout(const RunConfig& config, const OpenedModel& mode
                                 std::int32_t max_sequence_tokens) const {
   stage::StageLayout layout;
   layout.model = model.folder.config;
-  layout.config = stages_of(config, world_.size(),
-                            layout.model.layers)[static_cast<std::size_t>(world_.rank())];
+  layout.config =
+      stages_of(config, world_.size(), layout.model)[static_cast<std::size_t>(world_.rank())];
   layout.batching = config.batching;
   layout.batching.max_sequence_tokens = max_sequence_tokens;
   layout.stage = world_.rank();

@@ -29,10 +29,11 @@ struct OpenedModel {
 /// Throws InputError.
 OpenedModel open_checkpoint(const RunConfig& config);
 
-/// The stages of a run over `ranks` ranks: those of the configuration, or the defaults split
-/// evenly. Throws ConfigError where they do not fit ranks or model.
+/// The stages of a run over `ranks` ranks: those of the configuration, or the defaults; with layers
+/// as the configuration says, or as split_layers() does. Throws ConfigError where they do not fit
+/// ranks or model.
 std::vector<stage::StageConfig> stages_of(const RunConfig& config, std::int32_t ranks,
-                                          std::int32_t model_layers);
+                                          const stage::ModelConfig& model);
 
 /// What is told while a rank loads; each may be empty.
 struct LoadWatch {
