@@ -1,0 +1,17 @@
+// Turns the status of every CUDA call into a DeviceError that names call and code.
+#pragma once
+
+#include <cublas_v2.h>
+#include <cuda_runtime_api.h>
+
+namespace sluice::cuda {
+
+/// Throws DeviceError "cudaMalloc: out of memory (cudaErrorMemoryAllocation)". `call` is a literal.
+void check(cudaError_t status, const char* call);
+void check(cublasStatus_t status, const char* call);
+
+/// After a kernel launch: its configuration was possible. What fails while it runs comes out of the
+/// next synchronisation.
+inline void check_launch(const char* kernel) { check(cudaGetLastError(), kernel); }
+
+}  // namespace sluice::cuda

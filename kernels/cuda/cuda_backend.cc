@@ -1,0 +1,186 @@
+#include "kernels/cuda/cuda_backend.h"
+
+#include <cuda.h>
+#include <fmt/core.h>
+
+#include <atomic>
+#include <utility>
+
+#include "kernels/cuda/check.h"
+#include "kernels/device/error.h"
+
+namespace sluice::cuda {
+
+namespace {
+
+Activity activity_of(Lane lane) {
+  switch (lane) {
+    case Lane::host_to_device:
+      return Activity::host_to_device;
+    case Lane::device_to_host:
+      return Activity::device_to_host;
+    default:
+      return Activity::compute;
+  }
+}
+
+/// From the driver, which is not linked with.
+void* driver_function(const char* name) {
+  void* function = nullptr;
+  cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
+  check(cudaGetDriverEntryPointByVersion(name, &function, 12000, cudaEnableDefault, &found),
+        "cudaGetDriverEntryPointByVersion");
+  if (found != cudaDriverEntryPointSuccess || function == nullptr) {
+    throw DeviceError(fmt::format("the NVIDIA driver has no {}; use a newer driver", name));
+  }
+  return function;
+}
+
+}  // namespace
+
+ClockEvent::ClockEvent() { check(cudaEventCreate(&event), "cudaEventCreate"); }
+ClockEvent::~ClockEvent() { cudaEventDestroy(event); }
+
+CudaBackend::CudaBackend(BackendInfo info, int device, Trace* trace)
+    : info_(std::move(info)),
+      device_(device),
+      trace_(trace),
+      wait_value_(driver_function("cuStreamWaitValue64")),
+      host_(info_, trace) {
+  std::int64_t clock_ns = 0;
+  if (trace != nullptr) {
+    clock_ = std::make_unique<ClockEvent>();
+    check(cudaEventRecord(clock_->event, nullptr), "cudaEventRecord");
+    check(cudaEventSynchronize(clock_->event), "cudaEventSynchronize");
+    clock_ns = trace->now_ns();
+  }
+  for (std::size_t i = 0; i < streams_.size(); ++i) {
+    streams_[i] = std::make_unique<StreamLane>(activity_of(static_cast<Lane>(i)), trace,
+                                               clock_ ? clock_->event : nullptr, clock_ns);
+  }
+  check(cudaHostAlloc(reinterpret_cast<void**>(&reached_), sizeof(*reached_), cudaHostAllocMapped),
+        "cudaHostAlloc");
+  *reached_ = 0;
+}
+
+CudaBackend::~CudaBackend() {
+  cudaSetDevice(device_);
+  // The host lane first: it may wait for streams, and streams for what it writes.
+  host_.drain(Lane::host_compute);
+  for (auto& stream : streams_) stream.reset();
+  cudaFreeHost(reached_);
+}
+
+void CudaBackend::use_device() const { check(cudaSetDevice(device_), "cudaSetDevice"); }
+
+Memory CudaBackend::allocate_device(std::size_t bytes) {
+  if (bytes == 0) return {};
+  use_device();
+  void* data = nullptr;
+  if (const cudaError_t status = cudaMalloc(&data, bytes); status != cudaSuccess) {
+    cudaGetLastError();  // an allocation that failed leaves the device as it was
+    std::size_t there = 0;
+    std::size_t all = 0;
+    check(cudaMemGetInfo(&there, &all), "cudaMemGetInfo");
+    throw CapacityError(fmt::format(
+        "device memory: {} bytes are wanted but only {} of the GPU's {} bytes are free ({}); move "
+        "shares to host or disk (policy.weights, policy.cache), or lower batching.gpu_batch_size",
+        bytes, there, all, cudaGetErrorName(status)));
+  }
+  Memory memory{data, bytes, [](void* block, std::size_t) { cudaFree(block); }};
+  check(cudaMemset(data, 0, bytes), "cudaMemset");
+  return memory;
+}
+
+Memory CudaBackend::allocate_host(std::size_t bytes, bool pinned) {
+  if (!pinned) return map_memory(bytes, "host memory");
+  if (bytes == 0) return {};
+  use_device();
+  void* data = nullptr;
+  if (const cudaError_t status = cudaHostAlloc(&data, bytes, cudaHostAllocPortable);
+      status != cudaSuccess) {
+    cudaGetLastError();
+    throw CapacityError(
+        fmt::format("pinned host memory: {} bytes are wanted and cannot be had ({}); use "
+                    "--pin-weight 0, or move shares to disk",
+                    bytes, cudaGetErrorName(status)));
+  }
+  return {data, bytes, [](void* block, std::size_t) { cudaFreeHost(block); }};
+}
+
+void CudaBackend::copy(Lane on, void* target, const void* source, std::size_t bytes) {
+  if (bytes == 0) return;
+  if (on == Lane::host_compute) return host_.copy(on, target, source, bytes);
+  use_device();
+  lane(on).timed([=](cudaStream_t stream) {
+    check(cudaMemcpyAsync(target, source, bytes, cudaMemcpyDefault, stream), "cudaMemcpyAsync");
+  });
+  if (trace_ != nullptr) trace_->add_bytes(activity_of(on), bytes);
+}
+
+void CudaBackend::call(Lane on, void (*function)(void*), void* argument) {
+  if (on == Lane::host_compute) return host_.call(on, function, argument);
+  use_device();
+  check(cudaLaunchHostFunc(lane(on).stream(), function, argument), "cudaLaunchHostFunc");
+}
+
+Event CudaBackend::record(Lane on) {
+  if (on != Lane::host_compute) {
+    use_device();
+    Event event;
+    event.lane = on;
+    event.ticket = lane(on).record();
+    return event;
+  }
+  // The ticket of what was put so far, and behind it the word that says it was reached.
+  const std::lock_guard lock(host_mutex_);
+  const Event event = host_.record(Lane::host_compute);
+  host_.put(Lane::host_compute, [word = reached_, ticket = event.ticket] {
+    std::atomic_ref<std::uint64_t>(*word).store(ticket, std::memory_order_release);
+  });
+  return event;
+}
+
+void CudaBackend::wait(Lane on, Event event) {
+  if (event.ticket == 0 || event.lane == on) return;
+  if (event.lane == Lane::host_compute) return wait_for_host(on, event);
+  if (on != Lane::host_compute) {
+    use_device();
+    return lane(event.lane).hold(lane(on).stream(), event.ticket);
+  }
+  host_.put(Lane::host_compute,
+            [awaited = &lane(event.lane), ticket = event.ticket, device = device_] {
+              check(cudaSetDevice(device), "cudaSetDevice");
+              awaited->synchronize(ticket);
+            });
+}
+
+void CudaBackend::wait_for_host(Lane on, Event event) {
+  if (host_.done(event)) return;
+  use_device();
+  const auto wait_value =
+      reinterpret_cast<CUresult (*)(CUstream, CUdeviceptr, cuuint64_t, unsigned)>(wait_value_);
+  const CUresult status = wait_value(lane(on).stream(), reinterpret_cast<CUdeviceptr>(reached_),
+                                     event.ticket, CU_STREAM_WAIT_VALUE_GEQ);
+  if (status != CUDA_SUCCESS) {
+    throw DeviceError(
+        fmt::format("cuStreamWaitValue64: driver error {}", static_cast<int>(status)));
+  }
+}
+
+bool CudaBackend::done(Event event) {
+  if (event.ticket == 0) return true;
+  if (event.lane == Lane::host_compute) return host_.done(event);
+  use_device();
+  return lane(event.lane).done(event.ticket);
+}
+
+void CudaBackend::synchronize(Event event) {
+  if (event.ticket == 0) return;
+  if (event.lane == Lane::host_compute) return host_.synchronize(event);
+  use_device();
+  lane(event.lane).synchronize(event.ticket);
+  for (const auto& stream : streams_) stream->collect();
+}
+
+}  // namespace sluice::cuda

@@ -1,0 +1,73 @@
+// One GPU as a device: three lanes are streams, the fourth a thread beside it, which attends to
+// host-resident KV.
+//
+// Streams cannot wait for an event that is not recorded yet, nor for a host thread's work. The
+// first never happens here: an Event is made by record(). For the second the host lane writes the
+// ticket it has reached to a word of pinned memory, which the stream waits for (cuStreamWaitValue).
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+
+#include "kernels/cuda/stream_lane.h"
+#include "kernels/device/backend.h"
+#include "kernels/device/cpu_backend.h"
+#include "kernels/device/trace.h"
+
+namespace sluice::cuda {
+
+/// Events and words that must go after the lanes that use them.
+struct ClockEvent {
+  ClockEvent();
+  ~ClockEvent();
+  ClockEvent(const ClockEvent&) = delete;
+  ClockEvent& operator=(const ClockEvent&) = delete;
+  cudaEvent_t event = nullptr;
+};
+
+class CudaBackend final : public Backend {
+ public:
+  /// `device` is current on the calling thread. `trace` may be null, else must outlive the backend.
+  CudaBackend(BackendInfo info, int device, Trace* trace);
+  ~CudaBackend() override;
+
+  const BackendInfo& info() const override { return info_; }
+  Memory allocate_device(std::size_t bytes) override;
+  Memory allocate_host(std::size_t bytes, bool pinned) override;
+  void copy(Lane lane, void* target, const void* source, std::size_t bytes) override;
+  void call(Lane lane, void (*function)(void*), void* argument) override;
+  Event record(Lane lane) override;
+  void wait(Lane lane, Event event) override;
+  bool done(Event event) override;
+  void synchronize(Event event) override;
+
+  /// Puts kernels on the compute lane: `put(stream)`.
+  template <class Put>
+  void compute(const Put& put) {
+    use_device();
+    lane(Lane::compute).timed(put);
+  }
+  /// The lane beside the GPU; only Lane::host_compute of it is used.
+  CpuBackend& host() { return host_; }
+
+ private:
+  void use_device() const;
+  StreamLane& lane(Lane lane) { return *streams_[static_cast<std::size_t>(lane)]; }
+  void wait_for_host(Lane lane, Event event);
+
+  BackendInfo info_;
+  int device_;
+  Trace* trace_;
+  void* wait_value_ = nullptr;  // cuStreamWaitValue64
+  CpuBackend host_;
+  std::unique_ptr<ClockEvent> clock_;
+  std::array<std::unique_ptr<StreamLane>, 3> streams_;
+  std::uint64_t* reached_ = nullptr;  // pinned: the host lane's ticket
+  std::mutex host_mutex_;
+};
+
+}  // namespace sluice::cuda

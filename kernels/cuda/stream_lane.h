@@ -1,0 +1,75 @@
+// A lane that is a CUDA stream: tickets are events of a ring, recorded in order.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <array>
+#include <cstdint>
+#include <mutex>
+
+#include "kernels/device/trace.h"
+
+namespace sluice::cuda {
+
+/// Any thread may call, with the stream's device current. A ticket that has left the ring is long
+/// past, because its place was given on only when it was done.
+class StreamLane {
+ public:
+  /// `clock_start`: an event that was recorded when the trace read `clock_ns`; both only with a
+  /// trace. `trace` may be null, else must outlive the lane.
+  StreamLane(Activity activity, Trace* trace, cudaEvent_t clock_start, std::int64_t clock_ns);
+  ~StreamLane();  // waits for the stream
+  StreamLane(const StreamLane&) = delete;
+  StreamLane& operator=(const StreamLane&) = delete;
+
+  cudaStream_t stream() const { return stream_; }
+
+  /// A ticket for everything put so far. Blocks only where thousands of tickets are not done.
+  std::uint64_t record();
+  /// Makes `waiter` wait for `ticket` of this lane.
+  void hold(cudaStream_t waiter, std::uint64_t ticket);
+  bool done(std::uint64_t ticket);
+  void synchronize(std::uint64_t ticket);
+
+  /// Runs `put(stream)`, which puts work on the stream, and adds the time it takes there to the
+  /// trace, once it is done.
+  template <class Put>
+  void timed(const Put& put) {
+    const std::lock_guard lock(mutex_);
+    const std::size_t span = begin_span();
+    put(stream_);
+    end_span(span);
+  }
+  /// Adds what is done by now.
+  void collect();
+
+ private:
+  static constexpr std::size_t kEvents = 4096;
+  static constexpr std::size_t kSpans = 512;
+  struct Span {
+    cudaEvent_t begin = nullptr;
+    cudaEvent_t end = nullptr;
+    bool open = false;
+  };
+
+  std::size_t begin_span();
+  void end_span(std::size_t span);
+  bool finish(Span& span, bool wait);
+  cudaEvent_t event_of(std::uint64_t ticket) { return events_[ticket % kEvents]; }
+  bool is_past(std::uint64_t ticket) const { return ticket <= done_; }
+
+  Activity activity_;
+  Trace* trace_;
+  cudaEvent_t clock_start_;
+  std::int64_t clock_ns_;
+  cudaStream_t stream_ = nullptr;
+  std::mutex mutex_;
+  std::array<cudaEvent_t, kEvents> events_ = {};
+  std::uint64_t recorded_ = 0;
+  std::uint64_t done_ = 0;  // every ticket up to here is
+  std::array<Span, kSpans> spans_;
+  std::size_t next_span_ = 0;
+  std::size_t first_span_ = 0;  // the oldest that is open
+};
+
+}  // namespace sluice::cuda
