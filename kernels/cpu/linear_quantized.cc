@@ -105,6 +105,7 @@ struct Job {
   TensorView bias;
   Activation activation;
   TensorView residual;
+  bool interleaved;
   std::int64_t groups;
   PackedGroup* packed;
 };
@@ -122,7 +123,7 @@ void pack(const Job& job, std::int64_t first, std::int64_t rows) {
     const std::int64_t row = tile * kQuantTile;
     const auto* const in = reinterpret_cast<const float*>(job.in.row(first + row));
     for (std::int64_t g = begin; g < std::min(begin + kGroups, job.groups); ++g) {
-      run(in, std::min(kQuantTile, rows - row), job.in.columns, g, job.product.interleaved,
+      run(in, std::min(kQuantTile, rows - row), job.in.columns, g, job.interleaved,
           job.packed[tile * job.groups + g]);
     }
   };
@@ -175,6 +176,7 @@ void multiply(const Job& job, std::int64_t first, std::int64_t rows) {
     chunk.rows = std::min(cut.tiles * kQuantTile, rows - row);
     chunk.tiles = pieces(chunk.rows, kQuantTile);
     chunk.groups = job.groups;
+    chunk.interleaved = job.interleaved;
     chunk.w = part.row(begin);
     chunk.w_dtype = part.dtype;
     chunk.columns = std::min(cut.columns, part.rows - begin);
@@ -204,9 +206,17 @@ void linear_quantized(const CpuContext& context, TensorView out, TensorView in,
                     "run without compression",
                     in.columns));
   }
-  const Job job = {
-      context, weight,     product,  out,    in,
-      bias,    activation, residual, groups, reinterpret_cast<PackedGroup*>(context.shared)};
+  const Job job = {context,
+                   weight,
+                   product,
+                   out,
+                   in,
+                   bias,
+                   activation,
+                   residual,
+                   product.interleaved && in.rows > 1,
+                   groups,
+                   reinterpret_cast<PackedGroup*>(context.shared)};
   for (std::int64_t row = 0; row < in.rows; row += tiles * kQuantTile) {
     const std::int64_t rows = std::min(tiles * kQuantTile, in.rows - row);
     pack(job, row, rows);

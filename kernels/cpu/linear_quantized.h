@@ -22,8 +22,9 @@ namespace sluice::kernels {
 /// Rows of the input that lie together, and of W that are multiplied with them.
 constexpr std::int64_t kQuantTile = 16;
 
-/// One group of kQuantTile input rows. Codes are [16 rows][64], or as tile products read them:
-/// [64 / 4][16 rows][4]. Of rows beyond the last, scales and sums are 0 and the codes anything.
+/// One group of kQuantTile input rows. Codes are [16 rows][64], or interleaved, as tile products
+/// read them: [64 / 4][16 rows][4]. Of rows beyond the last, scales and sums are 0 and the codes
+/// anything.
 struct alignas(64) PackedGroup {
   std::array<std::int8_t, kQuantTile * kQuantGroup> codes;
   std::array<float, kQuantTile> scale;
@@ -39,6 +40,7 @@ struct QuantizedChunk {
   std::int64_t tiles = 0;           // <= kTiles
   std::int64_t rows = 0;            // of the input: tiles full but for the last
   std::int64_t groups = 0;
+  bool interleaved = false;      // the codes of `in`
   const std::byte* w = nullptr;  // [columns] rows of w_dtype
   DType w_dtype = DType::q8;
   std::int64_t columns = 0;           // <= kColumns
@@ -51,7 +53,7 @@ constexpr std::int64_t kProductScratchFloats = 16 * 1024;
 /// A way to multiply. `sums` is [rows][QuantizedChunk::kColumns], 64-byte aligned; what lies beyond
 /// `columns` is anything. `scratch`: [kProductScratchFloats], 64-byte aligned.
 struct QuantizedProduct {
-  bool interleaved;  // how it wants PackedGroup::codes
+  bool interleaved;  // whether it wants codes so, for more rows than one
   void (*sum)(const QuantizedChunk& chunk, float* sums, float* scratch);
 };
 

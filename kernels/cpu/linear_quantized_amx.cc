@@ -15,6 +15,7 @@ namespace sluice::kernels {
 namespace {
 
 constexpr std::int64_t kPanel = 16;  // groups whose scales and codes are unpacked at a time
+constexpr std::int64_t kAhead = 2;
 constexpr std::int64_t kTileFloats = kQuantTile * kQuantTile;
 constexpr std::int64_t kLine = 64;
 
@@ -28,10 +29,11 @@ struct alignas(64) TileConfig {
   std::uint8_t rows[16] = {};
 };
 
-/// `weight_rows` of the 16 are there.
-void configure(std::int64_t weight_rows) {
+/// `weight_rows` and `input_rows` of the 16 are there.
+void configure(std::int64_t weight_rows, std::int64_t input_rows) {
   TileConfig config;
-  config.row_bytes[0] = config.row_bytes[1] = config.row_bytes[2] = 64;
+  config.row_bytes[0] = config.row_bytes[2] = static_cast<std::uint16_t>(input_rows * 4);
+  config.row_bytes[1] = 64;
   config.rows[0] = config.rows[1] = static_cast<std::uint8_t>(weight_rows);
   config.rows[2] = 16;
   _tile_loadconfig(&config);
@@ -49,14 +51,16 @@ struct Block {
   bool nibbles;
   float* scales;        // [16][2 * kPanel]: scale, minimum
   std::uint8_t* codes;  // [kPanel][16][64], of nibbles
+
+  std::int64_t code_bytes() const { return nibbles ? kQuantGroup / 2 : kQuantGroup; }
 };
 
 void unpack_scales(const Block& block, std::int64_t first, std::int64_t count) {
-  const std::int64_t code_bytes = block.nibbles ? kQuantGroup / 2 : kQuantGroup;
   const __mmask16 low = static_cast<__mmask16>((1U << (count < 8 ? count * 2 : 16)) - 1U);
   const __mmask16 high = static_cast<__mmask16>((1U << (count > 8 ? count * 2 - 16 : 0)) - 1U);
   for (std::int64_t n = 0; n < block.rows; ++n) {
-    const std::byte* from = block.w + n * block.row_bytes + block.groups * code_bytes + first * 4;
+    const std::byte* from =
+        block.w + n * block.row_bytes + block.groups * block.code_bytes() + first * 4;
     float* to = block.scales + n * 2 * kPanel;
     _mm512_store_ps(to, _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(low, from)));
     _mm512_store_ps(to + 16, _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(high, from + 32)));
@@ -97,17 +101,18 @@ struct Fetch {
   }
 };
 
+/// products [16 of W][input_rows] of one group.
 inline void multiply(const Block& block, std::int64_t group, std::int64_t of_panel,
-                     const PackedGroup& in, std::int32_t* products) {
+                     const PackedGroup& in, std::int64_t input_rows, std::int32_t* products) {
   _tile_zero(0);
   if (block.nibbles) {
     _tile_loadd(1, block.codes + of_panel * kQuantTile * kQuantGroup, kQuantGroup);
   } else {
     _tile_loadd(1, block.w + group * kQuantGroup, block.row_bytes);
   }
-  _tile_loadd(2, in.codes.data(), kQuantGroup);
+  _tile_loadd(2, in.codes.data(), input_rows * 4);
   _tile_dpbusd(0, 1, 2);
-  _tile_stored(0, products, kQuantTile * 4);
+  _tile_stored(0, products, input_rows * 4);
 }
 
 inline void add_group(__m512* sums, const std::int32_t* products, const float* scales,
@@ -123,7 +128,8 @@ inline void add_group(__m512* sums, const std::int32_t* products, const float* s
   }
 }
 
-/// state [16 of W][16 of the input] (+)= a panel of groups.
+/// state [16 of W][16 of the input] (+)= a panel of groups. The tiles run kAhead groups before the
+/// vectors: their results are read once they have come to memory.
 void add_panel(const Block& block, const PackedGroup* in, std::int64_t first, std::int64_t count,
                std::int32_t* products, float* state, Fetch& fetch) {
   __m512 sums[16];
@@ -131,17 +137,43 @@ void add_panel(const Block& block, const PackedGroup* in, std::int64_t first, st
   for (int n = 0; n < 16; ++n) {
     sums[n] = first > 0 ? _mm512_load_ps(state + n * 16) : _mm512_setzero_ps();
   }
-  multiply(block, first, 0, in[first], products);
-  for (std::int64_t g = 0; g < count; ++g) {
-    if (g + 1 < count) {
-      multiply(block, first + g + 1, g + 1, in[first + g + 1],
-               products + ((g + 1) & 1) * kTileFloats);
+  for (std::int64_t g = -kAhead; g < count; ++g) {
+    const std::int64_t ahead = g + kAhead;
+    if (ahead < count) {
+      multiply(block, first + ahead, ahead, in[first + ahead], kQuantTile,
+               products + ahead % (2 * kAhead) * kTileFloats);
     }
+    if (g < 0) continue;
     fetch.step();
-    add_group(sums, products + (g & 1) * kTileFloats, block.scales + 2 * g, in[first + g]);
+    add_group(sums, products + g % (2 * kAhead) * kTileFloats, block.scales + 2 * g, in[first + g]);
   }
 #pragma GCC unroll 16
   for (int n = 0; n < 16; ++n) _mm512_store_ps(state + n * 16, sums[n]);
+}
+
+/// As add_panel, where the input is one row: vectors are over the rows of W, and state is [16].
+void add_panel_of_row(const Block& block, const PackedGroup* in, std::int64_t first,
+                      std::int64_t count, std::int32_t* products, float* state, Fetch& fetch) {
+  for (std::int64_t g = 0; g < count; ++g) {
+    multiply(block, first + g, g, in[first + g], 1, products + g * kQuantTile);
+    fetch.step();
+  }
+  const auto rows = static_cast<__mmask16>((1U << block.rows) - 1U);
+  const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+  const __m512i at = _mm512_mullo_epi32(lane, _mm512_set1_epi32(static_cast<int>(block.row_bytes)));
+  const std::byte* const scales = block.w + block.groups * block.code_bytes() + first * 4;
+  __m512 sum = first > 0 ? _mm512_load_ps(state) : _mm512_setzero_ps();
+  for (std::int64_t g = 0; g < count; ++g) {
+    const __m512i pairs =
+        _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), rows, at, scales + g * 4, 1);
+    const __m512 scale = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(pairs));
+    const __m512 minimum = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_srli_epi32(pairs, 16)));
+    const __m512 dot = _mm512_cvtepi32_ps(_mm512_load_si512(products + g * kQuantTile));
+    const __m512 step = _mm512_mul_ps(scale, _mm512_set1_ps(in[first + g].scale[0]));
+    sum = _mm512_fmadd_ps(dot, step, sum);
+    sum = _mm512_fmadd_ps(minimum, _mm512_set1_ps(in[first + g].sum[0]), sum);
+  }
+  _mm512_store_ps(state, sum);
 }
 
 /// to[m][n] = state[n][m], for the `rows` first m.
@@ -157,7 +189,7 @@ void transpose(const float* state, std::int64_t rows, float* to) {
 struct Scratch {
   float* scales;           // [16][2 * kPanel]
   std::uint8_t* codes;     // [kPanel][16][64]
-  std::int32_t* products;  // [2][16][16]
+  std::int32_t* products;  // [2 * kAhead][16][16]
   float* states;           // [tiles][16][16]
 };
 
@@ -168,7 +200,7 @@ Scratch cut_scratch(float* floats) {
   scratch.codes = reinterpret_cast<std::uint8_t*>(floats);
   floats += kPanel * kQuantTile * kQuantGroup / 4;
   scratch.products = reinterpret_cast<std::int32_t*>(floats);
-  floats += 2 * kTileFloats;
+  floats += 2 * kAhead * kTileFloats;
   scratch.states = floats;
   return scratch;
 }
@@ -183,7 +215,7 @@ void sum_by_tiles(const QuantizedChunk& chunk, float* sums, float* scratch_float
     const Block block = {
         chunk.w + n * row_bytes, row_bytes,    rest < 16 ? rest : 16, chunk.groups, nibbles,
         scratch.scales,          scratch.codes};
-    if (block.rows != configured) configure(block.rows);
+    if (block.rows != configured) configure(block.rows, chunk.interleaved ? 16 : 1);
     configured = block.rows;
     Fetch fetch;
     const std::int64_t after = rest - 16;
@@ -192,13 +224,21 @@ void sum_by_tiles(const QuantizedChunk& chunk, float* sums, float* scratch_float
     for (std::int64_t first = 0; first < chunk.groups; first += kPanel) {
       const std::int64_t left = chunk.groups - first;
       const std::int64_t count = left < kPanel ? left : kPanel;
-      unpack_scales(block, first, count);
       if (nibbles) unpack_nibbles(block, first, count);
       memory_is_written();
+      if (!chunk.interleaved) {
+        add_panel_of_row(block, chunk.in, first, count, scratch.products, scratch.states, fetch);
+        continue;
+      }
+      unpack_scales(block, first, count);
       for (std::int64_t tile = 0; tile < chunk.tiles; ++tile) {
         add_panel(block, chunk.in + tile * chunk.groups, first, count, scratch.products,
                   scratch.states + tile * kTileFloats, fetch);
       }
+    }
+    if (!chunk.interleaved) {
+      _mm512_store_ps(sums + n, _mm512_load_ps(scratch.states));
+      continue;
     }
     for (std::int64_t tile = 0; tile < chunk.tiles; ++tile) {
       const std::int64_t rows = chunk.rows - tile * 16;
