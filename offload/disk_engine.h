@@ -65,7 +65,9 @@ struct DiskOptions {
   int threads = 2;
   std::size_t max_requests = 256;  // in flight, of at most kPieceBytes; more block the requester
   bool allow_direct = true;        // false: through the page cache
-  double read_gbps = 0;            // in 10^9 bytes per second; 0: as fast as the disk is
+  /// Smaller files go through the page cache: they cannot fill it, and have often just been there.
+  std::uint64_t least_direct_bytes = std::uint64_t{16} << 20;
+  double read_gbps = 0;  // in 10^9 bytes per second; 0: as fast as the disk is
   double write_gbps = 0;
   Trace* trace = nullptr;
   DiskClock* clock = nullptr;  // that the two limits are kept by; null: the machine's
@@ -81,7 +83,8 @@ class DiskEngine {
 
   /// How it reads: "io_uring", "threads (io_uring refused: Operation not permitted)" or "threads
   /// (io_uring switched off)"; and once files are open: ", direct", or ", through the page cache
-  /// (O_DIRECT refused for FILE: Invalid argument (EINVAL))", or both with the count of each.
+  /// (O_DIRECT refused for FILE: Invalid argument (EINVAL))", or both with the count of each. Small
+  /// files are not spoken of where there are larger ones.
   virtual std::string description() const = 0;
 
   /// An existing file, to read. Throws InputError if it cannot be opened or is no regular file.

@@ -83,9 +83,14 @@ DiskFile::DiskFile(std::filesystem::path path, int descriptor)
 
 DiskFile::~DiskFile() { ::close(descriptor_); }
 
-// Some file systems take the flag and refuse the first read, so one is tried. What is asked of them
-// here, whole pages to a page's border, is the most any wants.
-void DiskFile::go_direct() {
+void DiskFile::choose_path(const DiskOptions& options) {
+  small_ = bytes_ < options.least_direct_bytes;
+  if (!options.allow_direct || small_) {
+    reason_ = small_ ? "small files" : "O_DIRECT switched off";
+    return;
+  }
+  // Some file systems take the flag and refuse the first read, so one is tried. What is asked of
+  // them here, a whole page to a page's border, is the most any wants.
   if (::fcntl(descriptor_, F_SETFL, O_DIRECT) == 0) {
     alignas(kDiskBlock) std::array<std::byte, kDiskBlock> probe;
     ssize_t got = 0;
@@ -96,7 +101,7 @@ void DiskFile::go_direct() {
     direct_ = got >= 0 || errno != EINVAL;
     if (direct_) return;
   }
-  refusal_ = errno_text(errno);
+  reason_ = fmt::format("O_DIRECT refused for {}: {}", path_.string(), errno_text(errno));
   if (::fcntl(descriptor_, F_SETFL, 0) != 0) {
     throw IoError(fmt::format("cannot open {} through the page cache: {}; check the file system",
                               path_.string(), errno_text(errno)));
@@ -104,7 +109,7 @@ void DiskFile::go_direct() {
 }
 
 std::unique_ptr<DiskFile> DiskFile::open_read(const std::filesystem::path& path,
-                                              bool allow_direct) {
+                                              const DiskOptions& options) {
   // O_NONBLOCK: opening a FIFO must not hang; taken away again below, as io_uring would answer
   // EAGAIN.
   const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -121,14 +126,14 @@ std::unique_ptr<DiskFile> DiskFile::open_read(const std::filesystem::path& path,
         known && !S_ISREG(status.st_mode) ? "it is no regular file" : errno_text(errno)));
   }
   file->bytes_ = static_cast<std::uint64_t>(status.st_size);
-  if (allow_direct) file->go_direct();
+  file->choose_path(options);
   return file;
 }
 
 std::unique_ptr<DiskFile> DiskFile::open_read_checked(const std::filesystem::path& path,
                                                       std::span<const std::uint32_t> sums,
-                                                      bool allow_direct) {
-  std::unique_ptr<DiskFile> file = open_read(path, allow_direct);
+                                                      const DiskOptions& options) {
+  std::unique_ptr<DiskFile> file = open_read(path, options);
   const std::uint64_t blocks = round_to_blocks(file->bytes_) / kDiskBlock;
   if (sums.size() > blocks) {
     throw InputError(
@@ -142,7 +147,7 @@ std::unique_ptr<DiskFile> DiskFile::open_read_checked(const std::filesystem::pat
 }
 
 std::unique_ptr<DiskFile> DiskFile::create(const std::filesystem::path& path, std::uint64_t wanted,
-                                           bool allow_direct) {
+                                           const DiskOptions& options) {
   if (wanted > kMostBytes) throw no_room(path, wanted);
   const std::uint64_t bytes = round_to_blocks(wanted);
   const int descriptor =
@@ -161,7 +166,7 @@ std::unique_ptr<DiskFile> DiskFile::create(const std::filesystem::path& path, st
     throw IoError(fmt::format("cannot reserve {} bytes for {}: {}; choose another folder", bytes,
                               path.string(), errno_text(error)));
   }
-  if (allow_direct) file->go_direct();
+  file->choose_path(options);
   file->own_sums_.assign(bytes / kDiskBlock, sum_of_zeros());
   file->sums_ = file->own_sums_;
   return file;
@@ -191,7 +196,7 @@ std::optional<std::uint64_t> DiskFile::first_wrong_block(std::uint64_t offset,
 }
 
 void DiskFile::forget(std::uint64_t offset, std::size_t bytes) const {
-  if (direct_) return;
+  if (direct_ || small_) return;
   // A hint: where it is not taken, the cache forgets by itself later.
   static_cast<void>(::posix_fadvise(descriptor_, static_cast<off_t>(offset),
                                     static_cast<off_t>(bytes), POSIX_FADV_DONTNEED));

@@ -13,15 +13,18 @@
 
 namespace sluice::offload {
 
+struct DiskOptions;
+
 class DiskFile {
  public:
   /// As DiskEngine's functions of the same names, and throwing the same.
-  static std::unique_ptr<DiskFile> open_read(const std::filesystem::path& path, bool allow_direct);
+  static std::unique_ptr<DiskFile> open_read(const std::filesystem::path& path,
+                                             const DiskOptions& options);
   static std::unique_ptr<DiskFile> open_read_checked(const std::filesystem::path& path,
                                                      std::span<const std::uint32_t> sums,
-                                                     bool allow_direct);
+                                                     const DiskOptions& options);
   static std::unique_ptr<DiskFile> create(const std::filesystem::path& path, std::uint64_t bytes,
-                                          bool allow_direct);
+                                          const DiskOptions& options);
   ~DiskFile();
   DiskFile(const DiskFile&) = delete;
   DiskFile& operator=(const DiskFile&) = delete;
@@ -32,8 +35,9 @@ class DiskFile {
   bool created() const { return created_; }
   /// Past the page cache: offsets, lengths and memory are multiples of kDiskBlock.
   bool direct() const { return direct_; }
-  /// Why not: "Invalid argument (EINVAL)", or empty.
-  const std::string& refusal() const { return refusal_; }
+  /// Why not: "O_DIRECT refused for FILE: Invalid argument (EINVAL)".
+  const std::string& reason() const { return reason_; }
+  bool is_small() const { return small_; }
   bool checked() const { return !sums_.empty(); }
   std::uint64_t checksum_bytes() const { return own_sums_.size() * sizeof(std::uint32_t); }
 
@@ -47,14 +51,15 @@ class DiskFile {
 
  private:
   DiskFile(std::filesystem::path path, int descriptor);
-  void go_direct();
+  void choose_path(const DiskOptions& options);
 
   std::filesystem::path path_;
   int descriptor_;
   std::uint64_t bytes_ = 0;
   bool created_ = false;
   bool direct_ = false;
-  std::string refusal_;
+  bool small_ = false;
+  std::string reason_;
   std::vector<std::uint32_t> own_sums_;
   std::span<const std::uint32_t> sums_;
 };

@@ -95,7 +95,7 @@ void DiskEngineAccess::finish(IoGroup& group) {
 
 RequestEngine::RequestEngine(const DiskOptions& options)
     : trace_(options.trace),
-      allow_direct_(options.allow_direct),
+      options_(options),
       clock_(options.clock != nullptr ? *options.clock : steady_clock_),
       reads_{Activity::disk_read, RateLimit(options.read_gbps)},
       writes_{Activity::disk_write, RateLimit(options.write_gbps)},
@@ -117,24 +117,22 @@ void RequestEngine::opened(FileId, int) {}
 
 std::string RequestEngine::description() const {
   std::size_t direct = 0;
-  const DiskFile* cached = nullptr;
+  std::size_t cached = 0;
+  const DiskFile* example = nullptr;
   const std::lock_guard lock(files_mutex_);
   for (const auto& file : files_) {
     if (file->direct()) {
       ++direct;
-    } else if (cached == nullptr) {
-      cached = file.get();
+      continue;
     }
+    if (example == nullptr || (example->is_small() && !file->is_small())) example = file.get();
+    if (!file->is_small()) ++cached;
   }
   if (files_.empty()) return kind();
-  if (cached == nullptr) return kind() + ", direct";
-  const std::string reason =
-      cached->refusal().empty()
-          ? "O_DIRECT switched off"
-          : fmt::format("O_DIRECT refused for {}: {}", cached->path().string(), cached->refusal());
-  if (direct == 0) return fmt::format("{}, through the page cache ({})", kind(), reason);
+  if (cached == 0 && direct > 0) return kind() + ", direct";
+  if (direct == 0) return fmt::format("{}, through the page cache ({})", kind(), example->reason());
   return fmt::format("{}, {} files direct and {} through the page cache ({})", kind(), direct,
-                     files_.size() - direct, reason);
+                     cached, example->reason());
 }
 
 FileId RequestEngine::add_file(std::unique_ptr<DiskFile> file) {
@@ -156,16 +154,16 @@ DiskFile& RequestEngine::file(FileId id) {
 }
 
 FileId RequestEngine::open_read(const std::filesystem::path& path) {
-  return add_file(DiskFile::open_read(path, allow_direct_));
+  return add_file(DiskFile::open_read(path, options_));
 }
 
 FileId RequestEngine::open_read_checked(const std::filesystem::path& path,
                                         std::span<const std::uint32_t> sums) {
-  return add_file(DiskFile::open_read_checked(path, sums, allow_direct_));
+  return add_file(DiskFile::open_read_checked(path, sums, options_));
 }
 
 FileId RequestEngine::create(const std::filesystem::path& path, std::uint64_t bytes) {
-  return add_file(DiskFile::create(path, bytes, allow_direct_));
+  return add_file(DiskFile::create(path, bytes, options_));
 }
 
 std::uint64_t RequestEngine::checksum_bytes() const {

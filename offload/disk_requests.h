@@ -140,7 +140,7 @@ class RequestEngine : public DiskEngine {
   Flight& flight_of(const DiskRequest& request) { return request.write ? writes_ : reads_; }
 
   Trace* trace_;
-  bool allow_direct_;
+  DiskOptions options_;
   SteadyDiskClock steady_clock_;
   DiskClock& clock_;
   Flight reads_;

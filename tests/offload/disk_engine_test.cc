@@ -72,6 +72,7 @@ class DiskEngineTest : public testing::TestWithParam<Variant> {
     options.allow_io_uring = GetParam().io_uring;
     options.max_requests = GetParam().max_requests;
     options.allow_direct = GetParam().direct;
+    options.least_direct_bytes = 0;
     options.trace = trace;
     auto engine = DiskEngine::make(options);
     if (GetParam().io_uring && engine->description() != "io_uring") {
