@@ -96,8 +96,8 @@ class PackedCheckpoint final : public PackedSource {
       for (File* file : missing) pack(*file, packer, state, progress);
     }
     for (File& file : files_) {
-      read_packed_sums(file.path, *file.layout);
-      file.id = disk_.open_read(file.path);
+      file.sums = read_packed_sums(file.path, *file.layout);
+      file.id = disk_.open_read_checked(file.path, file.sums);
     }
   }
 
@@ -114,6 +114,7 @@ class PackedCheckpoint final : public PackedSource {
     std::vector<std::string> tensors;
     std::filesystem::path path;
     std::unique_ptr<PackedLayout> layout;
+    std::vector<std::uint32_t> sums;  // the disk engine looks at them on every read
     FileId id = -1;
   };
 
@@ -135,7 +136,7 @@ class PackedCheckpoint final : public PackedSource {
     of += ".packed";
     const auto known = std::ranges::find(files_, of, &File::name);
     weight.file = static_cast<std::size_t>(known - files_.begin());
-    if (known == files_.end()) files_.push_back(File{of, {}, {}, nullptr, -1});
+    if (known == files_.end()) files_.push_back(File{of, {}, {}, nullptr, {}, -1});
     weight.index = files_[weight.file].tensors.size();
     files_[weight.file].tensors.push_back(name);
   }

@@ -41,7 +41,8 @@ struct PackedOptions {
   int threads = 1;                  // that quantise
 };
 
-/// `dense` is the checkpoint's own source. All must outlive it.
+/// `dense` is the checkpoint's own source. All must outlive it, and it must outlive the engine's
+/// last read. What is read is verified: a flipped bit is an IoError naming file and offset.
 std::unique_ptr<PackedSource> make_packed_source(const Checkpoint& checkpoint, WeightSource& dense,
                                                  DiskEngine& disk, PackedOptions options);
 

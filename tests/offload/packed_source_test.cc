@@ -264,6 +264,32 @@ TEST_F(PackedSourceTest, AForeignFileOfAPackedNameIsRefusedAndKept) {
   }
 }
 
+// Wherever a bit is flipped, nothing of it is ever used.
+TEST_F(PackedSourceTest, AFlippedBitIsAnErrorNamingFileAndOffset) {
+  std::filesystem::path file;
+  {
+    Opened opened(model_, directory_);
+    opened.place({layer_spec(0)}, {});
+    file = opened.prepare().folder / "layer-0.packed";
+  }
+  const std::string good = read_file(file);
+  for (std::size_t at = 1000; at < good.size(); at += 4096) {
+    std::string bad = good;
+    bad[at] = static_cast<char>(bad[at] ^ 16);
+    support::write_file(file, bad);
+    std::string said;
+    try {
+      Opened opened(model_, directory_);
+      opened.place({layer_spec(0)}, {});
+      opened.source->prepare({});
+      for (const WeightSpec& spec : layer_spec(0).tensors) opened.bytes(spec);
+    } catch (const Error& error) {
+      said = error.what();
+    }
+    EXPECT_THAT(said, AllOf(HasSubstr(file.string()), HasSubstr("offset "))) << at;
+  }
+}
+
 TEST_F(PackedSourceTest, AFolderThatCannotBeIsNamed) {
   support::write_file(folder_.path() / "made", "a file");
   Opened opened(model_, directory_);

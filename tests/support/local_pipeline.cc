@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "kernels/engine.h"
+#include "launcher/generate/rank_weights.h"
 #include "stage/layer_split.h"
 #include "tests/support/scratch_folder.h"
 
@@ -38,17 +39,19 @@ class Rank {
     disk_options.trace = &trace_;
     disk_ = offload::DiskEngine::make(disk_options);
     folder_.emplace(folder, world.rank());
-    if (options.dummy_weights) {
-      source_ = offload::make_dummy_source(model.config.dtype, *disk_, folder_->path());
-    } else {
-      checkpoint_.emplace(offload::Checkpoint::open(model.path));
-      source_ = offload::make_checkpoint_source(*checkpoint_, *disk_);
-    }
-    stage_.emplace(layout(model, options),
-                   stage::StageResources{world, engine_, *source_, disk_.get(), &*folder_, trace_});
+    if (!options.dummy_weights) checkpoint_.emplace(offload::Checkpoint::open(model.path));
+    const stage::StageLayout made = layout(model, options);
+    launcher::RunConfig config;
+    config.packed_directory = options.packed_directory.empty() ? (folder / "packed").string()
+                                                               : options.packed_directory.string();
+    weights_.emplace(config, made.config.policy.compress_weight, model,
+                     checkpoint_ ? &*checkpoint_ : nullptr, *disk_, folder_->path(), 1);
+    stage_.emplace(made, stage::StageResources{world, engine_, weights_->source(), disk_.get(),
+                                               &*folder_, trace_});
   }
 
   stage::RunReport run(stage::Job* job) {
+    weights_->prepare({});
     stage_->load({});
     return stage_->run(job);
   }
@@ -81,7 +84,7 @@ class Rank {
   std::unique_ptr<offload::DiskEngine> disk_;
   std::optional<offload::RunFolder> folder_;
   std::optional<offload::Checkpoint> checkpoint_;
-  std::unique_ptr<offload::WeightSource> source_;
+  std::optional<launcher::RankWeights> weights_;
   std::optional<stage::Stage> stage_;
 };
 

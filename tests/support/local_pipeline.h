@@ -22,6 +22,7 @@ struct PipelineOptions {
   offload::Budgets budgets;
   std::int32_t threads = 1;
   bool dummy_weights = false;
+  std::filesystem::path packed_directory;  // of compressed weights; empty: gone with the run
   bool allow_io_uring = true;
 };
 
