@@ -30,7 +30,9 @@ Engine make_cpu_engine(const EngineOptions& options) {
   info.compute_dtype = DType::f32;
   info.threads = threads;
 
-  auto backend = std::make_unique<CpuBackend>(std::move(info), options.trace);
+  auto backend = std::make_unique<CpuBackend>(
+      std::move(info), options.trace,
+      CopyLimits{options.host_to_device_gbps, options.device_to_host_gbps});
   auto pool = std::make_shared<ThreadPool>(threads);
   Engine engine;
   engine.device_ops = std::make_unique<CpuOps>(*backend, Lane::compute, pool, 0);

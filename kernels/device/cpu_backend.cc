@@ -2,7 +2,9 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <cstring>
+#include <thread>
 #include <utility>
 
 namespace sluice {
@@ -23,9 +25,27 @@ Activity activity_of(Lane lane) {
   return Activity::compute;
 }
 
+void copy_at(RateLimit& limit, void* target, const void* source, std::size_t bytes) {
+  auto* to = static_cast<std::byte*>(target);
+  const auto* from = static_cast<const std::byte*>(source);
+  for (std::size_t done = 0; done < bytes;) {
+    const std::size_t piece = std::min(limit.piece_bytes(), bytes - done);
+    const Clock::time_point begin = Clock::now();
+    std::memcpy(to + done, from + done, piece);
+    const Clock::time_point end = limit.end_of(piece, begin);
+    if (end - Clock::now() >= RateLimit::kLeastSleep) std::this_thread::sleep_until(end);
+    limit.resumed(Clock::now());
+    done += piece;
+  }
+}
+
 }  // namespace
 
-CpuBackend::CpuBackend(BackendInfo info, Trace* trace) : info_(std::move(info)), trace_(trace) {
+CpuBackend::CpuBackend(BackendInfo info, Trace* trace, const CopyLimits& limits)
+    : info_(std::move(info)),
+      trace_(trace),
+      to_device_(limits.host_to_device_gbps),
+      to_host_(limits.device_to_host_gbps) {
   for (std::size_t index = 0; index < queues_.size(); ++index) {
     const Lane lane = static_cast<Lane>(index);
     queues_[index] = std::make_unique<LaneQueue>(name_of(lane), activity_of(lane), trace, failure_);
@@ -55,12 +75,24 @@ void CpuBackend::copy(Lane lane, void* target, const void* source, std::size_t b
     std::size_t bytes;
     Trace* trace;
     Activity activity;
+    RateLimit* limit;
     void operator()() const {
-      std::memcpy(target, source, bytes);
+      if (limit == nullptr) {
+        std::memcpy(target, source, bytes);
+      } else {
+        copy_at(*limit, target, source, bytes);
+      }
       if (trace != nullptr) trace->add_bytes(activity, bytes);
     }
   };
-  queue(lane).put(Copy{target, source, bytes, trace_, activity_of(lane)});
+  queue(lane).put(Copy{target, source, bytes, trace_, activity_of(lane), limit_of(lane)});
+}
+
+RateLimit* CpuBackend::limit_of(Lane lane) {
+  RateLimit* const limit = lane == Lane::host_to_device   ? &to_device_
+                           : lane == Lane::device_to_host ? &to_host_
+                                                          : nullptr;
+  return limit != nullptr && limit->limits() ? limit : nullptr;
 }
 
 void CpuBackend::call(Lane lane, void (*function)(void*), void* argument) {

@@ -11,14 +11,22 @@
 #include "kernels/device/backend.h"
 #include "kernels/device/first_failure.h"
 #include "kernels/device/lane_queue.h"
+#include "kernels/device/rate_limit.h"
 #include "kernels/device/trace.h"
 
 namespace sluice {
 
+/// Of the copying lanes, in 10^9 bytes per second; 0: as fast as memory is. A lane does nothing
+/// else while its link is busy, and sleeps: computing has the cores meanwhile.
+struct CopyLimits {
+  double host_to_device_gbps = 0;
+  double device_to_host_gbps = 0;
+};
+
 class CpuBackend final : public Backend {
  public:
   /// `trace` may be null, else must outlive the backend. Throws DeviceError without threads.
-  CpuBackend(BackendInfo info, Trace* trace);
+  CpuBackend(BackendInfo info, Trace* trace, const CopyLimits& limits = {});
   ~CpuBackend() override;  // does everything that was put on the lanes
 
   const BackendInfo& info() const override { return info_; }
@@ -42,11 +50,14 @@ class CpuBackend final : public Backend {
 
  private:
   LaneQueue& queue(Lane lane) { return *queues_[static_cast<std::size_t>(lane)]; }
+  RateLimit* limit_of(Lane lane);
   void check(Event event);
 
   BackendInfo info_;
   Trace* trace_;
   FirstFailure failure_;
+  RateLimit to_device_;  // each used by its lane alone
+  RateLimit to_host_;
   std::array<std::unique_ptr<LaneQueue>, kLaneCount> queues_;
 };
 
