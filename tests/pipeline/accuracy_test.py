@@ -1,0 +1,38 @@
+"""What compression may cost: the demo model's exact match and perplexity, against float32."""
+
+import subprocess
+import sys
+import unittest
+from pathlib import Path
+
+from job_support import ENVIRONMENT, SLUICE, SOURCE, JobTest
+
+ACCURACY = SOURCE / "scripts/accuracy"
+MOST_POINTS = 1.0  # of exact match that may be lost
+MOST_PERPLEXITY = 1.03
+
+
+class AccuracyTest(JobTest):
+    def test_compression_of_the_demo_model(self):
+        numbers = self.scratch / "accuracy.json"
+        done = subprocess.run(
+            [sys.executable, ACCURACY, "--build", Path(SLUICE).parent, "--models", "demo",
+             "--json", numbers],
+            capture_output=True, text=True, check=False, env=ENVIRONMENT)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        forms = self.read_json(numbers)["demo"]
+        exact = forms["fp32"]
+        self.assertGreaterEqual(exact["exact_match"], 98)
+        for form in ("fp16", "8-bit weights", "4-bit weights", "4-bit both"):
+            with self.subTest(form=form):
+                self.assertIn(form, done.stdout)
+                self.assertGreaterEqual(forms[form]["exact_match"],
+                                        exact["exact_match"] - MOST_POINTS)
+                self.assertLessEqual(forms[form]["perplexity"],
+                                     exact["perplexity"] * MOST_PERPLEXITY)
+        # They are what they say: no two of them compute the same.
+        self.assertEqual(len({form["perplexity"] for form in forms.values()}), len(forms))
+
+
+if __name__ == "__main__":
+    unittest.main()
