@@ -2,10 +2,11 @@
 
 #include <fmt/core.h>
 
-#include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <cstring>
 
+#include "kernels/cpu/quantize_row.h"
 #include "kernels/device/error.h"
 #include "kernels/half.h"
 
@@ -31,38 +32,17 @@ struct Scale {
   std::uint16_t minimum;
 };
 
-/// Rounded to f16, the minimum down and the scale up enough that no element is far outside.
-Scale scale_of(const float* values, std::int64_t count, float levels) {
-  const auto [low, high] = std::minmax_element(values, values + count);
-  Scale result = {};
-  result.minimum = to_f16(*low);
-  const float range = *high - from_f16(result.minimum);
-  result.scale = to_f16(std::max(range, 0.0F) / levels);
-  if (result.scale == 0 && *high > *low) result.scale = 1;  // the least there is
-  return result;
-}
-
-void quantize_group(const float* values, std::int64_t count, DType to, std::uint8_t* codes,
-                    std::byte* scale_target) {
-  const int levels = to == DType::q8 ? 255 : 15;
-  const Scale scale = scale_of(values, count, static_cast<float>(levels));
-  std::memcpy(scale_target, &scale, sizeof(scale));
-  const float step = from_f16(scale.scale);
-  const float minimum = from_f16(scale.minimum);
-  const float inverse = step > 0 ? 1.0F / step : 0.0F;
-  std::uint8_t wide[kQuantGroup] = {};
-  for (std::int64_t i = 0; i < count; ++i) {
-    const float code = std::nearbyint((values[i] - minimum) * inverse);
-    wide[i] = static_cast<std::uint8_t>(std::clamp(code, 0.0F, static_cast<float>(levels)));
+[[noreturn]] void refuse_row(DType dtype, const void* source, std::int64_t columns,
+                             std::int64_t row) {
+  for (std::int64_t i = 0; i < columns; ++i) {
+    const float value = element_of(dtype, source, row * columns + i);
+    if (std::abs(value) <= kLargest) continue;
+    throw InputError(
+        fmt::format("row {}, column {} is {}, which cannot be quantised: elements must lie between "
+                    "-65504 and 65504; run without compression",
+                    row, i, value));
   }
-  if (to == DType::q8) {
-    std::memcpy(codes, wide, sizeof(wide));
-    return;
-  }
-  constexpr std::int64_t kHalf = kQuantGroup / 2;
-  for (std::int64_t i = 0; i < kHalf; ++i) {
-    codes[i] = static_cast<std::uint8_t>(wide[i] | (wide[i + kHalf] << 4));
-  }
+  throw InputError(fmt::format("row {} cannot be quantised; run without compression", row));
 }
 
 std::size_t code_bytes(DType dtype) { return dtype == DType::q8 ? kQuantGroup : kQuantGroup / 2; }
@@ -73,28 +53,14 @@ std::int64_t groups_of(std::int64_t columns) { return (columns + kQuantGroup - 1
 
 void quantize_rows(DType from, const void* source, std::int64_t rows, std::int64_t columns,
                    DType to, void* target) {
-  const std::int64_t groups = groups_of(columns);
+  const std::size_t source_bytes = row_bytes_of(from, columns);
+  const std::size_t target_bytes = row_bytes_of(to, columns);
   for (std::int64_t row = 0; row < rows; ++row) {
-    auto* const base =
-        static_cast<std::byte*>(target) + static_cast<std::size_t>(row) * row_bytes_of(to, columns);
-    auto* const codes = reinterpret_cast<std::uint8_t*>(base);
-    std::byte* const scales = base + static_cast<std::size_t>(groups) * code_bytes(to);
-    for (std::int64_t group = 0; group < groups; ++group) {
-      const std::int64_t first = group * kQuantGroup;
-      const std::int64_t count = std::min(kQuantGroup, columns - first);
-      float values[kQuantGroup];
-      for (std::int64_t i = 0; i < count; ++i) {
-        values[i] = element_of(from, source, row * columns + first + i);
-        if (!(std::abs(values[i]) <= kLargest)) {
-          throw InputError(fmt::format(
-              "row {}, column {} is {}, which cannot be quantised: elements must lie between "
-              "-65504 and 65504; run without compression",
-              row, first + i, values[i]));
-        }
-      }
-      quantize_group(values, count, to, codes + static_cast<std::size_t>(group) * code_bytes(to),
-                     scales + group * 4);
-    }
+    const auto at = static_cast<std::size_t>(row);
+    const bool sound =
+        quantize_row(from, static_cast<const std::byte*>(source) + at * source_bytes, columns, to,
+                     static_cast<std::byte*>(target) + at * target_bytes);
+    if (!sound) refuse_row(from, source, columns, row);
   }
 }
 

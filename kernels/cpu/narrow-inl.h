@@ -78,7 +78,7 @@ HWY_INLINE GroupFactors factors_of(float low, float high, float levels) {
   GroupFactors factors = {};
   factors.minimum = to_f16(low);
   const float range = high - from_f16(factors.minimum);
-  factors.scale = to_f16(std::max(range, 0.0F) / levels);
+  factors.scale = to_f16(std::max(0.0F, range) / levels);  // this way round never -0
   if (factors.scale == 0 && high > low) factors.scale = 1;
   return factors;
 }
