@@ -181,7 +181,7 @@ int main(int argc, char** argv) {
   options.threads = argc > 3 ? std::atoi(argv[3]) : 0;
   kernels::Engine engine = kernels::make_engine(options);
   fmt::print("{}: [{}, {}]\n", engine.backend->info().description, n, k);
-  for (const DType dtype : {DType::f32, DType::f16, DType::bf16}) {
+  for (const DType dtype : {DType::f32, DType::f16, DType::bf16, DType::q8, DType::q4}) {
     bench::measure(engine, dtype, n, k);
   }
   return 0;
