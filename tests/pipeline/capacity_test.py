@@ -3,7 +3,6 @@ anything is loaded; and a disk that fills up costs no finished answer.
 """
 
 import json
-import subprocess
 import unittest
 
 from job_support import (DEMO_MODEL, DONE, NO_SPACE, REFERENCE, JobTest, percent)
@@ -29,17 +28,6 @@ class CapacityTest(JobTest):
         folder = self.scratch / "opt-125m"
         folder.mkdir()
         (folder / "config.json").write_text(json.dumps(OPT_125M), encoding="utf-8")
-        return folder
-
-    def small_disk(self, size):
-        """A folder on a disk of so many bytes; skips where we may not mount one."""
-        folder = self.scratch / "disk"
-        folder.mkdir()
-        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder],
-                                 capture_output=True, text=True, check=False)
-        if mounted.returncode != 0:
-            self.skipTest(f"cannot mount a small disk: {mounted.stderr.strip()}")
-        self.addCleanup(subprocess.run, ["umount", "-l", folder], check=True)
         return folder
 
     def check_next_run_cleans(self, disk):

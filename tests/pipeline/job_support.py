@@ -173,6 +173,17 @@ class JobTest(unittest.TestCase):
             self.assertRegex(ended.said()[0], pattern)
         self.assertLess(ended.seconds, seconds, ended)
 
+    def small_disk(self, size):
+        """A folder on a disk of so many bytes; skips where we may not mount one."""
+        folder = self.scratch / "disk"
+        folder.mkdir()
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder],
+                                 capture_output=True, text=True, check=False)
+        if mounted.returncode != 0:
+            self.skipTest(f"cannot mount a small disk: {mounted.stderr.strip()}")
+        self.addCleanup(subprocess.run, ["umount", "-l", folder], check=True)
+        return folder
+
     def write(self, name, text):
         path = self.scratch / name
         path.write_text(text, encoding="utf-8")
