@@ -22,8 +22,6 @@ namespace {
 
 // A prime: no power of two of columns divides it, so that rows of a matrix differ.
 constexpr std::uint64_t kBlockElements = 1'048'573;
-constexpr std::uint64_t kFirstFileBytes = 1U << 20U;
-constexpr std::uint64_t kLargestFileBytes = 1U << 30U;
 constexpr std::uint64_t kWriteBytes = 4U << 20U;
 
 std::uint64_t mixed(std::uint64_t x) {  // splitmix64
@@ -105,7 +103,7 @@ class DummySource final : public WeightSource {
     if (added) {
       Tensor& tensor = tensors_.emplace_back();
       const DType dtype = compression_.dtype_of(name, rows, dtype_);
-      tensor.info = {dtype, rows, columns, entry->second};
+      tensor.info = {dtype, rows, columns, entry->second, true};
       if (is_quantized(dtype)) {
         const std::vector<std::byte>& block = packed_rows(dtype, columns);
         const std::uint64_t row_bytes = row_bytes_of(dtype, columns);
@@ -138,7 +136,7 @@ class DummySource final : public WeightSource {
       if (kept != nullptr) {
         const std::uint64_t skip = offset - kept->offset;
         count = std::min<std::uint64_t>(bytes, kept->bytes - skip);
-        disk_.read(kept->file, kept->file_offset + skip, count, out, group);
+        disk_.read(file_, kept->file_offset + skip, count, out, group);
       } else {
         count = std::min<std::uint64_t>(bytes, tensor.next_kept(offset) - offset);
         tensor.copy(offset, count, out);
@@ -149,11 +147,24 @@ class DummySource final : public WeightSource {
     }
   }
 
+  WeightExtent extent(const WeightInfo& info, std::uint64_t offset, std::size_t bytes) override {
+    const Kept* kept = tensor_of(info, offset, bytes).kept_at(offset);
+    if (kept == nullptr || offset - kept->offset + bytes > kept->bytes) return {};
+    return {&disk_, file_, kept->file_offset + (offset - kept->offset)};
+  }
+
+  void reserve_disk(std::uint64_t bytes) override {
+    assert(file_ < 0);
+    if (bytes == 0) return;
+    file_ = disk_.create(folder_ / "dummy-weights.bin", bytes);
+    file_bytes_ = bytes;
+  }
+
   void keep_on_disk(const WeightInfo& info, std::uint64_t offset, std::size_t bytes) override {
     Tensor& tensor = tensor_of(info, offset, bytes);
     if (bytes == 0) return;
     const std::uint64_t in_file = round_to_blocks(bytes);
-    reserve(in_file);
+    assert(file_ >= 0 && in_file <= file_bytes_ - file_used_);
     // Two buffers: one is filled while the other is written.
     struct Buffer {
       std::vector<std::byte> data;
@@ -169,7 +180,7 @@ class DummySource final : public WeightSource {
       disk_.write(file_, file_used_ + done, buffer.data.size(), buffer.data.data(), buffer.write);
     }
     for (Buffer& buffer : buffers) buffer.write.wait();
-    tensor.kept.push_back({offset, bytes, file_, file_used_});
+    tensor.kept.push_back({offset, bytes, file_used_});
     file_used_ += in_file;
   }
 
@@ -177,7 +188,6 @@ class DummySource final : public WeightSource {
   struct Kept {
     std::uint64_t offset;  // in the tensor
     std::uint64_t bytes;
-    FileId file;
     std::uint64_t file_offset;
   };
   struct Tensor {
@@ -226,19 +236,6 @@ class DummySource final : public WeightSource {
     return entry->second;
   }
 
-  // Makes room for `bytes` in one file. Files are made at their full size, and how much is still to
-  // come is not known: each is twice as large as the one before, up to a limit, so that neither the
-  // disk is filled in vain nor the descriptors run out.
-  void reserve(std::uint64_t bytes) {
-    if (file_ >= 0 && bytes <= file_bytes_ - file_used_) return;
-    const std::uint64_t grown = std::clamp(2 * file_bytes_, kFirstFileBytes, kLargestFileBytes);
-    const std::uint64_t wanted = std::max(bytes, grown);
-    file_ = disk_.create(folder_ / fmt::format("dummy-weights-{}.bin", files_), wanted);
-    file_bytes_ = wanted;
-    file_used_ = 0;
-    ++files_;
-  }
-
   DType dtype_;
   DiskEngine& disk_;
   std::filesystem::path folder_;
@@ -251,7 +248,6 @@ class DummySource final : public WeightSource {
   FileId file_ = -1;
   std::uint64_t file_bytes_ = 0;
   std::uint64_t file_used_ = 0;
-  int files_ = 0;
 };
 
 }  // namespace

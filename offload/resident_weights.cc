@@ -14,9 +14,11 @@ namespace {
 // Two halves: one is read into while the other is copied from. Large enough for several pieces of
 // the disk engine to be in flight.
 constexpr std::uint64_t kLoadBytes = std::uint64_t{32} << 20;
-constexpr std::uint64_t kPage = 4096;
 
-std::uint64_t round_up(std::uint64_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
+// A read of this size is as fast as a disk gets, with several of them waiting for it.
+constexpr std::uint64_t kChunkBytes = std::uint64_t{4} << 20;
+// Read ahead beyond the slots: it only evens out layers that take unlike times.
+constexpr std::uint64_t kMostStaging = std::uint64_t{256} << 20;
 
 std::int64_t rows_in(const TensorPlacement& tensor, Tier tier) {
   return tensor.rows[static_cast<std::size_t>(tier)];
@@ -93,6 +95,11 @@ class Loader {
   IoGroup host_reads_;
 };
 
+// A disk that is too small is found out before anything is loaded.
+void reserve_on_disk(WeightSource& source, const std::vector<LayerPlacement>& layers) {
+  source.reserve_disk(weight_sizes(layers, 1).disk);
+}
+
 TensorView view_of(const TensorPlacement& tensor, Tier tier, std::byte* data) {
   return {data, tensor.info.dtype, rows_in(tensor, tier), tensor.info.columns};
 }
@@ -116,7 +123,19 @@ std::uint64_t RingLayout::offset(std::size_t slot, std::uint64_t bytes) const {
   return slot % 2 == 0 ? begin : begin + pair_ - bytes;
 }
 
-std::uint64_t staging_part(const LayerPlacement& layer) { return round_up(layer.staging_bytes()); }
+namespace {
+
+// As much as the slots hold of disk rows, in chunks, and one more for a read to be under way when
+// all the others are waiting.
+StagingSizes staging_sizes(const std::vector<std::uint64_t>& layers, std::size_t slots) {
+  const std::uint64_t largest = layers.empty() ? 0 : *std::ranges::max_element(layers);
+  if (largest == 0) return {};
+  const std::uint64_t chunk = std::min(kChunkBytes, superset_room(largest));
+  const std::uint64_t ring = std::min(kMostStaging, RingLayout(layers, slots).total());
+  return {(ring + chunk - 1) / chunk + 1, chunk};
+}
+
+}  // namespace
 
 WeightSizes weight_sizes(const std::vector<LayerPlacement>& layers, std::size_t slots) {
   WeightSizes sizes;
@@ -126,17 +145,19 @@ WeightSizes weight_sizes(const std::vector<LayerPlacement>& layers, std::size_t 
   for (const LayerPlacement& layer : layers) {
     if (layer.slot_bytes() > 0) {
       slot_bytes.push_back(layer.slot_bytes());
-      staging_bytes.push_back(staging_part(layer));
+      staging_bytes.push_back(round_to_blocks(layer.bytes(Tier::disk)));
     }
     for (const TensorPlacement& tensor : layer.tensors) {
       sizes.host += arena_bytes(tensor.bytes(Tier::host));
+      if (tensor.info.written_by_run) sizes.disk += round_to_blocks(tensor.bytes(Tier::disk));
       if (can_be_shared(tensor) && !shared.insert(tensor.info.key).second) continue;
       sizes.device += arena_bytes(tensor.bytes(Tier::device));
-      sizes.load = std::max(sizes.load, std::min(kLoadBytes, round_up(tensor.bytes(Tier::device))));
+      sizes.load =
+          std::max(sizes.load, std::min(kLoadBytes, round_to_blocks(tensor.bytes(Tier::device))));
     }
   }
   sizes.slots = RingLayout(slot_bytes, slots);
-  sizes.staging = RingLayout(staging_bytes, slots);
+  sizes.staging = staging_sizes(staging_bytes, slots);
   return sizes;
 }
 
@@ -144,6 +165,7 @@ std::vector<ResidentLayer> load_resident(Backend& backend, WeightSource& source,
                                          const std::vector<LayerPlacement>& layers, Arena& device,
                                          Arena& host, std::byte* staging, std::uint64_t load_bytes,
                                          Progress progress, void* progress_context) {
+  reserve_on_disk(source, layers);
   Loader loader(backend, source, staging, load_bytes);
   std::unordered_map<std::int32_t, TensorView> shared;
   std::vector<ResidentLayer> resident;

@@ -31,21 +31,27 @@ class RingLayout {
   std::uint64_t total_ = 0;
 };
 
+/// Buffers that disk rows are read into: equal ones, filled in turn.
+struct StagingSizes {
+  std::size_t count = 0;  // 0: nothing is on disk
+  std::size_t bytes = 0;  // of each, a multiple of 4096
+};
+
 /// Bytes of one side's memory, as plan() reserves and the constructor takes them.
 struct WeightSizes {
   std::uint64_t device = 0;  // resident rows, sum of arena_bytes
   std::uint64_t host = 0;    // likewise
+  std::uint64_t disk = 0;    // that the run writes itself, in whole blocks
   RingLayout slots;          // on the device
-  RingLayout staging;        // in the host, for disk rows; all in multiples of 4096
+  StagingSizes staging;      // in the host
   std::uint64_t load = 0;    // of the buffer that loading passes through, a multiple of 4096
   /// One block serves loading and then the ring.
-  std::uint64_t staging_block() const { return std::max(staging.total(), load); }
+  std::uint64_t staging_block() const {
+    return std::max(std::uint64_t{staging.count} * staging.bytes, load);
+  }
 };
 
 WeightSizes weight_sizes(const std::vector<LayerPlacement>& layers, std::size_t slots);
-
-/// A layer's part of a staging buffer: a multiple of 4096, as direct reads want it.
-std::uint64_t staging_part(const LayerPlacement& layer);
 
 /// Where the rows of a tensor lie that are not on disk. Empty parts have rows == 0.
 struct ResidentTensor {
@@ -57,7 +63,8 @@ using ResidentLayer = std::vector<ResidentTensor>;  // in the placement's order
 using Progress = void (*)(std::uint64_t bytes, void* context);
 
 /// Takes and fills the resident rows of all layers, through `staging` (of `sizes.load` bytes at
-/// least), and tells the source what stays on disk. Nothing is in flight when it returns or throws.
+/// least), and tells the source what stays on disk, whose room it reserves before all else. Nothing
+/// is in flight when it returns or throws.
 std::vector<ResidentLayer> load_resident(Backend& backend, WeightSource& source,
                                          const std::vector<LayerPlacement>& layers, Arena& device,
                                          Arena& host, std::byte* staging, std::uint64_t load_bytes,

@@ -35,6 +35,11 @@ class CheckpointSource final : public WeightSource {
     disk_.read(file(record.file), record.offset + offset, bytes, target, group);
   }
 
+  WeightExtent extent(const WeightInfo& tensor, std::uint64_t offset, std::size_t) override {
+    const TensorRecord& record = checkpoint_.tensors()[static_cast<std::size_t>(tensor.key)];
+    return {&disk_, file(record.file), record.offset + offset};
+  }
+
   void keep_on_disk(const WeightInfo&, std::uint64_t, std::size_t) override {}
 
  private:

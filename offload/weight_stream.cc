@@ -1,9 +1,13 @@
-// The ring. Item n is the n-th streamed layer of the endless sequence; it uses slot n % slots and
-// the staging buffer of the same number. A slot goes round: reads issued -> slot free (released by
-// the user of item n - slots, and that event done) -> copies enqueued, event recorded, item
-// published
-// -> leased -> released. Reads of later items are issued as soon as their staging buffer was copied
-// from, so that the disk has work while the slots are in use.
+// The ring. Item n is the n-th streamed layer of the endless sequence; it uses slot n % slots. Two
+// threads fill it.
+//
+// The reader reads the chunks of all items, one after the other, each into the next staging buffer.
+// It waits for nothing but that the buffer's last content is on the device, so that the disk has
+// all staging to fill whatever the slots do.
+//
+// The mover waits until an item's slot is free (released by the user of item n - slots, and that
+// event done), enqueues the copies of the host rows, then those of each chunk as it arrives,
+// records an event and publishes the item.
 #include "offload/weight_stream.h"
 
 #include <algorithm>
@@ -17,6 +21,7 @@
 #include "kernels/device/error.h"
 #include "offload/disk_engine.h"
 #include "offload/resident_weights.h"
+#include "offload/weight_chunks.h"
 
 namespace sluice::offload {
 
@@ -29,6 +34,7 @@ void WeightStream::plan(const std::vector<LayerPlacement>& layers,
   reserve(Tier::device, "weights", sizes.device);
   reserve(Tier::device, "weight slots", arena_bytes(sizes.slots.total()));
   reserve(Tier::host, "weights", sizes.host);
+  reserve(Tier::disk, "weights", sizes.disk);
   const std::uint64_t staging = sizes.staging_block();
   if (staging > 0) reserve(Tier::host, "weight staging", arena_bytes(staging, 4096));
 }
@@ -42,29 +48,25 @@ class WeightStream::Impl {
         source_(source),
         layers_(std::move(layers)),
         trace_(options.trace),
+        overlap_(options.overlap),
         slots_(static_cast<std::size_t>(options.slots)) {
     assert(options.slots >= 1);
     const WeightSizes sizes = weight_sizes(layers_, slots_.size());
+    disk_bytes_ = sizes.disk;
     std::byte* staging = nullptr;
     if (const std::uint64_t block = sizes.staging_block(); block > 0) {
       staging = host.take(block, "weight staging", 4096);
     }
     resident_ = load_resident(backend, source, layers_, device, host, staging, sizes.load, progress,
                               progress_context);
-    staging_ = staging;
-    staging_ring_ = sizes.staging;
+    make_staging(sizes.staging, staging);
     const std::uint64_t bytes = sizes.slots.total();
     make_views(sizes.slots, bytes > 0 ? device.take(bytes, "weight slots") : nullptr);
-    if (!streamed_.empty()) thread_ = std::thread([this] { run(); });
+    start();
   }
 
   ~Impl() {
-    {
-      const std::lock_guard lock(mutex_);
-      stopping_ = true;
-    }
-    changed_.notify_all();
-    if (thread_.joinable()) thread_.join();
+    stop();
     // The arenas may go once this returns: no copy may still write a slot, nothing still read one.
     for (const Lane lane : {Lane::host_to_device, Lane::compute}) {
       try {
@@ -103,19 +105,55 @@ class WeightStream::Impl {
       assert(slot.in_use);
       slot.released = released;
       slot.in_use = false;
+      last_released_ = released;
+      ++released_;
     }
     changed_.notify_all();
   }
 
   std::int32_t layer_count() const { return static_cast<std::int32_t>(layers_.size()); }
+  std::uint64_t disk_bytes() const { return disk_bytes_; }
 
  private:
   struct Slot {
-    IoGroup reads;  // into staging
-    Event copied;   // of the item that was put here last; set before it is published
+    Event copied;  // of the item that was put here last; set before it is published
     Event released;
     bool in_use = false;  // from enqueuing to release(); guarded by mutex_
   };
+  struct Staging {
+    std::byte* data = nullptr;
+    IoGroup reads;
+    Event copied;  // its last content is on the device; set before it is counted in moved_
+  };
+
+  void make_staging(const StagingSizes& sizes, std::byte* memory) {
+    stagings_ = std::vector<Staging>(sizes.count);
+    for (std::size_t i = 0; i < stagings_.size(); ++i) stagings_[i].data = memory + i * sizes.bytes;
+    if (sizes.count == 0) return;
+    for (const LayerPlacement& layer : layers_) {
+      chunks_.push_back(weight_chunks(layer, source_, sizes.bytes));
+    }
+  }
+
+  void start() {
+    if (streamed_.empty()) return;
+    try {
+      threads_.emplace_back([this] { work(&Impl::move_items); });
+      if (!stagings_.empty()) threads_.emplace_back([this] { work(&Impl::read_items); });
+    } catch (...) {
+      stop();
+      throw;
+    }
+  }
+
+  void stop() {
+    {
+      const std::lock_guard lock(mutex_);
+      stopping_ = true;
+    }
+    changed_.notify_all();
+    for (std::thread& thread : threads_) thread.join();
+  }
 
   // Every layer's tensors for every slot they may be in, so that a lease is a pointer.
   void make_views(const RingLayout& ring, std::byte* slots) {
@@ -124,6 +162,7 @@ class WeightStream::Impl {
       const LayerPlacement& layer = layers_[l];
       const bool streams = layer.slot_bytes() > 0;
       if (streams) streamed_.push_back(l);
+      const std::vector<std::size_t>& offsets = slot_offsets_.emplace_back(slot_offsets(layer));
       auto& of_slots = views_.emplace_back(streams ? slots_.size() : 1);
       for (std::size_t s = 0; s < of_slots.size(); ++s) {
         std::byte* data = streams ? slots + ring.offset(s, layer.slot_bytes()) : nullptr;
@@ -136,9 +175,7 @@ class WeightStream::Impl {
           view.resident = {resident.data, tensor.info.dtype, resident.rows, tensor.info.columns};
           view.streamed = {nullptr, tensor.info.dtype, tensor.info.rows - resident.rows,
                            tensor.info.columns};
-          if (view.streamed.rows == 0) continue;
-          view.streamed.data = data;
-          data += streamed_bytes(tensor);
+          if (view.streamed.rows > 0) view.streamed.data = data + offsets[t];
         }
       }
     }
@@ -153,115 +190,106 @@ class WeightStream::Impl {
     if (published_ <= item) std::rethrow_exception(failure_);
   }
 
-  // -------------------------------------------------------------------------- the ring's own
-  // thread
+  // ------------------------------------------------------------------------ the ring's own threads
 
-  void run() {
+  // Runs one of the two until the stream is destroyed or either has failed.
+  void work(void (Impl::*items)()) {
     try {
-      for (std::uint64_t item = 0;; ++item) {
-        if (issued_ == item) issue(item);
-        issue_ahead(item);
-        if (!await_free(item)) return;
-        issue_ahead(item);
-        enqueue(item);
-        publish();
-      }
+      (this->*items)();
     } catch (...) {
       const std::lock_guard lock(mutex_);
-      failure_ = std::current_exception();
+      if (!failure_) failure_ = std::current_exception();
     }
     changed_.notify_all();
   }
 
-  Slot& slot_of(std::uint64_t item) { return slots_[item % slots_.size()]; }
-  const LayerPlacement& layer_of(std::uint64_t item) const {
-    return layers_[streamed_[item % streamed_.size()]];
-  }
-  std::byte* data_of(std::uint64_t item) const {
-    return slot_data_[streamed_[item % streamed_.size()]][item % slots_.size()];
-  }
-  std::byte* staging_of(std::uint64_t item) const {
-    return staging_ + staging_ring_.offset(item % slots_.size(), staging_part(layer_of(item)));
+  std::size_t layer_of(std::uint64_t item) const { return streamed_[item % streamed_.size()]; }
+  Staging& staging_of(std::uint64_t chunk) { return stagings_[chunk % stagings_.size()]; }
+
+  // Blocks until `condition`; false: there is nothing more to do.
+  template <typename Condition>
+  bool await(Condition condition) {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return stopping_ || failure_ || condition(); });
+    return !stopping_ && !failure_;
   }
 
-  // All disk rows of a layer at once, for the disk to have a queue.
-  void issue(std::uint64_t item) {
-    Slot& slot = slot_of(item);
-    backend_.synchronize(slot.copied);  // the staging buffer's last content is on the device
-    std::byte* target = staging_of(item);
-    issued_ = item + 1;
-    for (const TensorPlacement& tensor : layer_of(item).tensors) {
-      const std::uint64_t bytes = tensor.bytes(Tier::disk);
-      if (bytes == 0) continue;
-      source_.read(tensor.info, tensor.bytes(Tier::device) + tensor.bytes(Tier::host), bytes,
-                   target, slot.reads);
-      target += arena_bytes(bytes);
-    }
-  }
-
-  // What can be issued without waiting, before item's own copies are enqueued.
-  void issue_ahead(std::uint64_t item) {
-    while (issued_ < item + slots_.size() && backend_.done(slot_of(issued_).copied)) {
-      issue(issued_);
-    }
-  }
-
-  // False: the stream is being destroyed.
-  bool await_free(std::uint64_t item) {
-    Slot& slot = slot_of(item);
+  // Without overlap an item's turn comes when the one before is over.
+  bool await_turn(std::uint64_t item) {
+    if (overlap_) return true;
+    if (!await([&] { return released_ >= item; })) return false;
+    Event last;
     {
-      std::unique_lock lock(mutex_);
-      while (slot.in_use && !stopping_) {
-        if (issued_ < item + slots_.size()) {
-          // Nothing better to do than to fill every staging buffer.
-          lock.unlock();
-          issue(issued_);
-          lock.lock();
-        } else {
-          changed_.wait(lock);
-        }
-      }
-      if (stopping_) return false;
-      slot.in_use = true;
+      const std::lock_guard lock(mutex_);
+      last = last_released_;
     }
-    // Here and not by the lane: copies of cache and activations that come after this layer's would
-    // have to stand behind it until the computing has got there.
-    backend_.synchronize(slot.released);
+    backend_.synchronize(last);
     return true;
   }
 
-  void enqueue(std::uint64_t item) {
-    Slot& slot = slot_of(item);
-    const LayerPlacement& layer = layer_of(item);
-    const ResidentLayer& resident = resident_[streamed_[item % streamed_.size()]];
-    std::byte* target = data_of(item);
-    for (std::size_t t = 0; t < layer.tensors.size(); ++t) {
-      const TensorView& rows = resident[t].host;
-      if (rows.rows > 0) backend_.copy(Lane::host_to_device, target, rows.data, rows.bytes());
-      target += streamed_bytes(layer.tensors[t]);
-    }
-    slot.reads.wait();
-    target = data_of(item);
-    const std::byte* staged = staging_of(item);
-    for (const TensorPlacement& tensor : layer.tensors) {
-      const std::uint64_t bytes = tensor.bytes(Tier::disk);
-      if (bytes > 0) {
-        backend_.copy(Lane::host_to_device, target + tensor.bytes(Tier::host), staged, bytes);
-        staged += arena_bytes(bytes);
+  void read_items() {
+    std::uint64_t chunk = 0;
+    for (std::uint64_t item = 0;; ++item) {
+      if (!await_turn(item)) return;
+      for (const WeightChunk& next : chunks_[layer_of(item)]) {
+        if (!await([&] { return moved_ + stagings_.size() > chunk; })) return;
+        Staging& staging = staging_of(chunk++);
+        backend_.synchronize(staging.copied);
+        read_chunk(next, source_, staging.data, staging.reads);
+        count(issued_);
       }
-      target += streamed_bytes(tensor);
     }
-    slot.copied = backend_.record(Lane::host_to_device);
   }
 
-  static std::uint64_t streamed_bytes(const TensorPlacement& tensor) {
-    return arena_bytes(tensor.bytes(Tier::host) + tensor.bytes(Tier::disk));
+  void move_items() {
+    std::uint64_t chunk = 0;
+    for (std::uint64_t item = 0;; ++item) {
+      Slot& slot = slots_[item % slots_.size()];
+      if (!await_turn(item) || !await([&] { return !slot.in_use; })) return;
+      // Here and not by the lane: copies of cache and activations that come after this layer's
+      // would have to stand behind it until the computing has got there.
+      backend_.synchronize(slot.released);
+      std::byte* target = slot_data_[layer_of(item)][item % slots_.size()];
+      move_host_rows(layer_of(item), target);
+      if (!stagings_.empty()) {
+        for (const WeightChunk& next : chunks_[layer_of(item)]) {
+          if (!await([&] { return issued_ > chunk; })) return;
+          move_chunk(next, staging_of(chunk++), target);
+          count(moved_);
+        }
+      }
+      slot.copied = backend_.record(Lane::host_to_device);
+      {
+        const std::lock_guard lock(mutex_);
+        slot.in_use = true;
+        ++published_;
+      }
+      changed_.notify_all();
+    }
   }
 
-  void publish() {
+  void move_host_rows(std::size_t layer, std::byte* target) {
+    const std::vector<std::size_t>& offsets = slot_offsets_[layer];
+    for (std::size_t t = 0; t < resident_[layer].size(); ++t) {
+      const TensorView& rows = resident_[layer][t].host;
+      if (rows.rows == 0) continue;
+      backend_.copy(Lane::host_to_device, target + offsets[t], rows.data, rows.bytes());
+    }
+  }
+
+  void move_chunk(const WeightChunk& chunk, Staging& staging, std::byte* target) {
+    staging.reads.wait();
+    for (const WeightChunk::Copy& copy : chunk.copies) {
+      backend_.copy(Lane::host_to_device, target + copy.target, staging.data + copy.source,
+                    copy.bytes);
+    }
+    staging.copied = backend_.record(Lane::host_to_device);
+  }
+
+  void count(std::uint64_t& chunks) {
     {
       const std::lock_guard lock(mutex_);
-      ++published_;
+      ++chunks;
     }
     changed_.notify_all();
   }
@@ -270,27 +298,31 @@ class WeightStream::Impl {
   WeightSource& source_;
   std::vector<LayerPlacement> layers_;
   Trace* trace_;
+  bool overlap_;
+  std::uint64_t disk_bytes_ = 0;
   std::vector<Slot> slots_;
-  std::byte* staging_ = nullptr;  // host
-  RingLayout staging_ring_;
+  std::vector<Staging> stagings_;  // in the host
   std::vector<ResidentLayer> resident_;
+  std::vector<std::vector<WeightChunk>> chunks_;              // by layer
   std::vector<std::vector<std::vector<SplitMatrix>>> views_;  // by layer, slot, tensor
   std::vector<std::vector<std::byte*>> slot_data_;            // by layer and slot, on the device
+  std::vector<std::vector<std::size_t>> slot_offsets_;        // by layer and tensor
   std::vector<std::size_t> streamed_;                         // layers with streamed bytes
 
   // The user's thread.
   std::int32_t next_layer_ = 0;
   std::uint64_t next_item_ = 0;
 
-  // The ring's thread.
-  std::uint64_t issued_ = 0;
-
   std::mutex mutex_;
   std::condition_variable changed_;
+  std::uint64_t issued_ = 0;  // chunks whose reads are under way or over
+  std::uint64_t moved_ = 0;   // chunks whose copies are enqueued
   std::uint64_t published_ = 0;
+  std::uint64_t released_ = 0;  // items
+  Event last_released_;
   std::exception_ptr failure_;
   bool stopping_ = false;
-  std::thread thread_;
+  std::vector<std::thread> threads_;
 };
 
 WeightStream::WeightStream(Backend& backend, WeightSource& source,
@@ -310,5 +342,7 @@ WeightStream::Lease WeightStream::acquire(std::int32_t layer, std::int32_t pass)
 void WeightStream::release(const Lease& lease) { impl_->release(lease); }
 
 std::int32_t WeightStream::layer_count() const { return impl_->layer_count(); }
+
+std::uint64_t WeightStream::disk_bytes() const { return impl_->disk_bytes(); }
 
 }  // namespace sluice::offload

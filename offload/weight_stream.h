@@ -1,9 +1,9 @@
 // Weights on their way to the computing: the layers of the slice, cyclically, for ever.
 //
 // Device rows are loaded once and stay. Host and disk rows pass through a fixed ring of device
-// slots that a thread of its own fills ahead of use, across passes: disk -> host staging -> device
-// as a chain of events. It never waits for computing except through the event a slot was released
-// with.
+// slots that two threads of its own fill ahead of use, across passes: disk -> host staging ->
+// device as a chain of events. They never wait for computing except through the event a slot was
+// released with.
 #pragma once
 
 #include <memory>
@@ -20,14 +20,18 @@ namespace sluice::offload {
 struct WeightStreamOptions {
   std::int32_t slots = 2;
   Trace* trace = nullptr;
+  /// false: a slot is filled only after the layer before was released and its compute is done, so
+  /// that nothing moves while something is computed. FlexGen: --overlap.
+  bool overlap = true;
 };
 
 class WeightStream {
  public:
-  /// Reserves "weights" in device and host (nothing on disk for checkpoints), "weight slots" in
-  /// device, and "weight staging" in host: of the ring when disk rows exist, and at least what
-  /// loading device rows passes through (<= 32 MiB). A tensor that several layers name is counted
-  /// once where all its rows are on the device in each of them.
+  /// Reserves "weights" in device and host, and on disk what the run writes there itself (nothing
+  /// for checkpoints); "weight slots" in device; "weight staging" in host: where disk rows exist
+  /// what the slots hold of them (<= 256 MiB), and at least what loading device rows passes through
+  /// (<= 32 MiB). A tensor that several layers name is counted once where all its rows are on the
+  /// device in each of them.
   static void plan(const std::vector<LayerPlacement>& layers, const WeightStreamOptions& options,
                    MemoryPlan& plan);
 
@@ -61,6 +65,8 @@ class WeightStream {
   void release(const Lease& lease);
 
   std::int32_t layer_count() const;
+  /// What the run wrote to disk of them; nothing for checkpoints.
+  std::uint64_t disk_bytes() const;
 
  private:
   class Impl;

@@ -114,13 +114,15 @@ class Stage::Impl {
       (*static_cast<const std::function<void(std::uint64_t)>*>(context))(bytes);
     };
     auto* context = const_cast<std::function<void(std::uint64_t)>*>(&progress);
-    weights_.emplace(backend, resources_.source, placement_, options, device_, host_,
-                     progress ? static_cast<void (*)(std::uint64_t, void*)>(report) : nullptr,
-                     context);
+    // What takes its place on the disk comes first: a full one is found out before anything is
+    // loaded.
     cache_.emplace(resources_.engine, kv_shape(layout_), layout_.config.policy, device_, host_,
                    resources_.disk, resources_.folder, &resources_.trace);
     activations_.emplace(backend, activation_shape(layout_), layout_.config.policy.activations,
                          device_, host_, resources_.disk, resources_.folder, &resources_.trace);
+    weights_.emplace(backend, resources_.source, placement_, options, device_, host_,
+                     progress ? static_cast<void (*)(std::uint64_t, void*)>(report) : nullptr,
+                     context);
     workspace_.emplace(layout_, device_, host_);
     load_seconds_ = seconds_since(begin);
   }
@@ -205,7 +207,8 @@ class Stage::Impl {
 
   void report_tiers(StageReport& report) const {
     report.plan = plan_.reservations();
-    const std::uint64_t files = cache_ ? cache_->disk_bytes() + activations_->disk_bytes() : 0;
+    const std::uint64_t files =
+        weights_ ? weights_->disk_bytes() + cache_->disk_bytes() + activations_->disk_bytes() : 0;
     const std::uint64_t used[] = {device_.used(), host_.used(), files};
     std::uint64_t total = 0;
     for (const offload::LayerPlacement& layer : placement_) total += layer.total_bytes();

@@ -225,7 +225,7 @@ TEST(WeightStream, TakesExactlyWhatWasPlanned) {
     const auto stream = setting.start();
     EXPECT_EQ(setting.device.used(), setting.plan.total(Tier::device));
     EXPECT_EQ(setting.host.used(), setting.plan.total(Tier::host));
-    EXPECT_EQ(setting.plan.total(Tier::disk), 0U);
+    EXPECT_EQ(setting.plan.total(Tier::disk), 0U);  // what is there already costs nothing
     if (shares.disk == 0) {
       EXPECT_TRUE(setting.source.kept().empty());
     }
@@ -302,6 +302,29 @@ TEST(WeightStream, NothingIsAllocatedOnceItRuns) {
   }
 }
 
+// What the run itself puts on disk is planned, and reserved before the first byte is loaded.
+TEST(WeightStream, WeightsWrittenByTheRunCountAgainstTheDisk) {
+  support::ScratchFolder folder;
+  const kernels::Engine engine = kernels::make_cpu_engine({.device = "cpu", .threads = 1});
+  const auto disk = DiskEngine::make({});
+  for (const Shares& shares : {Shares{0, 0, 100}, Shares{30, 30, 40}, Shares{50, 50, 0}}) {
+    const auto source = make_dummy_source(DType::f32, *disk, folder.path());
+    const auto layers = place_weights(small_layers(3), shares, *source);
+    MemoryPlan plan;
+    WeightStream::plan(layers, {}, plan);
+    Arena device(engine.backend->allocate_device(plan.total(Tier::device)), "device");
+    Arena host(engine.backend->allocate_host(plan.total(Tier::host), false), "host");
+    const std::filesystem::path file = folder.path() / "dummy-weights.bin";
+    {
+      const WeightStream stream(*engine.backend, *source, layers, {}, device, host);
+      EXPECT_EQ(std::filesystem::exists(file) ? std::filesystem::file_size(file) : 0,
+                plan.total(Tier::disk));
+      EXPECT_EQ(plan.total(Tier::disk) > 0, shares.disk > 0);
+    }
+    std::filesystem::remove(file);
+  }
+}
+
 // A source whose reads are done when the test says so.
 class HeldSource : public WeightSource {
  public:
@@ -366,14 +389,60 @@ TEST(WeightStream, AcquireWaitsForTheReadAndReadsGoAhead) {
   finished = true;
   source.finish_one();
   EXPECT_FALSE(early.get());
-  // Without another acquire(): the next items are read as far as there are buffers.
-  for (std::uint64_t i = 0; i < 3 * reads; ++i) source.finish_one();
+  // Without another acquire(): the next two items, and what the staging buffers hold (two items and
+  // a half).
+  for (std::uint64_t i = 0; i < 2 * reads + 3; ++i) source.finish_one();
   stream.release(stream.acquire(0, 8));
   for (const Span& span : trace.spans()) {
     EXPECT_EQ(span.activity, Activity::wait_weights);
     EXPECT_EQ(span.layer, 0);
   }
   source.open();
+}
+
+// A source that counts its reads, each done at once.
+class CountingSource : public HeldSource {
+ public:
+  CountingSource() { open(); }
+  void read(const WeightInfo& info, std::uint64_t offset, std::size_t bytes, void* target,
+            IoGroup& group) override {
+    HeldSource::read(info, offset, bytes, target, group);
+    ++reads;
+  }
+  std::atomic<int> reads{0};
+};
+
+TEST(WeightStream, WithoutOverlapNothingIsReadUntilTheLayerBeforeIsDone) {
+  const kernels::Engine engine = kernels::make_cpu_engine({.device = "cpu", .threads = 1});
+  CountingSource source;
+  const auto layers = place_weights(small_layers(3), {0, 0, 100}, source);
+  const int reads = 4;  // tensors of a layer
+  WeightStreamOptions options;
+  options.overlap = false;
+  MemoryPlan plan;
+  WeightStream::plan(layers, options, plan);
+  Arena device(engine.backend->allocate_device(plan.total(Tier::device)), "device");
+  Arena host(engine.backend->allocate_host(plan.total(Tier::host), false), "host");
+  struct Seen {
+    CountingSource& source;
+    int reads = 0;
+  };
+  std::vector<Seen> seen(9, Seen{source});
+  WeightStream stream(*engine.backend, source, layers, options, device, host);
+  for (std::int32_t i = 0; i < 9; ++i) {
+    const WeightStream::Lease lease = stream.acquire(i % 3, 0);
+    // Whatever is read from here to the end of the computing is in this number.
+    engine.backend->call(
+        Lane::compute,
+        [](void* argument) {
+          Seen& now = *static_cast<Seen*>(argument);
+          now.reads = now.source.reads;
+        },
+        &seen[static_cast<std::size_t>(i)]);
+    stream.release(lease);
+  }
+  engine.backend->synchronize(engine.backend->record(Lane::compute));
+  for (int i = 0; i < 9; ++i) EXPECT_EQ(seen[static_cast<std::size_t>(i)].reads, reads * (i + 1));
 }
 
 // ---------------------------------------------------------------------------------------- faults

@@ -42,6 +42,10 @@ class PatternSource : public offload::WeightSource {
             void* target, offload::IoGroup& group) override {
     disk_.read(files_.at(static_cast<std::size_t>(tensor.key)), offset, bytes, target, group);
   }
+  offload::WeightExtent extent(const offload::WeightInfo& tensor, std::uint64_t offset,
+                               std::size_t) override {
+    return {&disk_, files_.at(static_cast<std::size_t>(tensor.key)), offset};
+  }
   void keep_on_disk(const offload::WeightInfo& tensor, std::uint64_t offset,
                     std::size_t bytes) override {
     kept_.push_back({tensor.key, offset, bytes});
