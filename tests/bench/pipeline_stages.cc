@@ -20,11 +20,11 @@ using std::chrono::microseconds;
 
 /// What can be said on the command line, as --name number, and what holds where it is not.
 std::map<std::string, std::int32_t> defaults() {
-  return {{"mpi", 0},           {"stages", 4},        {"layers", 4},   {"micro-batches", 0},
-          {"gpu-batch", 8},     {"gpu-batches", 1},   {"chunk", 512},  {"requests", 40},
-          {"prompt", 1},        {"new", 1},           {"layer-us", 0}, {"layer-token-us", 0},
-          {"head-us", 0},       {"head-token-us", 0}, {"delay-us", 0}, {"slow-stage", -1},
-          {"slow-percent", 200}};
+  return {{"mpi", 0},         {"stages", 4},        {"layers", 4},        {"micro-batches", 0},
+          {"gpu-batch", 8},   {"gpu-batches", 1},   {"chunk", 512},       {"requests", 40},
+          {"prompt", 1},      {"new", 1},           {"layer-us", 0},      {"layer-token-us", 0},
+          {"head-us", 0},     {"head-token-us", 0}, {"delay-us", 0},      {"slow-stage", -1},
+          {"long-prompt", 0}, {"long-every", 10},   {"slow-percent", 200}};
 }
 
 using Settings = std::map<std::string, std::int32_t>;
@@ -47,7 +47,8 @@ support::TimedPipelineOptions options_of(const Settings& settings) {
   options.batching.num_gpu_batches = settings.at("gpu-batches");
   options.batching.micro_batches = settings.at("micro-batches");
   options.batching.max_tokens_per_gpu_batch = settings.at("chunk");
-  options.batching.max_sequence_tokens = settings.at("prompt") + settings.at("new");
+  options.batching.max_sequence_tokens =
+      std::max(settings.at("prompt"), settings.at("long-prompt")) + settings.at("new");
   options.layers_per_stage = settings.at("layers");
   options.link_delay = us("delay-us");
   support::TimedCosts costs;
@@ -64,9 +65,12 @@ support::TimedPipelineOptions options_of(const Settings& settings) {
 
 support::ListJob job_of(const Settings& settings) {
   std::vector<stage::Request> requests(static_cast<std::size_t>(settings.at("requests")));
-  for (stage::Request& request : requests) {
-    request.prompt.assign(static_cast<std::size_t>(settings.at("prompt")), 5);
-    request.max_tokens = settings.at("new");
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    const bool is_long =
+        settings.at("long-prompt") > 0 && static_cast<int>(i) % settings.at("long-every") == 0;
+    requests[i].prompt.assign(
+        static_cast<std::size_t>(settings.at(is_long ? "long-prompt" : "prompt")), 5);
+    requests[i].max_tokens = settings.at("new");
   }
   return support::ListJob(std::move(requests));
 }
