@@ -30,8 +30,6 @@
 HWY_BEFORE_NAMESPACE();
 namespace sluice::kernels::HWY_NAMESPACE {
 
-constexpr std::int64_t kMostGroups = kMaxHeadDim / kQuantGroup;
-
 /// The scratch of an item; what follows it is free.
 HWY_INLINE Scratch scratch_of(const AttentionItem& item, float*& memory) {
   Scratch s;
@@ -109,6 +107,7 @@ HWY_INLINE void for_each_block(const AttentionItem& item, const KeyRange& range,
   const T* rows[2][kBlockKeys];
   std::int64_t count = std::min(kBlockKeys, range.to - range.from);
   walk.next(count, rows[0]);
+  std::fill(rows[0] + count, rows[0] + kBlockKeys, rows[0][0]);
   int now = 0;
   for (std::int64_t first_key = range.from; first_key < range.to; first_key += kBlockKeys) {
     const std::int64_t next_key = first_key + kBlockKeys;
@@ -227,33 +226,24 @@ void attend(const AttentionItem& item, const Scratch& s) {
 
 template <DType kType>
 void attend_quantized(const AttentionItem& item, const Scratch& s, float* memory) {
-  const Floats d;
   const std::int64_t width = width_of(item);
   const auto row_bytes = static_cast<std::int64_t>(row_bytes_of(kType, item.cache->head_dim));
   const std::int64_t values_offset =
       std::int64_t{item.cache->heads} * item.cache->page_tokens * row_bytes;
-  const std::int64_t groups = (item.cache->head_dim + kQuantGroup - 1) / kQuantGroup;
-  float* const query_sums = memory;
-  float* const products = memory + kTileQueries * kMostGroups;
-  for (std::int64_t q = 0; q < item.queries; ++q) {
-    for (std::int64_t g = 0; g < groups; ++g) {
-      const std::int64_t end = std::min((g + 1) * kQuantGroup, width);
-      Vector sum = hn::Zero(d);
-      for (std::int64_t i = g * kQuantGroup; i < end; i += kLanes) {
-        sum = hn::Add(sum, hn::LoadU(d, s.query + q * s.stride + i));
-      }
-      query_sums[q * groups + g] = hn::GetLane(hn::SumOfLanes(d, sum));
-    }
-  }
+  const auto take = [&](std::int64_t floats) { return std::exchange(memory, memory + floats); };
+  CodeQuery query;
+  query.groups = (item.cache->head_dim + kQuantGroup - 1) / kQuantGroup;
+  query.units = take(kTileQueries * query.groups);
+  query.sums = take(kTileQueries * query.groups);
+  float* const products = take(kTileQueries * kBlockKeys);
+  // Nothing else needs the room for widened keys.
+  query.shorts = reinterpret_cast<std::int16_t*>(s.keys);
+  shorten_queries(s, item.queries, width, query);
   const bool lone = item.queries == 1;
   const auto body = [&](const Sight& seen, const Byte* const* rows, const Byte* const* next,
                         std::int64_t count, bool first) {
-    const CodeBlock block = {{rows, values_offset, lone ? next : nullptr},
-                             count,
-                             groups,
-                             row_bytes,
-                             query_sums,
-                             products};
+    const CodeBlock block = {
+        {rows, values_offset, lone ? next : nullptr}, count, row_bytes, query, products};
     attend_codes<kType>(s, seen, block, first, width);
   };
   attend_range<Byte>(item, s, row_bytes, body);
@@ -313,7 +303,7 @@ HWY_EXPORT(run_attention_item);
 HWY_EXPORT(merge_attention_item);
 
 static_assert(kMaxHeadDim * (3 * kTileQueries + 2 * kBlockKeys) + kTileQueries * (kBlockKeys + 4) +
-                  kTileQueries * (kMaxHeadDim / kQuantGroup + kBlockKeys) <=
+                  kTileQueries * (2 * kMaxHeadDim / kQuantGroup + kBlockKeys) <=
               kScratchFloats);
 
 void attention(const CpuContext& context, TensorView out, TensorView query, const KvPages& cache,

@@ -50,7 +50,8 @@ struct Scratch {
   Running whole;  // of the spans so far
 };
 
-/// The keys of a block, as pointers to the rows; the values lie `values_offset` elements further.
+/// The keys of a block, as kBlockKeys pointers to rows (of keys that are not there: any row); the
+/// values lie `values_offset` elements further.
 template <class T>
 struct BlockRows {
   const T* const* keys;
@@ -201,7 +202,7 @@ void attend_block(const Scratch& s, const Sight& seen, const BlockRows<T>& rows,
   for (std::int64_t key = 0; key < count; key += kTileColumns) {
     const T* b[kTileColumns];
     for (int c = 0; c < kTileColumns; ++c) {
-      b[c] = rows.keys[std::min(key + c, count - 1)];
+      b[c] = rows.keys[key + c];
       if (rows.next_keys != nullptr) fetch_ahead(b[c] + rows.values_offset, row_bytes);
     }
     dot_rows(seen.queries, s.query, s.stride, b, width, s.weight + key, kBlockKeys, false);

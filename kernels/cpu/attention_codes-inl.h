@@ -3,8 +3,13 @@
 // An element is minimum + scale * code, the same scale and minimum for all 64 of a group. So a
 // score is the sum over groups of scale * (query . codes) + minimum * (sum of the query), and the
 // weighted values are the sum over keys of (weight * scale) * codes, plus the sum of
-// weight * minimum, which all 64 share. A lone query reads the codes as they lie; several of them
-// share codes that were widened once per block. Both add up in the same order.
+// weight * minimum, which all 64 share.
+//
+// Queries are multiplied as integers of 16 bits, of which each group of 64 has its own unit:
+// 1/65534 of its largest element is far less than what the codes themselves leave out, and a
+// product takes two instructions where floats take twelve. A lone query reads the codes of values
+// as they lie; several of them share codes that were widened once per block, in the same order of
+// keys.
 #include <hwy/highway.h>
 
 #include <cstdint>
@@ -24,6 +29,9 @@ HWY_BEFORE_NAMESPACE();
 namespace sluice::kernels::HWY_NAMESPACE {
 
 using Byte = std::uint8_t;
+using Integers = hn::RebindToSigned<Floats>;
+using IntegerVector = hn::Vec<Integers>;
+using Shorts = hn::RepartitionToNarrow<Integers>;
 
 /// Bytes of the codes of one group.
 template <DType kType>
@@ -44,44 +52,96 @@ HWY_INLINE Vector load_codes(Floats d, const Byte* group, std::int64_t i) {
   }
 }
 
+/// The same as short integers, 2 * kLanes of them.
+template <DType kType>
+HWY_INLINE hn::Vec<Shorts> load_short_codes(const Byte* group, std::int64_t i) {
+  const Shorts shorts;
+  const hn::Rebind<std::uint8_t, Shorts> bytes;
+  if constexpr (kType == DType::q8) {
+    return hn::PromoteTo(shorts, hn::LoadU(bytes, group + i));
+  } else {
+    constexpr std::int64_t kHalf = kQuantGroup / 2;
+    const auto both = hn::PromoteTo(shorts, hn::LoadU(bytes, group + i % kHalf));
+    return i < kHalf ? hn::And(both, hn::Set(shorts, 15)) : hn::ShiftRight<4>(both);
+  }
+}
+
 /// Scales and minima of one group of all keys of a block.
 struct Factors {
   alignas(64) hwy::float16_t scale[kBlockKeys];
   alignas(64) hwy::float16_t minimum[kBlockKeys];
 };
 
-/// `rows` are of `count` keys; the others count as zeros. `offset` is in bytes.
+/// Of the first `count` rows; the other keys count as zeros. `offset` is in bytes.
 HWY_INLINE void load_factors(const Byte* const* rows, std::int64_t count, std::int64_t offset,
                              Factors& factors) {
-  auto* const scales = reinterpret_cast<Byte*>(factors.scale);
-  auto* const minima = reinterpret_cast<Byte*>(factors.minimum);
+  const hn::RebindToUnsigned<Floats> pairs;
+  const hn::Rebind<std::uint16_t, Floats> halves;
+  alignas(64) std::uint32_t both[kBlockKeys];
   for (std::int64_t key = 0; key < count; ++key) {
-    std::memcpy(scales + 2 * key, rows[key] + offset, 2);
-    std::memcpy(minima + 2 * key, rows[key] + offset + 2, 2);
+    std::memcpy(both + key, rows[key] + offset, sizeof(both[key]));
   }
-  const auto rest = static_cast<std::size_t>(2 * (kBlockKeys - count));
-  std::memset(scales + 2 * count, 0, rest);
-  std::memset(minima + 2 * count, 0, rest);
+  std::fill(both + count, both + kBlockKeys, 0U);
+  for (std::int64_t i = 0; i < kBlockKeys; i += kLanes) {
+    const auto pair = hn::Load(pairs, both + i);
+    hn::StoreU(hn::TruncateTo(halves, pair), halves,
+               reinterpret_cast<std::uint16_t*>(factors.scale) + i);
+    hn::StoreU(hn::TruncateTo(halves, hn::ShiftRight<16>(pair)), halves,
+               reinterpret_cast<std::uint16_t*>(factors.minimum) + i);
+  }
 }
 
-/// out[c] = query . codes of key c, over `length` elements of one group; dot_tile() in its order.
-template <DType kType>
-HWY_INLINE void dot_codes(const float* query, const Byte* const* groups, std::int64_t length,
-                          float* out) {
+/// out[r][c] = query r . codes of key c, over one group; queries [kRows, kQuantGroup] and out have
+/// strides in elements. Whole numbers, so exact but for the rounding of sums beyond 2^24.
+template <DType kType, int kRows>
+HWY_INLINE void dot_codes(const std::int16_t* queries, std::int64_t stride,
+                          const Byte* const* groups, float* out, std::int64_t out_stride) {
   const Floats d;
+  const Integers n;
+  const Shorts shorts;
   const hn::CappedTag<float, 4> d4;
-  Vector sum[kTileColumns];
-  for (int c = 0; c < kTileColumns; ++c) sum[c] = hn::Zero(d);
-#pragma GCC unroll 16
-  for (std::int64_t i = 0; i < kQuantGroup; i += kLanes) {
-    if (i >= length) break;
-    const Vector x = hn::LoadU(d, query + i);
+  IntegerVector sum[kRows][kTileColumns];
+  IntegerVector other[kRows][kTileColumns];  // of processors that widen to two vectors
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 4
-    for (int c = 0; c < kTileColumns; ++c) {
-      sum[c] = hn::MulAdd(x, load_codes<kType>(d, groups[c], i), sum[c]);
+    for (int c = 0; c < kTileColumns; ++c) sum[r][c] = other[r][c] = hn::Zero(n);
+  }
+#pragma GCC unroll 8
+  for (std::int64_t i = 0; i < kQuantGroup; i += 2 * kLanes) {
+    hn::Vec<Shorts> codes[kTileColumns];
+#pragma GCC unroll 4
+    for (int c = 0; c < kTileColumns; ++c) codes[c] = load_short_codes<kType>(groups[c], i);
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      const auto query = hn::LoadU(shorts, queries + r * stride + i);
+#pragma GCC unroll 4
+      for (int c = 0; c < kTileColumns; ++c) {
+        sum[r][c] = hn::ReorderWidenMulAccumulate(n, query, codes[c], sum[r][c], other[r][c]);
+      }
     }
   }
-  hn::StoreU(sum_lanes(d, sum[0], sum[1], sum[2], sum[3]), d4, out);
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+    const auto lanes = [&](int c) { return hn::ConvertTo(d, hn::Add(sum[r][c], other[r][c])); };
+    hn::StoreU(sum_lanes(d, lanes(0), lanes(1), lanes(2), lanes(3)), d4, out + r * out_stride);
+  }
+}
+
+/// dot_codes() of any number of rows, in tiles.
+template <DType kType>
+HWY_INLINE void dot_code_rows(std::int64_t rows, const std::int16_t* queries, std::int64_t stride,
+                              const Byte* const* groups, float* out, std::int64_t out_stride) {
+  for (; rows >= kTileRows; rows -= kTileRows) {
+    dot_codes<kType, kTileRows>(queries, stride, groups, out, out_stride);
+    queries += kTileRows * stride;
+    out += kTileRows * out_stride;
+  }
+  for (; rows > 0; --rows) {
+    dot_codes<kType, 1>(queries, stride, groups, out, out_stride);
+    queries += stride;
+    out += out_stride;
+  }
 }
 
 /// sum[i] += weight[key] * code[key][i] for keys [0, to), in order, and `length` elements.
@@ -127,14 +187,62 @@ HWY_INLINE void widen_codes(const Byte* const* rows, std::int64_t count, std::in
   }
 }
 
-/// score[key] (+)= scale * dot + minimum * query_sum for all keys of a block. May be in place.
-HWY_INLINE void combine(const Factors& factors, const float* dot, float query_sum, bool add,
-                        float* score) {
+/// A query as integers: element = unit * short, about.
+struct CodeQuery {
+  std::int16_t* shorts;  // [kTileQueries, groups * kQuantGroup], zero-padded
+  float* units;          // [kTileQueries, groups]; NaN: the query is not finite there
+  float* sums;           // [kTileQueries, groups], of the floats
+  std::int64_t groups;
+};
+
+/// Of `length` elements of one group; the others are zeros.
+HWY_INLINE void shorten(const float* query, std::int64_t length, std::int16_t* shorts, float& unit,
+                        float& total) {
+  constexpr float kLeast = 1e-30F;  // less counts as nothing
+  constexpr float kMost = std::numeric_limits<float>::max();
+  const Floats d;
+  const hn::Rebind<std::int16_t, Floats> narrow;
+  Vector sum = hn::Zero(d);
+  Vector largest = hn::Zero(d);
+  auto finite = hn::Eq(sum, sum);
+  for (std::int64_t i = 0; i < length; i += kLanes) {
+    const Vector value = hn::LoadU(d, query + i);
+    finite = hn::And(finite, hn::Le(hn::Abs(value), hn::Set(d, kMost)));
+    largest = hn::Max(largest, hn::Abs(value));
+    sum = hn::Add(sum, value);
+  }
+  total = hn::GetLane(hn::SumOfLanes(d, sum));
+  const float most = hn::GetLane(hn::MaxOfLanes(d, largest));
+  const bool sound = hn::AllTrue(d, finite);
+  unit = sound ? most / 32767.0F : std::numeric_limits<float>::quiet_NaN();
+  std::fill(shorts, shorts + kQuantGroup, std::int16_t{0});
+  if (!sound || most < kLeast) return;
+  const Vector inverse = hn::Set(d, 32767.0F / most);
+  for (std::int64_t i = 0; i < length; i += kLanes) {
+    const auto whole = hn::NearestInt(hn::Mul(hn::LoadU(d, query + i), inverse));
+    hn::StoreU(hn::DemoteTo(narrow, whole), narrow, shorts + i);
+  }
+}
+
+HWY_INLINE void shorten_queries(const Scratch& s, std::int64_t queries, std::int64_t width,
+                                const CodeQuery& to) {
+  for (std::int64_t i = 0; i < queries * to.groups; ++i) {
+    const std::int64_t first = i % to.groups * kQuantGroup;
+    shorten(s.query + i / to.groups * s.stride + first, std::min(width - first, kQuantGroup),
+            to.shorts + i * kQuantGroup, to.units[i], to.sums[i]);
+  }
+}
+
+/// score[key] (+)= scale * unit * dot + minimum * query_sum for all keys of a block.
+HWY_INLINE void combine(const Factors& factors, const float* dot, float unit, float query_sum,
+                        bool add, float* score) {
   const Floats d;
   const Vector of_query = hn::Set(d, query_sum);
+  const Vector of_dot = hn::Set(d, unit);
   for (std::int64_t i = 0; i < kBlockKeys; i += kLanes) {
     Vector value = hn::Mul(load(d, factors.minimum + i), of_query);
-    value = hn::MulAdd(load(d, factors.scale + i), hn::LoadU(d, dot + i), value);
+    const Vector product = hn::Mul(hn::LoadU(d, dot + i), of_dot);
+    value = hn::MulAdd(load(d, factors.scale + i), product, value);
     if (add) value = hn::Add(hn::LoadU(d, score + i), value);
     hn::StoreU(value, d, score + i);
   }
@@ -168,52 +276,32 @@ HWY_INLINE void add_to_all(float* row, std::int64_t width, float value) {
 struct CodeBlock {
   BlockRows<Byte> rows;
   std::int64_t count;
-  std::int64_t groups;
   std::int64_t row_bytes;
-  const float* query_sums;  // [kTileQueries, groups]
-  float* products;          // [kTileQueries, kBlockKeys]: dots of one group, or scaled weights
+  const CodeQuery& query;
+  float* products;  // [kTileQueries, kBlockKeys]: dots of one group, or scaled weights
 };
 
-/// Products of all queries with the codes of group g.
 template <DType kType>
-HWY_INLINE void dot_group(const Scratch& s, const Sight& seen, const CodeBlock& block,
-                          std::int64_t g, std::int64_t length) {
-  const std::int64_t offset = g * kCodeBytes<kType>;
-  const float* const query = s.query + g * kQuantGroup;
-  const bool lone = seen.queries == 1;
-  if (!lone) {
-    widen_codes<kType>(block.rows.keys, block.count, offset, length, s.keys, s.stride);
-  }
-  for (std::int64_t key = 0; key < block.count; key += kTileColumns) {
-    const Byte* codes[kTileColumns];
-    const float* widened[kTileColumns];
-    for (int c = 0; c < kTileColumns; ++c) {
-      const std::int64_t at = std::min(key + c, block.count - 1);
-      codes[c] = block.rows.keys[at] + offset;
-      widened[c] = s.keys + at * s.stride;
-      if (block.rows.next_keys != nullptr && g == 0) {
-        fetch_ahead(codes[c] + block.rows.values_offset, block.row_bytes);
-      }
-    }
-    if (lone) {
-      dot_codes<kType>(query, codes, length, block.products + key);
-    } else {
-      dot_rows(seen.queries, query, s.stride, widened, length, block.products + key, kBlockKeys,
-               false);
-    }
-  }
-}
-
-template <DType kType>
-HWY_INLINE void score_codes(const Scratch& s, const Sight& seen, const CodeBlock& block,
-                            std::int64_t width) {
+HWY_INLINE void score_codes(const Scratch& s, const Sight& seen, const CodeBlock& block) {
+  const CodeQuery& query = block.query;
+  const std::int64_t groups = query.groups;
   Factors factors;
-  for (std::int64_t g = 0; g < block.groups; ++g) {
-    load_factors(block.rows.keys, block.count, block.groups * kCodeBytes<kType> + 4 * g, factors);
-    dot_group<kType>(s, seen, block, g, std::min(width - g * kQuantGroup, kQuantGroup));
+  for (std::int64_t g = 0; g < groups; ++g) {
+    load_factors(block.rows.keys, block.count, groups * kCodeBytes<kType> + 4 * g, factors);
+    const bool fetch = block.rows.next_keys != nullptr && g == 0;
+    for (std::int64_t key = 0; key < block.count; key += kTileColumns) {
+      const Byte* codes[kTileColumns];
+      for (int c = 0; c < kTileColumns; ++c) {
+        codes[c] = block.rows.keys[key + c] + g * kCodeBytes<kType>;
+        if (fetch) fetch_ahead(codes[c] + block.rows.values_offset, block.row_bytes);
+      }
+      dot_code_rows<kType>(seen.queries, query.shorts + g * kQuantGroup, groups * kQuantGroup,
+                           codes, block.products + key, kBlockKeys);
+    }
     for (std::int64_t q = 0; q < seen.queries; ++q) {
-      combine(factors, block.products + q * kBlockKeys, block.query_sums[q * block.groups + g],
-              g > 0, s.weight + q * kBlockKeys);
+      const std::int64_t at = q * groups + g;
+      combine(factors, block.products + q * kBlockKeys, query.units[at], query.sums[at], g > 0,
+              s.weight + q * kBlockKeys);
     }
   }
 }
@@ -222,30 +310,29 @@ template <DType kType>
 HWY_INLINE void add_code_values(const Scratch& s, const Sight& seen, const CodeBlock& block,
                                 std::int64_t width) {
   Factors factors;
-  const Byte* values[kBlockKeys];
-  const float* widened[kBlockKeys];
-  for (std::int64_t key = 0; key < block.count; ++key) {
-    values[key] = block.rows.keys[key] + block.rows.values_offset;
-    widened[key] = s.values + key * s.stride;
-  }
-  for (std::int64_t g = 0; g < block.groups; ++g) {
-    const std::int64_t offset = g * kCodeBytes<kType>;
+  const Byte* const* const rows = block.rows.keys;
+  const std::int64_t groups = block.query.groups;
+  for (std::int64_t g = 0; g < groups; ++g) {
+    const std::int64_t offset = block.rows.values_offset + g * kCodeBytes<kType>;
     const std::int64_t length = std::min(width - g * kQuantGroup, kQuantGroup);
     float* const sum = s.span.sum + g * kQuantGroup;
-    load_factors(values, block.count, block.groups * kCodeBytes<kType> + 4 * g, factors);
+    load_factors(rows, block.count, block.rows.values_offset + groups * kCodeBytes<kType> + 4 * g,
+                 factors);
     for (std::int64_t q = seen.first_query(); q < seen.queries; ++q) {
       const float shared = scale_weights(factors, s.weight + q * kBlockKeys, seen.of(q),
                                          block.products + q * kBlockKeys);
       add_to_all(sum + q * s.stride, length, shared);
     }
     if (seen.queries == 1) {
-      add_codes<kType>(block.products, values, offset, seen.of(0), sum, length,
+      add_codes<kType>(block.products, rows, offset, seen.of(0), sum, length,
                        g == 0 ? block.rows.next_keys : nullptr);
       continue;
     }
-    widen_codes<kType>(values, block.count, offset, length, s.values, s.stride);
-    const BlockRows<float> rows = {widened, 0, nullptr};
-    add_seen_values(seen, block.products, rows, sum, s.stride, length);
+    widen_codes<kType>(rows, block.count, offset, length, s.values, s.stride);
+    const float* widened[kBlockKeys];
+    for (std::int64_t key = 0; key < kBlockKeys; ++key) widened[key] = s.values + key * s.stride;
+    add_seen_values(seen, block.products, BlockRows<float>{widened, 0, nullptr}, sum, s.stride,
+                    length);
   }
 }
 
@@ -253,7 +340,7 @@ HWY_INLINE void add_code_values(const Scratch& s, const Sight& seen, const CodeB
 template <DType kType>
 void attend_codes(const Scratch& s, const Sight& seen, const CodeBlock& block, bool first,
                   std::int64_t width) {
-  score_codes<kType>(s, seen, block, width);
+  score_codes<kType>(s, seen, block);
   for (std::int64_t q = seen.first_query(); q < seen.queries; ++q) {
     soften(s, q, seen.of(q), first, width);
   }

@@ -161,8 +161,10 @@ TEST_P(LongContext, EqualsTheReference) {
   const auto kept = [&](std::uint64_t seed) {
     return rounded(Matrix::random(context, 96, DType::f32, seed), GetParam(), Decoding::kHeads);
   };
-  expect_near(out, reference::attention(Matrix::random(1, 96, DType::f32, 5), kept(3), kept(4),
-                                        Decoding::kHeads, 0.25));
+  expect_near(out,
+              reference::attention(Matrix::random(1, 96, DType::f32, 5), kept(3), kept(4),
+                                   Decoding::kHeads, 0.25),
+              GetParam());
 }
 
 TEST_P(LongContext, SharedByThreadsOrNotItIsTheSame) {

@@ -32,8 +32,9 @@ TEST_P(AttentionShapes, EqualsTheReference) {
   Matrix values = Matrix::random(tokens, 3 * dim, DType::f32, 3);
   Matrix out(tokens, 3 * dim);
   attention.step({{0, tokens, tokens, pages_from(3, (tokens + 6) / 7)}}, query, keys, values, out);
-  expect_near(out, reference::attention(query, rounded(keys, dtype, 3), rounded(values, dtype, 3),
-                                        3, 0.25));
+  expect_near(
+      out, reference::attention(query, rounded(keys, dtype, 3), rounded(values, dtype, 3), 3, 0.25),
+      dtype);
 }
 
 INSTANTIATE_TEST_SUITE_P(OddSizes, AttentionShapes,
@@ -96,7 +97,8 @@ TEST(AttentionBatch, RaggedSequencesReadAndWriteTheirOwnRowsOnly) {
         rows_of(out, first, count),
         reference::attention(rows_of(query, first, count),
                              rounded(rows_of(keys, first, count), DType::f16, 2),
-                             rounded(rows_of(values, first, count), DType::f16, 2), 2, 0.25));
+                             rounded(rows_of(values, first, count), DType::f16, 2), 2, 0.25),
+        DType::f16);
   }
 }
 
