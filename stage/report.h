@@ -17,6 +17,42 @@ struct TierReport {
   std::uint64_t high_water = 0;  // measured
 };
 
+/// What was done in a time, by Activity.
+struct ActivityTotals {
+  std::array<double, kActivityCount> seconds = {};
+  std::array<std::uint64_t, kActivityCount> bytes = {};
+  /// Of `seconds`, those in which the compute lane stood still; see Trace::exposed_seconds().
+  std::array<double, kActivityCount> exposed = {};
+};
+
+/// What the passes' products and attention take at least: from shapes alone.
+struct ComputeWork {
+  double flop = 0;                 // a multiplication and its addition: 2
+  std::uint64_t weight_bytes = 0;  // read, once per GPU batch
+  std::uint64_t kv_bytes = 0;      // read by attention on the device
+  double host_flop = 0;            // of attention beside host-resident KV ...
+  std::uint64_t host_kv_bytes = 0;
+};
+
+/// Some passes of a run.
+struct PhaseReport {
+  double wall_seconds = 0;
+  std::uint64_t passes = 0;
+  ActivityTotals totals;
+  ComputeWork work;
+};
+
+/// What a stage's machine can do, measured apart from any run (launcher/report/machine_probe.h), or
+/// what the run was limited to. Per second; 0: not known.
+struct MachineRates {
+  double memory_read = 0;     // bytes, by this stage's threads
+  double flop = 0;            // f32, by this stage's threads
+  double host_to_device = 0;  // bytes; likewise the others
+  double device_to_host = 0;
+  double disk_read = 0;
+  double disk_write = 0;
+};
+
 struct StageReport {
   int rank = 0;
   std::string host;
@@ -24,15 +60,16 @@ struct StageReport {
   std::string disk;    // DiskEngine::description, empty: no disk used
   std::int32_t first_layer = 0;
   std::int32_t layers = 0;
-  std::array<double, kActivityCount> seconds = {};       // by Activity
-  std::array<std::uint64_t, kActivityCount> bytes = {};  // by Activity
+  ActivityTotals load;
+  PhaseReport run;     // without loading
+  PhaseReport decode;  // of the run, the passes with one new token per row: its steady state
+  bool measures_stalls = false;  // ActivityTotals::exposed and the stall_... are known
+  MachineRates rates;
   offload::PerTier<TierReport> tiers = {};
   std::vector<offload::Reservation> plan;
   offload::PerTier<double> weight_share_asked = {};     // percent
   offload::PerTier<double> weight_share_achieved = {};  // percent, of bytes
-  double wall_seconds = 0;                              // of the run, without loading
   double load_seconds = 0;
-  std::uint64_t passes = 0;
 };
 
 /// Of the head: what the user came for.

@@ -1,5 +1,6 @@
 #include "stage/stage.h"
 
+#include <algorithm>
 #include <exception>
 #include <initializer_list>
 #include <optional>
@@ -7,12 +8,27 @@
 
 #include "stage/executor.h"
 #include "stage/head.h"
+#include "stage/pass_work.h"
+#include "stage/phase_meter.h"
 
 namespace sluice::stage {
 
 namespace {
 
 using offload::Tier;
+
+/// Whether every row has one new token that follows on what is cached: a pass of the steady state.
+bool decodes(const Pass& pass) {
+  return std::all_of(pass.rows.begin(), pass.rows.end(),
+                     [](const PassRow& row) { return row.new_tokens == 1 && row.position > 0; });
+}
+
+/// What the compute lane stands still for is counted when it goes on: this makes it go on.
+void wake_compute_lane(Backend& backend) {
+  backend.call(
+      Lane::compute, [](void*) {}, nullptr);
+  backend.synchronize(backend.record(Lane::compute));
+}
 
 double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
@@ -86,7 +102,7 @@ class HeadThread {
 class Stage::Impl {
  public:
   Impl(const StageLayout& layout, const StageResources& resources)
-      : layout_(layout), resources_(resources) {
+      : layout_(layout), resources_(resources), meter_(resources.trace) {
     const std::string where = "stage " + std::to_string(layout.stage);
     placement_ = offload::place_weights(layer_specs(layout_), layout_.config.policy.weights,
                                         resources_.source);
@@ -128,7 +144,8 @@ class Stage::Impl {
   }
 
   RunReport run(Job* job) {
-    const auto begin = Clock::now();
+    wake_compute_lane(*resources_.engine.backend);
+    meter_.begin();
     Executor executor({layout_, resources_.world, resources_.engine, *weights_, *cache_,
                        *activations_, *workspace_, resources_.trace});
     PassInbox inbox(layout_, *workspace_, resources_.world, *resources_.engine.backend,
@@ -149,7 +166,6 @@ class Stage::Impl {
       const std::exception_ptr error = head->finish(report);
       if (error) std::rethrow_exception(error);
     }
-    wall_seconds_ = seconds_since(begin);
     return report;
   }
 
@@ -161,14 +177,12 @@ class Stage::Impl {
     if (resources_.disk != nullptr) report.disk = resources_.disk->description();
     report.first_layer = layout_.config.first_layer;
     report.layers = layout_.config.layers;
-    for (std::size_t a = 0; a < report.seconds.size(); ++a) {
-      report.seconds[a] = resources_.trace.busy_seconds(static_cast<Activity>(a));
-      report.bytes[a] = resources_.trace.bytes(static_cast<Activity>(a));
-    }
+    report.load = meter_.load();
+    report.run = meter_.run();
+    report.decode = meter_.decode();
+    report.measures_stalls = resources_.trace.measures_stalls();
     report_tiers(report);
-    report.wall_seconds = wall_seconds_;
     report.load_seconds = load_seconds_;
-    report.passes = passes_;
     return report;
   }
 
@@ -194,14 +208,22 @@ class Stage::Impl {
   }
 
   void loop(Executor& executor, PassInbox& inbox) {
+    const PassWork work(layout_, placement_);
+    const bool host_attends = layout_.config.policy.cpu_cache_compute;
+    const std::function<bool(std::int32_t)> on_host = [this, host_attends](std::int32_t slot) {
+      return host_attends && cache_->tier_of(slot) == Tier::host;
+    };
     for (;;) {
       resources_.world.step("waiting for a pass", static_cast<std::int64_t>(passes_), -1);
       const Pass& pass = inbox.next();
       if (pass.end) break;
+      meter_.next_pass(decodes(pass), work.of(pass, on_host));
       executor.run(pass, inbox);
       ++passes_;
     }
     executor.drain();
+    wake_compute_lane(*resources_.engine.backend);
+    meter_.end();
     resources_.world.step("finished", static_cast<std::int64_t>(passes_), -1);
   }
 
@@ -226,6 +248,7 @@ class Stage::Impl {
 
   StageLayout layout_;
   StageResources resources_;
+  PhaseMeter meter_;
   std::vector<offload::LayerPlacement> placement_;
   offload::MemoryPlan plan_;
   offload::Arena device_;
@@ -235,7 +258,6 @@ class Stage::Impl {
   std::optional<offload::ActivationStore> activations_;
   std::optional<Workspace> workspace_;
   double load_seconds_ = 0;
-  double wall_seconds_ = 0;
   std::uint64_t passes_ = 0;
 };
 

@@ -6,6 +6,7 @@ namespace sluice {
 
 namespace {
 constexpr double kPieceSeconds = 2e-3;
+constexpr double kMostNanoseconds = 1e17;  // three years: what is slower cannot be told from it
 constexpr std::size_t kLeastPiece = 64 << 10;
 constexpr std::size_t kMostPiece = 16 << 20;
 }  // namespace
@@ -16,7 +17,8 @@ std::size_t RateLimit::piece_bytes() const {
 }
 
 Clock::time_point RateLimit::end_of(std::size_t bytes, Clock::time_point begin) {
-  const std::chrono::duration<double, std::nano> duration(static_cast<double>(bytes) / gbps_);
+  const std::chrono::duration<double, std::nano> duration(
+      std::min(static_cast<double>(bytes) / gbps_, kMostNanoseconds));
   end_ = std::max(end_, begin - late_) + std::chrono::duration_cast<Clock::duration>(duration);
   return end_;
 }

@@ -13,6 +13,7 @@
 #include "comm/world.h"
 #include "launcher/config/config_yaml.h"
 #include "launcher/config/version.h"
+#include "launcher/generate/machine_rates.h"
 #include "launcher/generate/rank.h"
 #include "launcher/generate/run_job.h"
 #include "launcher/report/load_display.h"
@@ -104,7 +105,9 @@ class Generate {
   /// Reports of all ranks, on every rank.
   std::vector<stage::StageReport> gather_reports() {
     std::vector<stage::StageReport> reports;
-    for (const std::string& text : world_->gather(stage_report_to_json(rank_->report()))) {
+    stage::StageReport mine = rank_->report();
+    mine.rates = rates_;
+    for (const std::string& text : world_->gather(stage_report_to_json(mine))) {
       reports.push_back(stage_report_from_json(text));
     }
     return reports;
@@ -116,8 +119,21 @@ class Generate {
     if (is_head_ && !dry_run_ && !config_.report.quiet) std::cerr << memory_table(reports);
   }
 
+  /// Before anything large is there.
+  void find_rates() {
+    world_->step("measuring the machine", -1, -1);
+    const ReportConfig& report = config_.report;
+    const bool seen =
+        !report.file.empty() || (!report.quiet && look_around(STDERR_FILENO).is_terminal);
+    const auto stages = stages_of(config_, world_->size(), model_->folder.config);
+    const stage::StageConfig& stage = stages[static_cast<std::size_t>(world_->rank())];
+    const auto disk = disk_to_measure(config_, stage, model_->folder.path);
+    rates_ = rates_for_run(*world_, config_, stage, disk, seen);
+  }
+
   ExitStatus work() {
     try {
+      find_rates();
       load();
       if (is_head_) job_->start();
       const stage::RunReport run = rank_->run(is_head_ ? &*job_ : nullptr);
@@ -192,6 +208,7 @@ class Generate {
   std::optional<OpenedModel> model_;
   std::optional<RunJob> job_;
   std::optional<Rank> rank_;
+  stage::MachineRates rates_;
 };
 
 }  // namespace

@@ -8,6 +8,7 @@
 
 #include "kernels/device/error.h"
 #include "launcher/config/version.h"
+#include "launcher/report/resources.h"
 
 namespace sluice::launcher {
 
@@ -26,6 +27,60 @@ std::string dumped(const Json& json, int indent) {
   return json.dump(indent, ' ', false, Json::error_handler_t::replace);
 }
 
+Json json_of(const stage::ActivityTotals& totals) {
+  Json json;
+  for (std::size_t a = 0; a < kActivityCount; ++a) {
+    json[key_of(static_cast<Activity>(a))] = {{"seconds", totals.seconds[a]},
+                                              {"bytes", totals.bytes[a]},
+                                              {"exposed_seconds", totals.exposed[a]}};
+  }
+  return json;
+}
+
+void read(const Json& json, stage::ActivityTotals& totals) {
+  for (std::size_t a = 0; a < kActivityCount; ++a) {
+    const Json& activity = json.at(key_of(static_cast<Activity>(a)));
+    activity.at("seconds").get_to(totals.seconds[a]);
+    activity.at("bytes").get_to(totals.bytes[a]);
+    activity.at("exposed_seconds").get_to(totals.exposed[a]);
+  }
+}
+
+Json json_of(const stage::PhaseReport& phase) {
+  return {{"wall_seconds", phase.wall_seconds},
+          {"passes", phase.passes},
+          {"activities", json_of(phase.totals)},
+          {"work",
+           {{"flop", phase.work.flop},
+            {"weight_bytes", phase.work.weight_bytes},
+            {"kv_bytes", phase.work.kv_bytes},
+            {"host_flop", phase.work.host_flop},
+            {"host_kv_bytes", phase.work.host_kv_bytes}}}};
+}
+
+void read(const Json& json, stage::PhaseReport& phase) {
+  json.at("wall_seconds").get_to(phase.wall_seconds);
+  json.at("passes").get_to(phase.passes);
+  read(json.at("activities"), phase.totals);
+  const Json& work = json.at("work");
+  work.at("flop").get_to(phase.work.flop);
+  work.at("weight_bytes").get_to(phase.work.weight_bytes);
+  work.at("kv_bytes").get_to(phase.work.kv_bytes);
+  work.at("host_flop").get_to(phase.work.host_flop);
+  work.at("host_kv_bytes").get_to(phase.work.host_kv_bytes);
+}
+
+struct NamedRate {
+  const char* key;
+  double stage::MachineRates::*rate;
+};
+constexpr NamedRate kRates[] = {{"memory_read", &stage::MachineRates::memory_read},
+                                {"flop", &stage::MachineRates::flop},
+                                {"host_to_device", &stage::MachineRates::host_to_device},
+                                {"device_to_host", &stage::MachineRates::device_to_host},
+                                {"disk_read", &stage::MachineRates::disk_read},
+                                {"disk_write", &stage::MachineRates::disk_write}};
+
 Json json_of(const stage::StageReport& report) {
   Json json = {{"rank", report.rank},
                {"host", report.host},
@@ -33,13 +88,12 @@ Json json_of(const stage::StageReport& report) {
                {"disk", report.disk},
                {"first_layer", report.first_layer},
                {"layers", report.layers},
-               {"wall_seconds", report.wall_seconds},
                {"load_seconds", report.load_seconds},
-               {"passes", report.passes}};
-  for (std::size_t a = 0; a < kActivityCount; ++a) {
-    json["activities"][key_of(static_cast<Activity>(a))] = {{"seconds", report.seconds[a]},
-                                                            {"bytes", report.bytes[a]}};
-  }
+               {"load", {{"activities", json_of(report.load)}}},
+               {"run", json_of(report.run)},
+               {"decode", json_of(report.decode)},
+               {"measures_stalls", report.measures_stalls}};
+  for (const NamedRate& named : kRates) json["rates"][named.key] = report.rates.*named.rate;
   for (std::size_t t = 0; t < offload::kTierCount; ++t) {
     const stage::TierReport& tier = report.tiers[t];
     json["tiers"][name_of(static_cast<offload::Tier>(t))] = {
@@ -73,13 +127,13 @@ stage::StageReport report_of(const Json& json) {
   json.at("disk").get_to(report.disk);
   json.at("first_layer").get_to(report.first_layer);
   json.at("layers").get_to(report.layers);
-  json.at("wall_seconds").get_to(report.wall_seconds);
   json.at("load_seconds").get_to(report.load_seconds);
-  json.at("passes").get_to(report.passes);
-  for (std::size_t a = 0; a < kActivityCount; ++a) {
-    const Json& activity = json.at("activities").at(key_of(static_cast<Activity>(a)));
-    activity.at("seconds").get_to(report.seconds[a]);
-    activity.at("bytes").get_to(report.bytes[a]);
+  read(json.at("load").at("activities"), report.load);
+  read(json.at("run"), report.run);
+  read(json.at("decode"), report.decode);
+  json.at("measures_stalls").get_to(report.measures_stalls);
+  for (const NamedRate& named : kRates) {
+    json.at("rates").at(named.key).get_to(report.rates.*named.rate);
   }
   for (std::size_t t = 0; t < offload::kTierCount; ++t) {
     const Json& tier = json.at("tiers").at(name_of(static_cast<offload::Tier>(t)));
@@ -95,6 +149,25 @@ stage::StageReport report_of(const Json& json) {
                            reservation.at("bytes").get<std::uint64_t>()});
   }
   return report;
+}
+
+/// Of what is not known: null.
+Json known(double value) { return value >= 0 ? Json(value) : Json(nullptr); }
+
+Json json_of(const ResourceUse& use) {
+  return {{"name", use.name},
+          {"bytes", use.bytes},
+          {"flop", use.flop},
+          {"busy_seconds", use.busy_seconds},
+          {"bytes_per_second", known(use.rate())},
+          {"measured_bytes_per_second", known(use.measured_rate)},
+          {"measured_flop_per_second", known(use.measured_flop)},
+          {"of_measured", known(use.of_measured())},
+          {"hidden", known(use.hidden)}};
+}
+
+Json json_of(const Bound& bound) {
+  return {{"resource", bound.name}, {"seconds", bound.seconds}, {"of_wall", known(bound.of_wall)}};
 }
 
 Json rate(std::uint64_t tokens, double seconds) {
@@ -143,7 +216,16 @@ std::string report_json(const std::vector<stage::StageReport>& stages, const sta
                {"config", facts.config_yaml},
                {"run", json_of(run)}};
   json["stages"] = Json::array();
-  for (const stage::StageReport& stage : stages) json["stages"].push_back(json_of(stage));
+  for (const stage::StageReport& stage : stages) {
+    json["stages"].push_back(json_of(stage));
+    Json& added = json["stages"].back();
+    for (const auto& [key, phase] : {std::pair{"run", &stage.run}, {"decode", &stage.decode}}) {
+      for (const ResourceUse& use : resource_uses(stage, *phase)) {
+        added[key]["resources"].push_back(json_of(use));
+      }
+      added[key]["bound"] = json_of(bound_of(*phase));
+    }
+  }
   return dumped(json, 2) + "\n";
 }
 

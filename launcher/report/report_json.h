@@ -25,7 +25,9 @@ struct ReportFacts {
 
 /// The report file: {"format": "sluice-report", "format_version": 1, "version", "date" (UTC, ISO
 /// 8601), "command", "model", "transport", "config", "run": {...}, "stages": [...]}; indented.
-/// Times in seconds, sizes in bytes, rates in tokens per second (null where the time is 0).
+/// Times in seconds, sizes in bytes, rates per second (null where they are not known). Of a stage,
+/// "load", "run" and "decode" (the passes that only decode) have "activities" (by Activity), the
+/// latter two "work" (what computing took at least), "resources" and "bound" (resources.h).
 std::string report_json(const std::vector<stage::StageReport>& stages, const stage::RunReport& run,
                         const ReportFacts& facts);
 

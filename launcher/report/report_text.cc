@@ -3,23 +3,46 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <initializer_list>
+#include <span>
 
 #include "launcher/config/sizes.h"
 #include "launcher/report/durations.h"
 #include "launcher/report/memory_table.h"
+#include "launcher/report/resources.h"
 #include "launcher/report/text_table.h"
 
 namespace sluice::launcher {
 
 namespace {
 
-/// What a stage's time can go to; what is left is the bubble. The executor runs ahead of the
-/// device, so its own waiting for a pass says little: the device may be computing meanwhile.
-constexpr Activity kActivities[] = {Activity::compute, Activity::host_compute,
-                                    Activity::wait_weights, Activity::wait_kv, Activity::send};
+/// What a stage's time can go to, as its compute lane measures it: computing, and standing still.
+struct Column {
+  const char* name;
+  std::initializer_list<Activity> activities;
+  bool always;
+};
+const Column kMeasured[] = {{"compute", {Activity::compute}, true},
+                            {"for weights", {Activity::stall_weights}, true},
+                            {"for KV", {Activity::stall_kv}, true},
+                            {"for activations", {Activity::stall_activations}, false},
+                            {"for host compute", {Activity::stall_host_compute}, false},
+                            {"for results", {Activity::stall_results}, false},
+                            {"for messages", {Activity::stall_message}, false},
+                            {"no pass", {Activity::stall_pass}, true}};
+/// ... and where it does not, as far as the executor knows: it runs ahead of the device, so what it
+/// waits for may be hidden behind computing.
+const Column kEstimated[] = {{"compute", {Activity::compute}, true},
+                             {"wait weights", {Activity::wait_weights}, true},
+                             {"wait KV", {Activity::wait_kv, Activity::wait_activations}, true},
+                             {"messages", {Activity::send}, false}};
 
-double seconds_of(const stage::StageReport& stage, Activity activity) {
-  return stage.seconds[static_cast<std::size_t>(activity)];
+double seconds_of(const stage::StageReport& stage, const Column& column) {
+  double seconds = 0;
+  for (const Activity activity : column.activities) {
+    seconds += stage.run.totals.seconds[static_cast<std::size_t>(activity)];
+  }
+  return seconds;
 }
 
 std::string rate(std::uint64_t tokens, double seconds) {
@@ -47,33 +70,41 @@ std::string seconds_and_part(double seconds, double wall) {
 }
 
 std::string times(const std::vector<stage::StageReport>& stages) {
-  std::vector<Activity> shown;
+  const bool measured = std::all_of(stages.begin(), stages.end(),
+                                    [](const auto& stage) { return stage.measures_stalls; });
+  const std::span<const Column> columns =
+      measured ? std::span<const Column>(kMeasured) : std::span<const Column>(kEstimated);
+  std::vector<const Column*> shown;
   std::vector<std::string> header = {"stage", "layers", "passes", "load", "wall"};
-  for (const Activity activity : kActivities) {
+  for (const Column& column : columns) {
     const bool any = std::any_of(stages.begin(), stages.end(), [&](const auto& stage) {
-      return seconds_of(stage, activity) > 0;
+      return seconds_of(stage, column) > 0.001 * stage.run.wall_seconds;
     });
-    if (activity == Activity::host_compute && !any) continue;  // few policies use it
-    shown.push_back(activity);
-    header.emplace_back(name_of(activity));
+    if (!column.always && !any) continue;
+    shown.push_back(&column);
+    header.emplace_back(column.name);
   }
-  header.emplace_back("idle (bubble)");
+  header.emplace_back(measured ? "other" : "rest (bubble)");
   TextTable table("rlrrr" + std::string(shown.size() + 1, 'r'), header);
   for (const stage::StageReport& stage : stages) {
+    const double wall = stage.run.wall_seconds;
     const std::string layers = layers_text(stage);
     std::vector<std::string> row = {
         fmt::format("{}", stage.rank), layers.substr(layers.find(' ') + 1),
-        fmt::format("{}", stage.passes), fmt::format("{:.2f}", stage.load_seconds),
-        fmt::format("{:.2f}", stage.wall_seconds)};
-    double left = stage.wall_seconds;
-    for (const Activity activity : shown) {
-      row.push_back(seconds_and_part(seconds_of(stage, activity), stage.wall_seconds));
-      if (activity != Activity::host_compute) left -= seconds_of(stage, activity);
+        fmt::format("{}", stage.run.passes), fmt::format("{:.2f}", stage.load_seconds),
+        fmt::format("{:.2f}", wall)};
+    double left = wall;
+    for (const Column* column : shown) {
+      row.push_back(seconds_and_part(seconds_of(stage, *column), wall));
+      left -= seconds_of(stage, *column);
     }
-    row.push_back(seconds_and_part(std::max(left, 0.0), stage.wall_seconds));
+    row.push_back(seconds_and_part(std::max(left, 0.0), wall));
     table.add(std::move(row));
   }
-  return table.text(2);
+  const std::string title =
+      "Where the time of each stage went, in seconds and percent of its wall time" +
+      std::string(measured ? " (\"for\": it stood still for that):\n" : ", as far as is known:\n");
+  return title + table.text(2);
 }
 
 std::string memory(const std::vector<stage::StageReport>& stages) {
@@ -94,26 +125,46 @@ std::string memory(const std::vector<stage::StageReport>& stages) {
   return table.text(2);
 }
 
-std::string traffic(const std::vector<stage::StageReport>& stages) {
-  constexpr Activity kLinks[] = {Activity::disk_read,      Activity::disk_write,
-                                 Activity::host_to_device, Activity::device_to_host,
-                                 Activity::send,           Activity::receive};
-  TextTable table("rlrrr", {"stage", "link", "bytes", "busy", "per second"});
-  bool any = false;
+std::string percent(double part) {
+  return part >= 0 ? fmt::format("{:.0f} %", 100 * part) : std::string("-");
+}
+
+std::string per_second(double rate) {
+  return rate >= 0 ? fmt::format("{:.2f} GB/s", rate / 1e9) : std::string("-");
+}
+
+/// "4.10 GB/s", or where products are the bound, "150 GFLOP/s".
+std::string of_both(const ResourceUse& use, double rate, double flop) {
+  const bool by_flop =
+      use.flop > 0 && use.measured_flop > 0 && use.measured_rate > 0 &&
+      use.flop / use.measured_flop > static_cast<double>(use.bytes) / use.measured_rate;
+  return by_flop ? fmt::format("{:.0f} GFLOP/s", flop / 1e9) : per_second(rate);
+}
+
+std::string resources(const std::vector<stage::StageReport>& stages) {
+  TextTable table("rlrrrrrr",
+                  {"stage", "resource", "bytes", "busy", "achieved", "measured", "part", "hidden"});
+  std::string bounds;
   for (const stage::StageReport& stage : stages) {
-    for (const Activity link : kLinks) {
-      const std::uint64_t bytes = stage.bytes[static_cast<std::size_t>(link)];
-      const double seconds = stage.seconds[static_cast<std::size_t>(link)];
-      if (bytes == 0) continue;
-      any = true;
-      table.add({fmt::format("{}", stage.rank), name_of(link), format_size(bytes),
-                 format_seconds(seconds),
-                 seconds > 0
-                     ? format_size(static_cast<std::uint64_t>(static_cast<double>(bytes) / seconds))
-                     : std::string("-")});
+    const stage::PhaseReport& phase = steady_phase(stage);
+    for (const ResourceUse& use : resource_uses(stage, phase)) {
+      const bool timed = use.busy_seconds > 0;
+      table.add({fmt::format("{}", stage.rank), use.name, format_size(use.bytes),
+                 timed ? format_seconds(use.busy_seconds) : "-",
+                 timed ? of_both(use, use.rate(), use.flop / use.busy_seconds) : "-",
+                 of_both(use, use.measured_rate, use.measured_flop), percent(use.of_measured()),
+                 percent(use.hidden)});
     }
+    const Bound bound = bound_of(phase);
+    if (bound.of_wall < 0 || bound.seconds <= 0) continue;
+    bounds += fmt::format("  stage {}, {}: bound by {}, {} of {} ({})\n", stage.rank,
+                          &phase == &stage.decode ? "decoding" : "the whole run", bound.name,
+                          format_seconds(bound.seconds), format_seconds(phase.wall_seconds),
+                          percent(bound.of_wall));
   }
-  return any ? "\nBytes moved:\n" + table.text(2) : std::string();
+  if (bounds.empty()) return "";
+  return "\nResources in the steady state, beside what this machine measured:\n" + table.text(2) +
+         bounds;
 }
 
 }  // namespace
@@ -124,10 +175,9 @@ std::string report_text(const std::vector<stage::StageReport>& stages,
                                 format_seconds(run.wall_seconds));
   if (run.failed > 0) out += fmt::format(", {} failed", run.failed);
   out += "\n" + throughput(run);
-  out += "\nWhere the time of each stage went, in seconds and percent of its wall time:\n" +
-         times(stages);
+  out += "\n" + times(stages);
   out += "\nMemory:\n" + memory(stages);
-  return out + traffic(stages);
+  return out + resources(stages);
 }
 
 }  // namespace sluice::launcher

@@ -21,20 +21,49 @@ stage::StageReport full_report() {
   report.disk = "io_uring";
   report.first_layer = 5;
   report.layers = 7;
-  for (std::size_t a = 0; a < kActivityCount; ++a) {
-    report.seconds[a] = 0.1 + static_cast<double>(a);
-    report.bytes[a] = (1ULL << 60U) + a;  // no double has it
+  double next = 0.1;
+  std::uint64_t number = 1ULL << 60U;  // no double has it and its neighbours
+  const auto fill = [&](stage::ActivityTotals& totals) {
+    for (std::size_t a = 0; a < kActivityCount; ++a) {
+      totals.seconds[a] = next++;
+      totals.bytes[a] = ++number;
+      totals.exposed[a] = next++;
+    }
+  };
+  fill(report.load);
+  for (stage::PhaseReport* phase : {&report.run, &report.decode}) {
+    phase->wall_seconds = next++;
+    phase->passes = ++number;
+    fill(phase->totals);
+    phase->work = {next++, ++number, ++number, next++, ++number};
   }
+  report.measures_stalls = true;
+  report.rates = {next++, next++, next++, next++, next++, next++};
   for (std::size_t t = 0; t < offload::kTierCount; ++t) {
     report.tiers[t] = {100 + t, 200 + t, 300 + t};
     report.weight_share_asked[t] = 10.5 + static_cast<double>(t);
     report.weight_share_achieved[t] = 20.25 + static_cast<double>(t);
   }
   report.plan = {{offload::Tier::disk, "KV cache", 11}, {offload::Tier::device, "weights", 12}};
-  report.wall_seconds = 1.25;
   report.load_seconds = 2.5;
-  report.passes = 99;
   return report;
+}
+
+void expect_equal(const stage::ActivityTotals& one, const stage::ActivityTotals& other) {
+  EXPECT_EQ(one.seconds, other.seconds);
+  EXPECT_EQ(one.bytes, other.bytes);
+  EXPECT_EQ(one.exposed, other.exposed);
+}
+
+void expect_equal(const stage::PhaseReport& one, const stage::PhaseReport& other) {
+  EXPECT_EQ(one.wall_seconds, other.wall_seconds);
+  EXPECT_EQ(one.passes, other.passes);
+  expect_equal(one.totals, other.totals);
+  EXPECT_EQ(one.work.flop, other.work.flop);
+  EXPECT_EQ(one.work.weight_bytes, other.work.weight_bytes);
+  EXPECT_EQ(one.work.kv_bytes, other.work.kv_bytes);
+  EXPECT_EQ(one.work.host_flop, other.work.host_flop);
+  EXPECT_EQ(one.work.host_kv_bytes, other.work.host_kv_bytes);
 }
 
 TEST(ReportJson, AStagesReportSurvivesTheWay) {
@@ -48,8 +77,16 @@ TEST(ReportJson, AStagesReportSurvivesTheWay) {
   EXPECT_EQ(again.disk, report.disk);
   EXPECT_EQ(again.first_layer, report.first_layer);
   EXPECT_EQ(again.layers, report.layers);
-  EXPECT_EQ(again.seconds, report.seconds);
-  EXPECT_EQ(again.bytes, report.bytes);
+  expect_equal(again.load, report.load);
+  expect_equal(again.run, report.run);
+  expect_equal(again.decode, report.decode);
+  EXPECT_EQ(again.measures_stalls, report.measures_stalls);
+  EXPECT_EQ(again.rates.memory_read, report.rates.memory_read);
+  EXPECT_EQ(again.rates.flop, report.rates.flop);
+  EXPECT_EQ(again.rates.host_to_device, report.rates.host_to_device);
+  EXPECT_EQ(again.rates.device_to_host, report.rates.device_to_host);
+  EXPECT_EQ(again.rates.disk_read, report.rates.disk_read);
+  EXPECT_EQ(again.rates.disk_write, report.rates.disk_write);
   EXPECT_EQ(again.weight_share_asked, report.weight_share_asked);
   EXPECT_EQ(again.weight_share_achieved, report.weight_share_achieved);
   for (std::size_t t = 0; t < offload::kTierCount; ++t) {
@@ -61,9 +98,7 @@ TEST(ReportJson, AStagesReportSurvivesTheWay) {
   EXPECT_EQ(again.plan[0].tier, offload::Tier::disk);
   EXPECT_EQ(again.plan[0].purpose, "KV cache");
   EXPECT_EQ(again.plan[1].bytes, 12U);
-  EXPECT_EQ(again.wall_seconds, report.wall_seconds);
   EXPECT_EQ(again.load_seconds, report.load_seconds);
-  EXPECT_EQ(again.passes, report.passes);
   EXPECT_EQ(stage_report_to_json(again), json);
 }
 
@@ -87,7 +122,7 @@ TEST(ReportJson, RefusesWhatIsMissingOrWrong) {
   wrong["plan"][0]["tier"] = "tape";
   EXPECT_THROW(stage_report_from_json(wrong.dump()), InputError);
   wrong = whole;
-  wrong["passes"] = "many";
+  wrong["run"]["passes"] = "many";
   EXPECT_THROW(stage_report_from_json(wrong.dump()), InputError);
 }
 
@@ -129,8 +164,12 @@ TEST(ReportJson, TheFileHasEverything) {
   EXPECT_TRUE(nothing.at("run").at("decode_tokens_per_second").is_null());
   ASSERT_EQ(json.at("stages").size(), 2U);
   const Json& stage = json.at("stages").at(1);
-  EXPECT_EQ(stage.at("activities").size(), static_cast<std::size_t>(kActivityCount));
-  EXPECT_EQ(stage.at("activities").at("wait_weights").at("seconds"), 8.1);
+  for (const char* part : {"load", "run", "decode"}) {
+    EXPECT_EQ(stage.at(part).at("activities").size(), static_cast<std::size_t>(kActivityCount));
+  }
+  EXPECT_EQ(stage.at("load").at("activities").at("wait_weights").at("seconds"), 16.1);
+  EXPECT_EQ(stage.at("run").at("resources").at(0).at("name"), "disk read");
+  EXPECT_GT(stage.at("decode").at("bound").at("of_wall"), 0.0);
   EXPECT_EQ(stage.at("tiers").at("host").at("high_water"), 301);
 }
 

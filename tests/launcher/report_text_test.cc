@@ -9,23 +9,27 @@ namespace sluice::launcher {
 namespace {
 
 double& seconds(stage::StageReport& report, Activity activity) {
-  return report.seconds[static_cast<std::size_t>(activity)];
+  return report.run.totals.seconds[static_cast<std::size_t>(activity)];
 }
 
 std::vector<stage::StageReport> two_stages() {
   stage::StageReport first;
   first.rank = 0;
   first.layers = 12;
-  first.wall_seconds = 100;
   first.load_seconds = 1.5;
-  first.passes = 40;
+  first.measures_stalls = true;
+  first.run.wall_seconds = 100;
+  first.run.passes = 40;
+  first.run.work.weight_bytes = 820'000'000'000;
+  first.run.work.flop = 4.1e12;
+  first.rates = {20e9, 150e9, 10e9, 0, 2.5e9, 0};
   seconds(first, Activity::compute) = 82;
-  seconds(first, Activity::wait_weights) = 10;
-  seconds(first, Activity::send) = 0.5;
-  seconds(first, Activity::receive) = 2;
-  seconds(first, Activity::idle) = 5.5;
+  seconds(first, Activity::stall_weights) = 10;
+  seconds(first, Activity::stall_pass) = 5.5;
+  seconds(first, Activity::wait_weights) = 90;  // hidden: not told
   seconds(first, Activity::disk_read) = 50;
-  first.bytes[static_cast<std::size_t>(Activity::disk_read)] = 100ULL << 30U;
+  first.run.totals.exposed[static_cast<std::size_t>(Activity::disk_read)] = 8;
+  first.run.totals.bytes[static_cast<std::size_t>(Activity::disk_read)] = 100ULL << 30U;
   first.tiers[0] = {16ULL << 30U, 15ULL << 30U, 14ULL << 30U};
   first.tiers[1] = {0, 1ULL << 30U, 1ULL << 30U};
   first.weight_share_asked = {20, 50, 30};
@@ -34,7 +38,7 @@ std::vector<stage::StageReport> two_stages() {
   second.rank = 1;
   second.first_layer = 12;
   second.layers = 1;
-  second.wall_seconds = 0;  // it never began
+  second.measures_stalls = true;  // it never began
   return {first, second};
 }
 
@@ -55,10 +59,10 @@ TEST(ReportText, SaysWhatCameOutAndWhereTimeAndMemoryWent) {
   overall                54400   100.00     544.0
   answers, of all time    3200   100.00      32.0
 
-Where the time of each stage went, in seconds and percent of its wall time:
-  stage  layers  passes  load    wall     compute  wait weights    wait KV       send  idle (bubble)
-      0  0-11        40  1.50  100.00  82.00  82%    10.00  10%  0.00   0%  0.50   0%      7.50   8%
-      1  12           0  0.00    0.00   0.00    -     0.00    -  0.00    -  0.00    -      0.00    -
+Where the time of each stage went, in seconds and percent of its wall time ("for": it stood still for that):
+  stage  layers  passes  load    wall     compute  for weights     for KV    no pass      other
+      0  0-11        40  1.50  100.00  82.00  82%   10.00  10%  0.00   0%  5.50   6%  2.50   2%
+      1  12           0  0.00    0.00   0.00    -    0.00    -  0.00    -  0.00    -  0.00    -
 
 Memory:
   stage  tier     planned  high water    budget  weights asked  achieved
@@ -66,18 +70,37 @@ Memory:
       0  host    1.00 GiB    1.00 GiB  no limit         50.0 %    50.0 %
       0  disk         0 B         0 B  no limit         30.0 %    30.0 %
 
-Bytes moved:
-  stage  link         bytes    busy  per second
-      0  disk read  100 GiB  50.0 s    2.00 GiB
+Resources in the steady state, beside what this machine measured:
+  stage  resource     bytes        busy    achieved    measured  part  hidden
+      0  disk read  100 GiB      50.0 s   2.15 GB/s   2.50 GB/s  86 %    84 %
+      0  compute    764 GiB  1 min 22 s  10.00 GB/s  20.00 GB/s  50 %       -
+  stage 0, the whole run: bound by compute, 1 min 22 s of 1 min 40 s (82 %)
 )");
 }
 
-TEST(ReportText, ShowsTheHostsAttentionWhereItWorked) {
+TEST(ReportText, ShowsWhatFewPoliciesWaitForWhereTheyDid) {
   std::vector<stage::StageReport> stages = two_stages();
-  seconds(stages[0], Activity::host_compute) = 25;
+  EXPECT_EQ(report_text(stages, {}).find("for host compute"), std::string::npos);
+  seconds(stages[0], Activity::stall_host_compute) = 25;
   const std::string text = report_text(stages, {});
-  EXPECT_NE(text.find("host compute"), std::string::npos) << text;
+  EXPECT_NE(text.find("for host compute"), std::string::npos) << text;
   EXPECT_NE(text.find("25.00  25%"), std::string::npos) << text;
+}
+
+TEST(ReportText, ProductsAreShownAsSuchWhereTheyAreTheBound) {
+  std::vector<stage::StageReport> stages = two_stages();
+  stages[0].run.work.flop = 8.2e12;
+  const std::string text = report_text(stages, {});
+  EXPECT_NE(text.find("100 GFLOP/s  150 GFLOP/s  67 %"), std::string::npos) << text;
+}
+
+TEST(ReportText, ADeviceThatMeasuresNoStallsHasTheExecutorsWord) {
+  std::vector<stage::StageReport> stages = two_stages();
+  stages[0].measures_stalls = false;
+  const std::string text = report_text(stages, {});
+  EXPECT_NE(text.find("as far as is known"), std::string::npos) << text;
+  EXPECT_NE(text.find("90.00  90%"), std::string::npos) << text;
+  EXPECT_NE(text.find("86 %       -"), std::string::npos) << "hidden: not known\n" << text;
 }
 
 TEST(ReportText, RatesWithoutTimeAreDashes) {
@@ -95,7 +118,7 @@ TEST(ReportText, OnePromptAndNoStage) {
   EXPECT_TRUE(text.starts_with("1 prompt in 0.00 s\n")) << text;
   EXPECT_EQ(text.find("nan"), std::string::npos) << text;
   EXPECT_EQ(text.find("inf"), std::string::npos) << text;
-  EXPECT_EQ(text.find("Bytes moved"), std::string::npos) << text;
+  EXPECT_EQ(text.find("Resources"), std::string::npos) << text;
 }
 
 TEST(Durations, AreReadAtAGlance) {

@@ -1,0 +1,137 @@
+#include "launcher/generate/machine_rates.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <iostream>
+#include <sstream>
+
+#include "kernels/device/error.h"
+#include "launcher/report/machine_file.h"
+#include "launcher/report/machine_probe.h"
+
+namespace sluice::launcher {
+
+namespace {
+
+constexpr std::int64_t kKeptSeconds = 30LL * 24 * 3600;
+
+/// Of a whole host, and what went wrong.
+struct HostRates {
+  stage::MachineRates rates;
+  std::string problem;
+};
+
+void find_engine(const MachineFile& file, const std::string& device, int threads,
+                 std::int64_t oldest, bool measures, std::int64_t now, HostRates& host) {
+  std::optional<stage::MachineRates> known = file.engine(device, threads, oldest);
+  if (!known && measures) {
+    known = measure_engine(device, threads);
+    known->memory_read = measure_memory_read(std::max(threads, 1));
+    host.rates = *known;
+    file.keep_engine(device, threads, *known, now);
+  }
+  if (known) host.rates = *known;
+}
+
+void find_disk(const MachineFile& file, const std::filesystem::path& path, std::int64_t oldest,
+               bool measures, std::int64_t now, HostRates& host) {
+  if (path.empty()) return;
+  std::optional<double> known = file.disk(path, oldest);
+  if (!known && measures) {
+    known = measure_disk_read(path);
+    host.rates.disk_read = *known;
+    file.keep_disk(path, *known, now);
+  }
+  if (known) host.rates.disk_read = *known;
+}
+
+HostRates find_rates(const comm::World& world, const RunConfig& config,
+                     const stage::StageConfig& stage, const std::filesystem::path& disk,
+                     bool seen) {
+  HostRates host;
+  const auto clock = std::chrono::system_clock::now().time_since_epoch();
+  const std::int64_t now = std::chrono::duration_cast<std::chrono::seconds>(clock).count();
+  const bool again = config.report.probe == ProbeMode::again;
+  const bool measures = again || (seen && config.report.probe == ProbeMode::automatic);
+  const std::int64_t oldest = again ? now + 1 : now - kKeptSeconds;
+  try {
+    const MachineFile file(machine_file_path(
+        world.hosts()[static_cast<std::size_t>(world.rank())].name, processor_name()));
+    const int threads = probe_threads(stage.device, stage.threads * world.ranks_on_host());
+    find_engine(file, stage.device, threads, oldest, measures, now, host);
+    find_disk(file, disk, oldest, measures, now, host);
+  } catch (const Error& error) {
+    host.problem = error.what();
+  }
+  return host;
+}
+
+std::string text_of(const HostRates& host) {
+  const stage::MachineRates& rates = host.rates;
+  return fmt::format("{} {} {} {} {}\n{}", rates.memory_read, rates.flop, rates.host_to_device,
+                     rates.device_to_host, rates.disk_read, host.problem);
+}
+
+HostRates rates_of(const std::string& text) {
+  HostRates host;
+  std::istringstream in(text);
+  in >> host.rates.memory_read >> host.rates.flop >> host.rates.host_to_device >>
+      host.rates.device_to_host >> host.rates.disk_read;
+  in.ignore();
+  std::getline(in, host.problem);
+  return host;
+}
+
+/// `gbps` 0: no limit. A limited link is as fast as its limit, whether or not it was measured.
+void limit(double& rate, double gbps) {
+  if (gbps > 0) rate = rate > 0 ? std::min(rate, gbps * 1e9) : gbps * 1e9;
+}
+
+}  // namespace
+
+std::filesystem::path disk_to_measure(const RunConfig& config, const stage::StageConfig& stage,
+                                      const std::filesystem::path& model) {
+  std::filesystem::path largest;
+  if (config.weights == WeightsFrom::dummy || stage.policy.weights.disk <= 0) return largest;
+  std::uintmax_t bytes = 0;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(model, error)) {
+    const std::uintmax_t size = entry.is_regular_file(error) ? entry.file_size(error) : 0;
+    if (error || size <= bytes) continue;
+    bytes = size;
+    largest = entry.path();
+  }
+  return largest;
+}
+
+stage::MachineRates rates_for_run(comm::World& world, const RunConfig& config,
+                                  const stage::StageConfig& stage,
+                                  const std::filesystem::path& disk, bool seen) {
+  const bool wanted = world.broadcast(seen ? "1" : "0") == "1";
+  const bool asks = world.local_rank() == 0;
+  const std::vector<std::string> texts =
+      world.gather(asks ? text_of(find_rates(world, config, stage, disk, wanted)) : "");
+  HostRates host;
+  const std::string& name = world.hosts()[static_cast<std::size_t>(world.rank())].name;
+  for (std::size_t rank = 0; rank < texts.size(); ++rank) {
+    if (texts[rank].empty()) continue;
+    const HostRates found = rates_of(texts[rank]);
+    if (world.hosts()[rank].name == name) host = found;
+    if (world.rank() == 0 && !found.problem.empty() && !config.report.quiet) {
+      std::cerr << "sluice: measuring " + world.hosts()[rank].name + " for the report: " +
+                       found.problem + '\n';
+    }
+  }
+  stage::MachineRates rates = host.rates;
+  const double part = 1.0 / world.ranks_on_host();
+  rates.memory_read *= part;
+  rates.flop *= part;
+  limit(rates.host_to_device, stage.limits.host_to_device_gbps);
+  limit(rates.device_to_host, stage.limits.device_to_host_gbps);
+  limit(rates.disk_read, stage.limits.disk_read_gbps);
+  limit(rates.disk_write, stage.limits.disk_write_gbps);
+  return rates;
+}
+
+}  // namespace sluice::launcher

@@ -1,0 +1,162 @@
+#include "launcher/report/machine_probe.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <barrier>
+#include <cerrno>
+#include <cstring>
+#include <thread>
+#include <vector>
+
+#include "kernels/device/cpu_backend.h"
+#include "kernels/device/error.h"
+#include "kernels/engine.h"
+
+namespace sluice::launcher {
+
+namespace {
+
+using Seconds = std::chrono::duration<double>;
+constexpr std::size_t kMebibyte = 1 << 20;
+
+/// Best of the rates of `work()`, which does `amount`, repeated for `seconds`; the first call warms
+/// up.
+template <typename Work>
+double best_rate(double amount, double seconds, const Work& work) {
+  work();
+  double best = 0;
+  const auto start = Clock::now();
+  do {
+    const auto begin = Clock::now();
+    work();
+    best = std::max(best, amount / Seconds(Clock::now() - begin).count());
+  } while (Seconds(Clock::now() - start).count() < seconds);
+  return best;
+}
+
+std::uint64_t read_all(const std::byte* bytes, std::size_t count) {
+  constexpr std::size_t kWords = 16;
+  std::uint64_t sums[kWords] = {};
+  for (std::size_t i = 0; i + sizeof(sums) <= count; i += sizeof(sums)) {
+    std::uint64_t words[kWords];
+    std::memcpy(words, bytes + i, sizeof(words));
+    for (std::size_t w = 0; w < kWords; ++w) sums[w] ^= words[w];
+  }
+  std::uint64_t all = 0;
+  for (const std::uint64_t sum : sums) all ^= sum;
+  return all;
+}
+
+/// Closes on every way out.
+struct Descriptor {
+  int value = -1;
+  ~Descriptor() {
+    if (value >= 0) ::close(value);
+  }
+};
+
+[[noreturn]] void refuse_read(const std::filesystem::path& file, std::uint64_t offset, int error) {
+  throw IoError(fmt::format("{}: cannot be read at offset {} to measure the disk: {}",
+                            file.string(), offset, strerrorname_np(error)));
+}
+
+}  // namespace
+
+double measure_memory_read(int threads) {
+  const auto count = static_cast<std::size_t>(threads);
+  const std::size_t part = std::max(32 * kMebibyte, 128 * kMebibyte / count);
+  const Memory memory = map_memory(count * part, "the probe of memory");
+  std::memset(memory.data(), 1, memory.bytes());
+  std::atomic<std::uint64_t> sum{0};
+  return best_rate(static_cast<double>(count * part), 0.25, [&] {
+    std::vector<std::thread> readers;
+    for (std::size_t i = 0; i < count; ++i) {
+      readers.emplace_back([&, i] { sum += read_all(memory.data() + i * part, part); });
+    }
+    for (std::thread& reader : readers) reader.join();
+  });
+}
+
+stage::MachineRates measure_engine(const std::string& device, int threads) {
+  kernels::EngineOptions options;
+  options.device = device;
+  options.threads = threads;
+  const kernels::Engine engine = kernels::make_engine(options);
+  Backend& backend = *engine.backend;
+  stage::MachineRates rates;
+
+  constexpr std::size_t kCopy = 32 * kMebibyte;
+  const Memory on_device = backend.allocate_device(kCopy);
+  const Memory on_host = backend.allocate_host(kCopy, true);
+  std::memset(on_host.data(), 0, kCopy);
+  const auto copy = [&](Lane lane, const Memory& target, const Memory& source) {
+    backend.copy(lane, target.data(), source.data(), kCopy);
+    backend.synchronize(backend.record(lane));
+  };
+  rates.host_to_device =
+      best_rate(kCopy, 0.15, [&] { copy(Lane::host_to_device, on_device, on_host); });
+  rates.device_to_host =
+      best_rate(kCopy, 0.15, [&] { copy(Lane::device_to_host, on_host, on_device); });
+
+  constexpr std::int64_t kRows = 256;
+  constexpr std::int64_t kWidth = 1024;
+  if (backend.info().compute_dtype != DType::f32) return rates;
+  const TensorView in = {on_device.data(), DType::f32, kRows, kWidth};
+  const TensorView out = {on_device.data() + in.bytes(), DType::f32, kRows, kWidth};
+  const TensorView weight = {on_device.data() + 2 * in.bytes(), DType::f32, kWidth, kWidth};
+  rates.flop = best_rate(2.0 * kRows * kWidth * kWidth, 0.2, [&] {
+    engine.device_ops->linear(out, in, {weight, {}}, {}, kernels::Activation::none, {});
+    backend.synchronize(backend.record(Lane::compute));
+  });
+  return rates;
+}
+
+double measure_disk_read(const std::filesystem::path& file) {
+  constexpr std::size_t kReaders = 8;
+  constexpr std::size_t kRequest = kMebibyte;
+  Descriptor opened{::open(file.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC)};
+  if (opened.value < 0) {
+    if (errno == EINVAL) return 0;  // a file system in memory
+    refuse_read(file, 0, errno);
+  }
+  struct stat status {};
+  if (::fstat(opened.value, &status) != 0) refuse_read(file, 0, errno);
+  const auto requests = static_cast<std::uint64_t>(status.st_size) / kRequest;
+  if (requests < kReaders) return 0;
+  const Memory memory = map_memory(kReaders * kRequest, "the probe of the disk");
+  std::atomic<std::uint64_t> next{0};
+  std::atomic<int> error{0};
+  const auto begin = Clock::now();
+  std::vector<std::thread> readers;
+  for (std::size_t i = 0; i < kReaders; ++i) {
+    readers.emplace_back([&, i] {
+      while (Seconds(Clock::now() - begin).count() < 0.4) {
+        const std::uint64_t request = next++;
+        const auto offset = static_cast<off_t>(request % requests * kRequest);
+        if (::pread(opened.value, memory.data() + i * kRequest, kRequest, offset) < 0) {
+          error = errno;
+          return;
+        }
+      }
+    });
+  }
+  for (std::thread& reader : readers) reader.join();
+  const double seconds = Seconds(Clock::now() - begin).count();
+  if (error == EINVAL) return 0;
+  if (error != 0) refuse_read(file, 0, error);
+  return static_cast<double>(next * kRequest) / seconds;
+}
+
+int probe_threads(const std::string& device, int threads) {
+  kernels::EngineOptions options;
+  options.device = device;
+  options.threads = threads;
+  return kernels::make_engine(options).backend->info().threads;
+}
+
+}  // namespace sluice::launcher

@@ -1,0 +1,29 @@
+// A short measurement of what this machine can do: the other side of the report's ratios. Under
+// 1.5 s in all; each figure is the best of several short pieces, so that other work on the machine
+// spoils it less.
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+#include "stage/report.h"
+
+namespace sluice::launcher {
+
+/// By all of `threads` threads together; the reading is plain C++, not the kernels' own. Bytes per
+/// second of memory far beyond any cache (128 MiB, or 32 MiB per thread).
+double measure_memory_read(int threads);
+
+/// Copies of 32 MiB between device and host memory and an f32 matrix product of [256, 1024] x
+/// [1024, 1024], by an engine of its own with no limits. Sets the first four rates.
+/// Throws ConfigError where there is no such device.
+stage::MachineRates measure_engine(const std::string& device, int threads);
+
+/// Reads past the page cache (O_DIRECT), 8 requests of 1 MiB at a time. 0 where the file system
+/// refuses that, or the file is smaller than 8 MiB. Throws IoError.
+double measure_disk_read(const std::filesystem::path& file);
+
+/// Threads a run uses on this machine: `threads`, or where that is 0 the cores it may use.
+int probe_threads(const std::string& device, int threads);
+
+}  // namespace sluice::launcher

@@ -1,0 +1,124 @@
+#include "stage/pass_work.h"
+
+#include <gtest/gtest.h>
+
+namespace sluice::stage {
+namespace {
+
+bool nowhere(std::int32_t /*slot*/) { return false; }
+
+/// Every tensor has f16 elements.
+std::vector<offload::LayerPlacement> placed(const StageLayout& layout) {
+  std::vector<offload::LayerPlacement> layers;
+  for (const offload::LayerSpec& spec : layer_specs(layout)) {
+    offload::LayerPlacement& layer = layers.emplace_back();
+    for (const offload::WeightSpec& tensor : spec.tensors) {
+      const std::int64_t rows = tensor.name.empty() ? 0 : tensor.rows;
+      layer.tensors.push_back({{DType::f16, rows, tensor.columns, 0}, {rows, 0, 0}});
+    }
+  }
+  return layers;
+}
+
+StageLayout one_stage() {
+  StageLayout layout;
+  layout.model.layers = 3;
+  layout.model.hidden = 8;
+  layout.model.heads = 2;
+  layout.model.ffn = 32;
+  layout.model.vocabulary = 100;
+  layout.model.positions = 64;
+  layout.model.embedding_width = 8;
+  layout.config.layers = 3;
+  layout.batching.gpu_batch_size = 2;
+  layout.batching.num_gpu_batches = 2;
+  return layout;
+}
+
+PassRow row(std::int32_t gpu_batch, std::int32_t position, std::int32_t new_tokens) {
+  PassRow made;
+  made.slot = gpu_batch;
+  made.gpu_batch = gpu_batch;
+  made.position = position;
+  made.new_tokens = new_tokens;
+  made.sample = true;
+  return made;
+}
+
+constexpr double kLayerElements = 4 * 8 * 8 + 2 * 8 * 32;
+
+TEST(PassWork, OfOneTokenIsEveryMatrixOnce) {
+  const StageLayout layout = one_stage();
+  Pass pass;
+  pass.rows = {row(0, 9, 1)};
+  pass.batch_tokens = {1, 0};
+  const PassWork passes(layout, placed(layout));
+  const ComputeWork work = passes.of(pass, nowhere);
+  const double attention = 4.0 * 8 * 3 * 10;
+  EXPECT_DOUBLE_EQ(work.flop, 2 * (3 * kLayerElements + 100 * 8) + attention);
+  EXPECT_EQ(work.kv_bytes, 2U * 3 * 8 * 4 * 10);  // f32, ten tokens
+  std::uint64_t weights = 0;
+  const auto layers = placed(layout);
+  for (std::size_t l = 1; l < layers.size(); ++l) weights += layers[l].total_bytes();
+  EXPECT_EQ(work.weight_bytes, weights + 2 * 8 * 2);  // and two rows of the embedding
+  EXPECT_EQ(work.host_kv_bytes, 0U);
+  EXPECT_EQ(work.host_flop, 0.0);
+}
+
+TEST(PassWork, EveryGpuBatchReadsTheWeightsAndNoTokenDoes) {
+  const StageLayout layout = one_stage();
+  const PassWork passes(layout, placed(layout));
+  Pass one;
+  one.rows = {row(0, 5, 1)};
+  one.batch_tokens = {1, 0};
+  Pass two;
+  two.rows = {row(0, 5, 1), row(1, 5, 1)};
+  two.batch_tokens = {1, 1};
+  Pass wide;
+  wide.rows = {row(0, 5, 1), row(0, 5, 1)};
+  wide.batch_tokens = {2, 0};
+  const ComputeWork of_one = passes.of(one, nowhere);
+  EXPECT_EQ(passes.of(two, nowhere).weight_bytes, 2 * of_one.weight_bytes);
+  EXPECT_EQ(passes.of(wide, nowhere).weight_bytes, of_one.weight_bytes + 2 * 8 * 2);
+  EXPECT_DOUBLE_EQ(passes.of(wide, nowhere).flop, 2 * of_one.flop);
+  EXPECT_DOUBLE_EQ(passes.of(two, nowhere).flop, 2 * of_one.flop);
+}
+
+TEST(PassWork, APromptSeesAGrowingContextAndItsLastRowHasLogits) {
+  const StageLayout layout = one_stage();
+  const PassWork passes(layout, placed(layout));
+  Pass whole;
+  whole.rows = {row(0, 0, 4)};
+  whole.batch_tokens = {4, 0};
+  const double attention = 4.0 * 8 * 3 * (1 + 2 + 3 + 4);
+  EXPECT_DOUBLE_EQ(passes.of(whole, nowhere).flop,
+                   2 * (4 * 3 * kLayerElements + 100 * 8) + attention);
+  EXPECT_EQ(passes.of(whole, nowhere).kv_bytes, 2U * 3 * 8 * 4 * 4);
+}
+
+TEST(PassWork, WhatTheHostAttendsIsTheHosts) {
+  StageLayout layout = one_stage();
+  layout.config.policy.cache_dtype = DType::f16;
+  const PassWork passes(layout, placed(layout));
+  Pass pass;
+  pass.rows = {row(0, 9, 1), row(1, 19, 1)};
+  pass.batch_tokens = {1, 1};
+  const ComputeWork work = passes.of(pass, [](std::int32_t slot) { return slot == 1; });
+  EXPECT_EQ(work.kv_bytes, 2U * 3 * 8 * 2 * 10);
+  EXPECT_EQ(work.host_kv_bytes, 2U * 3 * 8 * 2 * 20);
+  EXPECT_DOUBLE_EQ(work.host_flop, 4.0 * 8 * 3 * 20);
+}
+
+TEST(PassWork, AStageInTheMiddleHasNoEmbeddingAndNoHead) {
+  StageLayout layout = one_stage();
+  layout.stage = 1;
+  layout.stages = 3;
+  const PassWork passes(layout, placed(layout));
+  Pass pass;
+  pass.rows = {row(0, 0, 1)};
+  pass.batch_tokens = {1, 0};
+  EXPECT_DOUBLE_EQ(passes.of(pass, nowhere).flop, 2 * 3 * kLayerElements + 4.0 * 8 * 3);
+}
+
+}  // namespace
+}  // namespace sluice::stage
