@@ -9,6 +9,7 @@
 #include "kernels/device/error.h"
 #include "offload/kv_disk.h"
 #include "offload/kv_layout.h"
+#include "offload/kv_pages.h"
 #include "offload/kv_rows.h"
 #include "offload/kv_stream.h"
 #include "offload/kv_tables.h"
@@ -70,6 +71,7 @@ class KvCache::Impl {
         rows_(*engine.backend, layout_, memory_),
         disk_(make_disk(disk, folder)),
         stream_(*engine.backend, layout_, memory_, appended_, disk_.get(), trace),
+        pages_(layout_),
         lengths_(static_cast<std::size_t>(shape.slots), 0),
         taken_(lengths_.size(), 0) {
     std::byte* tables = memory_.host_tables;
@@ -101,6 +103,8 @@ class KvCache::Impl {
   void attend(std::int32_t layer, std::int32_t gpu_batch, TensorView out, TensorView query,
               TensorView keys, TensorView values, float scale);
   Event store(std::int32_t layer, std::int32_t gpu_batch, TensorView keys, TensorView values);
+  void forget(std::span<const std::int32_t> slots);
+  KvUsage usage() const;
   const KvLayout& layout() const { return layout_; }
 
  private:
@@ -108,6 +112,11 @@ class KvCache::Impl {
   void poll();
   void check_sequences(std::span<const KvSequence> sequences);
   void check_sequence(const KvSequence& sequence, std::int64_t& tokens) const;
+  void start_sequences(std::span<const KvSequence> sequences);
+  void add_usage(std::int32_t slot, KvUsage& usage) const;
+  std::int32_t most_tokens(const KvSequence& sequence) const {
+    return sequence.total == 0 ? layout_.shape.tokens_per_slot : sequence.total;
+  }
   void check_rows(const KvStep& step, const char* name, TensorView view) const;
   KvStep& step_of(std::int32_t layer, std::int32_t gpu_batch);
   kernels::KvPages pages_of(Tier tier, std::int32_t layer) const;
@@ -125,9 +134,11 @@ class KvCache::Impl {
   KvRowStaging rows_;
   std::unique_ptr<KvDisk> disk_;
   KvStream stream_;
+  KvPageTable pages_;
   std::vector<std::int32_t> lengths_;  // tokens each slot holds
   std::vector<char> taken_;            // marks of check_sequences()
   std::vector<GpuBatch> gpu_batches_;
+  KvUsage ended_;  // of sequences that have been forgotten
 };
 
 std::unique_ptr<KvDisk> KvCache::Impl::make_disk(DiskEngine* disk, const RunFolder* folder) {
@@ -151,11 +162,14 @@ void KvCache::Impl::check_sequence(const KvSequence& sequence, std::int64_t& tok
   }
   const std::int32_t length = lengths_[static_cast<std::size_t>(sequence.slot)];
   const std::int64_t history = std::int64_t{sequence.context} - sequence.new_tokens;
-  if (sequence.new_tokens < 1 || sequence.context > shape.tokens_per_slot ||
+  const std::int64_t most = history == 0
+                                ? std::min(most_tokens(sequence), shape.tokens_per_slot)
+                                : std::int64_t{pages_.count(sequence.slot)} * shape.page_tokens;
+  if (sequence.new_tokens < 1 ||
+      sequence.context > std::min<std::int64_t>(most, shape.tokens_per_slot) ||
       (history != 0 && history != length)) {
     throw_bug(fmt::format("slot {} holds {} tokens of at most {}; {} new ones cannot make it {}",
-                          sequence.slot, length, shape.tokens_per_slot, sequence.new_tokens,
-                          sequence.context));
+                          sequence.slot, length, most, sequence.new_tokens, sequence.context));
   }
   const std::int64_t end = std::int64_t{sequence.first_row} + sequence.new_tokens;
   tokens += sequence.new_tokens;
@@ -204,7 +218,7 @@ KvStep& KvCache::Impl::step_of(std::int32_t layer, std::int32_t gpu_batch) {
 
 kernels::KvPages KvCache::Impl::pages_of(Tier tier, std::int32_t layer) const {
   std::byte* base = tier == Tier::device ? memory_.device_pages : memory_.host_pages;
-  const auto first = static_cast<std::size_t>(layout_.first_page(layer, 0, tier));
+  const auto first = static_cast<std::size_t>(layout_.page_index(layer, 0, tier));
   return layout_.pages_at(base + first * layout_.page_bytes, layout_.page_bytes);
 }
 
@@ -233,10 +247,8 @@ void KvCache::Impl::begin(std::int32_t gpu_batch, std::span<const KvSequence> se
     backend.synchronize(step.uploaded);
     backend.synchronize(step.host_used);
   }
-  step.fill(layout_, sequences, pass);
-  for (const KvSequence& sequence : sequences) {
-    lengths_[static_cast<std::size_t>(sequence.slot)] = sequence.context;
-  }
+  start_sequences(sequences);
+  step.fill(layout_, pages_, sequences, pass);
   // On the lane that reads them: what the last pass still needs of the old tables it has read by
   // then, and a few kilobytes need not queue behind weights on Lane::host_to_device.
   for (const KvTable* table : {&step.device, &step.streamed}) {
@@ -245,6 +257,42 @@ void KvCache::Impl::begin(std::int32_t gpu_batch, std::span<const KvSequence> se
     backend.copy(Lane::compute, target, table->memory(), table->used_bytes());
     step.uploaded = backend.record(Lane::compute);
   }
+}
+
+void KvCache::Impl::start_sequences(std::span<const KvSequence> sequences) {
+  for (const KvSequence& sequence : sequences) {
+    if (sequence.context == sequence.new_tokens) forget({&sequence.slot, 1});
+  }
+  for (const KvSequence& sequence : sequences) {
+    if (sequence.context == sequence.new_tokens) {
+      pages_.take(sequence.slot, most_tokens(sequence));
+    }
+    lengths_[static_cast<std::size_t>(sequence.slot)] = sequence.context;
+  }
+}
+
+void KvCache::Impl::forget(std::span<const std::int32_t> slots) {
+  for (const std::int32_t slot : slots) {
+    if (slot < 0 || slot >= layout_.shape.slots) {
+      throw_bug(fmt::format("slot {} is forgotten; there are {}", slot, layout_.shape.slots));
+    }
+    std::int32_t& length = lengths_[static_cast<std::size_t>(slot)];
+    add_usage(slot, ended_);
+    pages_.give_back(slot);
+    length = 0;
+  }
+}
+
+void KvCache::Impl::add_usage(std::int32_t slot, KvUsage& usage) const {
+  const auto page_tokens = static_cast<std::uint64_t>(layout_.shape.page_tokens);
+  usage.tokens_stored += static_cast<std::uint64_t>(lengths_[static_cast<std::size_t>(slot)]);
+  usage.tokens_taken += static_cast<std::uint64_t>(pages_.count(slot)) * page_tokens;
+}
+
+KvUsage KvCache::Impl::usage() const {
+  KvUsage usage = ended_;
+  for (std::int32_t slot = 0; slot < layout_.shape.slots; ++slot) add_usage(slot, usage);
+  return usage;
 }
 
 void KvCache::Impl::prefetch(std::int32_t layer, std::int32_t gpu_batch) {
@@ -299,7 +347,7 @@ void KvCache::Impl::attend(std::int32_t layer, std::int32_t gpu_batch, TensorVie
     stream_.close(step, layer);
   }
   if (on_host != nullptr) {
-    backend.wait(Lane::compute, host_done);
+    backend.wait(Lane::compute, host_done.as(Activity::stall_host_compute));
     rows_.take_back(out, on_host->out, step.host_rows);
   }
 }
@@ -370,6 +418,12 @@ Event KvCache::store(std::int32_t layer, std::int32_t gpu_batch, TensorView keys
 Tier KvCache::tier_of(std::int32_t slot) const {
   return impl_->layout().tiers.at(static_cast<std::size_t>(slot));
 }
+
+void KvCache::forget(std::span<const std::int32_t> slots) { impl_->forget(slots); }
+
+PerTier<std::int32_t> KvCache::pool_pages() const { return impl_->layout().pool; }
+
+KvUsage KvCache::usage() const { return impl_->usage(); }
 
 std::uint64_t KvCache::disk_bytes() const { return impl_->layout().file_bytes(); }
 

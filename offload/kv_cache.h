@@ -1,6 +1,8 @@
 // Keys and values of every sequence of a stage, in three tiers, and the attention over them.
 //
-// Every sequence slot has a home tier (cache_tiers()). Device sequences are attended where
+// Every sequence slot has a home tier (cache_tiers()), and every tier a pool of pages, of which a
+// sequence takes what it can need at most when it starts and which it gives back when it ends: a
+// short sequence does not keep the memory of a long one. Device sequences are attended where
 // they lie. Host sequences are attended by the CPU beside them (cpu_cache_compute: only query, new
 // keys and values and the result cross the link), or streamed page by page through device staging.
 // Disk sequences keep full pages in one file and their last, partial page in host memory, and are
@@ -32,7 +34,11 @@ struct KvShape {
   std::int32_t tokens_per_gpu_batch = 1;  // most new tokens of a GPU batch in one pass
   std::int32_t heads = 0;
   std::int32_t head_dim = 0;
+  /// What ends in the middle of a page wastes half of one: 3.8 % of 200 tokens.
   std::int32_t page_tokens = 16;
+  /// Pages of a layer in each tier's pool; 0: so many that all slots of the tier can hold
+  /// tokens_per_slot at a time. At least one such sequence must fit (kv_pools.h).
+  PerTier<std::int32_t> pool_pages = {};
   DType compute_dtype = DType::f32;  // of query, keys, values, out
 };
 
@@ -43,6 +49,14 @@ struct KvSequence {
   std::int32_t first_row = 0;
   std::int32_t new_tokens = 0;
   std::int32_t context = 0;
+  /// Of a sequence that starts: most tokens it will ever have; 0: tokens_per_slot. Ignored later.
+  std::int32_t total = 0;
+};
+
+/// Of the sequences so far.
+struct KvUsage {
+  std::uint64_t tokens_stored = 0;  // at their ends, or now
+  std::uint64_t tokens_taken = 0;   // what their pages hold
 };
 
 class KvCache {
@@ -59,7 +73,13 @@ class KvCache {
   /// The sequences of GPU batch `gpu_batch` in the coming pass. Called once per pass and GPU batch,
   /// before its first prefetch() or attend(), and after the last store() of the pass before.
   /// Waits for nothing but the previous-but-one pass. Throws Error for sequences that cannot be.
+  /// A sequence that starts takes pages, in the order given; whoever admits sequences sees to it
+  /// that the pool of the slot's tier has them.
   void begin(std::int32_t gpu_batch, std::span<const KvSequence> sequences, std::int32_t pass);
+
+  /// What these slots held is forgotten; their pages may be taken by others. Not between the
+  /// begin() of a pass and its last store().
+  void forget(std::span<const std::int32_t> slots);
 
   /// Starts to fetch the streamed sequences of (layer, gpu_batch). Calls come in the order of the
   /// attend() calls, at most one ahead; attend() fetches by itself what was not prefetched.
@@ -78,6 +98,9 @@ class KvCache {
   Event store(std::int32_t layer, std::int32_t gpu_batch, TensorView keys, TensorView values);
 
   Tier tier_of(std::int32_t slot) const;
+  KvUsage usage() const;
+  /// Of a layer, in each tier's pool.
+  PerTier<std::int32_t> pool_pages() const;
   /// Bytes of the cache file.
   std::uint64_t disk_bytes() const;
 

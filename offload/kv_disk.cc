@@ -8,14 +8,13 @@ namespace sluice::offload {
 
 void copy_pages(Backend& backend, Lane lane, std::byte* target, std::size_t target_stride,
                 const std::byte* source, std::size_t source_stride, std::size_t page_bytes,
-                std::int32_t pages) {
-  const auto count = static_cast<std::size_t>(pages);
-  if (count == 0) return;
+                std::size_t pages) {
+  if (pages == 0) return;
   if (target_stride == page_bytes && source_stride == page_bytes) {
-    backend.copy(lane, target, source, count * page_bytes);
+    backend.copy(lane, target, source, pages * page_bytes);
     return;
   }
-  for (std::size_t i = 0; i < count; ++i) {
+  for (std::size_t i = 0; i < pages; ++i) {
     backend.copy(lane, target + i * target_stride, source + i * source_stride, page_bytes);
   }
 }
@@ -29,7 +28,8 @@ KvDisk::KvDisk(kernels::Engine& engine, const KvLayout& layout, const KvMemory& 
       trace_(trace),
       file_(disk.create(folder.path() / "kv-cache", layout.file_bytes())) {
   for (WriteBuffer& buffer : writes_) {
-    buffer.runs.reserve(static_cast<std::size_t>(layout.disk_sequences));
+    buffer.pages.reserve(static_cast<std::size_t>(layout.completed_pages));
+    buffer.holds.resize(static_cast<std::size_t>(layout.pool_of(Tier::disk)), 0);
   }
 }
 
@@ -50,22 +50,27 @@ std::byte* KvDisk::tail(std::int32_t place, std::int32_t layer) const {
   return memory_.host_tails + static_cast<std::size_t>(index) * layout_.page_bytes;
 }
 
+std::span<const std::int32_t> KvDisk::full_pages(const KvStep& step,
+                                                 const KvStreamed& sequence) const {
+  if (sequence.tier != Tier::disk) return {};
+  return std::span(step.homes)
+      .subspan(static_cast<std::size_t>(sequence.first_page),
+               static_cast<std::size_t>(sequence.history / layout_.shape.page_tokens));
+}
+
 bool KvDisk::start_read(int ring, const KvStep& step, std::int32_t layer) {
   bool any = false;
   std::byte* target = memory_.read_ring[ring];
-  const std::size_t slot_bytes =
-      static_cast<std::size_t>(layout_.pages_per_slot) * layout_.file_page_bytes;
   for (const KvStreamed& sequence : step.streamed_sequences) {
-    if (sequence.tier != Tier::disk) continue;
-    const std::int32_t full = sequence.history / layout_.shape.page_tokens;
-    if (full > 0) {
-      settle(sequence.slot, layer);
-      disk_.read(file_, layout_.file_offset(sequence.place, layer, 0),
-                 static_cast<std::size_t>(full) * layout_.file_page_bytes, target,
-                 reads_[static_cast<std::size_t>(ring)]);
-      any = true;
-    }
-    target += slot_bytes;
+    const std::span<const std::int32_t> pages = full_pages(step, sequence);
+    if (pages.empty()) continue;
+    settle(pages, layer);
+    for_each_run(pages, [&](std::size_t index, std::size_t count) {
+      disk_.read(file_, layout_.file_offset(layer, pages[index]), count * layout_.file_page_bytes,
+                 target + index * layout_.file_page_bytes, reads_[static_cast<std::size_t>(ring)]);
+    });
+    target += pages.size() * layout_.file_page_bytes;
+    any = true;
   }
   return any;
 }
@@ -78,51 +83,47 @@ void KvDisk::finish_read(int ring) { reads_[static_cast<std::size_t>(ring)].wait
 
 void KvDisk::copy_read(int ring, const KvStep& step, std::byte* target) {
   const std::byte* source = memory_.read_ring[ring];
-  const auto slot_pages = static_cast<std::size_t>(layout_.pages_per_slot);
   for (const KvStreamed& sequence : step.streamed_sequences) {
-    if (sequence.tier == Tier::disk) {
-      copy_pages(*engine_.backend, Lane::host_to_device, target, layout_.page_bytes, source,
-                 layout_.file_page_bytes, layout_.page_bytes,
-                 sequence.history / layout_.shape.page_tokens);
-      source += slot_pages * layout_.file_page_bytes;
-    }
-    target += slot_pages * layout_.page_bytes;
+    const std::size_t pages = full_pages(step, sequence).size();
+    copy_pages(*engine_.backend, Lane::host_to_device,
+               target + static_cast<std::size_t>(sequence.first_page) * layout_.page_bytes,
+               layout_.page_bytes, source, layout_.file_page_bytes, layout_.page_bytes, pages);
+    source += pages * layout_.file_page_bytes;
   }
 }
 
 void KvDisk::copy_tails(const KvStep& step, std::int32_t layer, std::byte* target) {
   for (const KvStreamed& sequence : step.streamed_sequences) {
     const std::int32_t page_tokens = layout_.shape.page_tokens;
-    if (sequence.tier == Tier::disk && sequence.history % page_tokens != 0) {
-      const auto full = static_cast<std::size_t>(sequence.history / page_tokens);
-      engine_.backend->copy(Lane::host_to_device, target + full * layout_.page_bytes,
-                            tail(sequence.place, layer), layout_.page_bytes);
-    }
-    target += static_cast<std::size_t>(layout_.pages_per_slot) * layout_.page_bytes;
+    if (sequence.tier != Tier::disk || sequence.history % page_tokens == 0) continue;
+    const auto page =
+        static_cast<std::size_t>(sequence.first_page + sequence.history / page_tokens);
+    engine_.backend->copy(Lane::host_to_device, target + page * layout_.page_bytes,
+                          tail(sequence.place, layer), layout_.page_bytes);
   }
 }
 
 Event KvDisk::append(const KvStep& step, std::int32_t layer, TensorView keys, TensorView values) {
   Backend& backend = *engine_.backend;
-  if (!step.completed_runs.empty()) {
-    // A new sequence may rewrite a page that its slot's last sequence is still writing.
-    for (const KvCompleted& run : step.completed_runs) settle(run.slot, layer);
+  if (!step.completed_homes.empty()) {
+    // A new sequence may rewrite pages that their last owner is still writing.
+    settle(step.completed_homes, layer);
     const std::size_t ring = next_write_;
     next_write_ = 1 - next_write_;
     finish(ring);
     WriteBuffer& buffer = writes_[ring];
     std::byte* pages = memory_.write_ring[ring];
-    for (const KvCompleted& run : step.completed_runs) {
-      if (!run.from_tail) continue;
-      const auto page = static_cast<std::size_t>(run.write_page);
+    for (const KvBegunPage& begun : step.begun_pages) {
+      const auto page = static_cast<std::size_t>(begun.write_page);
       backend.copy(Lane::host_compute, pages + page * layout_.file_page_bytes,
-                   tail(run.place, layer), layout_.page_bytes);
+                   tail(begun.place, layer), layout_.page_bytes);
     }
     engine_.host_ops->append_kv(layout_.pages_at(pages, layout_.file_page_bytes),
                                 step.completed.batch(), keys, values);
     buffer.layer = layer;
     buffer.pass = step.pass;
-    buffer.runs.assign(step.completed_runs.begin(), step.completed_runs.end());
+    buffer.pages.assign(step.completed_homes.begin(), step.completed_homes.end());
+    for (const std::int32_t page : buffer.pages) buffer.holds[static_cast<std::size_t>(page)] = 1;
     buffer.filled = backend.record(Lane::host_compute);
     buffer.pending = true;
   }
@@ -138,12 +139,11 @@ void KvDisk::issue(std::size_t ring) {
   WriteBuffer& buffer = writes_[ring];
   buffer.pending = false;
   buffer.in_flight = true;
-  for (const KvCompleted& run : buffer.runs) {
-    const auto page = static_cast<std::size_t>(run.write_page);
-    disk_.write(file_, layout_.file_offset(run.place, buffer.layer, run.first_page),
-                static_cast<std::size_t>(run.pages) * layout_.file_page_bytes,
-                memory_.write_ring[ring] + page * layout_.file_page_bytes, buffer.group);
-  }
+  for_each_run(buffer.pages, [&](std::size_t index, std::size_t count) {
+    disk_.write(file_, layout_.file_offset(buffer.layer, buffer.pages[index]),
+                count * layout_.file_page_bytes,
+                memory_.write_ring[ring] + index * layout_.file_page_bytes, buffer.group);
+  });
 }
 
 void KvDisk::finish(std::size_t ring) {
@@ -155,15 +155,17 @@ void KvDisk::finish(std::size_t ring) {
     issue(ring);
   }
   buffer.in_flight = false;
+  for (const std::int32_t page : buffer.pages) buffer.holds[static_cast<std::size_t>(page)] = 0;
   buffer.group.wait();
 }
 
-void KvDisk::settle(std::int32_t slot, std::int32_t layer) {
+void KvDisk::settle(std::span<const std::int32_t> pages, std::int32_t layer) {
   for (std::size_t ring = 0; ring < writes_.size(); ++ring) {
     const WriteBuffer& buffer = writes_[ring];
     if (buffer.layer != layer || (!buffer.pending && !buffer.in_flight)) continue;
-    const bool touches = std::any_of(buffer.runs.begin(), buffer.runs.end(),
-                                     [slot](const KvCompleted& run) { return run.slot == slot; });
+    const bool touches = std::any_of(pages.begin(), pages.end(), [&buffer](std::int32_t page) {
+      return buffer.holds[static_cast<std::size_t>(page)] != 0;
+    });
     if (touches) finish(ring);
   }
 }

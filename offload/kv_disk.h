@@ -8,6 +8,7 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "kernels/device/trace.h"
@@ -28,13 +29,14 @@ class KvDisk {
   KvDisk& operator=(const KvDisk&) = delete;
 
   /// Starts to read the full pages of the step's disk sequences into read buffer `ring`, which must
-  /// be free. False: there is nothing to read. Waits for writes of the same pages.
+  /// be free; neighbours in the file are one request. False: there is nothing to read. Waits for
+  /// writes of the same pages.
   bool start_read(int ring, const KvStep& step, std::int32_t layer);
   /// True when the pages of the last start_read() are there, or a read failed.
   bool read_done(int ring) const;
   /// Blocks until they are there. Throws IoError.
   void finish_read(int ring);
-  /// Puts the copies of what start_read() read to `target` [sequence][page] on
+  /// Puts the copies of what start_read() read to staging buffer `target` on
   /// Lane::host_to_device.
   void copy_read(int ring, const KvStep& step, std::byte* target);
   /// Puts the copies of the partial pages there: they need no read.
@@ -54,14 +56,17 @@ class KvDisk {
     Event filled;
     bool pending = false;  // filled or about to be, not yet handed to the disk
     bool in_flight = false;
-    std::vector<KvCompleted> runs;
+    std::vector<std::int32_t> pages;  // of the file, by page of the buffer
+    std::vector<char> holds;          // by page of the file: whether it is one of them
     IoGroup group;
   };
 
+  /// File pages of what a streamed sequence has there; empty for those of other tiers.
+  std::span<const std::int32_t> full_pages(const KvStep& step, const KvStreamed& sequence) const;
   void issue(std::size_t ring);
   void finish(std::size_t ring);
-  /// Waits until what was written to (slot, layer) is in the file.
-  void settle(std::int32_t slot, std::int32_t layer);
+  /// Waits until what was put together for these pages of `layer` is in the file.
+  void settle(std::span<const std::int32_t> pages, std::int32_t layer);
   std::byte* tail(std::int32_t place, std::int32_t layer) const;
 
   kernels::Engine& engine_;
@@ -78,6 +83,6 @@ class KvDisk {
 /// Puts the copy of `pages` pages between two places of different page strides on a lane.
 void copy_pages(Backend& backend, Lane lane, std::byte* target, std::size_t target_stride,
                 const std::byte* source, std::size_t source_stride, std::size_t page_bytes,
-                std::int32_t pages);
+                std::size_t pages);
 
 }  // namespace sluice::offload

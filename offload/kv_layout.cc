@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <numeric>
 
 #include "kernels/device/error.h"
 #include "offload/kv_tables.h"
@@ -61,6 +62,7 @@ KvLayout::KvLayout(const KvShape& of_shape, const Policy& policy)
   check_shape(policy);
   place_slots(policy.cache);
   host_attends = policy.cpu_cache_compute && slots_in(Tier::host) > 0;
+  size_pools();
   measure();
 }
 
@@ -80,7 +82,8 @@ void KvLayout::check_shape(const Policy& policy) const {
       throw ConfigError(fmt::format("KV cache: {} is {}; it must be >= 1", name, value));
   }
   if (policy.cache_dtype == DType::i32 || shape.compute_dtype == DType::i32) {
-    throw ConfigError("KV cache: its dtype is i32; use f32, f16 or bf16 (policy.cache_dtype)");
+    throw ConfigError(
+        "KV cache: its dtype is i32; use f32, f16, bf16, q8 or q4 (policy.cache_dtype)");
   }
   const double sum = policy.cache.device + policy.cache.host + policy.cache.disk;
   if (!(sum > 99.999 && sum < 100.001)) {
@@ -95,28 +98,50 @@ void KvLayout::place_slots(const Shares& shares) {
   for (const Tier tier : tiers) places.push_back(slots[static_cast<std::size_t>(tier)]++);
 }
 
+void KvLayout::size_pools() {
+  pages_per_slot = pages_for(shape.tokens_per_slot);
+  std::uint64_t pages = 0;
+  for (std::size_t tier = 0; tier < pool.size(); ++tier) {
+    const std::uint64_t most = product(count_of(slots[tier]), count_of(pages_per_slot));
+    const std::int32_t asked = shape.pool_pages[tier];
+    if (asked < 0 || (asked > 0 && most > 0 && asked < pages_per_slot)) {
+      throw ConfigError(fmt::format(
+          "KV cache: the {} tier's pool has {} pages but a sequence of {} tokens needs {}",
+          name_of(static_cast<Tier>(tier)), asked, shape.tokens_per_slot, pages_per_slot));
+    }
+    const std::uint64_t size = asked == 0 ? most : std::min(most, count_of(asked));
+    pages += size;
+    if (pages > std::numeric_limits<std::int32_t>::max()) {
+      throw CapacityError(fmt::format(
+          "KV cache: {} pages of a layer cannot be numbered in 32 bits; use larger pages", pages));
+    }
+    pool[tier] = static_cast<std::int32_t>(size);
+  }
+}
+
 void KvLayout::measure() {
-  pages_per_slot = (shape.tokens_per_slot - 1) / shape.page_tokens + 1;
   const std::uint64_t width = product(count_of(shape.heads), count_of(shape.head_dim));
   row_bytes = product(width, size_of(shape.compute_dtype));
   page_bytes = product(product(count_of(shape.heads), count_of(shape.page_tokens)),
                        2 * row_bytes_of(cache_dtype, shape.head_dim));
   file_page_bytes = rounded_up(page_bytes, kFileAlignment);
-  const std::uint64_t pages = product(count_of(shape.slots), count_of(pages_per_slot));
-  if (pages > std::numeric_limits<std::int32_t>::max()) {
-    throw CapacityError(fmt::format(
-        "KV cache: {} pages of a layer cannot be numbered in 32 bits; use larger pages", pages));
-  }
+  const auto pages = std::accumulate(pool.begin(), pool.end(), std::uint64_t{0});
   product(product(pages, count_of(shape.layers)), file_page_bytes);  // every offset fits
 
   const std::int32_t streamed = slots_in(Tier::disk) + (host_attends ? 0 : slots_in(Tier::host));
   streamed_sequences = std::min(shape.gpu_batch_size, streamed);
   disk_sequences = std::min(shape.gpu_batch_size, slots_in(Tier::disk));
+  const auto most_pages = [this](std::int32_t sequences, std::int32_t in_pools) {
+    return static_cast<std::int32_t>(
+        std::min(std::int64_t{sequences} * pages_per_slot, std::int64_t{in_pools}));
+  };
+  streamed_pages = most_pages(streamed_sequences,
+                              pool_of(Tier::disk) + (host_attends ? 0 : pool_of(Tier::host)));
+  disk_pages = most_pages(disk_sequences, pool_of(Tier::disk));
   // n new tokens fill at most floor((n - 1) / page_tokens) + 1 pages (the first may have begun in
-  // an earlier pass), and a slot never has more than all of its pages.
+  // an earlier pass), and no sequence has more than its pages.
   const std::int64_t by_tokens = shape.tokens_per_gpu_batch / shape.page_tokens + disk_sequences;
-  const std::int64_t by_slots = std::int64_t{disk_sequences} * pages_per_slot;
-  completed_pages = static_cast<std::int32_t>(std::min(by_tokens, by_slots));
+  completed_pages = static_cast<std::int32_t>(std::min(by_tokens, std::int64_t{disk_pages}));
 }
 
 kernels::KvPages KvLayout::pages_at(std::byte* base, std::size_t stride_bytes) const {
@@ -126,10 +151,7 @@ kernels::KvPages KvLayout::pages_at(std::byte* base, std::size_t stride_bytes) c
 
 KvMemory::KvMemory(const KvLayout& layout, const Blocks& blocks) {
   const std::uint64_t layers = count_of(layout.shape.layers);
-  const std::uint64_t slot_pages = count_of(layout.pages_per_slot);
-  const auto cache_of = [&](Tier tier) {
-    return product(layers, product(count_of(layout.slots_in(tier)), slot_pages));
-  };
+  const auto cache_of = [&](Tier tier) { return product(layers, count_of(layout.pool_of(tier))); };
   KvCarver device_cache(blocks.device_cache);
   device_pages = device_cache.take(cache_of(Tier::device), layout.page_bytes);
 
@@ -144,10 +166,8 @@ KvMemory::KvMemory(const KvLayout& layout, const Blocks& blocks) {
   KvCarver device(blocks.device_staging);
   KvCarver host(blocks.host_staging);
   for (std::size_t i = 0; i < 2; ++i) {
-    device_ring[i] =
-        device.take(product(count_of(layout.streamed_sequences), slot_pages), layout.page_bytes);
-    read_ring[i] = host.take(product(count_of(layout.disk_sequences), slot_pages),
-                             layout.file_page_bytes, kFileAlignment);
+    device_ring[i] = device.take(count_of(layout.streamed_pages), layout.page_bytes);
+    read_ring[i] = host.take(count_of(layout.disk_pages), layout.file_page_bytes, kFileAlignment);
     write_ring[i] =
         host.take(count_of(layout.completed_pages), layout.file_page_bytes, kFileAlignment);
     row_ring[i] = host.take(product(tokens, row_arrays), layout.row_bytes);

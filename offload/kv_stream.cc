@@ -47,23 +47,24 @@ void KvStream::fetch(const KvStep& step, std::int32_t layer) {
 
 void KvStream::copy_host_pages(const KvStep& step, std::int32_t layer, std::byte* target) {
   Event last;
-  const auto slot_bytes = static_cast<std::size_t>(layout_.pages_per_slot) * layout_.page_bytes;
   for (const KvStreamed& sequence : step.streamed_sequences) {
+    if (sequence.history == 0) continue;
     // Sequences of a GPU batch were mostly appended together: one wait for all of them.
     const Event event = appended_.at(sequence.slot, layer);
-    if (sequence.history > 0 && event.ticket != 0 && event.ticket != last.ticket) {
+    if (event.ticket != 0 && event.ticket != last.ticket) {
       backend_.wait(Lane::host_to_device, event);
       last = event;
     }
-    if (sequence.tier == Tier::host && sequence.history > 0) {
-      const std::int32_t pages = (sequence.history - 1) / layout_.shape.page_tokens + 1;
-      const auto first =
-          static_cast<std::size_t>(layout_.first_page(layer, sequence.place, Tier::host));
-      copy_pages(backend_, Lane::host_to_device, target, layout_.page_bytes,
-                 memory_.host_pages + first * layout_.page_bytes, layout_.page_bytes,
-                 layout_.page_bytes, pages);
-    }
-    target += slot_bytes;
+    if (sequence.tier != Tier::host) continue;
+    const auto first = static_cast<std::size_t>(sequence.first_page);
+    const auto pages = static_cast<std::size_t>(layout_.pages_for(sequence.history));
+    const auto homes = std::span(step.homes).subspan(first, pages);
+    for_each_run(homes, [&](std::size_t index, std::size_t count) {
+      const auto home =
+          static_cast<std::size_t>(layout_.page_index(layer, homes[index], Tier::host));
+      backend_.copy(Lane::host_to_device, target + (first + index) * layout_.page_bytes,
+                    memory_.host_pages + home * layout_.page_bytes, count * layout_.page_bytes);
+    });
   }
 }
 
@@ -88,7 +89,7 @@ std::byte* KvStream::open(const KvStep& step, std::int32_t layer) {
     const ScopedSpan span(trace_, Activity::wait_kv, step.pass, layer);
     copy_after_read(buffer);
   }
-  backend_.wait(Lane::compute, buffer.fetched);
+  backend_.wait(Lane::compute, buffer.fetched.as(Activity::stall_kv));
   return memory_.device_ring[index_of(buffer)];
 }
 

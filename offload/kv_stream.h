@@ -47,7 +47,7 @@ class KvStream {
   void fetch(const KvStep& step, std::int32_t layer);
 
   /// Makes Lane::compute wait for the step's history of `layer`, fetching what fetch() did not.
-  /// Returns the staging buffer: sequence i of the step starts at page i * pages_per_slot.
+  /// Returns the staging buffer: its pages are numbered as the step's `streamed` table has them.
   std::byte* open(const KvStep& step, std::int32_t layer);
   /// The last work that reads the buffer open() returned was put on Lane::compute.
   void close(const KvStep& step, std::int32_t layer);

@@ -1,6 +1,7 @@
 #include "offload/kv_tables.h"
 
 #include <algorithm>
+#include <numeric>
 
 namespace sluice::offload {
 
@@ -12,6 +13,14 @@ void add_rows(std::vector<KvRows>& rows, const KvSequence& sequence) {
   } else {
     rows.push_back({sequence.first_row, sequence.new_tokens});
   }
+}
+
+/// Numbers pages `from` and later number, number + 1, ...; earlier ones, which appending does not
+/// touch, as the first of them.
+void number_from(std::span<std::int32_t> pages, std::int32_t from, std::int32_t number) {
+  const auto first = pages.begin() + from;
+  std::fill(pages.begin(), first, number);
+  std::iota(first, pages.end(), number);
 }
 
 }  // namespace
@@ -32,14 +41,13 @@ std::int32_t* KvTable::array(std::int32_t index) const {
   return reinterpret_cast<std::int32_t*>(memory_) + std::ptrdiff_t{index} * capacity_;
 }
 
-void KvTable::add(const KvSequence& sequence, std::int32_t first_page, std::int32_t from_page) {
+std::span<std::int32_t> KvTable::add(const KvSequence& sequence) {
   array(0)[sequences_] = sequence.first_row;
   array(1)[sequences_] = sequence.new_tokens;
   array(2)[sequences_] = sequence.context;
   std::int32_t* pages = array(3) + std::ptrdiff_t{sequences_} * pages_per_slot_;
-  const std::int32_t end = (sequence.context - 1) / page_tokens_ + 1;
-  for (std::int32_t i = 0; i < end; ++i) pages[i] = first_page + std::max(i, from_page);
   ++sequences_;
+  return {pages, static_cast<std::size_t>((sequence.context - 1) / page_tokens_ + 1)};
 }
 
 kernels::KvBatch KvTable::batch_at(const std::byte* copy) const {
@@ -64,57 +72,71 @@ KvStep::KvStep(const KvLayout& layout, std::byte* tables) {
   }
   const auto sequences = static_cast<std::size_t>(layout.shape.gpu_batch_size);
   streamed_sequences.reserve(sequences);
-  completed_runs.reserve(sequences);
+  homes.reserve(static_cast<std::size_t>(layout.streamed_pages));
+  completed_homes.reserve(static_cast<std::size_t>(layout.completed_pages));
+  begun_pages.reserve(sequences);
   host_slots.reserve(sequences);
   disk_slots.reserve(sequences);
   host_rows.reserve(sequences);
   disk_rows.reserve(sequences);
 }
 
-void KvStep::fill(const KvLayout& layout, std::span<const KvSequence> sequences,
-                  std::int32_t in_pass) {
-  pass = in_pass;
+void KvStep::clear() {
   rows = 0;
-  write_pages_ = 0;
   for (KvTable* table : {&device, &streamed, &host, &completed, &tails}) table->clear();
   streamed_sequences.clear();
-  completed_runs.clear();
+  homes.clear();
+  completed_homes.clear();
+  begun_pages.clear();
   host_slots.clear();
   disk_slots.clear();
   host_rows.clear();
   disk_rows.clear();
+}
+
+void KvStep::fill(const KvLayout& layout, const KvPageTable& pages,
+                  std::span<const KvSequence> sequences, std::int32_t in_pass) {
+  clear();
+  pass = in_pass;
   for (const KvSequence& sequence : sequences) {
-    const auto slot = static_cast<std::size_t>(sequence.slot);
-    const Tier tier = layout.tiers[slot];
-    const std::int32_t place = layout.places[slot];
+    const Tier tier = layout.tiers[static_cast<std::size_t>(sequence.slot)];
     rows = std::max(rows, sequence.first_row + sequence.new_tokens);
     if (tier == Tier::device) {
-      device.add(sequence, place * layout.pages_per_slot);
+      pages.list(sequence.slot, 0, device.add(sequence));
       continue;
     }
-    if (tier == Tier::disk || !layout.host_attends) {
-      const auto position = static_cast<std::int32_t>(streamed_sequences.size());
-      streamed.add(sequence, position * layout.pages_per_slot);
-      streamed_sequences.push_back(
-          {sequence.slot, tier, place, sequence.context - sequence.new_tokens});
-    }
+    if (tier == Tier::disk || !layout.host_attends) add_streamed(layout, pages, sequence);
     if (tier == Tier::host) {
-      host.add(sequence, place * layout.pages_per_slot);
+      pages.list(sequence.slot, 0, host.add(sequence));
       host_slots.push_back(sequence.slot);
       add_rows(host_rows, sequence);
     } else {
-      add_disk(layout, sequence, place);
+      add_disk(layout, pages, sequence);
     }
   }
+}
+
+void KvStep::add_streamed(const KvLayout& layout, const KvPageTable& pages,
+                          const KvSequence& sequence) {
+  const auto slot = static_cast<std::size_t>(sequence.slot);
+  const auto first = static_cast<std::int32_t>(homes.size());
+  const std::span<std::int32_t> staged = streamed.add(sequence);
+  std::iota(staged.begin(), staged.end(), first);
+  homes.resize(homes.size() + staged.size());
+  pages.list(sequence.slot, 0, std::span(homes).last(staged.size()));
+  streamed_sequences.push_back({sequence.slot, layout.tiers[slot], layout.places[slot],
+                                sequence.context - sequence.new_tokens, first});
 }
 
 // The new tokens of a disk sequence are appended in two parts, each a sequence for the kernels:
 // those that fall into pages now full, which go to the write buffer, and those of the page that
 // stays partial, which go to the tail. The page numbers differ in base only, so one table serves
 // all layers.
-void KvStep::add_disk(const KvLayout& layout, const KvSequence& sequence, std::int32_t place) {
+void KvStep::add_disk(const KvLayout& layout, const KvPageTable& pages,
+                      const KvSequence& sequence) {
   disk_slots.push_back(sequence.slot);
   add_rows(disk_rows, sequence);
+  const std::int32_t place = layout.places[static_cast<std::size_t>(sequence.slot)];
   const std::int32_t page_tokens = layout.shape.page_tokens;
   const std::int32_t history = sequence.context - sequence.new_tokens;
   const std::int32_t full = sequence.context / page_tokens;  // pages full after this pass
@@ -124,14 +146,16 @@ void KvStep::add_disk(const KvLayout& layout, const KvSequence& sequence, std::i
     KvSequence head = sequence;
     head.context = full * page_tokens;
     head.new_tokens = head.context - history;
-    completed.add(head, write_pages_ - first, first);
-    completed_runs.push_back(
-        {sequence.slot, place, first, full - first, write_pages_, history % page_tokens != 0});
-    write_pages_ += full - first;
+    const auto write_page = static_cast<std::int32_t>(completed_homes.size());
+    number_from(completed.add(head), first, write_page);
+    const auto filled = static_cast<std::size_t>(full - first);
+    completed_homes.resize(completed_homes.size() + filled);
+    pages.list(sequence.slot, first, std::span(completed_homes).last(filled));
+    if (history % page_tokens != 0) begun_pages.push_back({place, write_page});
     tail.first_row += head.new_tokens;
     tail.new_tokens -= head.new_tokens;
   }
-  if (tail.new_tokens > 0) tails.add(tail, place - full, full);
+  if (tail.new_tokens > 0) number_from(tails.add(tail), full, place);
 }
 
 }  // namespace sluice::offload

@@ -9,6 +9,7 @@
 #include "kernels/device/backend.h"
 #include "kernels/ops.h"
 #include "offload/kv_layout.h"
+#include "offload/kv_pages.h"
 
 namespace sluice::offload {
 
@@ -22,9 +23,8 @@ class KvTable {
   KvTable(const KvLayout& layout, std::byte* memory);
 
   void clear() { sequences_ = 0; }
-  /// Adds a sequence whose i-th page is first_page + i from page from_page on; earlier pages, which
-  /// appending does not touch, are given the number of that one.
-  void add(const KvSequence& sequence, std::int32_t first_page, std::int32_t from_page = 0);
+  /// Adds a sequence; returns the numbers of its pages, for the caller to write.
+  std::span<std::int32_t> add(const KvSequence& sequence);
 
   bool empty() const { return sequences_ == 0; }
   kernels::KvBatch batch() const { return batch_at(memory_); }
@@ -53,19 +53,16 @@ struct KvRows {
 struct KvStreamed {
   std::int32_t slot = 0;
   Tier tier = Tier::host;
-  std::int32_t place = 0;    // of the slot in its tier
-  std::int32_t history = 0;  // tokens before this pass
+  std::int32_t place = 0;       // of the slot in its tier
+  std::int32_t history = 0;     // tokens before this pass
+  std::int32_t first_page = 0;  // in the staging buffer and in KvStep::homes
 };
 
-/// Pages of a disk sequence that this pass fills: pages [first_page, first_page + pages) of the
-/// slot, put together in the write buffer from page `write_page` on.
-struct KvCompleted {
-  std::int32_t slot = 0;
-  std::int32_t place = 0;
-  std::int32_t first_page = 0;
-  std::int32_t pages = 0;
+/// A page that began in an earlier pass, lies in the tail of a slot, and is filled in this pass: it
+/// goes to page `write_page` of the write buffer.
+struct KvBegunPage {
+  std::int32_t place = 0;  // of the slot in its tier
   std::int32_t write_page = 0;
-  bool from_tail = false;  // the first of them began in an earlier pass and lies in the tail
 };
 
 /// A GPU batch in a pass.
@@ -73,12 +70,14 @@ struct KvStep {
   std::int32_t pass = -1;
   std::int32_t rows = 0;  // activations must have at least as many
   KvTable device;         // device pages
-  KvTable streamed;       // staging pages, sequence i at i * pages_per_slot
+  KvTable streamed;       // staging pages: sequences one after the other
   KvTable host;           // host pages: attended there, or appended to after streaming
   KvTable completed;      // tokens of disk sequences in pages filled by this pass
   KvTable tails;          // ... in the page that stays partial
   std::vector<KvStreamed> streamed_sequences;
-  std::vector<KvCompleted> completed_runs;
+  std::vector<std::int32_t> homes;            // by staging page: where it lives in its tier
+  std::vector<std::int32_t> completed_homes;  // by page of the write buffer: its page in the file
+  std::vector<KvBegunPage> begun_pages;
   std::vector<std::int32_t> host_slots;  // of `host`
   std::vector<std::int32_t> disk_slots;
   std::vector<KvRows> host_rows;  // of `host`, neighbours merged
@@ -94,12 +93,15 @@ struct KvStep {
   }
   KvStep(const KvLayout& layout, std::byte* tables);
 
-  /// Overwrites all but the events; never allocates. Sequences must have been checked.
-  void fill(const KvLayout& layout, std::span<const KvSequence> sequences, std::int32_t in_pass);
+  /// Overwrites all but the events; never allocates. Sequences must have been checked, and have
+  /// their pages.
+  void fill(const KvLayout& layout, const KvPageTable& pages, std::span<const KvSequence> sequences,
+            std::int32_t in_pass);
 
  private:
-  void add_disk(const KvLayout& layout, const KvSequence& sequence, std::int32_t place);
-  std::int32_t write_pages_ = 0;
+  void clear();
+  void add_streamed(const KvLayout& layout, const KvPageTable& pages, const KvSequence& sequence);
+  void add_disk(const KvLayout& layout, const KvPageTable& pages, const KvSequence& sequence);
 };
 
 }  // namespace sluice::offload

@@ -95,10 +95,11 @@ void Executor::begin_pass(const Pass& pass) {
 }
 
 void Executor::begin_cache(const Pass& pass) {
+  parts_.cache.forget(pass.freed);
   for (auto& list : sequences_) list.clear();
   for (const PassRow& row : pass.rows) {
     sequences_[static_cast<std::size_t>(row.gpu_batch)].push_back(
-        {row.slot, row.first_token, row.new_tokens, row.position + row.new_tokens});
+        {row.slot, row.first_token, row.new_tokens, row.position + row.new_tokens, row.total});
   }
   for (const std::int32_t g : shape_.gpu_batches) {
     parts_.cache.begin(g, sequences_[static_cast<std::size_t>(g)],

@@ -1,12 +1,17 @@
 #include "stage/head.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace sluice::stage {
 
-Admission::Admission(Job& job, const Batching& batching, std::int32_t stages)
-    : job_(job), batching_(batching), micro_batches_(batching.micro_batches_for(stages)) {
+Admission::Admission(Job& job, const Batching& batching, std::int32_t stages, PageLedger ledger)
+    : job_(job),
+      batching_(batching),
+      micro_batches_(batching.micro_batches_for(stages)),
+      ledger_(std::move(ledger)) {
   rows_.resize(static_cast<std::size_t>(batching.slots(stages)));
+  freed_.reserve(rows_.size());
   sampling_.resize(static_cast<std::size_t>(micro_batches_), false);
 }
 
@@ -15,14 +20,25 @@ std::int32_t Admission::slot_of(std::int32_t micro_batch, std::int32_t gpu_batch
   return (micro_batch * batching_.num_gpu_batches + gpu_batch) * batching_.gpu_batch_size + index;
 }
 
+bool Admission::has_next() {
+  if (!has_next_ && !exhausted_) {
+    has_next_ = job_.next(next_);
+    exhausted_ = !has_next_;
+  }
+  return has_next_;
+}
+
+/// False: no request is left for any slot.
 bool Admission::fill(std::int32_t slot) {
   Row& target = row(slot);
   if (target.active) return true;
-  if (exhausted_) return false;
-  if (!job_.next(target.request)) {
-    exhausted_ = true;
-    return false;
+  if (!has_next()) return false;
+  std::swap(target.request, next_);
+  if (!ledger_.reserve(slot, target.total())) {
+    std::swap(target.request, next_);
+    return true;  // another slot's home tier may have pages
   }
+  has_next_ = false;
   target.active = true;
   target.failed = false;
   target.issued = 0;
@@ -46,10 +62,20 @@ void Admission::admit_all() {
 }
 
 void Admission::admit(std::int32_t micro_batch) {
-  for (std::int32_t index = 0; index < batching_.gpu_batch_size; ++index) {
-    for (std::int32_t g = 0; g < batching_.num_gpu_batches; ++g) {
-      if (!fill(slot_of(micro_batch, g, index))) return;
+  const auto fill_free = [this](std::int32_t m) {
+    for (std::int32_t index = 0; index < batching_.gpu_batch_size; ++index) {
+      for (std::int32_t g = 0; g < batching_.num_gpu_batches; ++g) {
+        if (!fill(slot_of(m, g, index))) return;
+      }
     }
+  };
+  fill_free(micro_batch);
+  // Where requests had to wait for pages, other micro-batches have free places, too.
+  const auto has_more = [this] {
+    return !exhausted_ && active_ < static_cast<std::int32_t>(rows_.size());
+  };
+  for (std::int32_t other = 0; other < micro_batches_ && has_more(); ++other) {
+    if (other != micro_batch) fill_free(other);
   }
 }
 
@@ -82,7 +108,9 @@ bool Admission::make_pass(std::int32_t micro_batch, Pass& pass) {
   for (const PassRow& made : pass.rows) {
     if (made.sample) sampling_[static_cast<std::size_t>(micro_batch)] = true;
   }
-  return !pass.rows.empty();
+  if (pass.rows.empty()) return false;
+  std::swap(pass.freed, freed_);
+  return true;
 }
 
 void Admission::add_gpu_batch(std::int32_t micro_batch, std::int32_t gpu_batch, Pass& pass) {
@@ -110,6 +138,7 @@ void Admission::add_row(std::int32_t slot, std::int32_t gpu_batch, std::int32_t 
   added.slot = slot;
   added.position = source.issued;
   added.new_tokens = tokens;
+  added.total = source.total();
   added.first_token = pass.batch_tokens.back();
   added.gpu_batch = gpu_batch;
   added.sampling = request.sampling;
@@ -200,6 +229,9 @@ void Admission::take_token(Row& target, const PassResult& entry) {
 void Admission::finish(Row& target) {
   target.active = false;
   --active_;
+  const auto slot = static_cast<std::int32_t>(&target - rows_.data());
+  ledger_.release(slot);
+  freed_.push_back(slot);
 }
 
 namespace {
@@ -220,8 +252,9 @@ struct Flight {
 /// off one after the other.
 class HeadLoop {
  public:
-  HeadLoop(Job& job, const Batching& batching, comm::World& world)
-      : admission_(job, batching, world.size()),
+  HeadLoop(Job& job, const Batching& batching, comm::World& world,
+           const std::vector<CacheRoom>& rooms)
+      : admission_(job, batching, world.size(), PageLedger(rooms, batching.slots(world.size()))),
         world_(world),
         heavy_passes_(std::max(admission_.micro_batches(), world.size() + 1)) {
     // Of each micro-batch one that samples, or is its only one; and further chunks (fill_bubbles).
@@ -350,8 +383,9 @@ class HeadLoop {
 
 }  // namespace
 
-RunReport run_head(Job& job, const Batching& batching, comm::World& world) {
-  return HeadLoop(job, batching, world).run();
+RunReport run_head(Job& job, const Batching& batching, comm::World& world,
+                   const std::vector<CacheRoom>& rooms) {
+  return HeadLoop(job, batching, world, rooms).run();
 }
 
 }  // namespace sluice::stage

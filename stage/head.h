@@ -3,11 +3,13 @@
 // finished.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <vector>
 
 #include "comm/world.h"
+#include "stage/page_ledger.h"
 #include "stage/pass.h"
 #include "stage/report.h"
 #include "stage/request.h"
@@ -18,13 +20,15 @@ namespace sluice::stage {
 /// The bookkeeping, without any messages: a deterministic machine that tests drive by hand.
 class Admission {
  public:
-  /// `stages` fixes the number of micro-batches (Batching::micro_batches_for).
-  Admission(Job& job, const Batching& batching, std::int32_t stages);
+  /// `stages` fixes the number of micro-batches (Batching::micro_batches_for). A request starts
+  /// only where `ledger` has the pages that it can need at most; requests start in the job's order,
+  /// so one that waits for pages is passed by none.
+  Admission(Job& job, const Batching& batching, std::int32_t stages, PageLedger ledger = {});
 
   /// Fills free slots of every micro-batch, spread evenly: the first requests go to different
   /// micro-batches. For the start, when none is under way.
   void admit_all();
-  /// Fills free slots of one micro-batch.
+  /// Fills free slots of one micro-batch; a request that finds no pages there may go to another.
   void admit(std::int32_t micro_batch);
 
   /// Makes the next pass of a micro-batch: of each GPU batch, a token for every decoding row, then
@@ -67,6 +71,8 @@ class Admission {
     std::int32_t passes = 0;     // under way
     std::int32_t generated = 0;  // tokens sampled so far
     std::int32_t last_token = -1;
+    /// Most tokens the cache ever holds: the last one sampled is not computed any more.
+    std::int32_t total() const { return prompt_size() + std::max(request.max_tokens - 1, 0); }
     std::int32_t prompt_size() const { return static_cast<std::int32_t>(request.prompt.size()); }
     bool decoding() const { return issued >= prompt_size(); }  // the whole prompt is in passes
     bool samples_after(std::int32_t position) const {
@@ -77,6 +83,7 @@ class Admission {
   Row& row(std::int32_t slot) { return rows_[static_cast<std::size_t>(slot)]; }
   const Row& row(std::int32_t slot) const { return rows_[static_cast<std::size_t>(slot)]; }
   std::int32_t slot_of(std::int32_t micro_batch, std::int32_t gpu_batch, std::int32_t index) const;
+  bool has_next();
   bool fill(std::int32_t slot);
   /// New tokens of a row that a pass with room for `left` more takes now.
   std::int32_t tokens_for(const Row& row, std::int32_t left, bool may_sample) const;
@@ -92,7 +99,11 @@ class Admission {
   std::int32_t micro_batches_;
   std::vector<Row> rows_;       // by slot
   std::vector<bool> sampling_;  // by micro-batch
+  PageLedger ledger_;
+  Request next_;  // the job's next one, where has_next_
+  bool has_next_ = false;
   bool exhausted_ = false;
+  std::vector<std::int32_t> freed_;  // slots that no pass has told the stages of
   std::int32_t active_ = 0;
   std::uint64_t prompt_tokens_ = 0;
   std::uint64_t completion_tokens_ = 0;
@@ -104,6 +115,8 @@ class Admission {
 /// Runs a job to its end: sends passes to this rank's own stage loop (Route::passes) and receives
 /// results from the last rank (Route::results); ends with a pass marked `end`. Blocks.
 /// Throws what the job throws, and CommError.
-RunReport run_head(Job& job, const Batching& batching, comm::World& world);
+/// `rooms`: of the cache of each stage; none: without limits.
+RunReport run_head(Job& job, const Batching& batching, comm::World& world,
+                   const std::vector<CacheRoom>& rooms = {});
 
 }  // namespace sluice::stage

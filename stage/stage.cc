@@ -69,8 +69,9 @@ std::exception_ptr first_cause(std::initializer_list<std::exception_ptr> errors)
 /// The head's thread: keeps what it threw, and tells the other ranks.
 class HeadThread {
  public:
-  HeadThread(Job& job, const Batching& batching, comm::World& world)
-      : thread_([this, &job, &batching, &world] { work(job, batching, world); }) {}
+  HeadThread(Job& job, const Batching& batching, comm::World& world,
+             const std::vector<CacheRoom>& rooms)
+      : thread_([this, &job, &batching, &world, rooms] { work(job, batching, world, rooms); }) {}
   ~HeadThread() {
     if (thread_.joinable()) thread_.join();
   }
@@ -82,9 +83,10 @@ class HeadThread {
   }
 
  private:
-  void work(Job& job, const Batching& batching, comm::World& world) {
+  void work(Job& job, const Batching& batching, comm::World& world,
+            const std::vector<CacheRoom>& rooms) {
     try {
-      report_ = run_head(job, batching, world);
+      report_ = run_head(job, batching, world, rooms);
       return;
     } catch (...) {
       cause_ = std::current_exception();
@@ -106,6 +108,7 @@ class Stage::Impl {
     const std::string where = "stage " + std::to_string(layout.stage);
     placement_ = offload::place_weights(layer_specs(layout_), layout_.config.policy.weights,
                                         resources_.source);
+    fit_cache(layout_, placement_);
     plan_ = plan_memory(layout_, placement_);
     plan_.check(layout_.config.budgets, where);
     check_machine(where);
@@ -146,12 +149,13 @@ class Stage::Impl {
   RunReport run(Job* job) {
     wake_compute_lane(*resources_.engine.backend);
     meter_.begin();
+    const std::vector<CacheRoom> rooms = gather_rooms();
     Executor executor({layout_, resources_.world, resources_.engine, *weights_, *cache_,
                        *activations_, *workspace_, resources_.trace});
     PassInbox inbox(layout_, *workspace_, resources_.world, *resources_.engine.backend,
                     resources_.trace);
     std::optional<HeadThread> head;
-    if (job != nullptr) head.emplace(*job, layout_.batching, resources_.world);
+    if (job != nullptr) head.emplace(*job, layout_.batching, resources_.world, rooms);
     RunReport report;
     try {
       loop(executor, inbox);
@@ -182,11 +186,26 @@ class Stage::Impl {
     report.decode = meter_.decode();
     report.measures_stalls = resources_.trace.measures_stalls();
     report_tiers(report);
+    if (cache_) {
+      report.cache_tokens_stored = cache_->usage().tokens_stored;
+      report.cache_tokens_taken = cache_->usage().tokens_taken;
+    }
     report.load_seconds = load_seconds_;
     return report;
   }
 
  private:
+  /// Of all stages: the head admits to what they can hold.
+  std::vector<CacheRoom> gather_rooms() const {
+    const CacheRoom own{layout_.config.policy.cache, kv_shape(layout_).page_tokens,
+                        cache_->pool_pages()};
+    std::vector<CacheRoom> rooms;
+    for (const std::string& text : resources_.world.gather(text_of(own))) {
+      rooms.push_back(cache_room_from(text));
+    }
+    return rooms;
+  }
+
   bool needs_disk() const {
     const offload::Policy& policy = layout_.config.policy;
     return policy.weights.disk > 0 || policy.cache.disk > 0 || policy.activations.disk > 0;

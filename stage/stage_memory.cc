@@ -5,6 +5,8 @@
 #include <limits>
 #include <string>
 
+#include "offload/kv_pools.h"
+
 namespace sluice::stage {
 
 namespace {
@@ -85,6 +87,7 @@ offload::KvShape kv_shape(const StageLayout& layout) {
   shape.tokens_per_gpu_batch = layout.batching.max_tokens_per_gpu_batch;
   shape.heads = layout.model.heads;
   shape.head_dim = layout.model.head_dim();
+  shape.pool_pages = layout.cache_pages;
   shape.compute_dtype = layout.compute_dtype;
   return shape;
 }
@@ -94,15 +97,43 @@ offload::ActivationShape activation_shape(const StageLayout& layout) {
           layout.compute_dtype};
 }
 
-offload::MemoryPlan plan_memory(const StageLayout& layout,
-                                const std::vector<offload::LayerPlacement>& layers) {
-  offload::MemoryPlan plan;
+namespace {
+
+void plan_weights(const StageLayout& layout, const std::vector<offload::LayerPlacement>& layers,
+                  offload::MemoryPlan& plan) {
   offload::WeightStream::plan(layers, {layout.config.policy.weight_slots, nullptr}, plan);
-  offload::KvCache::plan(kv_shape(layout), layout.config.policy, plan);
+}
+
+void plan_activations(const StageLayout& layout, offload::MemoryPlan& plan) {
   offload::ActivationStore::plan(activation_shape(layout), layout.config.policy.activations, plan);
   const WorkspaceBytes workspace = workspace_bytes(layout);
   plan.reserve(offload::Tier::device, "workspace", workspace.device);
   plan.reserve(offload::Tier::host, "workspace", workspace.host);
+}
+
+}  // namespace
+
+void fit_cache(StageLayout& layout, const std::vector<offload::LayerPlacement>& layers) {
+  offload::MemoryPlan beside;
+  plan_weights(layout, layers, beside);
+  plan_activations(layout, beside);
+  offload::PerTier<std::uint64_t> room = {};
+  for (std::size_t tier = 0; tier < room.size(); ++tier) {
+    const std::uint64_t budget = layout.config.budgets.bytes[tier];
+    room[tier] = budget == 0
+                     ? kNoLimit
+                     : budget - std::min(budget, beside.total(static_cast<offload::Tier>(tier)));
+  }
+  layout.cache_pages = {};
+  layout.cache_pages = offload::fit_kv_pools(kv_shape(layout), layout.config.policy, room);
+}
+
+offload::MemoryPlan plan_memory(const StageLayout& layout,
+                                const std::vector<offload::LayerPlacement>& layers) {
+  offload::MemoryPlan plan;
+  plan_weights(layout, layers, plan);
+  offload::KvCache::plan(kv_shape(layout), layout.config.policy, plan);
+  plan_activations(layout, plan);
   return plan;
 }
 

@@ -25,6 +25,8 @@ struct StageLayout {
   std::int32_t stages = 1;
   bool separate_head = false;  // lm_head.weight is read beside embed_tokens.weight
   DType compute_dtype = DType::f32;
+  /// Pages of each tier's pool in the KV cache (KvShape::pool_pages); fit_cache() sets them.
+  offload::PerTier<std::int32_t> cache_pages = {};
 
   bool first() const { return stage == 0; }
   bool last() const { return stage + 1 == stages; }
@@ -46,6 +48,11 @@ struct WorkspaceBytes {
   std::uint64_t host = 0;
 };
 WorkspaceBytes workspace_bytes(const StageLayout& layout);
+
+/// Sizes the pools of the KV cache: for the job's longest sequence in every slot, where the budgets
+/// allow it; else for what they leave beside everything else, but at least for one such sequence in
+/// each tier that has a share. What is too much even then is for plan_memory().check() to say.
+void fit_cache(StageLayout& layout, const std::vector<offload::LayerPlacement>& layers);
 
 /// The whole paper of a stage. `layers` as place_weights() gave them.
 offload::MemoryPlan plan_memory(const StageLayout& layout,

@@ -88,6 +88,9 @@ Json json_of(const stage::StageReport& report) {
                {"disk", report.disk},
                {"first_layer", report.first_layer},
                {"layers", report.layers},
+               {"cache",
+                {{"tokens_stored", report.cache_tokens_stored},
+                 {"tokens_taken", report.cache_tokens_taken}}},
                {"load_seconds", report.load_seconds},
                {"load", {{"activities", json_of(report.load)}}},
                {"run", json_of(report.run)},
@@ -127,6 +130,8 @@ stage::StageReport report_of(const Json& json) {
   json.at("disk").get_to(report.disk);
   json.at("first_layer").get_to(report.first_layer);
   json.at("layers").get_to(report.layers);
+  json.at("cache").at("tokens_stored").get_to(report.cache_tokens_stored);
+  json.at("cache").at("tokens_taken").get_to(report.cache_tokens_taken);
   json.at("load_seconds").get_to(report.load_seconds);
   read(json.at("load").at("activities"), report.load);
   read(json.at("run"), report.run);

@@ -46,6 +46,8 @@ stage::StageReport full_report() {
   }
   report.plan = {{offload::Tier::disk, "KV cache", 11}, {offload::Tier::device, "weights", 12}};
   report.load_seconds = 2.5;
+  report.cache_tokens_stored = 77;
+  report.cache_tokens_taken = 88;
   return report;
 }
 
@@ -87,6 +89,8 @@ TEST(ReportJson, AStagesReportSurvivesTheWay) {
   EXPECT_EQ(again.rates.device_to_host, report.rates.device_to_host);
   EXPECT_EQ(again.rates.disk_read, report.rates.disk_read);
   EXPECT_EQ(again.rates.disk_write, report.rates.disk_write);
+  EXPECT_EQ(again.cache_tokens_stored, 77U);
+  EXPECT_EQ(again.cache_tokens_taken, 88U);
   EXPECT_EQ(again.weight_share_asked, report.weight_share_asked);
   EXPECT_EQ(again.weight_share_achieved, report.weight_share_achieved);
   for (std::size_t t = 0; t < offload::kTierCount; ++t) {

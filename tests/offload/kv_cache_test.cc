@@ -117,8 +117,7 @@ TEST_P(KvCacheLaw, AttentionIsTheSameOnTheCpuEngine) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, KvCacheLaw,
-                         testing::Combine(testing::Values(1, 2, 3),
-                                            testing::Values(1, 4, 16)));
+                         testing::Combine(testing::Values(1, 2, 3), testing::Values(1, 4, 16)));
 
 class KvCacheTest : public testing::Test {
  protected:
@@ -160,7 +159,7 @@ TEST_F(KvCacheTest, SixteenBitCachesAndOddHeadsAreTheSameEverywhere) {
 // TorchDevice.init_attention_compute_workspace).
 TEST_F(KvCacheTest, CpuAttentionOfGpuBatchesWithDifferentPromptsDoesNotShareAWorkspace) {
   const KvShape shape = shape_of(3, 4, 1);
-  KvWorkload work{shape, {}};
+  KvWorkload work{shape, {}, {}};
   std::int32_t context = 0;
   for (const std::int32_t count : {6, 1, 1}) {  // prefill, decode, decode
     context += count;
@@ -207,6 +206,57 @@ TEST_F(KvCacheTest, NothingIsAllocatedAfterTheFirstPasses) {
   }
 }
 
+// Pools of two sequences' pages for eight slots: pages go from hand to hand in all tiers, in
+// pieces.
+TEST_F(KvCacheTest, PagesThatManySequencesShareInTurnHoldEachOnesOwn) {
+  unsigned order = 0;
+  for (const std::int32_t page_tokens : {1, 4}) {
+    for (const std::int32_t micro_batches : {1, 2}) {
+      KvShape shape = shape_of(2, page_tokens, micro_batches);
+      const std::int32_t pages = 2 * ((shape.tokens_per_slot - 1) / page_tokens + 1) + 1;
+      shape.pool_pages = {pages, pages, pages};
+      const KvWorkload work = make_kv_workload(shape, micro_batches, 40, 30U + order);
+      const std::vector<double> reference = kv_reference(work, 0.5F);
+      std::vector<float> wanted;
+      for (const Shares& shares : kShares) {
+        for (const bool cpu : {false, true}) {
+          const Policy policy = policy_of(shares, cpu);
+          KvRig rig(make_shuffled_engine(++order), shape, policy, disk_.get());
+          const std::vector<float> got = run_kv_workload(rig, work, KvPrefetch::by_chance);
+          if (wanted.empty()) wanted = got;
+          expect_near(got, reference, 1e-5);
+          ASSERT_TRUE(same_bits(got, wanted)) << text_of(policy, KvPrefetch::by_chance, order);
+          EXPECT_EQ(rig.device.used(), rig.plan.total(Tier::device));
+          EXPECT_EQ(rig.host.used(), rig.plan.total(Tier::host));
+          EXPECT_EQ(rig.cache().disk_bytes(), rig.plan.total(Tier::disk));
+        }
+      }
+    }
+  }
+}
+
+TEST_F(KvCacheTest, AShortSequenceTakesNoMoreThanItsPages) {
+  KvShape shape = shape_of(1, 4, 1);  // 4 slots of 21 tokens, in pages of 4
+  shape.pool_pages = {8, 0, 0};
+  KvRig rig(make_shuffled_engine(0), shape, policy_of({100, 0, 0}, false), nullptr);
+  using Sequences = std::vector<offload::KvSequence>;
+  const Sequences first = {{0, 0, 3, 3, 21}, {1, 3, 2, 2, 7}};  // 6 pages and 2: all there are
+  rig.cache().begin(0, first, 0);
+  EXPECT_EQ(rig.cache().usage().tokens_taken, 32U);
+  EXPECT_EQ(rig.cache().usage().tokens_stored, 5U);
+  const Sequences third = {{2, 0, 1, 1, 1}};
+  EXPECT_THROW(rig.cache().begin(0, third, 1), Error) << "no page is left";
+  const std::int32_t ended[] = {1};
+  rig.cache().forget(ended);
+  rig.cache().begin(0, third, 2);
+  EXPECT_EQ(rig.cache().usage().tokens_taken, 36U);
+  EXPECT_EQ(rig.cache().usage().tokens_stored, 6U);
+  const Sequences beyond = {{2, 0, 4, 5}};
+  EXPECT_THROW(rig.cache().begin(0, beyond, 3), Error) << "a token beyond its pages";
+  const std::int32_t nobody[] = {4};
+  EXPECT_THROW(rig.cache().forget(nobody), Error);
+}
+
 TEST_F(KvCacheTest, AnEmptyGpuBatchHasNothingToDo) {
   const KvShape shape = shape_of(1, 4, 1);
   KvRig rig(make_shuffled_engine(3), shape, policy_of({30, 30, 40}, true), disk_.get());
@@ -224,7 +274,7 @@ TEST_F(KvCacheTest, SequencesThatCannotBeAreRefused) {
       {{{-1, 0, 1, 1}}, "slot -1 does not exist"},
       {{{4, 0, 1, 1}}, "slot 4 does not exist"},
       {{{0, 0, 0, 0}}, "0 new ones"},
-      {{{0, 0, 1, 2}}, "slot 0 holds 0 tokens of at most 21; 1 new ones cannot make it 2"},
+      {{{0, 0, 1, 2}}, "slot 0 holds 0 tokens of at most 0; 1 new ones cannot make it 2"},
       {{{0, 0, 22, 22}}, "at most 21"},
       {{{0, 0, 16, 16}}, "at most 15 tokens"},
       {{{0, -1, 1, 1}}, "rows -1"},

@@ -171,7 +171,7 @@ TEST(KvDisk, ASlowDiskThatTakesRequestsOutOfOrderChangesNothing) {
 // win.
 TEST(KvDisk, ANewSequenceOverwritesItsSlotsPagesInOrder) {
   const KvShape shape = small_shape(1);
-  KvWorkload work{shape, {}};
+  KvWorkload work{shape, {}, {}};
   for (std::uint64_t sequence = 1; sequence <= 6; ++sequence) {
     work.passes.push_back({{{{0, 0, 2, 2}}, {{sequence, 0}, {sequence, 1}}}});
   }

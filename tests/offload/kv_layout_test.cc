@@ -25,7 +25,7 @@ KvShape shape_of(std::int32_t slots) {
   return shape;
 }
 
-TEST(KvLayout, EveryPageOfEverySlotIsItsOwn) {
+TEST(KvLayout, EveryPageOfEveryLayerIsItsOwn) {
   Policy policy;
   policy.cache = {50, 20, 30};
   const KvLayout layout(shape_of(20), policy);
@@ -34,21 +34,48 @@ TEST(KvLayout, EveryPageOfEverySlotIsItsOwn) {
   EXPECT_EQ(layout.file_page_bytes, 4096U);
   EXPECT_EQ(layout.tiers, cache_tiers(policy.cache, 20));
   EXPECT_EQ(layout.slots, (PerTier<std::int32_t>{10, 4, 6}));
-  std::set<std::pair<Tier, std::int64_t>> pages;
+  EXPECT_EQ(layout.pool, (PerTier<std::int32_t>{30, 12, 18}));
+  std::set<std::int64_t> pages;
   std::set<std::uint64_t> offsets;
-  for (std::int32_t slot = 0; slot < 20; ++slot) {
-    const Tier tier = layout.tiers[static_cast<std::size_t>(slot)];
-    const std::int32_t place = layout.places[static_cast<std::size_t>(slot)];
-    for (std::int32_t layer = 0; layer < 3; ++layer) {
-      for (std::int32_t page = 0; page < 3; ++page) {
-        EXPECT_TRUE(pages.insert({tier, layout.first_page(layer, place, tier) + page}).second);
-        if (tier != Tier::disk) continue;
-        EXPECT_TRUE(offsets.insert(layout.file_offset(place, layer, page)).second);
-        EXPECT_LE(layout.file_offset(place, layer, page) + 4096, layout.file_bytes());
-      }
+  for (std::int32_t layer = 0; layer < 3; ++layer) {
+    for (std::int32_t page = 0; page < layout.pool_of(Tier::host); ++page) {
+      EXPECT_TRUE(pages.insert(layout.page_index(layer, page, Tier::host)).second);
+    }
+    for (std::int32_t page = 0; page < layout.pool_of(Tier::disk); ++page) {
+      EXPECT_TRUE(offsets.insert(layout.file_offset(layer, page)).second);
+      EXPECT_LE(layout.file_offset(layer, page) + 4096, layout.file_bytes());
     }
   }
+  EXPECT_EQ(pages.size(), 36U);
+  EXPECT_EQ(*pages.rbegin(), 35);
   EXPECT_EQ(layout.file_bytes(), offsets.size() * 4096);
+}
+
+TEST(KvLayout, AnAskedForPoolBoundsCacheAndStaging) {
+  Policy policy;
+  policy.cache = {0, 50, 50};
+  KvShape shape = shape_of(20);
+  shape.pool_pages = {0, 5, 4};
+  const KvLayout layout(shape, policy);
+  EXPECT_EQ(layout.pool, (PerTier<std::int32_t>{0, 5, 4}));
+  EXPECT_EQ(layout.streamed_pages, 9);
+  EXPECT_EQ(layout.disk_pages, 4);
+  EXPECT_EQ(layout.completed_pages, 4);
+  shape.pool_pages = {7, 1000, 1000};  // more than all slots can use
+  EXPECT_EQ(KvLayout(shape, policy).pool, (PerTier<std::int32_t>{0, 30, 30}));
+  shape.pool_pages = {0, 0, 2};
+  EXPECT_THROW(KvLayout(shape, policy), ConfigError) << "less than one sequence";
+}
+
+TEST(KvLayout, QuantisedPagesAreWholeGroups) {
+  Policy policy;
+  KvShape shape = shape_of(4);
+  shape.head_dim = 80;  // two groups of 64
+  for (const auto& [dtype, row] : {std::pair{DType::q8, 2U * 68}, std::pair{DType::q4, 2U * 36},
+                                   std::pair{DType::f16, 160U}}) {
+    policy.cache_dtype = dtype;
+    EXPECT_EQ(KvLayout(shape, policy).page_bytes, 2U * 2 * 4 * row);
+  }
 }
 
 TEST(KvLayout, ThePlanHoldsOnlyWhatThePolicyNeeds) {
@@ -116,14 +143,18 @@ TEST(KvTables, NewTokensOfADiskSequenceAreSplitAtTheLastFullPage) {
   const KvLayout layout(shape_of(4), policy);
   std::vector<std::int32_t> memory(KvStep::host_table_bytes(layout) / 4);
   KvStep step(layout, reinterpret_cast<std::byte*>(memory.data()));
+  KvPageTable pages(layout);
+  for (const std::int32_t slot : {1, 2, 0}) pages.take(slot, 10);
   // Pages of 4: slot 2 has 3 tokens and gets 6; slot 1 gets 4 (a page, exactly); slot 0 gets 1.
   const KvSequence sequences[] = {{2, 0, 6, 9}, {1, 6, 4, 4}, {0, 10, 1, 1}};
-  step.fill(layout, sequences, 5);
-  ASSERT_EQ(step.completed_runs.size(), 2U);
-  EXPECT_TRUE(step.completed_runs[0].from_tail);
-  EXPECT_EQ(step.completed_runs[0].pages, 2);
-  EXPECT_FALSE(step.completed_runs[1].from_tail);
-  EXPECT_EQ(step.completed_runs[1].write_page, 2);
+  step.fill(layout, pages, sequences, 5);
+  EXPECT_EQ(step.completed_homes, (std::vector<std::int32_t>{3, 4, 0}));
+  ASSERT_EQ(step.begun_pages.size(), 1U);
+  EXPECT_EQ(step.begun_pages[0].place, 2);
+  EXPECT_EQ(step.begun_pages[0].write_page, 0);
+  EXPECT_EQ(step.homes, (std::vector<std::int32_t>{3, 4, 5, 0, 6}));
+  ASSERT_EQ(step.streamed_sequences.size(), 3U);
+  EXPECT_EQ(step.streamed_sequences[2].first_page, 4);
   const kernels::KvBatch full = step.completed.batch();
   EXPECT_EQ(full.new_tokens[0], 5);
   EXPECT_EQ(full.context[0], 8);

@@ -75,8 +75,10 @@ class CapacityTest(JobTest):
                                         r"budget is 20\.0 MiB", rf"budget\.{tier}")
 
     def test_a_budget_decides_to_the_byte(self):
+        # One sequence in each of two tiers: less cache than for one is no cache.
         arguments = ["generate", "--model", REFERENCE / "opt-pre", "--prompt-len", 8, "--gen-len",
-                     2, "--num-prompts", 2, "--quiet", *percent(30, 40, 50, 50, 50, 50)]
+                     2, "--num-prompts", 2, "--gpu-batch-size", 2, "--quiet",
+                     *percent(30, 40, 50, 50, 50, 50)]
         report = self.scratch / "report.json"
         self.assertEqual(self.run_job(*arguments, "--report", report).status, DONE)
         tiers = self.read_json(report)["stages"][0]["tiers"]

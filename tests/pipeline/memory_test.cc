@@ -64,7 +64,7 @@ TEST(MemoryTest, PlanIsTheHighWaterMarkInEveryTier) {
 TEST(MemoryTest, ABudgetOfExactlyThePlanIsEnoughAndOneByteLessIsRefused) {
   PipelineOptions options;
   options.policy = policy_of(30, 40, 50, 20, 50, 50);
-  options.batching.gpu_batch_size = 4;
+  options.batching.gpu_batch_size = 3;  // a sequence in each tier: its pool cannot shrink
   const launcher::ModelFolder model = model_named("opt-deep");
   ListJob first(requests_of(4, 9, 5));
   const stage::StageReport report = support::run_pipeline(model, options, first).stages[0];

@@ -32,6 +32,7 @@ using KvPass = std::vector<KvBatchWork>;  // by GPU batch
 struct KvWorkload {
   offload::KvShape shape;
   std::vector<KvPass> passes;
+  std::vector<std::vector<std::int32_t>> forgotten;  // slots, before each pass; may be shorter
   std::int64_t width() const { return std::int64_t{shape.heads} * shape.head_dim; }
 };
 
@@ -54,22 +55,31 @@ inline float kv_value(KvOperand operand, KvRow row, std::int32_t layer, std::int
 /// Passes of `micro_batches` micro-batches in turn. Each slot prefills (in chunks, when its prompt
 /// is longer than what is left of the GPU batch), decodes, ends by chance and is taken by a new
 /// sequence; some are left out of a pass, and the order of sequences is not that of their rows.
+/// Where the shape's pools are bounded (all alike), no more sequences are under way than one pool
+/// holds, wherever they live, and every end is told; else only some are.
 inline KvWorkload make_kv_workload(const offload::KvShape& shape, std::int32_t micro_batches,
                                    std::int32_t passes, unsigned seed) {
   struct Slot {
     std::uint64_t sequence = 0;
     std::int32_t length = 0;
     std::int32_t prompt = 0;
+    std::int32_t total = 0;
   };
   std::mt19937 random(seed);
   const auto below = [&random](std::int32_t n) {
     return static_cast<std::int32_t>(random() % static_cast<unsigned>(n));
   };
-  KvWorkload work{shape, {}};
+  KvWorkload work{shape, {}, {}};
   std::vector<Slot> slots(static_cast<std::size_t>(shape.slots));
   std::uint64_t next_sequence = 1;
+  std::int32_t pages = 0;  // of sequences under way
+  const auto pages_of = [&shape](const Slot& slot) {
+    return slot.sequence == 0 ? 0 : (slot.total - 1) / shape.page_tokens + 1;
+  };
+  const std::int32_t pool = shape.pool_pages[0];
   for (std::int32_t p = 0; p < passes; ++p) {
     KvPass pass(static_cast<std::size_t>(shape.gpu_batches));
+    std::vector<std::int32_t>& forgotten = work.forgotten.emplace_back();
     for (std::int32_t b = 0; b < shape.gpu_batches; ++b) {
       KvBatchWork& batch = pass[static_cast<std::size_t>(b)];
       const std::int32_t first =
@@ -78,8 +88,18 @@ inline KvWorkload make_kv_workload(const offload::KvShape& shape, std::int32_t m
       for (std::int32_t i = 0; i < shape.gpu_batch_size && left > 0; ++i) {
         Slot& slot = slots[static_cast<std::size_t>(first + i)];
         if (below(8) == 0) continue;
-        if (slot.length == shape.tokens_per_slot || slot.sequence == 0 || below(10) == 0) {
-          slot = {next_sequence++, 0, 1 + below(shape.tokens_per_slot)};
+        if (slot.sequence != 0 && (slot.length == slot.total || below(10) == 0)) {
+          pages -= pages_of(slot);
+          slot = {};
+          if (pool > 0 || below(2) == 0) forgotten.push_back(first + i);
+        }
+        if (slot.sequence == 0) {
+          const std::int32_t prompt = 1 + below(shape.tokens_per_slot);
+          const Slot next{next_sequence++, 0, prompt,
+                          prompt + below(shape.tokens_per_slot - prompt + 1)};
+          if (pool > 0 && pages + pages_of(next) > pool) continue;
+          slot = next;
+          pages += pages_of(slot);
         }
         const std::int32_t wanted = slot.length < slot.prompt ? slot.prompt - slot.length : 1;
         const std::int32_t count = std::min(wanted, std::min(left, 1 + below(left)));
@@ -89,7 +109,7 @@ inline KvWorkload make_kv_workload(const offload::KvShape& shape, std::int32_t m
         }
         slot.length += count;
         left -= count;
-        batch.sequences.push_back({first + i, row, count, slot.length});
+        batch.sequences.push_back({first + i, row, count, slot.length, slot.total});
       }
       if (below(2) == 0) std::shuffle(batch.sequences.begin(), batch.sequences.end(), random);
     }
@@ -224,6 +244,7 @@ inline void run_kv_passes(KvRig& rig, const KvWorkload& work, KvPrefetch mode, s
   const auto steps = work.shape.layers * gpu_batches;
   std::mt19937 random(static_cast<unsigned>(first) + 17U);
   for (std::size_t p = first; p < last; ++p) {
+    if (p < work.forgotten.size()) rig.cache().forget(work.forgotten[p]);
     for (std::int32_t b = 0; b < gpu_batches; ++b) {
       rig.cache().begin(b, work.passes[p][static_cast<std::size_t>(b)].sequences,
                         static_cast<std::int32_t>(p));

@@ -1,0 +1,53 @@
+#include "stage/page_ledger.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <sstream>
+
+#include "kernels/device/error.h"
+
+namespace sluice::stage {
+
+std::string text_of(const CacheRoom& room) {
+  return fmt::format("{} {} {} {} {} {} {}", room.shares.device, room.shares.host, room.shares.disk,
+                     room.page_tokens, room.pages[0], room.pages[1], room.pages[2]);
+}
+
+CacheRoom cache_room_from(const std::string& text) {
+  std::istringstream stream(text);
+  CacheRoom room;
+  stream >> room.shares.device >> room.shares.host >> room.shares.disk >> room.page_tokens;
+  for (std::int32_t& pages : room.pages) stream >> pages;
+  if (stream.fail() || room.page_tokens < 1) {
+    throw CommError("a stage says of its KV cache \"" + text + "\"; this is a bug in sluice");
+  }
+  return room;
+}
+
+PageLedger::PageLedger(const std::vector<CacheRoom>& rooms, std::int32_t slots)
+    : tokens_(static_cast<std::size_t>(slots), 0) {
+  for (const CacheRoom& room : rooms) {
+    stages_.push_back({room.page_tokens, offload::cache_tiers(room.shares, slots), room.pages});
+  }
+}
+
+bool PageLedger::reserve(std::int32_t slot, std::int32_t tokens) {
+  const bool fits = std::all_of(stages_.begin(), stages_.end(), [&](StagePages& stage) {
+    return stage.pages_for(tokens) <= stage.free_for(slot);
+  });
+  if (!fits || stages_.empty()) return fits;
+  for (StagePages& stage : stages_) stage.free_for(slot) -= stage.pages_for(tokens);
+  tokens_[static_cast<std::size_t>(slot)] = tokens;
+  return true;
+}
+
+void PageLedger::release(std::int32_t slot) {
+  if (stages_.empty()) return;
+  std::int32_t& tokens = tokens_[static_cast<std::size_t>(slot)];
+  if (tokens == 0) return;
+  for (StagePages& stage : stages_) stage.free_for(slot) += stage.pages_for(tokens);
+  tokens = 0;
+}
+
+}  // namespace sluice::stage

@@ -1,0 +1,52 @@
+// What the head knows of the stages' KV caches: how many pages are left in each pool of each stage,
+// so that a request starts only where no stage can run out of pages before its end.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "offload/policy.h"
+#include "offload/tier.h"
+
+namespace sluice::stage {
+
+/// The cache of one stage, as every stage tells the head before a run. Stages may differ in shares
+/// and in pools.
+struct CacheRoom {
+  offload::Shares shares;
+  std::int32_t page_tokens = 1;
+  offload::PerTier<std::int32_t> pages = {};  // of each tier's pool
+};
+
+/// One line, read back without loss. Throws CommError for a text that is none.
+std::string text_of(const CacheRoom& room);
+CacheRoom cache_room_from(const std::string& text);
+
+class PageLedger {
+ public:
+  /// No stage has a limit.
+  PageLedger() = default;
+  PageLedger(const std::vector<CacheRoom>& rooms, std::int32_t slots);
+
+  /// Sets aside, on every stage, the pages of a sequence of at most `tokens` tokens, if all stages
+  /// have them in the home tier that `slot` has there. The slot must have none.
+  bool reserve(std::int32_t slot, std::int32_t tokens);
+  void release(std::int32_t slot);
+
+ private:
+  struct StagePages {
+    std::int32_t page_tokens = 1;
+    std::vector<offload::Tier> tiers;  // by slot
+    offload::PerTier<std::int32_t> free = {};
+    std::int32_t& free_for(std::int32_t slot) {
+      return free[static_cast<std::size_t>(tiers[static_cast<std::size_t>(slot)])];
+    }
+    std::int32_t pages_for(std::int32_t tokens) const { return (tokens - 1) / page_tokens + 1; }
+  };
+
+  std::vector<StagePages> stages_;
+  std::vector<std::int32_t> tokens_;  // by slot: reserved; 0: none
+};
+
+}  // namespace sluice::stage

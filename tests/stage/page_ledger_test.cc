@@ -1,0 +1,60 @@
+// What is set aside is never more than any stage has, and comes back whole.
+#include "stage/page_ledger.h"
+
+#include <gtest/gtest.h>
+
+#include "kernels/device/error.h"
+
+namespace sluice::stage {
+namespace {
+
+constexpr std::int32_t kSlots = 4;
+
+TEST(PageLedger, WithoutStagesThereIsNoLimit) {
+  PageLedger ledger;
+  EXPECT_TRUE(ledger.reserve(7, 1'000'000));
+  ledger.release(7);
+}
+
+TEST(PageLedger, TheStageWithTheFewestPagesDecides) {
+  const CacheRoom wide{{100, 0, 0}, 4, {100, 0, 0}};
+  const CacheRoom narrow{{100, 0, 0}, 8, {3, 0, 0}};
+  PageLedger ledger({wide, narrow}, kSlots);
+  EXPECT_TRUE(ledger.reserve(0, 16));
+  EXPECT_FALSE(ledger.reserve(1, 9));
+  EXPECT_TRUE(ledger.reserve(1, 8));
+  EXPECT_FALSE(ledger.reserve(2, 1));
+  ledger.release(0);
+  ledger.release(0);  // again: nothing to give back
+  ledger.release(3);  // it never had any
+  EXPECT_TRUE(ledger.reserve(2, 16));
+  EXPECT_FALSE(ledger.reserve(3, 1));
+}
+
+TEST(PageLedger, EverySlotCountsInItsHomeTierOfEachStage) {
+  // Slots 0 and 2 live on the device of the first stage, 1 and 3 on its host.
+  const CacheRoom halves{{50, 50, 0}, 1, {10, 5, 0}};
+  const CacheRoom disk{{0, 0, 100}, 1, {0, 0, 14}};
+  PageLedger ledger({halves, disk}, kSlots);
+  EXPECT_FALSE(ledger.reserve(1, 6)) << "more than the first stage's host";
+  EXPECT_TRUE(ledger.reserve(0, 6));
+  EXPECT_TRUE(ledger.reserve(1, 5));
+  EXPECT_FALSE(ledger.reserve(2, 4)) << "more than the second stage's disk";
+  EXPECT_TRUE(ledger.reserve(2, 3));
+}
+
+TEST(PageLedger, ARoomReadsAsWritten) {
+  const CacheRoom room{{100.0 / 3, 0.1, 100 - 100.0 / 3 - 0.1}, 16, {1, 2, 3}};
+  const CacheRoom read = cache_room_from(text_of(room));
+  EXPECT_EQ(read.shares.device, room.shares.device);
+  EXPECT_EQ(read.shares.host, room.shares.host);
+  EXPECT_EQ(read.shares.disk, room.shares.disk);
+  EXPECT_EQ(read.page_tokens, 16);
+  EXPECT_EQ(read.pages, room.pages);
+  EXPECT_THROW(cache_room_from("100 0 0 16 1 2"), CommError);
+  EXPECT_THROW(cache_room_from("100 0 0 0 1 2 3"), CommError);
+  EXPECT_THROW(cache_room_from(""), CommError);
+}
+
+}  // namespace
+}  // namespace sluice::stage
