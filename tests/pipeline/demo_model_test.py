@@ -152,8 +152,8 @@ class DemoModelTest(JobTest):
         self.assertEqual([stage["rank"] for stage in told["stages"]], [0, 1])
         self.assertEqual([stage["layers"] for stage in told["stages"]], [2, 2])
         for stage in told["stages"]:
-            self.assertGreater(stage["passes"], 0)
-            self.assertGreater(stage["activities"]["compute"]["seconds"], 0)
+            self.assertGreater(stage["run"]["passes"], 0)
+            self.assertGreater(stage["run"]["activities"]["compute"]["seconds"], 0)
             for tier in stage["tiers"].values():
                 self.assertEqual(tier["planned"], tier["high_water"])
         events = self.read_json(trace)["traceEvents"]
