@@ -73,12 +73,17 @@ class PackedCheckpoint final : public PackedSource {
       dense_.read(weight.dense, offset, bytes, target, group);
       return;
     }
-    const File& file = files_[weight.file];
-    assert(file.id >= 0);  // prepare() was called
-    const PackedTensor& packed = file.layout->tensors()[weight.index];
-    assert(offset <= packed.bytes() && bytes <= packed.bytes() - offset);
-    disk_.read(file.id, packed.offset + offset, bytes, target, group);
+    const WeightExtent at = packed_extent(weight, offset, bytes);
+    disk_.read(at.file, at.offset, bytes, target, group);
   }
+
+  WeightExtent extent(const WeightInfo& tensor, std::uint64_t offset, std::size_t bytes) override {
+    const Weight& weight = weight_of(tensor);
+    return weight.file == kNoFile ? dense_.extent(weight.dense, offset, bytes)
+                                  : packed_extent(weight, offset, bytes);
+  }
+
+  void reserve_disk(std::uint64_t bytes) override { dense_.reserve_disk(bytes); }
 
   void keep_on_disk(const WeightInfo& tensor, std::uint64_t offset, std::size_t bytes) override {
     const Weight& weight = weight_of(tensor);
@@ -121,6 +126,15 @@ class PackedCheckpoint final : public PackedSource {
   const Weight& weight_of(const WeightInfo& info) const {
     assert(info.key >= 0 && static_cast<std::size_t>(info.key) < weights_.size());
     return weights_[static_cast<std::size_t>(info.key)];
+  }
+
+  WeightExtent packed_extent(const Weight& weight, std::uint64_t offset,
+                             [[maybe_unused]] std::size_t bytes) const {
+    const File& file = files_[weight.file];
+    assert(file.id >= 0);  // prepare() was called
+    const PackedTensor& packed = file.layout->tensors()[weight.index];
+    assert(offset <= packed.bytes() && bytes <= packed.bytes() - offset);
+    return {&disk_, file.id, packed.offset + offset};
   }
 
   void add(const std::string& name, const WeightInfo& dense, std::int32_t key) {

@@ -152,12 +152,39 @@ TEST_F(PackedSourceTest, SharesAreByteExactToARowAndRowsAreReadFromWhereTheyLie)
       opened.source->read(tensor.info, at, part.size(), part.data(), group);
       group.wait();
       EXPECT_TRUE(part == whole.substr(at));
+      if (part.empty()) continue;
+      const WeightExtent extent = opened.source->extent(tensor.info, at, part.size());
+      ASSERT_EQ(extent.disk, opened.disk.get());
+      part.assign(part.size(), '?');
+      opened.disk->read(extent.file, extent.offset, part.size(), part.data(), group);
+      group.wait();
+      EXPECT_TRUE(part == whole.substr(at));
     }
   }
   const double row = static_cast<double>(row_bytes_of(DType::f16, 256));  // the longest: a bias
   EXPECT_NEAR(bytes[0], 0.30 * total, row);
   EXPECT_NEAR(bytes[1], 0.25 * total, row);
   EXPECT_NEAR(bytes[2], 0.45 * total, row);
+}
+
+// A layer's tensors lie one after the other, so that one read brings them all.
+TEST_F(PackedSourceTest, ALayerIsInOnePieceOfOneFile) {
+  Opened opened(model_, directory_);
+  const auto placed = opened.place({layer_spec(0)}, {0, 0, 100});
+  opened.prepare();
+  std::uint64_t end = 0;
+  FileId file = -1;
+  for (const TensorPlacement& tensor : placed[0].tensors) {
+    const std::uint64_t bytes = tensor.bytes(Tier::disk);
+    const WeightExtent extent = opened.source->extent(tensor.info, 0, bytes);
+    if (file >= 0) {
+      EXPECT_EQ(extent.file, file);
+      EXPECT_GE(extent.offset, end);
+      EXPECT_LT(extent.offset, end + 64);
+    }
+    file = extent.file;
+    end = extent.offset + bytes;
+  }
 }
 
 TEST_F(PackedSourceTest, IsFoundAgainAndByOtherSplits) {

@@ -4,7 +4,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "tests/support/file_bytes.h"
+#include <algorithm>
+#include <map>
+#include <string>
+#include <tuple>
+
 #include "tests/support/list_job.h"
 #include "tests/support/local_pipeline.h"
 #include "tests/support/reference_cases.h"
@@ -59,60 +63,67 @@ std::vector<stage::Request> requests_of(const support::ReferenceCases& cases) {
   return requests;
 }
 
-class CompressionTest : public testing::TestWithParam<Compression> {};
+using Parameters = std::tuple<Compression, std::string>;  // ... of which reference model
 
-TEST_P(CompressionTest, TokensDoNotDependOnWhereBytesLive) {
-  for (const std::string& name : support::reference_names()) {
-    const support::ReferenceCases cases = support::read_reference(name);
-    const launcher::ModelFolder model = launcher::open_model(cases.folder.string());
-    const support::ScratchFolder packed;
-    const auto answers = [&](const Configuration& configuration) {
-      PipelineOptions options = options_of(configuration, GetParam());
-      options.packed_directory = packed.path();
-      ListJob job(requests_of(cases));
-      support::run_pipeline(model, options, job);
-      return job.answers;
-    };
-    auto expected = answers({"alone", 1, policy_of(100, 0, 100, 0, 100, 0), 1, 1, 200});
+std::string name_of(const testing::TestParamInfo<Parameters>& info) {
+  const auto& [compression, model] = info.param;
+  std::string name = (compression == Compression::eight_bit ? "eight_" : "four_") + model;
+  std::ranges::replace(name, '-', '_');
+  return name;
+}
+
+class CompressionTest : public testing::TestWithParam<Parameters> {
+ protected:
+  // Answers of all prompts; the packed files of one configuration serve the next.
+  std::map<std::uint64_t, ListJob::Answer> answers(const Configuration& configuration,
+                                                   bool dummy_weights = false) {
+    PipelineOptions options = options_of(configuration, std::get<0>(GetParam()));
+    options.packed_directory = packed_.path();
+    options.dummy_weights = dummy_weights;
+    ListJob job(requests_of(cases_));
+    support::run_pipeline(model_, options, job);
+    return job.answers;
+  }
+
+  // In every configuration the answers of one row after the other, all on the device.
+  void expect_one_answer(bool dummy_weights) {
+    const auto expected =
+        answers({"", 1, policy_of(100, 0, 100, 0, 100, 0), 1, 1, 200}, dummy_weights);
     for (const Configuration& configuration : configurations()) {
-      if (model.config.layers < configuration.stages) continue;
-      auto got = answers(configuration);
-      ASSERT_EQ(got.size(), expected.size());
-      for (std::size_t i = 0; i < expected.size(); ++i) {
-        ASSERT_EQ(got[i].tokens, expected[i].tokens) << name << " " << configuration.name;
-        for (std::size_t k = 0; k < expected[i].results.size(); ++k) {
-          ASSERT_EQ(got[i].results[k].logprob, expected[i].results[k].logprob)
-              << name << " " << configuration.name << " prompt " << i << " token " << k;
+      if (model_.config.layers < configuration.stages) continue;
+      const auto got = answers(configuration, dummy_weights);
+      for (const auto& [id, answer] : expected) {
+        ASSERT_EQ(got.at(id).tokens, answer.tokens) << configuration.name << " " << id;
+        for (std::size_t k = 0; k < answer.results.size(); ++k) {
+          ASSERT_EQ(got.at(id).results[k].logprob, answer.results[k].logprob)
+              << configuration.name << ", prompt " << id << ", token " << k;
         }
       }
     }
   }
-}
 
-TEST_P(CompressionTest, MadeUpWeightsKeepTheLawToo) {
-  const support::ReferenceCases cases = support::read_reference("opt-post-proj");
-  const launcher::ModelFolder model = launcher::open_model(cases.folder.string());
-  const auto tokens = [&](const Configuration& configuration) {
-    PipelineOptions options = options_of(configuration, GetParam());
-    options.dummy_weights = true;
-    ListJob job(requests_of(cases));
-    support::run_pipeline(model, options, job);
-    std::vector<std::vector<std::int32_t>> all;
-    for (const auto& [id, answer] : job.answers) all.push_back(answer.tokens);
-    return all;
-  };
-  const auto expected = tokens({"alone", 1, policy_of(100, 0, 100, 0, 100, 0), 1, 1, 200});
-  for (const Configuration& configuration : configurations()) {
-    if (model.config.layers < configuration.stages) continue;
-    EXPECT_EQ(tokens(configuration), expected) << configuration.name;
-  }
-}
+  support::ScratchFolder packed_;
+  support::ReferenceCases cases_ = support::read_reference(std::get<1>(GetParam()));
+  launcher::ModelFolder model_ = launcher::open_model(cases_.folder.string());
+};
 
-INSTANTIATE_TEST_SUITE_P(Bits, CompressionTest,
-                         testing::Values(Compression::eight_bit, Compression::four_bit),
-                         [](const auto& each) {
-                           return each.param == Compression::eight_bit ? "eight" : "four";
-                         });
+TEST_P(CompressionTest, TokensDoNotDependOnWhereBytesLive) { expect_one_answer(false); }
+
+INSTANTIATE_TEST_SUITE_P(All, CompressionTest,
+                         testing::Combine(testing::Values(Compression::eight_bit,
+                                                          Compression::four_bit),
+                                          testing::ValuesIn(support::reference_names())),
+                         name_of);
+
+class MadeUpCompressionTest : public CompressionTest {};
+
+TEST_P(MadeUpCompressionTest, TokensDoNotDependOnWhereBytesLive) { expect_one_answer(true); }
+
+INSTANTIATE_TEST_SUITE_P(Some, MadeUpCompressionTest,
+                         testing::Combine(testing::Values(Compression::eight_bit,
+                                                          Compression::four_bit),
+                                          testing::Values("opt-post-proj")),
+                         name_of);
 
 /// Tied embeddings on one stage: the table is there once.
 TEST(CompressionPlanTest, ATiedTableIsOnTheDeviceOnce) {
