@@ -1,4 +1,4 @@
-// Tile products (AMX) of the newest x86 processors: whether this process may use them.
+// Which instructions of the newest x86 processors, beyond those that Highway knows, may be used.
 #pragma once
 
 namespace sluice::kernels {
@@ -8,5 +8,8 @@ namespace sluice::kernels {
 /// permission holds for all threads. False, too, where the environment has SLUICE_NO_AMX with any
 /// value but 0 (read once, at the first call). Any thread; allocates nothing.
 bool amx_available();
+
+/// Whether the processor multiplies vectors of 8-bit integers (AVX-512 VNNI).
+bool vnni_available();
 
 }  // namespace sluice::kernels

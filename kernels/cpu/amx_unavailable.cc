@@ -3,4 +3,5 @@
 
 namespace sluice::kernels {
 bool amx_available() { return false; }
+bool vnni_available() { return false; }
 }  // namespace sluice::kernels

@@ -48,8 +48,8 @@ void pack_group(const float* in, std::int64_t rows, std::int64_t k, std::int64_t
                 bool interleaved, PackedGroup& out) {
   const std::int64_t first = group * kQuantGroup;
   const std::int64_t count = std::min(kQuantGroup, k - first);
-  out.scale.fill(0);
-  out.sum.fill(0);
+  std::memset(out.scale, 0, sizeof(out.scale));
+  std::memset(out.sum, 0, sizeof(out.sum));
   for (std::int64_t m = 0; m < rows; ++m) {
     const float* x = in + m * k + first;
     float padded[kQuantGroup] = {};
@@ -57,15 +57,14 @@ void pack_group(const float* in, std::int64_t rows, std::int64_t k, std::int64_t
       std::memcpy(padded, x, static_cast<std::size_t>(count) * sizeof(float));
       x = padded;
     }
-    const auto at = static_cast<std::size_t>(m);
     if (!interleaved) {
-      pack_row(x, out.codes.data() + m * kQuantGroup, &out.scale[at], &out.sum[at]);
+      pack_row(x, out.codes + m * kQuantGroup, out.scale + m, out.sum + m);
       continue;
     }
     alignas(64) std::int8_t codes[kQuantGroup];
-    pack_row(x, codes, &out.scale[at], &out.sum[at]);
+    pack_row(x, codes, out.scale + m, out.sum + m);
     for (std::int64_t i = 0; i < kQuantGroup; i += 4) {
-      std::memcpy(out.codes.data() + i * kQuantTile + m * 4, codes + i, 4);
+      std::memcpy(out.codes + i * kQuantTile + m * 4, codes + i, 4);
     }
   }
 }
@@ -127,7 +126,9 @@ void pack(const Job& job, std::int64_t first, std::int64_t rows) {
           job.packed[tile * job.groups + g]);
     }
   };
-  job.context.for_each(pieces(rows, kQuantTile) * per_tile, rows * job.in.columns, body);
+  constexpr std::int64_t kOperations = 8;  // an element costs as much as so many multiply-adds
+  job.context.for_each(pieces(rows, kQuantTile) * per_tile, rows * job.in.columns * kOperations,
+                       body);
 }
 
 /// How the product is cut: the rows of each part of W on their own, so that a chunk lies in one.
@@ -192,7 +193,10 @@ void multiply(const Job& job, std::int64_t first, std::int64_t rows) {
 
 }  // namespace
 
-QuantizedProduct best_product() { return amx_available() ? tile_product() : portable_product(); }
+QuantizedProduct best_product() {
+  if (amx_available()) return tile_product();
+  return vnni_available() ? byte_product() : portable_product();
+}
 
 void linear_quantized(const CpuContext& context, TensorView out, TensorView in,
                       const SplitMatrix& weight, TensorView bias, Activation activation,

@@ -8,7 +8,6 @@
 // below yields the same bits wherever its multiply-adds are fused (all but SSE4).
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 
@@ -26,9 +25,9 @@ constexpr std::int64_t kQuantTile = 16;
 /// read them: [64 / 4][16 rows][4]. Of rows beyond the last, scales and sums are 0 and the codes
 /// anything.
 struct alignas(64) PackedGroup {
-  std::array<std::int8_t, kQuantTile * kQuantGroup> codes;
-  std::array<float, kQuantTile> scale;
-  std::array<float, kQuantTile> sum;
+  std::int8_t codes[kQuantTile * kQuantGroup];
+  float scale[kQuantTile];
+  float sum[kQuantTile];
 };
 
 /// What a thread does without asking any other: sums[r][c] = x[r] . w[c].
@@ -59,6 +58,8 @@ struct QuantizedProduct {
 
 /// Vectors of the instruction set that dispatch chose.
 QuantizedProduct portable_product();
+/// Vectors of bytes (AVX-512 VNNI). Only where vnni_available().
+QuantizedProduct byte_product();
 /// Tiles (AMX). Only where amx_available().
 QuantizedProduct tile_product();
 /// The fastest that this machine has.

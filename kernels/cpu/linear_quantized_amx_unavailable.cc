@@ -1,9 +1,13 @@
-// In the place of linear_quantized_amx.cc on processors that are no x86-64.
+// In the place of linear_quantized_amx.cc and linear_quantized_avx512.cc on processors that are no
+// x86-64.
 #include "kernels/cpu/linear_quantized.h"
 #include "kernels/device/error.h"
 
 namespace sluice::kernels {
 QuantizedProduct tile_product() {
   throw DeviceError("tile products are of x86-64 processors; this is a bug of the caller");
+}
+QuantizedProduct byte_product() {
+  throw DeviceError("byte products are of x86-64 processors; this is a bug of the caller");
 }
 }  // namespace sluice::kernels

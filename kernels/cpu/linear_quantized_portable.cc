@@ -121,12 +121,11 @@ void add_quad(const QuantizedChunk& chunk, const Quad& quad, std::int64_t first,
     for (std::int64_t m = 0; m < chunk.rows; ++m) {
       const std::int64_t of_tile = m % kQuantTile;
       const PackedGroup& in = chunk.in[m / kQuantTile * chunk.groups + first + g];
-      const auto at = static_cast<std::size_t>(of_tile);
-      const auto dot = hn::ConvertTo(d4, dot_codes(in.codes.data() + of_tile * kQuantGroup, codes));
+      const auto dot = hn::ConvertTo(d4, dot_codes(in.codes + of_tile * kQuantGroup, codes));
       float* const to = sums + m * QuantizedChunk::kColumns;
       auto sum = first + g == 0 ? hn::Zero(d4) : hn::LoadU(d4, to);
-      sum = hn::MulAdd(dot, hn::Mul(w_scale, hn::Set(d4, in.scale[at])), sum);
-      sum = hn::MulAdd(w_minimum, hn::Set(d4, in.sum[at]), sum);
+      sum = hn::MulAdd(dot, hn::Mul(w_scale, hn::Set(d4, in.scale[of_tile])), sum);
+      sum = hn::MulAdd(w_minimum, hn::Set(d4, in.sum[of_tile]), sum);
       hn::StoreU(sum, d4, to);
     }
   }

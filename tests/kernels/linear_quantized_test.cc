@@ -70,6 +70,7 @@ Matrix product_of(const Lanes& lanes, TensorView in, Quantized& weight, Matrix& 
 
 std::vector<std::pair<std::string, QuantizedProduct>> products() {
   std::vector<std::pair<std::string, QuantizedProduct>> all = {{"vectors", portable_product()}};
+  if (vnni_available()) all.emplace_back("bytes", byte_product());
   if (amx_available()) all.emplace_back("tiles", tile_product());
   return all;
 }
@@ -264,8 +265,7 @@ TEST_P(QuantizedLaw, HowTheWeightsAreSplitDoesNotMatter) {
   }
 }
 
-TEST_P(QuantizedLaw, TilesAndVectorsYieldTheSameBits) {
-  if (!amx_available()) GTEST_SKIP() << "this machine has no tiles, or SLUICE_NO_AMX is set";
+TEST_P(QuantizedLaw, AllProductsYieldTheSameBits) {
   if ((hwy::SupportedTargets() & (HWY_AVX2 | HWY_AVX3)) == 0) GTEST_SKIP() << "no fused vectors";
   const auto [dtype, k, n] = GetParam();
   const Lanes lanes(2);
@@ -273,9 +273,11 @@ TEST_P(QuantizedLaw, TilesAndVectorsYieldTheSameBits) {
   Matrix bias = Matrix::random(1, n, DType::f16, 2);
   for (const std::int64_t rows : {1, 5, 33}) {
     Matrix in = Matrix::random(rows, k, DType::f32, 3);
-    const Matrix tiles = product_of(lanes, in.view(), weight, bias, n, tile_product());
     const Matrix vectors = product_of(lanes, in.view(), weight, bias, n, portable_product());
-    EXPECT_EQ(tiles.bytes(), vectors.bytes()) << rows << " rows";
+    for (const auto& [name, product] : products()) {
+      const Matrix out = product_of(lanes, in.view(), weight, bias, n, product);
+      EXPECT_EQ(out.bytes(), vectors.bytes()) << name << ", " << rows << " rows";
+    }
   }
 }
 
