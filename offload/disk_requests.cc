@@ -16,6 +16,7 @@ namespace sluice::offload {
 namespace {
 
 constexpr auto kMostOffset = static_cast<std::uint64_t>(std::numeric_limits<off_t>::max());
+constexpr std::int64_t kLongestSpanNs = 10'000'000;
 constexpr std::size_t kBounceBytes = std::size_t{1} << 20;
 
 std::uint64_t block_at(std::uint64_t offset) { return offset / kDiskBlock * kDiskBlock; }
@@ -386,7 +387,12 @@ void RequestEngine::landed(const DiskRequest& request) {
   Flight& flight = flight_of(request);
   trace_->add_bytes(flight.activity, got(request));
   const std::lock_guard lock(flight.mutex);
-  if (--flight.count == 0) trace_->add(flight.activity, flight.begin_ns, trace_->now_ns());
+  const std::int64_t now = trace_->now_ns();
+  // A disk that is never idle is accounted for from time to time, too.
+  if (--flight.count == 0 || now - flight.begin_ns > kLongestSpanNs) {
+    trace_->add(flight.activity, flight.begin_ns, now);
+    flight.begin_ns = now;
+  }
 }
 
 }  // namespace sluice::offload

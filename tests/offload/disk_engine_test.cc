@@ -2,13 +2,8 @@
 
 #include <fcntl.h>
 #include <gmock/gmock.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <sys/mount.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -427,56 +422,6 @@ INSTANTIATE_TEST_SUITE_P(Variants, DiskEngineTest,
                                   std::to_string(name.param.max_requests) +
                                   (name.param.direct ? "" : "Cached");
                          });
-
-TEST(DiskEngine, SaysWhichVariantRuns) {
-  DiskOptions options;
-  options.allow_io_uring = false;
-  EXPECT_EQ(DiskEngine::make(options)->description(), "threads (io_uring switched off)");
-}
-
-// Docker's default: io_uring_setup is answered with EPERM. In a child, as a filter is for ever.
-TEST(DiskEngine, WhereIoUringIsRefusedThreadsServe) {
-  support::ScratchFolder folder;
-  const pid_t child = ::fork();
-  ASSERT_GE(child, 0);
-  if (child == 0) {
-    sock_filter rules[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_io_uring_setup, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    const sock_fprog program = {std::size(rules), rules};
-    if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
-        ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) {
-      ::_exit(77);
-    }
-    int status = 1;
-    try {
-      const auto engine = DiskEngine::make({});
-      const bool named =
-          engine->description() == "threads (io_uring refused: Operation not permitted)";
-      const FileId file = engine->create(folder.path() / "file", kDiskBlock);
-      IoGroup group;
-      const std::string text = "hello" + std::string(kDiskBlock - 5, '!');
-      engine->write(file, 0, text.size(), text.data(), group);
-      group.wait();
-      char got[5] = {};
-      engine->read(file, 0, 5, got, group);
-      group.wait();
-      const bool right = named && std::string(got, 5) == "hello";
-      status = right ? 0 : 2;
-    } catch (...) {
-      status = 3;
-    }
-    ::_exit(status);
-  }
-  int status = 0;
-  ASSERT_EQ(::waitpid(child, &status, 0), child);
-  ASSERT_TRUE(WIFEXITED(status));
-  if (WEXITSTATUS(status) == 77) GTEST_SKIP() << "seccomp filters are not permitted here";
-  EXPECT_EQ(WEXITSTATUS(status), 0);
-}
 
 }  // namespace
 }  // namespace sluice::offload
