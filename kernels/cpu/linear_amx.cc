@@ -300,13 +300,12 @@ struct Block {
 
   std::int64_t steps() const { return (length + kTileDepth - 1) / kTileDepth; }
 
-  /// Splits one step of K into [2 tiles][kParts] tiles. Missing rows keep what was there: their
-  /// sums are nobody's.
-  void split(std::int64_t step, std::byte* parts) const {
+  /// Splits one step of K into [2 tiles][kParts] tiles at `to`. Missing rows keep what was there:
+  /// their sums are nobody's.
+  void split(std::int64_t step, std::byte* to) const {
     using Element = typename Rows::Element;
     const std::int64_t at = step * kTileDepth;
     const std::byte* from = w + at * static_cast<std::int64_t>(sizeof(Element));
-    std::byte* to = parts + step * kStepBytes;
     for (std::int64_t row = 0; row < columns; ++row, from += row_bytes, to += kLine) {
       if (row == kTileWidth) to += (Rows::kParts - 1) * kTileBytes;
       Rows::split(reinterpret_cast<const Element*>(from), length - at, to);
@@ -314,20 +313,31 @@ struct Block {
   }
 };
 
+/// The parts of a block, as they were split by the first tiles of the input to come; two steps of
+/// them where no more tiles come, so that they stay in L1.
+template <class Rows>
+struct Parts {
+  std::byte* data = nullptr;
+  std::int64_t mask = 0;  // steps kept, less one
+
+  std::byte* at(std::int64_t step) const { return data + (step & mask) * Block<Rows>::kStepBytes; }
+};
+
 /// One or two tiles of the input with a block. The first to come splits it as it goes: a step
 /// ahead, so that splitting and multiplying overlap.
 template <int kTiles, class Rows>
-void multiply_block(const Block<Rows>& block, bool split, std::byte* parts, const std::byte* in,
-                    const Strides& strides, Fetch& fetch, std::int64_t fetch_lines, Sums& sums) {
+void multiply_block(const Block<Rows>& block, bool split, const Parts<Rows>& parts,
+                    const std::byte* in, const Strides& strides, Fetch& fetch,
+                    std::int64_t fetch_lines, Sums& sums) {
   const std::int64_t steps = block.steps();
   tile::zero<0>();
   tile::zero<1>();
   tile::zero<2>();
   tile::zero<3>();
-  if (split) block.split(0, parts);
+  if (split) block.split(0, parts.at(0));
   for (std::int64_t step = 0; step < steps; ++step) {
-    multiply_step<Rows::kParts, kTiles>(parts + step * Block<Rows>::kStepBytes, in, strides);
-    if (split && step + 1 < steps) block.split(step + 1, parts);
+    multiply_step<Rows::kParts, kTiles>(parts.at(step), in, strides);
+    if (split && step + 1 < steps) block.split(step + 1, parts.at(step + 1));
     in += kInputParts * strides.in_part;
     fetch.lines(fetch_lines);
     sums.work();
@@ -335,13 +345,14 @@ void multiply_block(const Block<Rows>& block, bool split, std::byte* parts, cons
 }
 
 template <class Rows>
-void multiply_all(const TileChunk& chunk, float* totals, std::byte* parts, Sums& sums) {
+void multiply_all(const TileChunk& chunk, float* totals, std::byte* room, Sums& sums) {
   constexpr std::int64_t kElement = sizeof(typename Rows::Element);
   const PackedRows& in = chunk.in;
   const Strides strides = {in.part_bytes(), in.tile_bytes(), 4 * in.width()};
   const std::int64_t pairs = (chunk.tiles + 1) / 2;
   const std::int64_t block_lines = kTileColumns * kTileBlock * kElement / kLine;
   const std::int64_t step_lines = block_lines / (kTileBlock / kTileDepth) / pairs + 1;
+  const Parts<Rows> parts = {room, chunk.tiles > 2 ? kTileBlock / kTileDepth - 1 : 1};
   Block<Rows> block;
   block.row_bytes = in.k * kElement;
   for (std::int64_t k = 0; k < in.k; k += kTileBlock) {
