@@ -49,7 +49,7 @@ TimedRankRun run_timed_rank(const TimedPipelineOptions& options, comm::World& wo
   stage.load({});
   world.gather("loaded");
   result.run = stage.run(job);
-  result.passes = stage.report().passes;
+  result.passes = stage.report().run.passes;
   world.gather("done");  // nobody's buffers go while a message is still late
   return result;
 }
