@@ -142,9 +142,9 @@ void transpose(__m512i* rows) {
 void pack_tile(const float* in, const PackedRows& packed, std::int64_t tile, std::int64_t block) {
   const std::int64_t first = tile * kTileWidth;
   const std::int64_t rows = least(kTileWidth, packed.rows - first);
-  const std::int64_t width = packed.width();
+  const std::int64_t width = packed.width;
   const auto mask = static_cast<__mmask16>((1U << width) - 1U);
-  std::byte* to = packed.data + block * packed.block_bytes() + tile * packed.tile_bytes();
+  std::byte* to = packed.data + block * packed.block_bytes + tile * packed.tile_bytes;
   const std::int64_t end = least(packed.k, (block + 1) * kTileBlock);
   for (std::int64_t k = block * kTileBlock; k < end; k += kTileDepth) {
     __m512i parts[kInputParts][kTileWidth] = {};
@@ -348,7 +348,7 @@ template <class Rows>
 void multiply_all(const TileChunk& chunk, float* totals, std::byte* room, Sums& sums) {
   constexpr std::int64_t kElement = sizeof(typename Rows::Element);
   const PackedRows& in = chunk.in;
-  const Strides strides = {in.part_bytes(), in.tile_bytes(), 4 * in.width()};
+  const Strides strides = {in.part_bytes, in.tile_bytes, 4 * in.width};
   const std::int64_t pairs = (chunk.tiles + 1) / 2;
   const std::int64_t block_lines = kTileColumns * kTileBlock * kElement / kLine;
   const std::int64_t step_lines = block_lines / (kTileBlock / kTileDepth) / pairs + 1;
@@ -358,7 +358,7 @@ void multiply_all(const TileChunk& chunk, float* totals, std::byte* room, Sums& 
   for (std::int64_t k = 0; k < in.k; k += kTileBlock) {
     block.length = least(kTileBlock, in.k - k);
     const std::byte* const rows =
-        in.data + k / kTileBlock * in.block_bytes() + chunk.first_tile * in.tile_bytes();
+        in.data + k / kTileBlock * in.block_bytes + chunk.first_tile * in.tile_bytes;
     for (std::int64_t column = 0; column < chunk.columns; column += kTileColumns) {
       block.columns = least(kTileColumns, chunk.columns - column);
       block.w = chunk.w + column * block.row_bytes + k * kElement;
@@ -372,7 +372,7 @@ void multiply_all(const TileChunk& chunk, float* totals, std::byte* room, Sums& 
       float* to = totals + column * chunk.tiles * kTileWidth;
       for (std::int64_t tile = 0; tile < chunk.tiles; tile += 2, to += 4 * kTileFloats) {
         float* const places[] = {to, to + kTileFloats, to + 2 * kTileFloats, to + 3 * kTileFloats};
-        const std::byte* const from = rows + tile * in.tile_bytes();
+        const std::byte* const from = rows + tile * in.tile_bytes;
         if (tile + 1 < chunk.tiles) {
           multiply_block<2>(block, tile == 0, parts, from, strides, fetch, step_lines, sums);
           sums.take(places, 4, k > 0);
@@ -393,7 +393,7 @@ void multiply_tiles(const TileChunk& chunk, float* scratch) {
   for (int i = 0; i < 8; ++i) {
     // All have 16 rows: of W, or pairs of K. Sums and inputs are as wide as the input's tiles.
     shapes.rows[i] = 16;
-    shapes.row_bytes[i] = static_cast<std::uint16_t>(4 * chunk.in.width());
+    shapes.row_bytes[i] = static_cast<std::uint16_t>(4 * chunk.in.width);
   }
   shapes.row_bytes[4] = shapes.row_bytes[5] = kLine;  // W
   auto* const parts = reinterpret_cast<std::byte*>(scratch + kTileChunkRows * kTileChunkColumns);

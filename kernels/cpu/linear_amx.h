@@ -30,17 +30,16 @@ constexpr std::int64_t kTileChunkColumns = 256;
 /// Input rows as the tile unit reads them, 16 by 16: [blocks of K][tiles of rows][steps of
 /// kTileDepth][parts][16][width][2] of bf16, where dword i of a step holds its elements i and
 /// i + 16. `width` is 16, or the number of rows where it is less. K and rows are padded with zeros.
+/// Plain data: code of this header would be compiled for AMX, too, and the linker might take that.
 struct PackedRows {
   std::byte* data = nullptr;  // 64-byte aligned
   std::int64_t rows = 0;
   std::int64_t k = 0;
-
-  std::int64_t tiles() const { return (rows + kTileWidth - 1) / kTileWidth; }
-  std::int64_t width() const { return rows < kTileWidth ? rows : kTileWidth; }
-  std::int64_t part_bytes() const { return width() * kTileDepth * 2; }
-  std::int64_t tile_bytes() const { return kTileBlock / kTileDepth * kInputParts * part_bytes(); }
-  std::int64_t block_bytes() const { return tiles() * tile_bytes(); }
-  std::int64_t bytes() const { return (k + kTileBlock - 1) / kTileBlock * block_bytes(); }
+  std::int64_t tiles = 0;
+  std::int64_t width = 0;
+  std::int64_t part_bytes = 0;   // of a part of a step
+  std::int64_t tile_bytes = 0;   // of a tile of rows in a block of K
+  std::int64_t block_bytes = 0;  // of all tiles in a block of K
 };
 
 /// Packs one tile of rows in one block of K. in: f32 [rows, k], all rows.

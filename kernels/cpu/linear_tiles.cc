@@ -85,7 +85,7 @@ class Round {
         packed_(packed),
         first_row_(first_row),
         threads_(threads),
-        cut_(cut_tiles(packed.tiles(), operands.weight, threads)) {}
+        cut_(cut_tiles(packed.tiles, operands.weight, threads)) {}
 
   std::int64_t chunks() const { return cut_.row_chunks * cut_.column_chunks; }
 
@@ -94,7 +94,7 @@ class Round {
     TileChunk chunk;
     chunk.in = packed_;
     chunk.first_tile = index / cut_.column_chunks * cut_.tiles;
-    chunk.tiles = std::min(cut_.tiles, packed_.tiles() - chunk.first_tile);
+    chunk.tiles = std::min(cut_.tiles, packed_.tiles - chunk.first_tile);
     chunk.w = place.part->row(place.row);
     chunk.w_dtype = place.part->dtype;
     chunk.columns = std::min(cut_.columns, place.part->rows - place.row);
@@ -146,12 +146,24 @@ class Round {
   Cut cut_;
 };
 
+PackedRows packed_rows(std::byte* data, std::int64_t rows, std::int64_t k) {
+  PackedRows packed;
+  packed.data = data;
+  packed.rows = rows;
+  packed.k = k;
+  packed.tiles = (rows + kTileWidth - 1) / kTileWidth;
+  packed.width = std::min(rows, kTileWidth);
+  packed.part_bytes = packed.width * kTileDepth * 2;
+  packed.tile_bytes = kTileBlock / kTileDepth * kInputParts * packed.part_bytes;
+  packed.block_bytes = packed.tiles * packed.tile_bytes;
+  return packed;
+}
+
+std::int64_t blocks_of(std::int64_t k) { return (k + kTileBlock - 1) / kTileBlock; }
+
 /// Bytes of 16 packed rows.
 std::int64_t packed_tile_bytes(std::int64_t k) {
-  PackedRows tile;
-  tile.rows = kTileWidth;
-  tile.k = k;
-  return tile.bytes();
+  return blocks_of(k) * packed_rows(nullptr, kTileWidth, k).block_bytes;
 }
 
 }  // namespace
@@ -164,16 +176,13 @@ void linear_tiles(const CpuContext& context, TensorView out, TensorView in,
   const Operands operands = {out, in, weight, bias, activation, residual};
   const std::int64_t most_rows = kSharedBytes / packed_tile_bytes(in.columns) * kTileWidth;
   for (std::int64_t row = 0; row < in.rows; row += most_rows) {
-    PackedRows packed;
-    packed.data = context.shared;
-    packed.rows = std::min(most_rows, in.rows - row);
-    packed.k = in.columns;
+    const PackedRows packed =
+        packed_rows(context.shared, std::min(most_rows, in.rows - row), in.columns);
     const auto* const from = reinterpret_cast<const float*>(in.row(row));
-    const std::int64_t blocks = (packed.k + kTileBlock - 1) / kTileBlock;
     constexpr std::int64_t kPackCost = 8;  // of an element, in multiply-adds of a thread
-    context.for_each(packed.tiles() * blocks, packed.rows * packed.k * kPackCost,
+    context.for_each(packed.tiles * blocks_of(packed.k), packed.rows * packed.k * kPackCost,
                      [&](std::int64_t index, float*) {
-                       pack_tile(from, packed, index % packed.tiles(), index / packed.tiles());
+                       pack_tile(from, packed, index % packed.tiles, index / packed.tiles);
                      });
     const Round round(operands, packed, row, context.pool->threads());
     context.for_each(round.chunks(), packed.rows * packed.k * out.columns,
