@@ -2,6 +2,8 @@
 // by vectors.
 #include <gtest/gtest.h>
 #include <hwy/highway.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -208,6 +210,34 @@ TEST(LinearQuantized, NotANumberIsNotHiddenAndStaysInItsRow) {
         }
       }
     }
+  }
+}
+
+TEST(LinearQuantized, ReadsNothingBeyondTheLastRow) {
+  const Lanes lanes(1);
+  const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  for (const DType dtype : {DType::q8, DType::q4}) {
+    const std::int64_t k = 130, n = 21;
+    Quantized weight(n, k, dtype, 1);
+    const std::size_t room = (weight.bytes.size() / page + 1) * page;
+    void* const map =
+        mmap(nullptr, room + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    ASSERT_NE(map, MAP_FAILED);
+    ASSERT_EQ(mprotect(static_cast<std::byte*>(map) + room, page, PROT_NONE), 0);
+    std::byte* const at = static_cast<std::byte*>(map) + room - weight.bytes.size();
+    std::copy(weight.bytes.begin(), weight.bytes.end(), at);
+    const SplitMatrix at_the_edge = {{at, dtype, n, k}, {}};
+    for (const std::int64_t m : {1, 18}) {
+      Matrix in = Matrix::random(m, k, DType::f32, 2);
+      Matrix none, out(m, n);
+      for (const auto& [name, product] : products()) {
+        linear_quantized(lanes.context(), out.view(), in.view(), at_the_edge, {}, Activation::none,
+                         {}, product);
+        EXPECT_EQ(out.bytes(), product_of(lanes, in.view(), weight, none, n, product).bytes())
+            << name;
+      }
+    }
+    munmap(map, room + page);
   }
 }
 
