@@ -13,6 +13,7 @@
 #include "comm/world.h"
 #include "launcher/config/config_yaml.h"
 #include "launcher/config/version.h"
+#include "launcher/generate/core_share.h"
 #include "launcher/generate/machine_rates.h"
 #include "launcher/generate/rank.h"
 #include "launcher/generate/run_job.h"
@@ -76,8 +77,9 @@ class Generate {
     together(*world_, [this] { open_job(); });
     const auto longest =
         std::stoi(world_->broadcast(std::to_string(job_ ? job_->scan().longest_sequence : 0)));
+    const int cores = share_of_cores(*world_);
     together(*world_,
-             [this, longest] { rank_.emplace(config_, *model_, std::max(longest, 1), *world_); });
+             [&] { rank_.emplace(config_, *model_, std::max(longest, 1), cores, *world_); });
     show_plan();
     return dry_run_ ? ExitStatus::done : work();
   }

@@ -58,12 +58,12 @@ std::vector<stage::StageConfig> stages_of(const RunConfig& config, std::int32_t 
 }
 
 Rank::Rank(const RunConfig& config, const OpenedModel& model, std::int32_t max_sequence_tokens,
-           comm::World& world)
+           int cores, comm::World& world)
     : world_(world), trace_(config.report.trace.empty() ? 0 : most_spans(world.size())) {
   stage::StageLayout made = layout(config, model, max_sequence_tokens);
   kernels::EngineOptions options;
   options.device = made.config.device;
-  options.threads = made.config.threads;
+  options.threads = made.config.threads > 0 ? made.config.threads : cores;
   options.ranks_on_host = world.ranks_on_host();
   options.local_rank = world.local_rank();
   options.host_to_device_gbps = made.config.limits.host_to_device_gbps;

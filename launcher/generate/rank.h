@@ -43,10 +43,11 @@ struct LoadWatch {
 
 class Rank {
  public:
-  /// Plans only, nothing large is allocated. `max_sequence_tokens`: of the job. All references must
-  /// outlive it. Throws ConfigError, InputError, CapacityError.
+  /// Plans only, nothing large is allocated. `max_sequence_tokens`: of the job. `cores`: threads
+  /// where the configuration leaves them to us. All references must outlive it. Throws ConfigError,
+  /// InputError, CapacityError.
   Rank(const RunConfig& config, const OpenedModel& model, std::int32_t max_sequence_tokens,
-       comm::World& world);
+       int cores, comm::World& world);
   ~Rank();
 
   /// Bytes that load() will report in all.
