@@ -59,7 +59,7 @@ bool is_temporary(const std::string& name) {
 
 PackedLayout::PackedLayout(const std::string& origin, std::vector<PackedTensor> tensors)
     : tensors_(std::move(tensors)) {
-  header_ = fmt::format("sluice packed weights, format 1\n{}\n", origin);
+  header_ = fmt::format("sluice packed weights, format {}\n{}\n", kPackedFormat, origin);
   for (const PackedTensor& tensor : tensors_) {
     header_ += fmt::format("{} {} {} {}\n", tensor.name, name_of(tensor.dtype), tensor.rows,
                            tensor.columns);

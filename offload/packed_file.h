@@ -20,6 +20,8 @@
 namespace sluice::offload {
 
 constexpr std::uint64_t kPackedBlock = 4096;
+/// Of what is written and of how elements are quantised: a change of either makes other files.
+constexpr int kPackedFormat = 1;
 
 struct PackedTensor {
   std::string name;

@@ -255,9 +255,9 @@ std::string packed_origin(const Checkpoint& checkpoint, const WeightCompression&
     }
   }
   const XXH128_hash_t hash = XXH3_128bits(text.data(), text.size());
-  return fmt::format("{}-groups-of-{}-{:016x}{:016x}",
+  return fmt::format("{}-group{}-format{}-{:016x}{:016x}",
                      compression.kind == Compression::eight_bit ? "8bit" : "4bit", kQuantGroup,
-                     hash.high64, hash.low64);
+                     kPackedFormat, hash.high64, hash.low64);
 }
 
 }  // namespace sluice::offload

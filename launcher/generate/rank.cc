@@ -83,7 +83,7 @@ Rank::Rank(const RunConfig& config, const OpenedModel& model, std::int32_t max_s
   weights_ = std::make_unique<RankWeights>(config, made.config.policy.compress_weight, model.folder,
                                            model.checkpoint ? &*model.checkpoint : nullptr, *disk_,
                                            folder_ ? folder_->path() : std::filesystem::path(),
-                                           world.ranks_on_host());
+                                           options.threads);
   stage_ = std::make_unique<stage::Stage>(
       made, stage::StageResources{world, engine_, weights_->source(), disk_.get(), folder_.get(),
                                   trace_});

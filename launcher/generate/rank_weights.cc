@@ -23,7 +23,7 @@ std::filesystem::path packed_directory(const RunConfig& config) {
 RankWeights::RankWeights(const RunConfig& config, offload::Compression compression,
                          const ModelFolder& model, const offload::Checkpoint* checkpoint,
                          offload::DiskEngine& disk, const std::filesystem::path& run_folder,
-                         int ranks_on_host) {
+                         int threads) {
   const offload::WeightCompression packing = stage::compression_of(compression);
   if (checkpoint == nullptr) {
     dense_ = offload::make_dummy_source(model.config.dtype, disk, run_folder, packing);
@@ -31,10 +31,9 @@ RankWeights::RankWeights(const RunConfig& config, offload::Compression compressi
   }
   dense_ = offload::make_checkpoint_source(*checkpoint, disk);
   if (compression == offload::Compression::none) return;
-  const int cores = static_cast<int>(std::thread::hardware_concurrency());
-  packed_ = offload::make_packed_source(
-      *checkpoint, *dense_, disk,
-      {packing, packed_directory(config), std::max(1, cores / std::max(1, ranks_on_host))});
+  if (threads == 0) threads = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+  packed_ = offload::make_packed_source(*checkpoint, *dense_, disk,
+                                        {packing, packed_directory(config), threads});
 }
 
 void RankWeights::prepare(const std::function<void(const offload::PackingState&)>& progress) {

@@ -19,10 +19,10 @@ std::filesystem::path packed_directory(const RunConfig& config);
 class RankWeights {
  public:
   /// `checkpoint` is null for made-up weights, whose part on disk goes into `run_folder`.
-  /// `ranks_on_host` share the cores that quantise. All but the paths must outlive it.
+  /// `threads` quantise; 0: one for each core. `checkpoint` and `disk` must outlive it.
   RankWeights(const RunConfig& config, offload::Compression compression, const ModelFolder& model,
               const offload::Checkpoint* checkpoint, offload::DiskEngine& disk,
-              const std::filesystem::path& run_folder, int ranks_on_host);
+              const std::filesystem::path& run_folder, int threads);
 
   offload::WeightSource& source() { return packed_ ? *packed_ : *dense_; }
 

@@ -68,19 +68,21 @@ def write_checkpoint(folder, layers):
 
 
 def moved(options, folder, place, flags):
-    """Bytes per pass of the decoding, over what `place` is bound by."""
+    """Bytes per pass, over what `place` is bound by."""
     activity, weights = PLACES[place]
     report = folder / "report.json"
     command = [str(options.build / "sluice"), "generate", "--model", str(folder), "--prompt-len",
-               "8", "--gen-len", "5", "--num-prompts", "2", "--gpu-batch-size", "2", "--percent",
+               "8", "--gen-len", str(options.passes), "--num-prompts", "2", "--gpu-batch-size", "2", "--percent",
                *weights, "100", "0", "100", "0", "--packed-dir", str(folder / "packed"),
                "--offload-dir", str(folder), "--report", str(report), "--quiet", *flags]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         sys.exit(f"traffic: {' '.join(command)} ended with {done.returncode}:\n{done.stderr}")
     stage = json.loads(report.read_text())["stages"][0]
-    phase = stage["decode"]
-    return phase["activities"][activity]["bytes"] / phase["passes"]
+    # What is read ahead belongs to no phase: all of the run is counted, and passes enough to make
+    # what is read in vain at its end small.
+    total = sum(stage[phase]["activities"][activity]["bytes"] for phase in ("load", "run"))
+    return total / stage["run"]["passes"]
 
 
 def main():
@@ -89,6 +91,7 @@ def main():
     parser.add_argument("--build", type=pathlib.Path,
                         default=pathlib.Path(__file__).resolve().parents[2] / "build")
     parser.add_argument("--layers", type=int, default=12)
+    parser.add_argument("--passes", type=int, default=24)
     options = parser.parse_args()
     rows = {}
     with tempfile.TemporaryDirectory(prefix="sluice-traffic-") as name:
