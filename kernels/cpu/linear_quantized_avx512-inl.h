@@ -59,17 +59,17 @@ void unpack_scales(const Block& block, std::int64_t first, std::int64_t count) {
 }
 
 void unpack_nibbles(const Block& block, std::int64_t first, std::int64_t count) {
-  const __m256i mask = _mm256_set1_epi8(15);
+  // The 32 bytes twice: as they are, and shifted by a nibble.
+  const __m512i shift = _mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi16(4), 1);
+  const __m512i mask = _mm512_set1_epi8(15);
   for (std::int64_t n = 0; n < block.rows; ++n) {
     const std::byte* from = block.w + n * block.row_bytes + first * (kQuantGroup / 2);
     std::uint8_t* to = block.codes + n * kQuantGroup;
     for (std::int64_t g = 0; g < count; ++g) {
-      const __m256i pair =
-          _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + g * (kQuantGroup / 2)));
-      const __m256i low = _mm256_and_si256(pair, mask);
-      const __m256i high = _mm256_and_si256(_mm256_srli_epi16(pair, 4), mask);
+      const __m512i twice = _mm512_broadcast_i64x4(
+          _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + g * (kQuantGroup / 2))));
       _mm512_store_si512(to + g * kQuantTile * kQuantGroup,
-                         _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1));
+                         _mm512_and_si512(_mm512_srlv_epi16(twice, shift), mask));
     }
   }
 }
