@@ -15,6 +15,7 @@ Executor::Executor(const StageParts& parts)
     : parts_(parts),
       backend_(*parts.engine.backend),
       ops_(*parts.engine.device_ops),
+      overlaps_(parts.layout.config.policy.overlap),
       sender_(parts.layout, parts.workspace, parts.world, parts.trace),
       sampler_(parts.layout, parts.workspace, parts.world, parts.trace),
       outbox_(backend_,
@@ -56,6 +57,7 @@ void Executor::run(const Pass& pass, PassInbox& inbox) {
   begin_pass(pass);
   for (const Task& task : tasks_) {
     run_task(task, pass, inbox);
+    if (!overlaps_) finish_lanes();
     inbox.poll();
   }
   if (shape_.last) {
@@ -71,6 +73,10 @@ void Executor::drain() {
                          sent_.empty() ? 0 : *std::max_element(sent_.begin(), sent_.end())}));
   sender_.drain();
   sampler_.drain();
+  finish_lanes();
+}
+
+void Executor::finish_lanes() {
   for (const Lane lane :
        {Lane::compute, Lane::host_to_device, Lane::device_to_host, Lane::host_compute}) {
     backend_.synchronize(backend_.record(lane));
@@ -184,9 +190,11 @@ void Executor::run_task(const Task& task, const Pass& pass, PassInbox& inbox) {
       return run_receive(task, pass, inbox);
     case TaskKind::embed:
       return run_embed(task, pass);
-    case TaskKind::fetch_hidden:
+    case TaskKind::fetch_hidden:  // without overlap run_compute brings them, when they are needed
+      if (!overlaps_) return;
       return parts_.activations.prefetch(task.gpu_batch, tokens_of(pass, task.gpu_batch));
     case TaskKind::fetch_cache:
+      if (!overlaps_) return;
       return parts_.cache.prefetch(cache_layer(task), task.gpu_batch);
     case TaskKind::compute:
       return run_compute(task, pass);

@@ -44,6 +44,7 @@ class Executor {
     bool open = false;
   };
 
+  void finish_lanes();
   void begin_pass(const Pass& pass);
   void begin_cache(const Pass& pass);
   void fill_indices(const Pass& pass);
@@ -70,6 +71,7 @@ class Executor {
   StageParts parts_;
   Backend& backend_;
   kernels::Ops& ops_;
+  const bool overlaps_;  // Policy::overlap
   HiddenSender sender_;
   ResultSampler sampler_;
   Outbox outbox_;

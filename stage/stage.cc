@@ -128,7 +128,7 @@ class Stage::Impl {
     host_ = offload::Arena(
         backend.allocate_host(plan_.total(Tier::host), layout_.config.policy.pin_weight), "host");
     const offload::WeightStreamOptions options{layout_.config.policy.weight_slots,
-                                               &resources_.trace};
+                                               &resources_.trace, layout_.config.policy.overlap};
     const auto report = [](std::uint64_t bytes, void* context) {
       (*static_cast<const std::function<void(std::uint64_t)>*>(context))(bytes);
     };

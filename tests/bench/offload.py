@@ -107,8 +107,8 @@ def overlap(bench, options, link):
         off = run(*shares, *slots, "--overlap", 0, limits=limits)
         limit = max(compute, moved_per_step(on, activity) / gbps / 1e9)
         stage = on["stages"][0]["decode"]
-        hidden = [use["hidden"] for use in stage["resources"] if use["name"] == activity.replace("_", " ")]
-        rows.append((limit, step_of(on), step_of(off), gbps, hidden[0]))
+        uses = {use["name"].replace(" ", "_"): use for use in stage["resources"]}
+        rows.append((limit, step_of(on), step_of(off), gbps, uses[activity]["hidden"]))
     limit, on, off, gbps, hidden = (statistics.median(column) for column in zip(*rows))
     suffix = "_disk" if link == "disk" else ""
     more = {"shape": options.overlap_shape, "batch": batch, "gbps": round(gbps, 3),
@@ -133,10 +133,10 @@ def startup(bench, options):
     report = bench.run(model, 1, 2, ranks=2)
     worst = None
     for stage in report["stages"]:
-        activities = stage["load"]["activities"]
-        slice_bytes = sum(entry["bytes"] for entry in stage["plan"] if entry["purpose"] == "weights")
-        read = activities["disk_read"]["bytes"]
-        written = activities["disk_write"]["bytes"] + stage["run"]["activities"]["disk_write"]["bytes"]
+        slice_bytes = sum(entry["bytes"] for entry in stage["plan"]
+                          if entry["purpose"] == "weights")
+        read = stage["load"]["activities"]["disk_read"]["bytes"]
+        written = sum(stage[part]["activities"]["disk_write"]["bytes"] for part in ("load", "run"))
         ratio = 0.0 if written or not read else 1.05 * slice_bytes / read
         if worst is None or ratio < worst[0]:
             worst = (ratio, slice_bytes, read, written)
@@ -167,18 +167,23 @@ def of_bandwidth(bench, options):
                          rate / 1e9, storage=name, tokens_per_second=round(tokens, 2))
 
 
-def other(bench, name, arguments):
+def other(bench, name, goal, program, *arguments):
     """A benchmark of its own, whose figures are the JSON lines it prints."""
-    if not os.path.exists(arguments[0]) or not all(
-            os.path.exists(path) for path in arguments[1:2] if str(path).endswith(".py")):
-        print(f"{name:>36} is not there: {arguments[-1] if len(arguments) < 3 else arguments[1]}")
+    if not os.path.exists(program):
+        print(f"{name:>36} missing: {program}")
         return
-    done = subprocess.run(list(map(str, arguments)), capture_output=True, text=True)
-    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
-    print("\n".join(line for line in done.stdout.splitlines() if not line.startswith("{")))
-    if done.returncode != 0 or not lines:
-        print(f"{name:>36} failed with status {done.returncode}: {done.stderr.strip()[-300:]}")
-    bench.figures += [json.loads(line) for line in lines]
+    command = [sys.executable] if str(program).endswith(".py") else []
+    done = subprocess.run([*command, program, *map(str, arguments)], capture_output=True, text=True)
+    figures = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    if done.returncode != 0 or not figures:
+        print(f"{name:>36} missing: {os.path.basename(program)} ended with status "
+              f"{done.returncode}: {(done.stderr or done.stdout).strip()[-300:]}")
+    for figure in figures:
+        wanted = figure.get("goal", goal if figure["name"] == name else None)
+        known = ("name", "ratio", "goal", "limit", "unit", "value", "command")
+        bench.figure(figure["name"], figure["ratio"], wanted, figure.get("limit") or 0,
+                     figure.get("unit", ""), figure["value"],
+                     **{key: figure[key] for key in figure if key not in known})
 
 
 def main() -> int:
@@ -199,15 +204,17 @@ def main() -> int:
         options.overlap_shape = options.startup_shape = options.decode_shapes = "125m"
     bench = Bench(options)
     here = pathlib.Path(__file__).parent
+    build = bench.build
+    quick = lambda *flags: flags if options.quick else ()
     parts = {
         "overlap": lambda: [overlap(bench, options, link) for link in ("link", "disk")],
         "startup": lambda: startup(bench, options),
-        "disk": lambda: other(bench, "disk_weight_rate", [sys.executable, here / "disk.py",
-                                                          "--build", bench.build]),
-        "attention": lambda: other(bench, "cpu_attention_rate",
-                                   [bench.build / "bench_attention_rate"]),
-        "quant4": lambda: other(bench, "quant4_traffic", [sys.executable, here / "traffic.py",
-                                                          "--build", bench.build]),
+        "disk": lambda: other(bench, "disk_weight_rate", 0.9, here / "disk.py", "--build", build,
+                              *quick("--shape", "125m", "--pairs", 1, "--seconds", 1)),
+        "attention": lambda: other(bench, "cpu_attention_rate", 0.8,
+                                   build / "bench_attention_rate", *quick("--rounds", 3)),
+        "quant4": lambda: other(bench, "quant4_traffic", 1.0, here / "traffic.py", "--build",
+                                build),
         "decode": lambda: of_bandwidth(bench, options),
     }
     wanted = options.only.split(",") if options.only else list(parts)

@@ -70,8 +70,10 @@ std::vector<Placement> placements() {
       {"host", policy_of(0, 100, 0, 100, 0, 100)},
       {"disk", policy_of(0, 0, 0, 0, 0, 0)},
       {"mixed", policy_of(30, 40, 50, 20, 50, 50)},
+      {"onebyone", policy_of(30, 40, 50, 20, 50, 30)},
       {"cpuattention", policy_of(30, 40, 50, 20, 50, 50)},
   };
+  list[list.size() - 2].policy.overlap = false;
   list.back().policy.cpu_cache_compute = true;
   return list;
 }
