@@ -102,7 +102,7 @@ std::string times(const std::vector<stage::StageReport>& stages) {
     table.add(std::move(row));
   }
   const std::string title =
-      "Where the time of each stage went, in seconds and percent of its wall time" +
+      "Where each stage's time went, in seconds and percent" +
       std::string(measured ? " (\"for\": it stood still for that):\n" : ", as far as is known:\n");
   return title + table.text(2);
 }

@@ -59,7 +59,7 @@ TEST(ReportText, SaysWhatCameOutAndWhereTimeAndMemoryWent) {
   overall                54400   100.00     544.0
   answers, of all time    3200   100.00      32.0
 
-Where the time of each stage went, in seconds and percent of its wall time ("for": it stood still for that):
+Where each stage's time went, in seconds and percent ("for": it stood still for that):
   stage  layers  passes  load    wall     compute  for weights     for KV    no pass      other
       0  0-11        40  1.50  100.00  82.00  82%   10.00  10%  0.00   0%  5.50   6%  2.50   2%
       1  12           0  0.00    0.00   0.00    -    0.00    -  0.00    -  0.00    -  0.00    -
