@@ -125,6 +125,17 @@ std::string memory(const std::vector<stage::StageReport>& stages) {
   return table.text(2);
 }
 
+/// One line for all stages: their sequences are the same.
+std::string cache(const std::vector<stage::StageReport>& stages) {
+  if (stages.empty() || stages.front().cache_tokens_taken == 0) return "";
+  const stage::StageReport& stage = stages.front();
+  const double stored = static_cast<double>(stage.cache_tokens_stored);
+  const double taken = static_cast<double>(stage.cache_tokens_taken);
+  return fmt::format(
+      "  KV cache: sequences took pages for {} tokens and stored {}; {:.1f} % unused\n",
+      stage.cache_tokens_taken, stage.cache_tokens_stored, 100 * (taken - stored) / taken);
+}
+
 std::string percent(double part) {
   return part >= 0 ? fmt::format("{:.0f} %", 100 * part) : std::string("-");
 }
@@ -176,7 +187,7 @@ std::string report_text(const std::vector<stage::StageReport>& stages,
   if (run.failed > 0) out += fmt::format(", {} failed", run.failed);
   out += "\n" + throughput(run);
   out += "\n" + times(stages);
-  out += "\nMemory:\n" + memory(stages);
+  out += "\nMemory:\n" + memory(stages) + cache(stages);
   return out + resources(stages);
 }
 

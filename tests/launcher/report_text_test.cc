@@ -87,6 +87,14 @@ TEST(ReportText, ShowsWhatFewPoliciesWaitForWhereTheyDid) {
   EXPECT_NE(text.find("25.00  25%"), std::string::npos) << text;
 }
 
+TEST(ReportText, SaysHowMuchOfThePagesWasUnused) {
+  std::vector<stage::StageReport> stages = two_stages();
+  stages[0].cache_tokens_taken = 2000;
+  stages[0].cache_tokens_stored = 1930;
+  EXPECT_NE(report_text(stages, {}).find("pages for 2000 tokens and stored 1930; 3.5 % unused\n"),
+            std::string::npos);
+}
+
 TEST(ReportText, ProductsAreShownAsSuchWhereTheyAreTheBound) {
   std::vector<stage::StageReport> stages = two_stages();
   stages[0].run.work.flop = 8.2e12;
