@@ -228,12 +228,13 @@ void PackedWriter::fail(const char* what, int error) const {
 
 void remove_dead_temporaries(const std::filesystem::path& folder) {
   std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
-    if (!is_temporary(entry.path().filename().string())) continue;
-    const int descriptor =
-        ::open(entry.path().c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+  std::filesystem::directory_iterator entry(folder, error);
+  for (; !error && entry != std::filesystem::directory_iterator(); entry.increment(error)) {
+    const std::filesystem::path path = entry->path();
+    if (!is_temporary(path.filename().string())) continue;
+    const int descriptor = ::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (descriptor < 0) continue;  // its packer was faster
-    if (lock_without_waiting(descriptor) == 0) ::unlink(entry.path().c_str());
+    if (lock_without_waiting(descriptor) == 0) ::unlink(path.c_str());
     ::close(descriptor);
   }
 }

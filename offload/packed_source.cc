@@ -41,6 +41,12 @@ void add_sample(std::string& text, const InputFile& file, const TensorRecord& te
   }
 }
 
+// What cannot be looked at counts as absent: making it then says why.
+bool is_there(const std::filesystem::path& path) {
+  std::error_code error;
+  return std::filesystem::exists(std::filesystem::symlink_status(path, error));
+}
+
 void make_folder(const std::filesystem::path& path) {
   std::error_code error;
   std::filesystem::create_directories(path.parent_path(), error);
@@ -181,7 +187,7 @@ class PackedCheckpoint final : public PackedSource {
       }
       file.layout = std::make_unique<PackedLayout>(origin, std::move(tensors));
       file.path = state.folder / file.name;
-      if (std::filesystem::exists(std::filesystem::symlink_status(file.path))) continue;
+      if (is_there(file.path)) continue;
       missing.push_back(&file);
       wanted += file.layout->file_bytes();
       state.total += dense_bytes(file);
@@ -203,7 +209,7 @@ class PackedCheckpoint final : public PackedSource {
             const std::function<void(const PackingState&)>& progress) {
     const std::uint64_t before = state.done;
     // Another process may have packed it in the meantime.
-    if (!std::filesystem::exists(file.path)) {
+    if (!is_there(file.path)) {
       PackedWriter writer(file.path, *file.layout);
       for (const std::string& name : file.tensors) {
         const Weight& weight = weight_named(name);

@@ -125,6 +125,31 @@ INSTANTIATE_TEST_SUITE_P(Some, MadeUpCompressionTest,
                                           testing::Values("opt-post-proj")),
                          name_of);
 
+/// Stages may keep their weights differently, also a table that two of them have; and the KV cache
+/// may be compressed beside them.
+TEST(CompressionPolicyTest, StagesMayCompressDifferently) {
+  for (const char* name : {"opt-pre", "opt-odd"}) {
+    const support::ReferenceCases cases = support::read_reference(name);
+    const launcher::ModelFolder model = launcher::open_model(cases.folder.string());
+    const auto tokens = [&](const Configuration& configuration, const offload::Policy& second) {
+      PipelineOptions options = options_of(configuration, Compression::four_bit);
+      options.policy.cache_dtype = DType::q4;
+      options.policies = {options.policy, second};
+      options.policies[1].cache_dtype = DType::q4;
+      ListJob job(requests_of(cases));
+      support::run_pipeline(model, options, job);
+      std::map<std::uint64_t, std::vector<std::int32_t>> all;
+      for (const auto& [id, answer] : job.answers) all[id] = answer.tokens;
+      return all;
+    };
+    const Configuration one = {"one", 2, policy_of(100, 0, 100, 0, 100, 0), 1, 1, 200};
+    const Configuration other = {"other", 2, policy_of(20, 30, 40, 30, 50, 50), 3, 2, 16};
+    EXPECT_EQ(tokens(one, policy_of(100, 0, 100, 0, 100, 0)),
+              tokens(other, policy_of(0, 50, 0, 50, 0, 0)))
+        << name;
+  }
+}
+
 /// Tied embeddings on one stage: the table is there once.
 TEST(CompressionPlanTest, ATiedTableIsOnTheDeviceOnce) {
   const support::ReferenceCases cases = support::read_reference("opt-pre");
