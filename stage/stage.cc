@@ -126,7 +126,9 @@ class Stage::Impl {
     Backend& backend = *resources_.engine.backend;
     device_ = offload::Arena(backend.allocate_device(plan_.total(Tier::device)), "device");
     host_ = offload::Arena(
-        backend.allocate_host(plan_.total(Tier::host), layout_.config.policy.pin_weight), "host");
+        backend.allocate_host(plan_.total(Tier::host) - checksum_bytes(plan_),
+                              layout_.config.policy.pin_weight),
+        "host");
     const offload::WeightStreamOptions options{layout_.config.policy.weight_slots,
                                                &resources_.trace, layout_.config.policy.overlap};
     const auto report = [](std::uint64_t bytes, void* context) {
@@ -250,7 +252,8 @@ class Stage::Impl {
     report.plan = plan_.reservations();
     const std::uint64_t files =
         weights_ ? weights_->disk_bytes() + cache_->disk_bytes() + activations_->disk_bytes() : 0;
-    const std::uint64_t used[] = {device_.used(), host_.used(), files};
+    const std::uint64_t host_used = host_.used() + offload::DiskEngine::checksum_bytes(files);
+    const std::uint64_t used[] = {device_.used(), host_used, files};
     std::uint64_t total = 0;
     for (const offload::LayerPlacement& layer : placement_) total += layer.total_bytes();
     for (int t = 0; t < offload::kTierCount; ++t) {

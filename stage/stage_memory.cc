@@ -5,6 +5,7 @@
 #include <limits>
 #include <string>
 
+#include "offload/disk_engine.h"
 #include "offload/kv_pools.h"
 
 namespace sluice::stage {
@@ -113,6 +114,10 @@ void plan_activations(const StageLayout& layout, offload::MemoryPlan& plan) {
 
 }  // namespace
 
+std::uint64_t checksum_bytes(const offload::MemoryPlan& plan) {
+  return offload::DiskEngine::checksum_bytes(plan.total(offload::Tier::disk));
+}
+
 void fit_cache(StageLayout& layout, const std::vector<offload::LayerPlacement>& layers) {
   offload::MemoryPlan beside;
   plan_weights(layout, layers, beside);
@@ -125,6 +130,15 @@ void fit_cache(StageLayout& layout, const std::vector<offload::LayerPlacement>& 
                      : budget - std::min(budget, beside.total(static_cast<offload::Tier>(tier)));
   }
   layout.cache_pages = {};
+  // What the cache gets of the disk is not known yet: no more than there is, nor than it can use.
+  offload::MemoryPlan whole = beside;
+  offload::KvCache::plan(kv_shape(layout), layout.config.policy, whole);
+  const std::uint64_t disk_budget =
+      layout.config.budgets.bytes[static_cast<std::size_t>(offload::Tier::disk)];
+  std::uint64_t sums = checksum_bytes(whole);
+  if (disk_budget > 0) sums = std::min(sums, offload::DiskEngine::checksum_bytes(disk_budget));
+  std::uint64_t& host = room[static_cast<std::size_t>(offload::Tier::host)];
+  if (host != kNoLimit) host -= std::min(host, sums);
   layout.cache_pages = offload::fit_kv_pools(kv_shape(layout), layout.config.policy, room);
 }
 
@@ -134,6 +148,9 @@ offload::MemoryPlan plan_memory(const StageLayout& layout,
   plan_weights(layout, layers, plan);
   offload::KvCache::plan(kv_shape(layout), layout.config.policy, plan);
   plan_activations(layout, plan);
+  if (const std::uint64_t sums = checksum_bytes(plan); sums > 0) {
+    plan.reserve(offload::Tier::host, "checksums", sums);
+  }
   return plan;
 }
 

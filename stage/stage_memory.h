@@ -58,6 +58,10 @@ void fit_cache(StageLayout& layout, const std::vector<offload::LayerPlacement>& 
 offload::MemoryPlan plan_memory(const StageLayout& layout,
                                 const std::vector<offload::LayerPlacement>& layers);
 
+/// Host memory that the disk engine takes for the checksums of what the plan puts on disk: planned
+/// as "checksums", and no part of the host's arena.
+std::uint64_t checksum_bytes(const offload::MemoryPlan& plan);
+
 /// Memory the machine can give now to all its ranks together, in bytes: what the kernel says is
 /// available, and what the cgroup's limit leaves. 0 where it cannot be known.
 std::uint64_t available_memory();
