@@ -58,7 +58,8 @@ class Bench:
 
     def figure(self, name, ratio, goal, limit, unit, value, **more):
         met = "" if goal is None else f"  (goal {goal}: {'met' if ratio >= goal else 'NOT met'})"
-        print(f"{name:>36} {value:10.3f} {unit:<8} limit {limit:10.3f}  ratio {ratio:5.2f}{met}",
+        label = f"{name} {more['storage']}" if "storage" in more else name
+        print(f"{label:>36} {value:10.3f} {unit:<8} limit {limit:10.3f}  ratio {ratio:5.2f}{met}",
               flush=True)
         self.figures.append({"name": name, "value": round(value, 4), "unit": unit,
                              "limit": round(limit, 4), "ratio": round(ratio, 3), "goal": goal,
