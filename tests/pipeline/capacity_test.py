@@ -88,6 +88,33 @@ class CapacityTest(JobTest):
             self.assertEqual(self.run_job(*arguments, flag, needed).status, DONE)
             self.assert_refused(self.run_job(*arguments, flag, needed - 1), NO_SPACE, tier)
 
+    def test_prompts_wait_for_cache_where_a_budget_holds_few_long_ones(self):
+        rows = [{"custom_id": str(i), "max_tokens": 4, "ignore_eos": True,
+                 "prompt": "Question: what is one plus one? " * (12 if i % 7 == 0 else 1)}
+                for i in range(30)]
+        source, report = self.write_rows("rows.jsonl", rows), self.scratch / "report.json"
+        for ranks in (0, 2):
+            roomy, tight = self.scratch / f"roomy{ranks}", self.scratch / f"tight{ranks}"
+            arguments = [DEMO_MODEL, "--input", source, "--report", report,
+                         "--gpu-batch-size", 6, *percent(100, 0, 100, 0, 100, 0)]
+            self.generate(*arguments, "--output", roomy, ranks=ranks)
+            stages = self.read_json(report)["stages"]
+            cache = [entry["bytes"] for entry in stages[0]["plan"]
+                     if (entry["tier"], entry["purpose"]) == ("device", "KV cache")]
+            budget = stages[0]["tiers"]["device"]["planned"] - sum(cache) * 7 // 10
+            self.generate(*arguments, "--output", tight, "--device-memory", budget, ranks=ranks)
+            answers, wanted = self.records(tight), self.records(roomy)
+            self.assertEqual(set(answers), {row["custom_id"] for row in rows})
+            for name, record in answers.items():
+                self.assertEqual(record["token_ids"], wanted[name]["token_ids"])
+            for stage in self.read_json(report)["stages"]:
+                device = stage["tiers"]["device"]
+                self.assertEqual(device["high_water"], device["planned"])
+                self.assertLessEqual(device["planned"], budget)
+                self.assertGreater(stage["cache"]["tokens_stored"], 0)
+                self.assertGreaterEqual(stage["cache"]["tokens_taken"],
+                                        stage["cache"]["tokens_stored"])
+
     def test_a_full_output_disk_costs_no_finished_answer(self):
         disk = self.small_disk(16384)
         rows = [{"custom_id": str(i), "prompt": f"Question: What is {i} plus 1?\nAnswer:",
