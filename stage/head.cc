@@ -346,6 +346,8 @@ class HeadLoop {
   bool may_fill(std::int32_t m) {
     if (world_.size() == 1 && admission_.awaits_tokens(m)) return false;
     const std::int32_t tokens = admission_.ready_tokens(m);
+    // Its requests waited for pages that another micro-batch gave back.
+    if (flights_of(m) == 0) return tokens > 0;
     std::int32_t as_large = 0;
     for (std::int64_t number = landed_; number < launched_; ++number) {
       as_large += 2 * flight(number).pass.tokens.size() >= static_cast<std::size_t>(tokens) ? 1 : 0;
