@@ -71,7 +71,7 @@ def moved(options, folder, place, flags):
     """Bytes per pass, over what `place` is bound by."""
     activity, weights = PLACES[place]
     report = folder / "report.json"
-    command = [str(options.build / "sluice"), "generate", "--model", str(folder), "--prompt-len",
+    command = [str(options.sluice or options.build / "sluice"), "generate", "--model", str(folder), "--prompt-len",
                "8", "--gen-len", str(options.passes), "--num-prompts", "2", "--gpu-batch-size", "2", "--percent",
                *weights, "100", "0", "100", "0", "--packed-dir", str(folder / "packed"),
                "--offload-dir", str(folder), "--report", str(report), "--quiet", *flags]
@@ -90,6 +90,7 @@ def main():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", type=pathlib.Path,
                         default=pathlib.Path(__file__).resolve().parents[2] / "build")
+    parser.add_argument("--sluice", type=pathlib.Path, help="the program; else that in --build")
     parser.add_argument("--layers", type=int, default=12)
     parser.add_argument("--passes", type=int, default=24)
     options = parser.parse_args()
