@@ -181,6 +181,9 @@ Scratch cut_scratch(float* floats) {
   scratch.products = reinterpret_cast<std::int32_t*>(floats);
   floats += 2 * kAhead * kTileFloats;
   scratch.states = floats;
+  static_assert(kQuantTile * 2 * kPanel + kPanel * kQuantTile * kQuantGroup / 4 +
+                    (2 * kAhead + QuantizedChunk::kTiles) * kTileFloats <=
+                kProductScratchFloats);
   return scratch;
 }
 
