@@ -61,7 +61,8 @@ class ThreadPool {
   std::vector<std::thread> helpers_;
 };
 
-/// Cores this process may use, shared by `ranks_on_host` ranks; at least 1.
+/// Cores this process may use, shared by `ranks_on_host` ranks; at least 1. (The launcher knows
+/// better: it looks at which cores each of them may use.)
 int default_threads(int ranks_on_host);
 
 }  // namespace sluice::kernels
