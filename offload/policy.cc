@@ -26,7 +26,8 @@ std::string Policy::problems() const {
   check_shares(cache, "policy.cache", problems);
   check_shares(activations, "policy.activations", problems);
   if (weight_slots < 2) problems += "policy.weight_slots: must be at least 2; ";
-  if (cache_dtype == DType::i32) problems += "policy.cache_dtype: must be f32, f16, bf16, q8 or q4; ";
+  if (cache_dtype == DType::i32)
+    problems += "policy.cache_dtype: must be f32, f16, bf16, q8 or q4; ";
   if (problems.size() >= 2) problems.resize(problems.size() - 2);
   return problems;
 }
