@@ -378,6 +378,36 @@ class QuantizedInstructionSets : public testing::TestWithParam<std::int64_t> {
   }
 };
 
+TEST_P(QuantizedInstructionSets, YieldTheSameBitsWhereMultiplyAddsAreFused) {
+  if (GetParam() == HWY_SSE4) GTEST_SKIP() << "SSE4 rounds twice";
+  const Lanes lanes(1);
+  for (const DType dtype : {DType::q8, DType::q4}) {
+    Quantized weight(45, 333, dtype, 1);
+    Matrix bias = Matrix::random(1, 45, DType::f16, 2);
+    Matrix in = Matrix::random(29, 333, DType::f32, 3);
+    const Matrix out = product_of(lanes, in.view(), weight, bias, 10, portable_product());
+    choose(0);
+    const Matrix best = product_of(lanes, in.view(), weight, bias, 10, best_product());
+    choose(GetParam());
+    EXPECT_EQ(out.bytes(), best.bytes()) << name_of(dtype);
+  }
+}
+
+TEST_P(QuantizedInstructionSets, GatherExactly) {
+  EngineOptions options;
+  options.device = "cpu";
+  options.threads = 1;
+  const Engine engine = make_engine(options);
+  const std::vector<std::int32_t> ids = {4, 0};
+  for (const DType dtype : {DType::q8, DType::q4}) {
+    Quantized table(5, 333, dtype, 1);
+    Matrix out(2, 333);
+    engine.device_ops->gather(out.view(), table.split(2), ids.data());
+    engine.backend->synchronize(engine.backend->record(Lane::compute));
+    EXPECT_EQ(out.bytes(), reference::gather(table.dense, ids).bytes()) << name_of(dtype);
+  }
+}
+
 TEST_P(QuantizedInstructionSets, EqualTheOracleAndKeepTheLaw) {
   const Lanes lanes(2);
   for (const DType dtype : {DType::q8, DType::q4}) {
