@@ -75,7 +75,7 @@ class Ops {
 
   /// out = activation(in W^T + bias) + residual. in [n, K], weight [N, K], out [n, N] (torch
   /// Linear). bias [1, N] or empty; residual [n, N] or empty, and may be out. out must not overlap
-  /// in. With q8 or q4 weights the CPU rounds `in` to 8 bits per row and group (linear_quantized.h).
+  /// in. With q8 or q4 weights the CPU rounds `in` to 8 bits a row and group (linear_quantized.h).
   virtual void linear(TensorView out, TensorView in, const SplitMatrix& weight, TensorView bias,
                       Activation activation, TensorView residual) = 0;
 
