@@ -250,7 +250,7 @@ void describe(SchemaVisitor& visitor, RunConfig& config) {
     describe_stage(visitor, config.stage_defaults);
     visitor.leave();
   }
-  visitor.stages({"stages", "one item per rank; empty: layers are split evenly over the ranks"},
+  visitor.stages({"stages", "one item per rank; empty: layers are split over the ranks by weight"},
                  config.stages, config.stage_defaults);
   describe_batching(visitor, config.batching);
   if (visitor.enter({"io", "files"})) {
