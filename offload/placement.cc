@@ -142,12 +142,6 @@ std::uint64_t LayerPlacement::slot_bytes() const {
   return sum;
 }
 
-std::uint64_t LayerPlacement::staging_bytes() const {
-  std::uint64_t sum = 0;
-  for (const TensorPlacement& tensor : tensors) sum += arena_bytes(tensor.bytes(Tier::disk), kPad);
-  return sum;
-}
-
 std::vector<LayerPlacement> place_weights(const std::vector<LayerSpec>& layers,
                                           const Shares& shares, WeightSource& source) {
   std::vector<LayerPlacement> placed;

@@ -26,9 +26,7 @@ struct LayerSpec {
 struct TensorPlacement {
   WeightInfo info;
   PerTier<std::int64_t> rows = {};
-  std::size_t row_bytes() const {
-    return row_bytes_of(info.dtype, info.columns);
-  }
+  std::size_t row_bytes() const { return row_bytes_of(info.dtype, info.columns); }
   std::uint64_t bytes(Tier tier) const {
     return static_cast<std::uint64_t>(rows[static_cast<std::size_t>(tier)]) * row_bytes();
   }
@@ -41,8 +39,6 @@ struct LayerPlacement {
   /// Bytes of a device slot for the host and disk rows of this layer (every tensor's streamed rows
   /// padded to 64 bytes); 0 when all rows are on the device.
   std::uint64_t slot_bytes() const;
-  /// Bytes of host staging for its disk rows, padded likewise.
-  std::uint64_t staging_bytes() const;
 };
 
 /// Cuts each layer's tensors, taken one after the other, where the running shares say; a cut falls

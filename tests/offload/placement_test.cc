@@ -91,7 +91,6 @@ TEST(Placement, AllOfOneTier) {
       EXPECT_EQ(layer.bytes(static_cast<Tier>(t)), layer.total_bytes());
     }
     EXPECT_EQ(layers[0].slot_bytes() == 0, t == 0);
-    EXPECT_EQ(layers[0].staging_bytes() == 0, t != 2);
     expect_lawful(layers, shares);
   }
 }
@@ -177,7 +176,6 @@ TEST(Placement, SlotsArePaddedPerTensor) {
   const auto layers =
       place_weights({{"layer", {{"a", 3, 5}, {"b", 1, 1}, {"c", 0, 7}}}}, {0, 0, 100}, source);
   EXPECT_EQ(layers[0].slot_bytes(), 64U + 64U);
-  EXPECT_EQ(layers[0].staging_bytes(), 64U + 64U);
 }
 
 TEST(Placement, ShapesThatCannotBeAreRefused) {

@@ -3,22 +3,27 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdlib>
+#include <cstring>
+
+#include "offload/weight_chunks.h"
 #include "tests/support/file_bytes.h"
 #include "tests/support/scratch_folder.h"
 
 namespace sluice::offload {
 namespace {
 
+using support::refusal;
 using testing::AllOf;
 using testing::HasSubstr;
-using support::refusal;
 
 const std::filesystem::path kReference =
     std::filesystem::path(SLUICE_SOURCE_DIR) / "tests" / "data" / "opt-reference";
 
 class CheckpointSourceTest : public testing::TestWithParam<const char*> {
  protected:
-  std::unique_ptr<DiskEngine> disk_ = DiskEngine::make({});
+  // These files are small, and yet read as large ones are.
+  std::unique_ptr<DiskEngine> disk_ = DiskEngine::make({.least_direct_bytes = 0});
 };
 
 // Any piece of a tensor is what lies at its extent; in both formats, and across shards.
@@ -42,6 +47,47 @@ TEST_P(CheckpointSourceTest, ReadsThePiecesOfEveryTensor) {
     source->read(info, 0, cut, bytes.data(), group);
     group.wait();
     EXPECT_EQ(bytes, file.substr(record.offset, record.bytes));
+  }
+}
+
+// Straight from the file, a layer is one read or a few: its tensors are neighbours there. In
+// PyTorch's archives, too, where a header of 64 bytes and more is between two.
+TEST_P(CheckpointSourceTest, ALayerComesInFewReads) {
+  const Checkpoint checkpoint = Checkpoint::open(kReference / GetParam());
+  const auto source = make_checkpoint_source(checkpoint, *disk_);
+  LayerSpec layer{"layer 0", {}};
+  std::vector<const TensorRecord*> records;
+  for (const TensorRecord& record : checkpoint.tensors()) {
+    const std::string name = canonical_name(record.name);
+    if (!name.starts_with("layers.0.")) continue;
+    const bool vector = record.shape.size() == 1;
+    layer.tensors.push_back({name, vector ? 1 : record.shape[0], record.shape.back()});
+    records.push_back(&record);
+  }
+  const LayerPlacement placed = place_weights({layer}, {0, 0, 100}, *source).front();
+  constexpr std::size_t kChunk = std::size_t{1} << 20;
+  const auto chunks = weight_chunks(placed, *source, kChunk);
+  ASSERT_GE(records.size(), 10U);
+  EXPECT_LE(chunks.size(), records.size() / 4);
+
+  std::string slot(slot_offsets(placed).back(), '?');
+  const std::unique_ptr<std::byte, void (*)(void*)> staging(
+      static_cast<std::byte*>(std::aligned_alloc(kDiskBlock, kChunk)), std::free);
+  for (const WeightChunk& chunk : chunks) {
+    IoGroup group;
+    read_chunk(chunk, *source, staging.get(), group);
+    group.wait();
+    for (const WeightChunk::Copy& copy : chunk.copies) {
+      std::memcpy(slot.data() + copy.target, staging.get() + copy.source, copy.bytes);
+    }
+  }
+  for (std::size_t t = 0; t < records.size(); ++t) {
+    const TensorRecord& record = *records[t];
+    const std::string file =
+        support::read_file(checkpoint.files()[static_cast<std::size_t>(record.file)]);
+    EXPECT_EQ(slot.substr(slot_offsets(placed)[t], record.bytes),
+              file.substr(record.offset, record.bytes))
+        << record.name;
   }
 }
 
