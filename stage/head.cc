@@ -109,7 +109,8 @@ bool Admission::make_pass(std::int32_t micro_batch, Pass& pass) {
     if (made.sample) sampling_[static_cast<std::size_t>(micro_batch)] = true;
   }
   if (pass.rows.empty()) return false;
-  std::swap(pass.freed, freed_);
+  pass.freed.assign(freed_.begin(), freed_.end());
+  freed_.clear();
   return true;
 }
 
@@ -260,7 +261,10 @@ class HeadLoop {
     // Of each micro-batch one that samples, or is its only one; and further chunks (fill_bubbles).
     flights_.resize(static_cast<std::size_t>(admission_.micro_batches() + heavy_passes_));
     flights_of_.resize(static_cast<std::size_t>(admission_.micro_batches()), 0);
-    for (Flight& flight : flights_) flight.message.resize(max_pass_bytes(batching, world.size()));
+    for (Flight& flight : flights_) {
+      flight.message.resize(max_pass_bytes(batching, world.size()));
+      flight.pass.freed.reserve(static_cast<std::size_t>(batching.slots(world.size())));
+    }
     for (std::vector<std::byte>& buffer : incoming_) buffer.resize(max_results_bytes(batching));
   }
 

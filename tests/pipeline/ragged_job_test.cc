@@ -85,14 +85,19 @@ std::vector<Named> policies() {
   return list;
 }
 
-class RaggedJobTest : public testing::TestWithParam<Named> {};
+class RaggedJobTest : public testing::TestWithParam<Named> {
+ protected:
+  void run_in_three_tenths(std::int32_t stages);
+};
 
-TEST_P(RaggedJobTest, RunsInThreeTenthsOfTheCacheWithTheSameTokens) {
+void RaggedJobTest::run_in_three_tenths(std::int32_t stages) {
   const launcher::ModelFolder model = made_up_model();
   std::vector<std::int32_t> lengths = {2000, 10, 40, 700, 25, 12, 300, 18, 1200, 33, 60, 15};
   for (std::int32_t i = 0; i < 24; ++i) lengths.push_back(10 + 7 * i);
   const std::vector<stage::Request> requests = requests_of(lengths, 6);
   PipelineOptions options = options_of(GetParam().policy, 2000);
+  options.stages = stages;
+  options.batching.micro_batches = 3;
 
   ListJob roomy(requests);
   const support::PipelineRun whole = support::run_pipeline(model, options, roomy);
@@ -119,6 +124,14 @@ TEST_P(RaggedJobTest, RunsInThreeTenthsOfTheCacheWithTheSameTokens) {
   }
   // The second stage has no embedding: its budget leaves its cache more.
   EXPECT_LT(all_cache_bytes(run.stages[0]), all_cache_bytes(whole.stages[0]) / 2);
+}
+
+TEST_P(RaggedJobTest, OneStageRunsInThreeTenthsOfTheCacheWithTheSameTokens) {
+  run_in_three_tenths(1);
+}
+
+TEST_P(RaggedJobTest, TwoStagesRunInThreeTenthsOfTheCacheWithTheSameTokens) {
+  run_in_three_tenths(2);
 }
 
 INSTANTIATE_TEST_SUITE_P(Policies, RaggedJobTest, testing::ValuesIn(policies()),
