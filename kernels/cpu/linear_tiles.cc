@@ -50,6 +50,8 @@ struct Operands {
   TensorView residual;
 };
 
+std::int64_t blocks_of(std::int64_t k) { return (k + kTileBlock - 1) / kTileBlock; }
+
 /// How a round is cut: rows evenly, and each part of W on its own, so that a chunk lies in one.
 struct Cut {
   std::int64_t row_chunks = 0;
@@ -59,9 +61,16 @@ struct Cut {
   std::int64_t column_chunks = 0;
 };
 
-Cut cut_tiles(std::int64_t tiles, const SplitMatrix& weight, int threads) {
+Cut cut_tiles(const PackedRows& packed, const SplitMatrix& weight, int threads) {
   constexpr std::int64_t kMostTiles = kTileChunkRows / kTileWidth;
+  constexpr std::int64_t kStaysInCache = 1 << 20;
+  const std::int64_t tiles = packed.tiles;
   Cut cut;
+  // Few rows are bound by memory: then few rows of W at a time, each from end to end, as hardware
+  // prefetchers like them; unless the input would have to come from beyond L2 again for each.
+  if (tiles <= 2 && blocks_of(packed.k) * packed.block_bytes <= kStaysInCache) {
+    cut.columns = kTileColumns;
+  }
   cut.row_chunks = (tiles + kMostTiles - 1) / kMostTiles;
   const std::int64_t even = (tiles + cut.row_chunks - 1) / cut.row_chunks;
   cut.tiles = even > 1 ? (even + 1) / 2 * 2 : 1;
@@ -85,7 +94,7 @@ class Round {
         packed_(packed),
         first_row_(first_row),
         threads_(threads),
-        cut_(cut_tiles(packed.tiles, operands.weight, threads)) {}
+        cut_(cut_tiles(packed, operands.weight, threads)) {}
 
   std::int64_t chunks() const { return cut_.row_chunks * cut_.column_chunks; }
 
@@ -158,8 +167,6 @@ PackedRows packed_rows(std::byte* data, std::int64_t rows, std::int64_t k) {
   packed.block_bytes = packed.tiles * packed.tile_bytes;
   return packed;
 }
-
-std::int64_t blocks_of(std::int64_t k) { return (k + kTileBlock - 1) / kTileBlock; }
 
 /// Bytes of 16 packed rows.
 std::int64_t packed_tile_bytes(std::int64_t k) {

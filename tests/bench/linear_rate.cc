@@ -98,8 +98,11 @@ class Weights {
     } else if (dtype == DType::f32) {
       std::memcpy(row.data(), values.data(), row.size());
     } else {
-      // Of f16 and bf16 alike: finite, of either sign.
-      for (std::byte& byte : row) byte = static_cast<std::byte>(random() % 256 & 0xBF);
+      // Of f16 and bf16 alike normal numbers of either sign, as are their products.
+      for (std::size_t i = 0; i < row.size(); i += 2) {
+        row[i] = static_cast<std::byte>(random() % 256);
+        row[i + 1] = static_cast<std::byte>(0x30 + random() % 8 + random() % 2 * 0x80);
+      }
     }
     for (std::size_t at = 0; at < count_ * each; at += row.size()) {
       std::memcpy(start() + at, row.data(), row.size());
