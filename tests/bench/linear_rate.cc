@@ -44,6 +44,7 @@ HWY_AFTER_NAMESPACE();
 #include <cstdlib>
 #include <random>
 
+#include "kernels/device/cpu_backend.h"
 #include "kernels/engine.h"
 #include "kernels/group_quantize.h"
 #include "tests/bench/read_bandwidth.h"
@@ -88,7 +89,7 @@ class Weights {
     constexpr std::size_t kBytes = 300'000'000;
     const std::size_t each = row_bytes_of(dtype, k) * static_cast<std::size_t>(n);
     count_ = std::max<std::size_t>(1, kBytes / each);
-    bytes_.resize(count_ * each + 64);
+    bytes_ = map_memory(count_ * each, "weights");  // as the tiers are: in huge pages
     std::minstd_rand random(1);
     std::vector<std::byte> row(row_bytes_of(dtype, k));
     std::vector<float> values(static_cast<std::size_t>(k));
@@ -109,7 +110,7 @@ class Weights {
     }
   }
   std::int64_t count() const { return static_cast<std::int64_t>(count_); }
-  std::span<const std::byte> bytes() { return {start(), bytes_.size() - 64}; }
+  std::span<const std::byte> bytes() { return {start(), bytes_.bytes()}; }
   SplitMatrix matrix(std::int64_t index) {
     SplitMatrix split;
     split.resident = {nullptr, dtype_, n_, k_};
@@ -118,14 +119,12 @@ class Weights {
   }
 
  private:
-  std::byte* start() {
-    return bytes_.data() + (64 - reinterpret_cast<std::uintptr_t>(bytes_.data()) % 64) % 64;
-  }
+  std::byte* start() { return bytes_.data(); }
   DType dtype_;
   std::int64_t n_;
   std::int64_t k_;
   std::size_t count_ = 0;
-  std::vector<std::byte> bytes_;
+  Memory bytes_;
 };
 
 /// Seconds per matrix, over `matrices` of them.
