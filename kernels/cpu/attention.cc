@@ -9,8 +9,8 @@
 //
 // Per block: scores (dot products along the head), maximum, exponentials, and the values added key
 // by key. Where several queries share 16-bit keys and values, these are widened once per block.
-// What a lone query (decoding) needs next is fetched while it works: values during the scores, the
-// next keys during the values, so that memory is read at its own pace all the time.
+// What a lone query (decoding) needs next is fetched while it works: the next block's keys during
+// the scores, its values during the values, so that memory is read at its own pace all the time.
 //
 // Cost per query and key: 4 head_dim flop; reads 2 rows of the cache per tile of queries.
 #undef HWY_TARGET_INCLUDE

@@ -16,8 +16,6 @@
 #define SLUICE_KERNELS_CPU_ATTENTION_BLOCK_INL_H_
 #endif
 
-#include <hwy/cache_control.h>
-
 #include "kernels/cpu/attention_item.h"
 #include "kernels/cpu/dot_tile-inl.h"
 
@@ -56,15 +54,18 @@ template <class T>
 struct BlockRows {
   const T* const* keys;
   std::int64_t values_offset;
-  /// Keys of the next block, fetched while values are added; null: nothing is fetched.
+  /// Keys of the next block, fetched during the scores of this one, and its values while these are
+  /// added; null: nothing is fetched.
   const T* const* next_keys;
 };
 
 /// The cache line of every 64 bytes of a row: what the processor's own prefetching loses at the
-/// short runs that pages make of a head.
+/// short runs that pages make of a head. Into the second cache: the few reads that a core's first
+/// one can have under way are for what is needed at once.
 HWY_INLINE void fetch_ahead(const void* row, std::int64_t bytes) {
+  constexpr int kIntoL2 = 2;
   const auto* line = static_cast<const char*>(row);
-  for (std::int64_t at = 0; at < bytes; at += 64) hwy::Prefetch(line + at);
+  for (std::int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(line + at, 0, kIntoL2);
 }
 
 HWY_INLINE Vector exp_of(Floats d, Vector x) {
@@ -126,7 +127,7 @@ HWY_INLINE void add_values(const float* weight, const BlockRows<T>& rows, std::i
     if constexpr (kRows == 1) {
       if (rows.next_keys != nullptr) {
         constexpr auto kBytes = static_cast<std::int64_t>(kVectors * kLanes * sizeof(T));
-        fetch_ahead(rows.next_keys[key] + offset, kBytes);
+        fetch_ahead(rows.next_keys[key] + rows.values_offset + offset, kBytes);
       }
     }
     Vector value[kVectors];
@@ -203,7 +204,7 @@ void attend_block(const Scratch& s, const Sight& seen, const BlockRows<T>& rows,
     const T* b[kTileColumns];
     for (int c = 0; c < kTileColumns; ++c) {
       b[c] = rows.keys[key + c];
-      if (rows.next_keys != nullptr) fetch_ahead(b[c] + rows.values_offset, row_bytes);
+      if (rows.next_keys != nullptr) fetch_ahead(rows.next_keys[key + c], row_bytes);
     }
     dot_rows(seen.queries, s.query, s.stride, b, width, s.weight + key, kBlockKeys, false);
   }

@@ -161,7 +161,8 @@ HWY_INLINE void add_codes(const float* weight, const Byte* const* rows, std::int
     }
     for (std::int64_t key = 0; key < to; ++key) {
       const Byte* const group = rows[key] + offset;
-      if (next_rows != nullptr && first == 0) fetch_ahead(next_rows[key], kCodeBytes<kType>);
+      if (next_rows != nullptr && first == 0)
+        fetch_ahead(next_rows[key] + offset, kCodeBytes<kType>);
       const Vector w = hn::Set(d, weight[key]);
 #pragma GCC unroll 8
       for (std::int64_t v = 0; v < kVectors; ++v) {
@@ -293,7 +294,7 @@ HWY_INLINE void score_codes(const Scratch& s, const Sight& seen, const CodeBlock
       const Byte* codes[kTileColumns];
       for (int c = 0; c < kTileColumns; ++c) {
         codes[c] = block.rows.keys[key + c] + g * kCodeBytes<kType>;
-        if (fetch) fetch_ahead(codes[c] + block.rows.values_offset, block.row_bytes);
+        if (fetch) fetch_ahead(block.rows.next_keys[key + c], block.row_bytes);
       }
       dot_code_rows<kType>(seen.queries, query.shorts + g * kQuantGroup, groups * kQuantGroup,
                            codes, block.products + key, kBlockKeys);

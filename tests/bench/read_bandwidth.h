@@ -3,6 +3,7 @@
 // guests of the host move it by tens of percent from one minute to the next.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <barrier>
 #include <chrono>
@@ -30,27 +31,30 @@ inline std::uint64_t read_all(std::span<const std::byte> bytes) {
 }
 
 /// Bytes per second that `threads` threads together read of `bytes`, each its own part, from the
-/// moment all are there to the moment the last is done. `bytes` should be far beyond the caches
+/// first one's start to the last one's end. `bytes` should be far beyond the caches
 /// (some hundred MB) and were written before, or they are not in memory.
 inline double read_bandwidth(std::span<const std::byte> bytes, int threads) {
   using Clock = std::chrono::steady_clock;
   const auto count = static_cast<std::size_t>(threads);
   const std::size_t part = bytes.size() / count;
   std::atomic<std::uint64_t> sum{0};
-  std::barrier start(threads + 1);
+  std::barrier start(threads);
+  std::vector<Clock::time_point> begins(count);
+  std::vector<Clock::time_point> ends(count);
   std::vector<std::thread> readers;
   readers.reserve(count);
   for (std::size_t i = 0; i < count; ++i) {
     readers.emplace_back([&, i] {
       start.arrive_and_wait();
+      begins[i] = Clock::now();
       sum.fetch_add(read_all(bytes.subspan(i * part, part)));
+      ends[i] = Clock::now();
     });
   }
-  start.arrive_and_wait();
-  const auto begin = Clock::now();
   for (std::thread& reader : readers) reader.join();
-  const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
-  return static_cast<double>(part * count) / seconds;
+  const auto begin = *std::min_element(begins.begin(), begins.end());
+  const auto end = *std::max_element(ends.begin(), ends.end());
+  return static_cast<double>(part * count) / std::chrono::duration<double>(end - begin).count();
 }
 
 }  // namespace sluice::bench
