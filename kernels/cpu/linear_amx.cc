@@ -178,7 +178,7 @@ class Fetch {
 
   void lines(std::int64_t count) {
     for (; count > 0 && count_ > 0; --count) {
-      _mm_prefetch(rows_ + at_, _MM_HINT_T0);
+      _mm_prefetch(rows_ + at_, _MM_HINT_T1);
       at_ += kLine;
       if (at_ < bytes_) continue;
       at_ = 0;

@@ -96,12 +96,15 @@ class LlamaCpp:
                    str(NEW_TOKENS), "-npl", str(batch), "-c", str(batch * (prompt + NEW_TOKENS)),
                    "-b", "2048", "-ub", "512", "-t", str(CORES), "-tb", str(CORES),
                    "--output-format", "jsonl"]
-        done = subprocess.run(command, capture_output=True, text=True)
-        lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
-        if done.returncode != 0 or not lines:
-            sys.exit(f"bench: {' '.join(command)} failed:\n{done.stderr[-2000:]}")
-        result = json.loads(lines[-1])
-        return {"prefill": result["speed_pp"], "decode": result["speed_tg"]}
+        for _ in range(4):  # it crashes now and then
+            done = subprocess.run(command, capture_output=True, text=True)
+            lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+            if done.returncode == 0 and lines:
+                result = json.loads(lines[-1])
+                return {"prefill": result["speed_pp"], "decode": result["speed_tg"]}
+            print(f"bench: llama-batched-bench ended with {done.returncode}; once more",
+                  file=sys.stderr)
+        sys.exit(f"bench: {' '.join(command)} failed:\n{done.stderr[-2000:]}")
 
 
 def make_side(name, shape_name, options):
