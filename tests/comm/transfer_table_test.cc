@@ -65,6 +65,8 @@ TEST(Backoff, SleepsTheLongerTheLongerNothingMoved) {
   EXPECT_EQ(backoff.sleep(start + microseconds(6), true), microseconds(20));
   EXPECT_EQ(backoff.sleep(start + microseconds(200), true), microseconds(50));
   EXPECT_EQ(backoff.sleep(start + milliseconds(10), true), microseconds(100));
+  EXPECT_EQ(backoff.sleep(start + milliseconds(50), true), microseconds(500));
+  EXPECT_EQ(backoff.sleep(start + milliseconds(900), true), microseconds(1000));
   EXPECT_EQ(backoff.sleep(start, false), milliseconds(5));
   backoff.moved(start + milliseconds(10));
   EXPECT_EQ(backoff.sleep(start + milliseconds(10), true), microseconds(0));
