@@ -18,6 +18,7 @@
 #include "kernels/device/error.h"
 #include "kernels/engine.h"
 #include "kernels/group_quantize.h"
+#include "tests/support/cpu_lane.h"
 #include "tests/support/reference_ops.h"
 
 namespace sluice::kernels {
@@ -42,26 +43,7 @@ struct Quantized {
   std::vector<std::byte> bytes;
 };
 
-/// What an operation runs on, by hand, to choose the product.
-class Lanes {
- public:
-  explicit Lanes(int threads)
-      : pool_(threads),
-        scratch_(
-            map_memory(static_cast<std::size_t>(pool_.workers() * kScratchFloats * 4), "test")),
-        shared_(map_memory(static_cast<std::size_t>(kSharedBytes), "test")) {
-    context_ = {&pool_, 0, reinterpret_cast<float*>(scratch_.data()), shared_.data()};
-  }
-  const CpuContext& context() const { return context_; }
-
- private:
-  ThreadPool pool_;
-  Memory scratch_;
-  Memory shared_;
-  CpuContext context_;
-};
-
-Matrix product_of(const Lanes& lanes, TensorView in, Quantized& weight, Matrix& bias,
+Matrix product_of(const support::CpuLane& lanes, TensorView in, Quantized& weight, Matrix& bias,
                   std::int64_t resident, const QuantizedProduct& product,
                   Activation activation = Activation::none) {
   Matrix out(in.rows, weight.dense.rows());
@@ -121,7 +103,7 @@ class QuantizedShapes : public testing::TestWithParam<Shape> {};
 
 TEST_P(QuantizedShapes, EqualTheOracleOfRoundedInputs) {
   const auto [dtype, k, n] = GetParam();
-  const Lanes lanes(2);
+  const support::CpuLane lanes(2);
   Quantized weight(n, k, dtype, 1);
   Matrix bias = Matrix::random(1, n, DType::f16, 2);
   for (const std::int64_t m : {0, 1, 2, 7, 16, 17, 40}) {
@@ -145,7 +127,7 @@ INSTANTIATE_TEST_SUITE_P(OddSizes, QuantizedShapes,
                          name_of_shape);
 
 TEST(LinearQuantized, RoundingInputsCostsHalfOfAStepAtMost) {
-  const Lanes lanes(1);
+  const support::CpuLane lanes(1);
   const std::int64_t k = 300, n = 20, m = 5;
   for (const DType dtype : {DType::q8, DType::q4}) {
     Quantized weight(n, k, dtype, 1);
@@ -181,7 +163,7 @@ TEST(LinearQuantized, ThroughTheOperations) {
 }
 
 TEST(LinearQuantized, ZeroAndTinyInputsYieldTheBias) {
-  const Lanes lanes(1);
+  const support::CpuLane lanes(1);
   Quantized weight(5, 130, DType::q8, 1);
   Matrix bias = Matrix::random(1, 5, DType::f32, 2);
   for (const double value : {0.0, 1e-38, -1e-40}) {
@@ -195,7 +177,7 @@ TEST(LinearQuantized, ZeroAndTinyInputsYieldTheBias) {
 }
 
 TEST(LinearQuantized, NotANumberIsNotHiddenAndStaysInItsRow) {
-  const Lanes lanes(1);
+  const support::CpuLane lanes(1);
   Quantized weight(18, 200, DType::q4, 1);
   Matrix none;
   for (const double value : {static_cast<double>(NAN), HUGE_VAL, -HUGE_VAL}) {
@@ -214,7 +196,7 @@ TEST(LinearQuantized, NotANumberIsNotHiddenAndStaysInItsRow) {
 }
 
 TEST(LinearQuantized, ReadsNothingBeyondTheLastRow) {
-  const Lanes lanes(1);
+  const support::CpuLane lanes(1);
   const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
   for (const DType dtype : {DType::q8, DType::q4}) {
     const std::int64_t k = 130, n = 21;
@@ -247,7 +229,7 @@ class QuantizedLaw : public testing::TestWithParam<Shape> {};
 
 TEST_P(QuantizedLaw, ARowAloneEqualsTheRowAmongOthers) {
   const auto [dtype, k, n] = GetParam();
-  const Lanes lanes(2);
+  const support::CpuLane lanes(2);
   Quantized weight(n, k, dtype, 1);
   Matrix bias = Matrix::random(1, n, DType::f16, 2);
   Matrix in = Matrix::random(290, k, DType::f32, 3);  // beyond one chunk of rows
@@ -272,9 +254,9 @@ TEST_P(QuantizedLaw, ThreadsDoNotMatter) {
   Matrix bias = Matrix::random(1, n, DType::f16, 2);
   Matrix in = Matrix::random(37, k, DType::f32, 3);
   for (const auto& [name, product] : products()) {
-    const Matrix one = product_of(Lanes(1), in.view(), weight, bias, n, product);
+    const Matrix one = product_of(support::CpuLane(1), in.view(), weight, bias, n, product);
     for (const int threads : {2, 3, 4}) {
-      const Matrix out = product_of(Lanes(threads), in.view(), weight, bias, n, product);
+      const Matrix out = product_of(support::CpuLane(threads), in.view(), weight, bias, n, product);
       EXPECT_EQ(out.bytes(), one.bytes()) << name << ", " << threads << " threads";
     }
   }
@@ -282,7 +264,7 @@ TEST_P(QuantizedLaw, ThreadsDoNotMatter) {
 
 TEST_P(QuantizedLaw, HowTheWeightsAreSplitDoesNotMatter) {
   const auto [dtype, k, n] = GetParam();
-  const Lanes lanes(2);
+  const support::CpuLane lanes(2);
   Quantized weight(n, k, dtype, 1);
   Matrix bias = Matrix::random(1, n, DType::f16, 2);
   Matrix in = Matrix::random(5, k, DType::f32, 3);
@@ -298,7 +280,7 @@ TEST_P(QuantizedLaw, HowTheWeightsAreSplitDoesNotMatter) {
 TEST_P(QuantizedLaw, AllProductsYieldTheSameBits) {
   if ((hwy::SupportedTargets() & (HWY_AVX2 | HWY_AVX3)) == 0) GTEST_SKIP() << "no fused vectors";
   const auto [dtype, k, n] = GetParam();
-  const Lanes lanes(2);
+  const support::CpuLane lanes(2);
   Quantized weight(n, k, dtype, 1);
   Matrix bias = Matrix::random(1, n, DType::f16, 2);
   for (const std::int64_t rows : {1, 5, 33}) {
@@ -319,7 +301,7 @@ INSTANTIATE_TEST_SUITE_P(OddSizes, QuantizedLaw,
 // --- more rows than the shared memory holds, and rows too long for it --------------------------
 
 TEST(LinearQuantized, MoreRowsThanCanBePackedAtOnce) {
-  const Lanes lanes(2);
+  const support::CpuLane lanes(2);
   const std::int64_t k = 64 * 200, n = 17;  // 200 groups: 36 tiles of 16 rows fit into 8 MiB
   const std::int64_t m =
       kSharedBytes / (200 * static_cast<std::int64_t>(sizeof(PackedGroup))) * 16 + 21;
@@ -336,7 +318,7 @@ TEST(LinearQuantized, MoreRowsThanCanBePackedAtOnce) {
 }
 
 TEST(LinearQuantizedErrors, RefusesRowsThatCannotBePacked) {
-  const Lanes lanes(1);
+  const support::CpuLane lanes(1);
   const std::int64_t k = kQuantGroup * (kSharedBytes / 1152 + 1);
   std::vector<float> in(static_cast<std::size_t>(k));
   std::vector<std::byte> row(row_bytes_of(DType::q4, k));
@@ -380,7 +362,7 @@ class QuantizedInstructionSets : public testing::TestWithParam<std::int64_t> {
 
 TEST_P(QuantizedInstructionSets, YieldTheSameBitsWhereMultiplyAddsAreFused) {
   if (GetParam() == HWY_SSE4) GTEST_SKIP() << "SSE4 rounds twice";
-  const Lanes lanes(1);
+  const support::CpuLane lanes(1);
   for (const DType dtype : {DType::q8, DType::q4}) {
     Quantized weight(45, 333, dtype, 1);
     Matrix bias = Matrix::random(1, 45, DType::f16, 2);
@@ -409,7 +391,7 @@ TEST_P(QuantizedInstructionSets, GatherExactly) {
 }
 
 TEST_P(QuantizedInstructionSets, EqualTheOracleAndKeepTheLaw) {
-  const Lanes lanes(2);
+  const support::CpuLane lanes(2);
   for (const DType dtype : {DType::q8, DType::q4}) {
     Quantized weight(45, 333, dtype, 1);
     Matrix bias = Matrix::random(1, 45, DType::f16, 2);

@@ -11,31 +11,13 @@
 
 #include "kernels/cpu/linear_amx.h"
 #include "kernels/device/cpu_backend.h"
+#include "tests/support/cpu_lane.h"
 #include "tests/support/reference_ops.h"
 
 namespace sluice::kernels {
 namespace {
 
 using reference::Matrix;
-
-/// A computing lane without a backend.
-class Lane {
- public:
-  explicit Lane(int threads)
-      : pool_(threads),
-        scratch_(map_memory(
-            static_cast<std::size_t>(pool_.workers() * kScratchFloats) * sizeof(float), "scratch")),
-        shared_(map_memory(static_cast<std::size_t>(kSharedBytes), "scratch")) {
-    context_ = {&pool_, 0, reinterpret_cast<float*>(scratch_.data()), shared_.data()};
-  }
-  const CpuContext& context() const { return context_; }
-
- private:
-  ThreadPool pool_;
-  Memory scratch_;
-  Memory shared_;
-  CpuContext context_;
-};
 
 class LinearTiles : public testing::Test {
  protected:
@@ -57,7 +39,7 @@ class LinearTiles : public testing::Test {
     return out;
   }
 
-  Lane lane_{2};
+  support::CpuLane lane_{2};
 };
 
 /// The root of the mean square of the differences.

@@ -6,10 +6,14 @@
 #include <random>
 #include <set>
 
+#include "tests/support/head_answers.h"
 #include "tests/support/list_job.h"
 
 namespace sluice::stage {
 namespace {
+
+using support::answer;
+using support::request_of;
 
 Batching batching_of(std::int32_t size, std::int32_t batches, std::int32_t micro_batches,
                      std::int32_t tokens) {
@@ -20,27 +24,6 @@ Batching batching_of(std::int32_t size, std::int32_t batches, std::int32_t micro
   batching.max_tokens_per_gpu_batch = tokens;
   batching.max_sequence_tokens = 64;
   return batching;
-}
-
-Request request_of(std::int32_t prompt, std::int32_t max_tokens) {
-  Request request;
-  for (std::int32_t i = 0; i < prompt; ++i) request.prompt.push_back(i + 3);
-  request.max_tokens = max_tokens;
-  return request;
-}
-
-/// Answers every sampled row with token 100 + position.
-PassResults answer(const Pass& pass) {
-  PassResults results;
-  results.number = pass.number;
-  results.micro_batch = pass.micro_batch;
-  for (const PassRow& row : pass.rows) {
-    if (!row.sample) continue;
-    PassResult& entry = results.entries.emplace_back();
-    entry.slot = row.slot;
-    entry.result.token = 100 + row.position + row.new_tokens;
-  }
-  return results;
 }
 
 TEST(AdmissionTest, FirstRequestsAreSpreadOverMicroBatches) {

@@ -7,10 +7,14 @@
 #include <random>
 
 #include "stage/head.h"
+#include "tests/support/head_answers.h"
 #include "tests/support/list_job.h"
 
 namespace sluice::stage {
 namespace {
+
+using support::answer;
+using support::request_of;
 
 constexpr std::int32_t kPageTokens = 4;
 
@@ -22,26 +26,6 @@ Batching batching_of(std::int32_t size, std::int32_t batches, std::int32_t micro
   batching.max_tokens_per_gpu_batch = 16;
   batching.max_sequence_tokens = 40;
   return batching;
-}
-
-Request request_of(std::int32_t prompt, std::int32_t max_tokens) {
-  Request request;
-  for (std::int32_t i = 0; i < prompt; ++i) request.prompt.push_back(i + 3);
-  request.max_tokens = max_tokens;
-  return request;
-}
-
-PassResults answer(const Pass& pass) {
-  PassResults results;
-  results.number = pass.number;
-  results.micro_batch = pass.micro_batch;
-  for (const PassRow& row : pass.rows) {
-    if (!row.sample) continue;
-    PassResult& entry = results.entries.emplace_back();
-    entry.slot = row.slot;
-    entry.result.token = 100 + row.position + row.new_tokens;
-  }
-  return results;
 }
 
 PageLedger ledger_of(std::int32_t pages, std::int32_t slots) {

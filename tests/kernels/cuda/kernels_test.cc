@@ -129,8 +129,9 @@ TEST_P(CudaKernels, GatherMakesAnUnknownIdNaN) {
   EXPECT_FALSE(std::isnan(out[128]));
 }
 
-TEST_P(CudaKernels, QuantizedProductsAreThoseOfTheExpandedWeights) {
-  if (!is_quantized(GetParam())) GTEST_SKIP() << "only of quantised weights";
+class CudaQuantizedKernels : public testing::TestWithParam<DType> {};
+
+TEST_P(CudaQuantizedKernels, ProductsAreThoseOfTheExpandedWeights) {
   for (const std::int64_t columns : {64, 100, 31, 256}) {
     for (const int rows : {1, 3, 8}) {
       constexpr std::int64_t kOut = 13;
@@ -153,8 +154,7 @@ TEST_P(CudaKernels, QuantizedProductsAreThoseOfTheExpandedWeights) {
   }
 }
 
-TEST_P(CudaKernels, ExpandIsTheNearestHalf) {
-  if (!is_quantized(GetParam())) GTEST_SKIP() << "only of quantised weights";
+TEST_P(CudaQuantizedKernels, ExpandIsTheNearestHalf) {
   const Stored weight = stored(3, 100, GetParam(), 4);
   std::vector<__half> out(300);
   with_dtype(GetParam(), [&]<DType kType>() {
@@ -314,6 +314,9 @@ TEST_P(CudaKernels, AttentionOfRaggedChunks) {
 
 INSTANTIATE_TEST_SUITE_P(Dtypes, CudaKernels,
                          testing::Values(DType::f32, DType::f16, DType::bf16, DType::q8, DType::q4),
+                         [](const auto& dtype) { return std::string(name_of(dtype.param)); });
+
+INSTANTIATE_TEST_SUITE_P(Dtypes, CudaQuantizedKernels, testing::Values(DType::q8, DType::q4),
                          [](const auto& dtype) { return std::string(name_of(dtype.param)); });
 
 TEST(CudaLayerNorm, IsTheOracles) {
