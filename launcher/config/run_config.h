@@ -67,8 +67,8 @@ struct RunConfig {
 
   /// What a stage has that does not say otherwise; first_layer and layers are not used.
   stage::StageConfig stage_defaults;
-  /// One per rank; empty: as many as ranks, each as stage_defaults, with the layers split evenly.
-  /// `layers` is set for all of them or for none (0: split evenly).
+  /// One per rank; empty: as many as ranks, each as stage_defaults, with the layers split by
+  /// weight. `layers` is set for all of them or for none (0: split by weight).
   std::vector<stage::StageConfig> stages;
 
   stage::Batching batching;
