@@ -15,6 +15,8 @@ struct EngineOptions {
   int threads = 0;
   int ranks_on_host = 1;
   int local_rank = 0;
+  /// Of the model's matrices in the checkpoint. A GPU computes in it (quantised or not).
+  DType weight_dtype = DType::f32;
   /// Of the CPU backend's copies, in 10^9 bytes per second; 0: as fast as they are.
   double host_to_device_gbps = 0;
   double device_to_host_gbps = 0;

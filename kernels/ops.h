@@ -2,8 +2,9 @@
 //
 // Every call puts work on the lane this Ops was made for and returns at once; views must stay valid
 // until an event recorded afterwards is done. Activations are row-major [tokens, width] in the
-// backend's compute dtype (f32 on the CPU); weights keep the dtype of the checkpoint (f32, f16,
-// bf16) or are quantised rows (q8, q4), and are widened in registers; sums are f32.
+// backend's compute dtype (f32 on the CPU; logits are f32 everywhere); weights keep the dtype of
+// the checkpoint (f32, f16, bf16) or are quantised rows (q8, q4), and are widened in registers;
+// sums are f32.
 //
 // Law (CPU backend): every output row depends only on its own input row, bit for bit, never on
 // which or how many rows share the call, on the number of threads, or on how a weight matrix is
@@ -32,6 +33,7 @@ struct KvPages {
   std::int32_t heads = 0;
   std::int32_t head_dim = 0;
 
+  bool operator==(const KvPages&) const = default;
   std::size_t page_bytes() const {
     return 2U * static_cast<std::size_t>(heads) * static_cast<std::size_t>(page_tokens) *
            row_bytes_of(dtype, head_dim);
@@ -52,6 +54,33 @@ struct KvBatch {
   const std::int32_t* new_tokens = nullptr;
   const std::int32_t* context = nullptr;
   const std::int32_t* pages = nullptr;
+
+  bool operator==(const KvBatch&) const = default;
+};
+
+constexpr std::int32_t kMostCandidates = 20;
+
+/// What is wanted of one row of logits. The meaning of each is stage::Sampler's.
+struct SampleRow {
+  double uniform = 0.0;             // in [0, 1): the only source of chance
+  float temperature = 0.0F;         // 0: greedy
+  float top_p = 1.0F;               // (0, 1]
+  float repetition_penalty = 1.0F;  // > 0
+  std::int32_t top_k = 0;           // 0: all
+  std::int32_t logprobs = -1;       // -1: none; n: the token's own and the n likeliest
+  std::int32_t token = -1;          // >= 0: nothing is chosen, this one is scored
+  /// For the penalty: tokens [history_first, history_first + history_count) of `history`; one that
+  /// is there twice is penalised once.
+  std::int32_t history_first = 0;
+  std::int32_t history_count = 0;
+};
+
+struct SampledRow {
+  std::int32_t token = -1;  // -1: a logit is NaN, or none is finite
+  float logprob = 0.0F;     // of the model, before temperature and penalty
+  std::int32_t top_count = 0;
+  std::int32_t top_token[kMostCandidates] = {};  // likeliest first; equals by id
+  float top_logprob[kMostCandidates] = {};
 };
 
 class Ops {
@@ -88,6 +117,11 @@ class Ops {
   /// Scores are scaled by `scale`; softmax in f32. (Hugging Face OPTAttention.)
   virtual void attention(TensorView out, TensorView query, const KvPages& cache,
                          const KvBatch& batch, float scale) = 0;
+
+  /// out[i] = what rows[i] asks of logits[i, :] (f32). Everything lies in the lane's memory; logits
+  /// may be overwritten. Only where BackendInfo::samples: elsewhere throws DeviceError.
+  virtual void sample(SampledRow* out, TensorView logits, const SampleRow* rows,
+                      const std::int32_t* history);
 };
 
 /// A backend with the operations of its two computing lanes. Members are destroyed in reverse

@@ -1,6 +1,6 @@
 #include "kernels/cuda/append_kv.cuh"
 
-#include "kernels/cuda/check.h"
+#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/launches.h"
 
 namespace sluice::cuda {
@@ -10,8 +10,8 @@ namespace {
 template <DType kType>
 void append_as(cudaStream_t stream, dim3 grid, const kernels::KvPages& cache,
                const kernels::KvBatch& batch, TensorView keys, TensorView values) {
-  append_kv_kernel<kType><<<grid, kAppendThreads, 0, stream>>>(
-      cache, batch, static_cast<const float*>(keys.data), static_cast<const float*>(values.data));
+  launch("append_kv_kernel", stream, grid, kAppendThreads, 0, append_kv_kernel<kType>, cache, batch,
+         static_cast<const float*>(keys.data), static_cast<const float*>(values.data));
 }
 
 }  // namespace
@@ -37,7 +37,6 @@ void launch_append_kv(cudaStream_t stream, const kernels::KvPages& cache,
     default:
       append_as<DType::f32>(stream, grid, cache, batch, keys, values);
   }
-  check_launch("append_kv_kernel");
 }
 
 }  // namespace sluice::cuda

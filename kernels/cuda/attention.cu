@@ -1,6 +1,7 @@
 #include "kernels/cuda/attention.cuh"
 
 #include "kernels/cuda/check.h"
+#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/launches.h"
 
 namespace sluice::cuda {
@@ -26,9 +27,9 @@ void attend_tiles(const AttentionCall& call) {
   const int tiles = static_cast<int>((call.rows + kRows - 1) / kRows);
   const dim3 grid(static_cast<unsigned>(call.batch.sequences * tiles),
                   static_cast<unsigned>(call.cache.heads));
-  attention_kernel<kType, kRows>
-      <<<grid, kAttentionThreads, attention_shared_bytes(kRows, call.cache.head_dim),
-         call.stream>>>(call.out, call.query, call.cache, call.batch, tiles, call.scale);
+  launch("attention_kernel", call.stream, grid, kAttentionThreads,
+         attention_shared_bytes(kRows, call.cache.head_dim), attention_kernel<kType, kRows>,
+         call.out, call.query, call.cache, call.batch, tiles, call.scale);
 }
 
 template <DType kType>
@@ -87,7 +88,6 @@ void launch_attention(cudaStream_t stream, TensorView out, TensorView query,
     default:
       attend_as<DType::f32>(call);
   }
-  check_launch("attention_kernel");
 }
 
 }  // namespace sluice::cuda

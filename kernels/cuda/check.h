@@ -10,8 +10,4 @@ namespace sluice::cuda {
 void check(cudaError_t status, const char* call);
 void check(cublasStatus_t status, const char* call);
 
-/// After a kernel launch: its configuration was possible. What fails while it runs comes out of the
-/// next synchronisation.
-inline void check_launch(const char* kernel) { check(cudaGetLastError(), kernel); }
-
 }  // namespace sluice::cuda

@@ -13,17 +13,6 @@ namespace sluice::cuda {
 
 namespace {
 
-Activity activity_of(Lane lane) {
-  switch (lane) {
-    case Lane::host_to_device:
-      return Activity::host_to_device;
-    case Lane::device_to_host:
-      return Activity::device_to_host;
-    default:
-      return Activity::compute;
-  }
-}
-
 /// From the driver, which is not linked with.
 void* driver_function(const char* name) {
   void* function = nullptr;
@@ -55,12 +44,15 @@ CudaBackend::CudaBackend(BackendInfo info, int device, Trace* trace)
     clock_ns = trace->now_ns();
   }
   for (std::size_t i = 0; i < streams_.size(); ++i) {
+    if (static_cast<Lane>(i) == Lane::host_compute) continue;
     streams_[i] = std::make_unique<StreamLane>(activity_of(static_cast<Lane>(i)), trace,
                                                clock_ ? clock_->event : nullptr, clock_ns);
   }
   check(cudaHostAlloc(reinterpret_cast<void**>(&reached_), sizeof(*reached_), cudaHostAllocMapped),
         "cudaHostAlloc");
   *reached_ = 0;
+  runner_ = std::make_unique<KernelRunner>(allocate_device(KernelRunner::kWorkspaceBytes));
+  info_.workspace_bytes = KernelRunner::kWorkspaceBytes;
 }
 
 CudaBackend::~CudaBackend() {
@@ -68,6 +60,7 @@ CudaBackend::~CudaBackend() {
   // The host lane first: it may wait for streams, and streams for what it writes.
   host_.drain(Lane::host_compute);
   for (auto& stream : streams_) stream.reset();
+  runner_.reset();
   cudaFreeHost(reached_);
 }
 
@@ -180,7 +173,18 @@ void CudaBackend::synchronize(Event event) {
   if (event.lane == Lane::host_compute) return host_.synchronize(event);
   use_device();
   lane(event.lane).synchronize(event.ticket);
-  for (const auto& stream : streams_) stream->collect();
+  for (const auto& stream : streams_) {
+    if (stream) stream->collect();
+  }
+}
+
+void CudaBackend::compute(const OpCall& call) {
+  use_device();
+  lane(Lane::compute).timed([&](cudaStream_t stream) { runner_->run(stream, call); });
+}
+
+void* CudaBackend::stream(Lane on) {
+  return on == Lane::host_compute ? nullptr : lane(on).stream();
 }
 
 }  // namespace sluice::cuda

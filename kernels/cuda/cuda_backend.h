@@ -1,4 +1,4 @@
-// One GPU as a device: three lanes are streams, the fourth a thread beside it, which attends to
+// One GPU as a device: every lane is a stream but host_compute, a thread beside it, which attends to
 // host-resident KV.
 //
 // Streams cannot wait for an event that is not recorded yet, nor for a host thread's work. The
@@ -13,6 +13,7 @@
 #include <memory>
 #include <mutex>
 
+#include "kernels/cuda/kernel_runner.h"
 #include "kernels/cuda/stream_lane.h"
 #include "kernels/device/backend.h"
 #include "kernels/device/cpu_backend.h"
@@ -44,13 +45,10 @@ class CudaBackend final : public Backend {
   void wait(Lane lane, Event event) override;
   bool done(Event event) override;
   void synchronize(Event event) override;
+  void* stream(Lane lane) override;
 
-  /// Puts kernels on the compute lane: `put(stream)`.
-  template <class Put>
-  void compute(const Put& put) {
-    use_device();
-    lane(Lane::compute).timed(put);
-  }
+  /// Puts an operation on the compute lane.
+  void compute(const OpCall& call);
   /// The lane beside the GPU; only Lane::host_compute of it is used.
   CpuBackend& host() { return host_; }
 
@@ -65,7 +63,8 @@ class CudaBackend final : public Backend {
   void* wait_value_ = nullptr;  // cuStreamWaitValue64
   CpuBackend host_;
   std::unique_ptr<ClockEvent> clock_;
-  std::array<std::unique_ptr<StreamLane>, 3> streams_;
+  std::array<std::unique_ptr<StreamLane>, kDeviceLaneCount> streams_;  // none: host_compute
+  std::unique_ptr<KernelRunner> runner_;
   std::uint64_t* reached_ = nullptr;  // pinned: the host lane's ticket
   std::mutex host_mutex_;
 };

@@ -2,186 +2,118 @@
 
 #include <fmt/core.h>
 
-#include <algorithm>
-
-#include "kernels/cuda/check.h"
-#include "kernels/cuda/launches.h"
 #include "kernels/device/error.h"
 
 namespace sluice::cuda {
 
 namespace {
 
-/// Rows of the input up to which quantised weights are multiplied as they are; beyond, they are
-/// expanded once and go through tensor cores.
-constexpr std::int64_t kFewRows = 16;
-
-void check_f32(const char* operation, const TensorView& view) {
-  if (view.rows > 0 && (view.dtype != DType::f32 || view.data == nullptr)) {
+void check_activations(const char* operation, const TensorView& view) {
+  const bool known =
+      view.dtype == DType::f32 || view.dtype == DType::f16 || view.dtype == DType::bf16;
+  if (view.rows > 0 && (!known || view.data == nullptr)) {
     throw DeviceError(
-        fmt::format("{}: activations are {} [{}, {}], but must be f32 in device "
+        fmt::format("{}: activations are {} [{}, {}], but must be f32, f16 or bf16 in device "
                     "memory; this is a bug of the caller",
                     operation, name_of(view.dtype), view.rows, view.columns));
   }
 }
 
-cudaDataType_t type_of(DType dtype) {
-  switch (dtype) {
-    case DType::f16:
-      return CUDA_R_16F;
-    case DType::bf16:
-      return CUDA_R_16BF;
-    default:
-      return CUDA_R_32F;
-  }
-}
-
-/// The dtype that inputs of a product with such weights have.
-DType input_dtype(DType weight) {
-  if (is_quantized(weight)) return DType::f16;
-  return weight;
-}
-
-int small(std::int64_t number) { return static_cast<int>(number); }
-
 }  // namespace
 
-CudaOps::CudaOps(CudaBackend& backend)
-    : backend_(backend), workspace_(backend.allocate_device(kWorkspaceBytes)) {
-  input_ = workspace_.data();
-  expanded_ = workspace_.data() + kInputBytes;
-  check(cublasCreate(&cublas_), "cublasCreate");
-  check(cublasSetWorkspace(cublas_, workspace_.data() + kInputBytes + kWeightBytes, kProductBytes),
-        "cublasSetWorkspace");
-  // No TF32: products of f32 weights are exact to f32, as on the CPU.
-  check(cublasSetMathMode(cublas_, CUBLAS_PEDANTIC_MATH), "cublasSetMathMode");
-  prepare_attention();
-}
-
-CudaOps::~CudaOps() { cublasDestroy(cublas_); }
-
 void CudaOps::gather(TensorView out, const SplitMatrix& table, const std::int32_t* ids) {
-  check_f32("gather", out);
+  check_activations("gather", out);
   if (out.rows == 0) return;
-  backend_.compute([&](cudaStream_t stream) { launch_gather(stream, out, table, ids, false); });
+  OpCall call;
+  call.kind = OpKind::gather;
+  call.out = out;
+  call.weight = table;
+  call.ids = ids;
+  backend_.compute(call);
 }
 
 void CudaOps::gather_add(TensorView out, const SplitMatrix& table, const std::int32_t* ids) {
-  check_f32("gather_add", out);
+  check_activations("gather_add", out);
   if (out.rows == 0) return;
-  backend_.compute([&](cudaStream_t stream) { launch_gather(stream, out, table, ids, true); });
+  OpCall call;
+  call.kind = OpKind::gather_add;
+  call.out = out;
+  call.weight = table;
+  call.ids = ids;
+  backend_.compute(call);
 }
 
 void CudaOps::select_rows(TensorView out, TensorView in, const std::int32_t* rows) {
-  check_f32("select_rows", out);
-  check_f32("select_rows", in);
+  check_activations("select_rows", out);
+  check_activations("select_rows", in);
   if (out.rows == 0) return;
-  backend_.compute([&](cudaStream_t stream) { launch_select_rows(stream, out, in, rows); });
+  OpCall call;
+  call.kind = OpKind::select_rows;
+  call.out = out;
+  call.in = in;
+  call.ids = rows;
+  backend_.compute(call);
 }
 
 void CudaOps::layer_norm(TensorView out, TensorView in, TensorView weight, TensorView bias,
                          float epsilon) {
-  check_f32("layer_norm", in);
-  check_f32("layer_norm", out);
+  check_activations("layer_norm", in);
+  check_activations("layer_norm", out);
   if (out.rows == 0) return;
-  backend_.compute(
-      [&](cudaStream_t stream) { launch_layer_norm(stream, out, in, weight, bias, epsilon); });
+  OpCall call;
+  call.kind = OpKind::layer_norm;
+  call.number = epsilon;
+  call.out = out;
+  call.in = in;
+  call.scale = weight;
+  call.bias = bias;
+  backend_.compute(call);
 }
 
 void CudaOps::linear(TensorView out, TensorView in, const SplitMatrix& weight, TensorView bias,
                      kernels::Activation activation, TensorView residual) {
-  check_f32("linear", in);
-  check_f32("linear", out);
-  check_f32("linear", residual);
+  check_activations("linear", in);
+  check_activations("linear", out);
+  check_activations("linear", residual);
   if (out.rows == 0) return;
-  // A residual that is the result itself would be overwritten before it is added.
-  const bool in_place = residual.rows > 0 && residual.data == out.data;
-  if (in_place && activation != kernels::Activation::none) {
-    throw DeviceError(
-        "linear: a residual that is the output cannot follow an activation; this is a bug of the "
-        "caller");
-  }
-  const auto pieces = static_cast<std::int64_t>(
-      kInputBytes / (static_cast<std::size_t>(in.columns) * sizeof(std::uint16_t)));
-  backend_.compute([&](cudaStream_t stream) {
-    check(cublasSetStream(cublas_, stream), "cublasSetStream");
-    keep_ = in_place;
-    for (std::int64_t row = 0; row < in.rows; row += pieces) {
-      const std::int64_t rows = std::min(pieces, in.rows - row);
-      multiply(stream, out.slice(row, rows), in.slice(row, rows), weight);
-    }
-    if (bias.rows > 0 || activation != kernels::Activation::none ||
-        (residual.rows > 0 && !in_place)) {
-      launch_epilogue(stream, out, bias, activation, in_place ? TensorView{} : residual);
-    }
-  });
-}
-
-void CudaOps::multiply(cudaStream_t stream, TensorView out, TensorView in,
-                       const SplitMatrix& weight) {
-  const DType narrow = input_dtype(weight.dtype());
-  const bool as_is = is_quantized(weight.dtype()) && in.rows <= kFewRows;
-  const void* from = in.data;
-  if (narrow != DType::f32 && !as_is) {
-    launch_narrow(stream, narrow, input_, static_cast<const float*>(in.data), in.rows * in.columns);
-    from = input_;
-  }
-  auto* const to = static_cast<float*>(out.data);
-  for (const bool resident : {true, false}) {
-    const TensorView& part = resident ? weight.resident : weight.streamed;
-    if (part.rows == 0) continue;
-    float* const columns = resident ? to : to + weight.resident.rows;
-    if (as_is) {
-      launch_quantized_product(stream, columns, out.columns, in, part, keep_);
-    } else if (is_quantized(part.dtype)) {
-      multiply_expanded(stream, columns, out.columns, from, in.rows, part);
-    } else {
-      product(columns, out.columns, from, in.rows, part);
-    }
-  }
-}
-
-/// Quantised weights as f16, as many rows at a time as the workspace holds.
-void CudaOps::multiply_expanded(cudaStream_t stream, float* out, std::int64_t out_stride,
-                                const void* in, std::int64_t rows, TensorView weight) {
-  const auto pieces = static_cast<std::int64_t>(
-      kWeightBytes / (static_cast<std::size_t>(weight.columns) * sizeof(std::uint16_t)));
-  for (std::int64_t row = 0; row < weight.rows; row += pieces) {
-    const TensorView piece = weight.slice(row, std::min(pieces, weight.rows - row));
-    launch_expand(stream, piece, expanded_);
-    product(out + row, out_stride, in, rows, {expanded_, DType::f16, piece.rows, piece.columns});
-  }
-}
-
-/// out[:, 0 .. weight.rows) (+)= in weight^T. Row-major matrices are their transposes to cuBLAS.
-void CudaOps::product(float* out, std::int64_t out_stride, const void* in, std::int64_t rows,
-                      TensorView weight) {
-  const float one = 1.0F;
-  const float beta = keep_ ? 1.0F : 0.0F;
-  const cudaDataType_t type = type_of(weight.dtype);
-  check(cublasGemmEx(cublas_, CUBLAS_OP_T, CUBLAS_OP_N, small(weight.rows), small(rows),
-                     small(weight.columns), &one, weight.data, type, small(weight.columns), in,
-                     type, small(weight.columns), &beta, out, CUDA_R_32F, small(out_stride),
-                     CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
-        "cublasGemmEx");
+  OpCall call;
+  call.kind = OpKind::linear;
+  call.activation = activation;
+  call.out = out;
+  call.in = in;
+  call.bias = bias;
+  call.residual = residual;
+  call.weight = weight;
+  backend_.compute(call);
 }
 
 void CudaOps::append_kv(const kernels::KvPages& cache, const kernels::KvBatch& batch,
                         TensorView keys, TensorView values) {
-  check_f32("append_kv", keys);
-  check_f32("append_kv", values);
+  check_activations("append_kv", keys);
+  check_activations("append_kv", values);
   if (batch.sequences == 0) return;
-  backend_.compute(
-      [&](cudaStream_t stream) { launch_append_kv(stream, cache, batch, keys, values); });
+  OpCall call;
+  call.kind = OpKind::append_kv;
+  call.in = keys;
+  call.scale = values;
+  call.cache = cache;
+  call.batch = batch;
+  backend_.compute(call);
 }
 
 void CudaOps::attention(TensorView out, TensorView query, const kernels::KvPages& cache,
                         const kernels::KvBatch& batch, float scale) {
-  check_f32("attention", query);
-  check_f32("attention", out);
+  check_activations("attention", query);
+  check_activations("attention", out);
   if (batch.sequences == 0) return;
-  backend_.compute(
-      [&](cudaStream_t stream) { launch_attention(stream, out, query, cache, batch, scale); });
+  OpCall call;
+  call.kind = OpKind::attention;
+  call.number = scale;
+  call.out = out;
+  call.in = query;
+  call.cache = cache;
+  call.batch = batch;
+  backend_.compute(call);
 }
 
 }  // namespace sluice::cuda

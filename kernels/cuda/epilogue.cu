@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "kernels/cuda/check.h"
+#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/launches.h"
 
 namespace sluice::cuda {
@@ -20,13 +20,12 @@ unsigned blocks_for(std::int64_t count) {
 void launch_narrow(cudaStream_t stream, DType to_dtype, void* to, const float* from,
                    std::int64_t count) {
   if (to_dtype == DType::bf16) {
-    narrow_kernel<<<blocks_for(count), kThreads, 0, stream>>>(static_cast<__nv_bfloat16*>(to), from,
-                                                              count);
+    launch("narrow_kernel", stream, blocks_for(count), kThreads, 0, narrow_kernel<__nv_bfloat16>,
+           static_cast<__nv_bfloat16*>(to), from, count);
   } else {
-    narrow_kernel<<<blocks_for(count), kThreads, 0, stream>>>(static_cast<__half*>(to), from,
-                                                              count);
+    launch("narrow_kernel", stream, blocks_for(count), kThreads, 0, narrow_kernel<__half>,
+           static_cast<__half*>(to), from, count);
   }
-  check_launch("narrow_kernel");
 }
 
 void launch_expand(cudaStream_t stream, TensorView rows, void* to) {
@@ -34,20 +33,20 @@ void launch_expand(cudaStream_t stream, TensorView rows, void* to) {
   auto* const target = static_cast<__half*>(to);
   const auto* const source = static_cast<const std::byte*>(rows.data);
   if (rows.dtype == DType::q8) {
-    expand_kernel<DType::q8><<<blocks, kThreads, 0, stream>>>(target, source, rows.columns);
+    launch("expand_kernel", stream, blocks, kThreads, 0, expand_kernel<DType::q8>, target, source,
+           rows.columns);
   } else {
-    expand_kernel<DType::q4><<<blocks, kThreads, 0, stream>>>(target, source, rows.columns);
+    launch("expand_kernel", stream, blocks, kThreads, 0, expand_kernel<DType::q4>, target, source,
+           rows.columns);
   }
-  check_launch("expand_kernel");
 }
 
 void launch_epilogue(cudaStream_t stream, TensorView out, TensorView bias,
                      kernels::Activation activation, TensorView residual) {
-  epilogue_kernel<<<blocks_for(out.rows * out.columns), kThreads, 0, stream>>>(
-      static_cast<float*>(out.data), out.rows, out.columns,
-      {bias.rows > 0 ? bias.data : nullptr, bias.dtype}, activation,
-      residual.rows > 0 ? static_cast<const float*>(residual.data) : nullptr);
-  check_launch("epilogue_kernel");
+  launch("epilogue_kernel", stream, blocks_for(out.rows * out.columns), kThreads, 0,
+         epilogue_kernel, static_cast<float*>(out.data), out.rows, out.columns,
+         DeviceVector{bias.rows > 0 ? bias.data : nullptr, bias.dtype}, activation,
+         residual.rows > 0 ? static_cast<const float*>(residual.data) : nullptr);
 }
 
 }  // namespace sluice::cuda

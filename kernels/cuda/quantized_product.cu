@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "kernels/cuda/check.h"
+#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/launches.h"
 
 namespace sluice::cuda {
@@ -16,13 +16,14 @@ void launch_quantized_product(cudaStream_t stream, float* out, std::int64_t out_
     const auto* const from = reinterpret_cast<const float*>(in.row(row));
     float* const to = out + row * out_stride;
     if (weight.dtype == DType::q8) {
-      quantized_product_kernel<DType::q8><<<blocks, kProductWarps * 32, 0, stream>>>(
-          to, out_stride, from, in.columns, rows, packed, weight.rows, add);
+      launch("quantized_product_kernel", stream, blocks, kProductWarps * 32, 0,
+             quantized_product_kernel<DType::q8>, to, out_stride, from, in.columns, rows, packed,
+             weight.rows, add);
     } else {
-      quantized_product_kernel<DType::q4><<<blocks, kProductWarps * 32, 0, stream>>>(
-          to, out_stride, from, in.columns, rows, packed, weight.rows, add);
+      launch("quantized_product_kernel", stream, blocks, kProductWarps * 32, 0,
+             quantized_product_kernel<DType::q4>, to, out_stride, from, in.columns, rows, packed,
+             weight.rows, add);
     }
-    check_launch("quantized_product_kernel");
   }
 }
 

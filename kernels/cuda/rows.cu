@@ -1,6 +1,6 @@
 #include "kernels/cuda/rows.cuh"
 
-#include "kernels/cuda/check.h"
+#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/launches.h"
 
 namespace sluice::cuda {
@@ -11,8 +11,8 @@ constexpr int kThreads = 256;
 template <DType kType>
 void gather_as(cudaStream_t stream, TensorView out, const DeviceTable& table,
                const std::int32_t* ids, bool add) {
-  gather_kernel<kType><<<static_cast<unsigned>(out.rows), kThreads, 0, stream>>>(
-      static_cast<float*>(out.data), table, ids, out.columns, add);
+  launch("gather_kernel", stream, static_cast<unsigned>(out.rows), kThreads, 0,
+         gather_kernel<kType>, static_cast<float*>(out.data), table, ids, out.columns, add);
 }
 
 }  // namespace
@@ -38,14 +38,13 @@ void launch_gather(cudaStream_t stream, TensorView out, const SplitMatrix& table
     default:
       gather_as<DType::f32>(stream, out, rows, ids, add);
   }
-  check_launch("gather_kernel");
 }
 
 void launch_select_rows(cudaStream_t stream, TensorView out, TensorView in,
                         const std::int32_t* rows) {
-  select_rows_kernel<<<static_cast<unsigned>(out.rows), kThreads, 0, stream>>>(
-      static_cast<float*>(out.data), static_cast<const float*>(in.data), rows, out.columns);
-  check_launch("select_rows_kernel");
+  launch("select_rows_kernel", stream, static_cast<unsigned>(out.rows), kThreads, 0,
+         select_rows_kernel, static_cast<float*>(out.data), static_cast<const float*>(in.data),
+         rows, out.columns);
 }
 
 }  // namespace sluice::cuda

@@ -17,9 +17,20 @@
 
 namespace sluice {
 
-enum class Lane : std::uint8_t { compute, host_to_device, device_to_host, host_compute };
-constexpr int kLaneCount = 4;
+enum class Lane : std::uint8_t {
+  compute,
+  host_to_device,
+  device_to_host,
+  host_compute,
+  // Messages between devices, put there by who has their stream(); only where there is one.
+  send,
+  receive
+};
+constexpr int kLaneCount = 4;         // that every backend has: the first ones
+constexpr int kDeviceLaneCount = 6;  // ... and with those of messages
 const char* name_of(Lane lane);
+/// What a lane's time counts as.
+Activity activity_of(Lane lane);
 
 /// A point on a lane. A default event is long past. Cheap to copy; valid for the backend's
 /// lifetime. Once done, always done.
@@ -37,6 +48,14 @@ struct BackendInfo {
   std::string description;           // "cpu (avx512, 2 threads)": printed once per rank
   DType compute_dtype = DType::f32;  // dtype of activations on this device
   int threads = 1;                   // of the compute lane; 0 on a GPU
+  /// Which device of the host it is, alike for every process: "0000:3b:00.0". Empty on the CPU.
+  std::string device_id;
+  /// Of a device with memory of its own: all of it, and what was free when the engine was made.
+  std::uint64_t device_bytes = 0;
+  std::uint64_t device_free_bytes = 0;
+  /// Device memory that the engine took for itself, beside the arenas.
+  std::uint64_t workspace_bytes = 0;
+  bool samples = false;  // Ops::sample works
 };
 
 /// Move-only owner of one block of device or host memory, 4096-byte aligned, zero-filled lazily.
@@ -96,6 +115,11 @@ class Backend {
   virtual bool done(Event event) = 0;
   /// Blocks the calling thread until `event` is done. Throws DeviceError if work on a lane failed.
   virtual void synchronize(Event event) = 0;
+
+  /// The lane as the device's own libraries know it, for those that put work there themselves
+  /// (NCCL): a cudaStream_t of Lane::send or Lane::receive. Null where there is none. Owned by the
+  /// backend.
+  virtual void* stream(Lane /*lane*/) { return nullptr; }
 };
 
 }  // namespace sluice

@@ -11,20 +11,6 @@ namespace sluice {
 
 namespace {
 
-Activity activity_of(Lane lane) {
-  switch (lane) {
-    case Lane::compute:
-      return Activity::compute;
-    case Lane::host_to_device:
-      return Activity::host_to_device;
-    case Lane::device_to_host:
-      return Activity::device_to_host;
-    case Lane::host_compute:
-      return Activity::host_compute;
-  }
-  return Activity::compute;
-}
-
 void copy_at(RateLimit& limit, void* target, const void* source, std::size_t bytes) {
   auto* to = static_cast<std::byte*>(target);
   const auto* from = static_cast<const std::byte*>(source);

@@ -15,6 +15,7 @@ struct TensorView {
   std::int64_t rows = 0;
   std::int64_t columns = 0;
 
+  bool operator==(const TensorView&) const = default;
   std::size_t row_bytes() const { return row_bytes_of(dtype, columns); }
   std::size_t bytes() const { return static_cast<std::size_t>(rows) * row_bytes(); }
   std::byte* row(std::int64_t index) const {
@@ -33,6 +34,7 @@ struct SplitMatrix {
   TensorView resident;
   TensorView streamed;
 
+  bool operator==(const SplitMatrix&) const = default;
   std::int64_t rows() const { return resident.rows + streamed.rows; }
   std::int64_t columns() const { return resident.rows > 0 ? resident.columns : streamed.columns; }
   DType dtype() const { return resident.rows > 0 ? resident.dtype : streamed.dtype; }

@@ -19,6 +19,13 @@ bool writes_to_disk(const RunConfig& config, const stage::StageConfig& stage) {
          (config.weights == WeightsFrom::dummy && policy.weights.disk > 0);
 }
 
+/// Of the matrices as they lie in the checkpoint; of dummy weights, config.json's.
+DType weight_dtype(const OpenedModel& model) {
+  const offload::TensorRecord* matrix =
+      model.checkpoint ? model.checkpoint->find("layers.0.fc1.weight") : nullptr;
+  return matrix != nullptr ? matrix->dtype : model.folder.config.dtype;
+}
+
 /// World::on_exit() calls it where no destructor runs: a peer was lost, the job was stopped.
 void remove_folder(void* folder) noexcept {
   static_cast<const offload::RunFolder*>(folder)->remove();
@@ -66,6 +73,7 @@ Rank::Rank(const RunConfig& config, const OpenedModel& model, std::int32_t max_s
   options.threads = made.config.threads > 0 ? made.config.threads : cores;
   options.ranks_on_host = world.ranks_on_host();
   options.local_rank = world.local_rank();
+  options.weight_dtype = weight_dtype(model);
   options.host_to_device_gbps = made.config.limits.host_to_device_gbps;
   options.device_to_host_gbps = made.config.limits.device_to_host_gbps;
   options.trace = &trace_;

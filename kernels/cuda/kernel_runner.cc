@@ -1,0 +1,42 @@
+#include "kernels/cuda/kernel_runner.h"
+
+#include <utility>
+
+#include "kernels/cuda/launches.h"
+
+namespace sluice::cuda {
+
+const char* name_of(OpKind kind) {
+  static constexpr const char* kNames[] = {"gather", "gather_add", "select_rows", "layer_norm",
+                                           "linear", "append_kv",  "attention",   "sample"};
+  return kNames[static_cast<int>(kind)];
+}
+
+KernelRunner::KernelRunner(Memory workspace)
+    : workspace_(std::move(workspace)), products_(workspace_.data()) {
+  prepare_attention();
+}
+
+void KernelRunner::run(cudaStream_t stream, const OpCall& call) {
+  switch (call.kind) {
+    case OpKind::gather:
+      return launch_gather(stream, call.out, call.weight, call.ids, false);
+    case OpKind::gather_add:
+      return launch_gather(stream, call.out, call.weight, call.ids, true);
+    case OpKind::select_rows:
+      return launch_select_rows(stream, call.out, call.in, call.ids);
+    case OpKind::layer_norm:
+      return launch_layer_norm(stream, call.out, call.in, call.scale, call.bias, call.number);
+    case OpKind::linear:
+      return products_.linear(stream, call.out, call.in, call.weight, call.bias, call.activation,
+                              call.residual);
+    case OpKind::append_kv:
+      return launch_append_kv(stream, call.cache, call.batch, call.in, call.scale);
+    case OpKind::attention:
+      return launch_attention(stream, call.out, call.in, call.cache, call.batch, call.number);
+    case OpKind::sample:
+      return;
+  }
+}
+
+}  // namespace sluice::cuda

@@ -1,0 +1,42 @@
+// A call of kernels::Ops as data: what CUDA graphs are recognised by, and what runs it later.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/ops.h"
+
+namespace sluice::cuda {
+
+enum class OpKind : std::uint8_t {
+  gather,
+  gather_add,
+  select_rows,
+  layer_norm,
+  linear,
+  append_kv,
+  attention,
+  sample
+};
+const char* name_of(OpKind kind);
+
+/// Two equal calls put equal work on a stream. Fields that a kind does not name stay as they are.
+struct OpCall {
+  OpKind kind = OpKind::gather;
+  kernels::Activation activation = kernels::Activation::none;
+  float number = 0;     // layer_norm: epsilon; attention: scale
+  TensorView out;       // append_kv: empty
+  TensorView in;        // append_kv: keys; attention: query; sample: logits
+  TensorView scale;     // layer_norm: weight; append_kv: values
+  TensorView bias;      // layer_norm, linear
+  TensorView residual;  // linear
+  SplitMatrix weight;   // gather: the table
+  kernels::KvPages cache;
+  kernels::KvBatch batch;
+  const std::int32_t* ids = nullptr;  // gather, select_rows; sample: the history
+  const kernels::SampleRow* sample_rows = nullptr;
+  kernels::SampledRow* sampled = nullptr;
+
+  bool operator==(const OpCall&) const = default;
+};
+
+}  // namespace sluice::cuda
