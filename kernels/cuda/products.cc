@@ -35,8 +35,7 @@ int small(std::int64_t number) { return static_cast<int>(number); }
 
 }  // namespace
 
-Products::Products(std::byte* workspace)
-    : input_(workspace), expanded_(workspace + kInputBytes) {
+Products::Products(std::byte* workspace) : input_(workspace), expanded_(workspace + kInputBytes) {
   check(cublasCreate(&cublas_), "cublasCreate");
   check(cublasSetWorkspace(cublas_, workspace + kInputBytes + kWeightBytes, kProductBytes),
         "cublasSetWorkspace");
@@ -70,7 +69,7 @@ void Products::linear(cudaStream_t stream, TensorView out, TensorView in, const 
 }
 
 void Products::multiply(cudaStream_t stream, TensorView out, TensorView in,
-                       const SplitMatrix& weight) {
+                        const SplitMatrix& weight) {
   const DType narrow = input_dtype(weight.dtype());
   const bool as_is = is_quantized(weight.dtype()) && in.rows <= kFewRows;
   const void* from = in.data;
@@ -95,7 +94,7 @@ void Products::multiply(cudaStream_t stream, TensorView out, TensorView in,
 
 /// Quantised weights as f16, as many rows at a time as the workspace holds.
 void Products::multiply_expanded(cudaStream_t stream, float* out, std::int64_t out_stride,
-                                const void* in, std::int64_t rows, TensorView weight) {
+                                 const void* in, std::int64_t rows, TensorView weight) {
   const auto pieces = static_cast<std::int64_t>(
       kWeightBytes / (static_cast<std::size_t>(weight.columns) * sizeof(std::uint16_t)));
   for (std::int64_t row = 0; row < weight.rows; row += pieces) {
@@ -107,7 +106,7 @@ void Products::multiply_expanded(cudaStream_t stream, float* out, std::int64_t o
 
 /// out[:, 0 .. weight.rows) (+)= in weight^T. Row-major matrices are their transposes to cuBLAS.
 void Products::product(float* out, std::int64_t out_stride, const void* in, std::int64_t rows,
-                      TensorView weight) {
+                       TensorView weight) {
   const float one = 1.0F;
   const float beta = keep_ ? 1.0F : 0.0F;
   const cudaDataType_t type = type_of(weight.dtype);
