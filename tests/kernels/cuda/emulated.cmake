@@ -30,10 +30,22 @@ set_target_properties(sluice_emulated PROPERTIES
   OUTPUT_NAME sluice RUNTIME_OUTPUT_DIRECTORY ${emulated})
 add_dependencies(sluice_emulated sluice_cuda_emulated)
 
-add_executable(test_cuda_engine_emulated engine_test.cc
+# The engine's tests, each also with streams as late and threads as disordered as a GPU may have them.
+add_executable(test_cuda_engine_emulated engine_test.cc emulated_engine_test.cc
                ${CMAKE_SOURCE_DIR}/kernels/cuda_plugin.cc
                ${CMAKE_SOURCE_DIR}/tests/support/reference_ops.cc)
 target_link_libraries(test_cuda_engine_emulated PRIVATE sluice::kernels fmt::fmt GTest::gtest
                       GTest::gmock GTest::gtest_main)
 set_target_properties(test_cuda_engine_emulated PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${emulated})
 add_dependencies(test_cuda_engine_emulated sluice_cuda_emulated)
+gtest_discover_tests(test_cuda_engine_emulated TEST_PREFIX emulated/ DISCOVERY_TIMEOUT 60
+  PROPERTIES TIMEOUT 120 LABELS "unit;cuda")
+gtest_discover_tests(test_cuda_engine_emulated TEST_PREFIX emulated_late/ DISCOVERY_TIMEOUT 60
+  TEST_LIST test_cuda_engine_late
+  PROPERTIES TIMEOUT 120 LABELS "unit;cuda" ENVIRONMENT "SLUICE_EMULATED_LATE=1;SLUICE_EMULATED_SEED=1")
+
+# The emulation's own tests.
+sluice_test(test_cuda_emulation
+  SOURCES emulation_test.cc emulated_cublas_test.cc ${CMAKE_SOURCE_DIR}/kernels/cuda/check.cc
+  LIBRARIES sluice::kernels cuda_emulated fmt::fmt
+  LABELS "unit;cuda")

@@ -79,7 +79,8 @@ bool is_broken(int device) { return broken[static_cast<std::size_t>(device)]; }
 
 cudaError_t answer(cudaError_t status, const std::string& why) {
   if (!why.empty()) {
-    std::fprintf(stderr, "emulated CUDA: %s (%s)\n", why.c_str(), cudaGetErrorName(status));
+    std::fprintf(stderr, "emulated CUDA: %s%s%s\n", why.c_str(), status == cudaSuccess ? "" : ": ",
+                 status == cudaSuccess ? "" : cudaGetErrorName(status));
   }
   if (status != cudaSuccess && status != cudaErrorNotReady) last_error = status;
   return status;
