@@ -15,6 +15,9 @@ namespace sluice::support {
 
 namespace context = boost::context::detail;
 
+CudaPlace cuda_place;
+RunOrder run_order;
+
 namespace {
 
 constexpr std::size_t kStackBytes = 256 << 10;

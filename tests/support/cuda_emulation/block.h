@@ -28,7 +28,7 @@ struct CudaPlace {
   Dim3 threads;
   Dim3 blocks;
 };
-inline CudaPlace cuda_place;
+extern CudaPlace cuda_place;
 
 constexpr unsigned kWarp = 32;
 constexpr std::size_t kMeetingBytes = 64;  // most a lane can show the others
@@ -40,7 +40,7 @@ struct RunOrder {
   Kind kind = Kind::ascending;
   std::uint64_t seed = 0;  // of shuffled: drawn anew at every choice
 };
-inline RunOrder run_order;
+extern RunOrder run_order;
 
 /// What the lanes of one warp showed each other.
 class Meeting {
