@@ -35,7 +35,9 @@ void KernelRunner::run(cudaStream_t stream, const OpCall& call) {
     case OpKind::attention:
       return launch_attention(stream, call.out, call.in, call.cache, call.batch, call.number);
     case OpKind::sample:
-      return;
+      return launch_sample(stream, call.sampled, call.in, call.sample_rows, call.ids,
+                           reinterpret_cast<float*>(workspace_.data() + Products::kWorkspaceBytes),
+                           kSampleBytes);
   }
 }
 

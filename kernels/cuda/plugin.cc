@@ -95,6 +95,7 @@ static kernels::Engine make_engine(const kernels::EngineOptions& options) {
                   properties.totalGlobalMem >> 30U, properties.major, properties.minor, threads);
   info.compute_dtype = DType::f32;
   info.threads = 0;
+  info.samples = true;
 
   auto backend = std::make_unique<CudaBackend>(std::move(info), device, options.trace);
   auto pool = std::make_shared<kernels::ThreadPool>(threads);

@@ -12,6 +12,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <functional>
 #include <memory>
 #include <stdexcept>
@@ -57,13 +58,15 @@ class CudaBlock {
   void barrier() { stop(State::at_barrier); }
 
   /// The value of lane ^ distance of the same warp.
-  float exchange(float value, int distance) {
-    Thread& self = threads_[current_];
-    self.value = value;
+  template <class Value>
+  Value exchange(Value value, int distance) {
+    static_assert(sizeof(Value) <= sizeof(Thread::value));
+    std::memcpy(threads_[current_].value, &value, sizeof(value));
     stop(State::at_exchange);
     const unsigned other =
         (current_ / 32 * 32) + ((current_ % 32) ^ static_cast<unsigned>(distance));
-    const float result = threads_[other].value;
+    Value result;
+    std::memcpy(&result, threads_[other].value, sizeof(result));
     stop(State::at_exchange);  // nobody overwrites its value before all have read
     return result;
   }
@@ -77,7 +80,7 @@ class CudaBlock {
     ucontext_t context;
     std::unique_ptr<std::byte[]> stack;
     State state = State::ready;
-    float value = 0;
+    std::byte value[8] = {};
   };
 
   void prepare(Thread& thread) {
@@ -176,9 +179,11 @@ inline void launch_on_host(Dim3 blocks, unsigned threads, std::size_t shared_byt
 #define gridDim (::sluice::support::cuda_place.blocks)
 
 inline void __syncthreads() { ::sluice::support::CudaBlock::current_block->barrier(); }
-inline float __shfl_xor_sync(unsigned, float value, int distance) {
+template <class Value>
+Value __shfl_xor_sync(unsigned, Value value, int distance) {
   return ::sluice::support::CudaBlock::current_block->exchange(value, distance);
 }
+inline unsigned atomicAdd(unsigned* to, unsigned value) { return std::exchange(*to, *to + value); }
 namespace sluice::cuda {
 inline float* host_shared() { return support::cuda_shared.data(); }
 }  // namespace sluice::cuda
