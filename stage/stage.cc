@@ -106,6 +106,7 @@ class Stage::Impl {
   Impl(const StageLayout& layout, const StageResources& resources)
       : layout_(layout), resources_(resources), meter_(resources.trace) {
     const std::string where = "stage " + std::to_string(layout.stage);
+    layout_.device_samples = resources.engine.backend->info().samples;
     placement_ = offload::place_weights(layer_specs(layout_), layout_.config.policy.weights,
                                         resources_.source);
     fit_cache(layout_, placement_);

@@ -42,6 +42,22 @@ void check_like(const char* operation, const char* what, const TensorView& view,
   }
 }
 
+/// Rows that meet a KV cache, which the CPU also takes from a device that computes in 16 bits.
+void check_rows(const char* operation, const char* what, const TensorView& view) {
+  check_data(operation, what, view);
+  if (view.dtype != DType::f32 && view.dtype != DType::f16 && view.dtype != DType::bf16) {
+    refuse(operation, what, view, "f32, f16 or bf16");
+  }
+}
+
+void check_same(const char* operation, const char* what, const TensorView& view,
+                const TensorView& as) {
+  check_rows(operation, what, view);
+  if (view.dtype != as.dtype || view.rows != as.rows || view.columns != as.columns) {
+    refuse(operation, what, view, shape_of(as).c_str());
+  }
+}
+
 void check_weights(const char* operation, const char* what, const TensorView& view) {
   check_data(operation, what, view);
   if (view.dtype == DType::i32) refuse(operation, what, view, "f32, f16, bf16, q8 or q4");
@@ -70,7 +86,7 @@ void check_split(const char* operation, const SplitMatrix& matrix, std::int64_t 
 
 void check_cache(const char* operation, const KvPages& cache, const KvBatch& batch,
                  const TensorView& rows) {
-  check_activations(operation, "the new rows", rows);
+  check_rows(operation, "the new rows", rows);
   const bool sound = cache.base != nullptr && cache.page_tokens >= 1 && cache.heads >= 1 &&
                      cache.head_dim >= 1 && cache.head_dim <= kMaxHeadDim &&
                      cache.dtype != DType::i32 && cache.page_stride_bytes >= 0 &&
@@ -158,7 +174,7 @@ void CpuOps::linear(TensorView out, TensorView in, const SplitMatrix& weight, Te
 void CpuOps::append_kv(const KvPages& cache, const KvBatch& batch, TensorView keys,
                        TensorView values) {
   check_cache("append_kv", cache, batch, keys);
-  check_like("append_kv", "values", values, keys.rows, keys.columns);
+  check_same("append_kv", "values", values, keys);
   const CpuContext* context = &context_;
   backend_.put(lane_, [=] { kernels::append_kv(*context, cache, batch, keys, values); });
 }
@@ -166,7 +182,7 @@ void CpuOps::append_kv(const KvPages& cache, const KvBatch& batch, TensorView ke
 void CpuOps::attention(TensorView out, TensorView query, const KvPages& cache, const KvBatch& batch,
                        float scale) {
   check_cache("attention", cache, batch, query);
-  check_like("attention", "out", out, query.rows, query.columns);
+  check_same("attention", "out", out, query);
   const CpuContext* context = &context_;
   backend_.put(lane_, [=] { kernels::attention(*context, out, query, cache, batch, scale); });
 }

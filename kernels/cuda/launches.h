@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "kernels/cuda/attention_plan.h"
+#include "kernels/cuda/kernel_work.h"
 #include "kernels/device/tensor_view.h"
 #include "kernels/ops.h"
 
@@ -46,6 +47,15 @@ void launch_decode_attention(cudaStream_t stream, TensorView out, TensorView que
 void launch_prefill_attention(cudaStream_t stream, TensorView out, TensorView query,
                               const kernels::KvPages& cache, const kernels::KvBatch& batch,
                               float scale);
+
+/// Most columns of the logits.
+constexpr std::int64_t kMostVocabulary = std::int64_t{1} << 19;
+/// `scratch`: at least a row of the logits, of this stream alone.
+void launch_sample(cudaStream_t stream, kernels::SampledRow* sampled, TensorView logits,
+                   const kernels::SampleRow* rows, const std::int32_t* history, float* scratch,
+                   std::size_t scratch_bytes);
+/// At least: every logit read once and compared.
+KernelWork sample_work(TensorView logits);
 
 /// Allows attention the shared memory it needs, once per device, which is current. Throws
 /// DeviceError where the device has less.
