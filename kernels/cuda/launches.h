@@ -57,9 +57,11 @@ void launch_sample(cudaStream_t stream, kernels::SampledRow* sampled, TensorView
 /// At least: every logit read once and compared.
 KernelWork sample_work(TensorView logits);
 
+/// Of the current device.
+AttentionResources attention_resources(std::byte* scratch, std::size_t scratch_bytes);
 /// Allows attention the shared memory it needs, once per device, which is current. Throws
 /// DeviceError where the device has less.
-AttentionResources prepare_attention(std::byte* scratch, std::size_t scratch_bytes);
+void prepare_attention();
 void prepare_prefill_attention();  // a part of it
 
 }  // namespace sluice::cuda

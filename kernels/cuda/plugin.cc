@@ -71,7 +71,7 @@ int choose_device(const kernels::EngineOptions& options, int count) {
 /// A kernel of this library must have code for the device.
 void check_architecture(const cudaDeviceProp& properties) {
   try {
-    prepare_attention(nullptr, 0);
+    prepare_attention();
   } catch (const DeviceError& error) {
     throw Refusal(
         fmt::format("{} is of compute capability {}.{}, which this plugin was not built "
