@@ -349,7 +349,8 @@ void BlockRunner::try_open(unsigned warp, unsigned mask) {
   for (unsigned rest = lanes; rest != 0; rest &= rest - 1) {
     const Thread& thread = threads_[first + static_cast<unsigned>(std::countr_zero(rest))];
     if (thread.mask != mask) return;
-    if (std::strcmp(thread.what, one.what) != 0 || thread.bytes != one.bytes) {
+    const bool same = thread.what == one.what || std::strcmp(thread.what, one.what) == 0;
+    if (!same || thread.bytes != one.bytes) {
       throw std::logic_error(std::string("lanes of one warp meet in ") + one.what + " and " +
                              thread.what + ": undefined on a GPU");
     }
