@@ -43,10 +43,12 @@ target_link_libraries(test_cuda_engine_emulated PRIVATE sluice::kernels fmt::fmt
 set_target_properties(test_cuda_engine_emulated PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${emulated})
 add_dependencies(test_cuda_engine_emulated sluice_cuda_emulated)
 gtest_discover_tests(test_cuda_engine_emulated TEST_PREFIX emulated/ DISCOVERY_TIMEOUT 60
-  PROPERTIES TIMEOUT 120 LABELS "unit;cuda")
+  PROPERTIES TIMEOUT 120)
+set_discovered_tests(test_cuda_engine_emulated_TESTS "LABELS \"unit;cuda\"")
 gtest_discover_tests(test_cuda_engine_emulated TEST_PREFIX emulated_late/ DISCOVERY_TIMEOUT 60
-  TEST_LIST test_cuda_engine_late
-  PROPERTIES TIMEOUT 120 LABELS "unit;cuda" ENVIRONMENT "SLUICE_EMULATED_LATE=1;SLUICE_EMULATED_SEED=1")
+  TEST_LIST test_cuda_engine_late PROPERTIES TIMEOUT 120)
+set_discovered_tests(test_cuda_engine_late
+  "LABELS \"unit;cuda\" ENVIRONMENT \"SLUICE_EMULATED_LATE=1;SLUICE_EMULATED_SEED=1\"")
 
 # Parts of the engine that its interface does not show.
 sluice_test(test_cuda_backend
