@@ -61,7 +61,7 @@ struct PairOf<__nv_bfloat16> {
 template <class T>
 __device__ inline float2 widen_word(unsigned word) {
   typename PairOf<T>::Type pair;
-  memcpy(&pair, &word, sizeof(pair));
+  memcpy(static_cast<void*>(&pair), &word, sizeof(pair));
   return widen_pair(pair);
 }
 template <class T>
