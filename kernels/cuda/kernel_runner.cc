@@ -13,9 +13,10 @@ const char* name_of(OpKind kind) {
 }
 
 KernelRunner::KernelRunner(Memory workspace)
-    : workspace_(std::move(workspace)), products_(workspace_.data()) {
-  prepare_attention();
-}
+    : workspace_(std::move(workspace)),
+      products_(workspace_.data()),
+      attention_(prepare_attention(workspace_.data() + Products::kWorkspaceBytes,
+                                   kAttentionScratchBytes)) {}
 
 void KernelRunner::run(cudaStream_t stream, const OpCall& call) {
   switch (call.kind) {
@@ -33,7 +34,8 @@ void KernelRunner::run(cudaStream_t stream, const OpCall& call) {
     case OpKind::append_kv:
       return launch_append_kv(stream, call.cache, call.batch, call.in, call.scale);
     case OpKind::attention:
-      return launch_attention(stream, call.out, call.in, call.cache, call.batch, call.number);
+      return launch_attention(stream, call.out, call.in, call.cache, call.batch, call.number,
+                              attention_);
     case OpKind::sample:
       return;
   }

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/attention_plan.h"
 #include "kernels/cuda/kernel_work.h"
 #include "kernels/cuda/product_views.h"
 #include "kernels/device/tensor_view.h"
@@ -54,10 +55,20 @@ KernelWork product_work(const Columns& out, TensorView in, TensorView weight,
 void launch_append_kv(cudaStream_t stream, const kernels::KvPages& cache,
                       const kernels::KvBatch& batch, TensorView keys, TensorView values);
 void launch_attention(cudaStream_t stream, TensorView out, TensorView query,
-                      const kernels::KvPages& cache, const kernels::KvBatch& batch, float scale);
+                      const kernels::KvPages& cache, const kernels::KvBatch& batch, float scale,
+                      const AttentionResources& resources);
+/// The parts of launch_attention(), for what plan_attention() says.
+void launch_decode_attention(cudaStream_t stream, TensorView out, TensorView query,
+                             const kernels::KvPages& cache, const kernels::KvBatch& batch,
+                             float scale, const AttentionPlan& plan,
+                             const AttentionResources& resources);
+void launch_prefill_attention(cudaStream_t stream, TensorView out, TensorView query,
+                              const kernels::KvPages& cache, const kernels::KvBatch& batch,
+                              float scale);
 
-/// Allows attention the shared memory it needs, once per device. Throws DeviceError where the
-/// device has less.
-void prepare_attention();
+/// Allows attention the shared memory it needs, once per device, which is current. Throws
+/// DeviceError where the device has less.
+AttentionResources prepare_attention(std::byte* scratch, std::size_t scratch_bytes);
+void prepare_prefill_attention();  // a part of it
 
 }  // namespace sluice::cuda
