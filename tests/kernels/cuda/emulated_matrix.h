@@ -119,7 +119,7 @@ class EmulatedStream {
   explicit EmulatedStream(bool descending = false) {
     using Kind = support::RunOrder::Kind;
     support::run_order.kind = descending ? Kind::descending : Kind::ascending;
-    EXPECT_EQ(cudaStreamCreate(&stream_), cudaSuccess);
+    EXPECT_EQ(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), cudaSuccess);
   }
   ~EmulatedStream() {
     cudaStreamDestroy(stream_);
