@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "kernels/cuda/check.h"
 #include "kernels/cuda/launches.h"
 
 namespace sluice::cuda {
@@ -25,6 +26,8 @@ ProductShape shape_of(const Columns& out, const TensorView& in, const TensorView
   shape.out = out.dtype;
   if (tail.bias.there()) shape.bias = tail.bias.dtype;
   shape.bias_aligned = alignment_of(tail.bias.data) >= 16;
+  shape.operands_aligned = alignment_of(in.data) >= 16 && alignment_of(weight.data) >= 16 &&
+                           in.row_bytes() % 16 == 0 && weight.row_bytes() % 16 == 0;
   shape.activation = tail.activation;
   if (tail.residual.there()) shape.residual = tail.residual.dtype;
   shape.residual_is_out = tail.residual.there() && tail.residual.data == out.data;
@@ -41,6 +44,15 @@ ProductTail rows_of(const ProductTail& tail, std::int64_t first, std::int64_t co
 }
 
 }  // namespace
+
+ProductRules rules_of_device() {
+  int device = 0;
+  int major = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
+        "cudaDeviceGetAttribute");
+  return {.tensor_cores = major >= 8};
+}
 
 Products::Products(std::byte* workspace, const ProductRules& rules)
     : rules_(rules),
@@ -70,6 +82,8 @@ void Products::multiply(const Part& part) {
                                      part.weight, part.tail);
     case ProductWay::quantized:
       return launch_quantized_product(part.stream, part.out, part.in, part.weight, part.tail);
+    case ProductWay::tensor:
+      return launch_tensor_product(part.stream, part.out, part.in, part.weight, part.tail);
     case ProductWay::library:
       return multiply_by_library(part, plan);
   }
