@@ -43,8 +43,7 @@ void launch_general_attention(cudaStream_t stream, TensorView out, TensorView qu
 
 }  // namespace
 
-AttentionResources prepare_attention(std::byte* scratch, std::size_t scratch_bytes) {
-  AttentionResources resources{scratch, scratch_bytes, 0};
+AttentionResources attention_resources(std::byte* scratch, std::size_t scratch_bytes) {
   int device = 0;
   int major = 0;
   int minor = 0;
@@ -53,7 +52,10 @@ AttentionResources prepare_attention(std::byte* scratch, std::size_t scratch_byt
         "cudaDeviceGetAttribute");
   check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device),
         "cudaDeviceGetAttribute");
-  resources.compute_capability = 10 * major + minor;
+  return {scratch, scratch_bytes, 10 * major + minor};
+}
+
+void prepare_attention() {
   for (const DType dtype : {DType::f32, DType::f16, DType::bf16, DType::q8, DType::q4}) {
     with_kernel(dtype, [](auto kernel) {
       check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
@@ -62,8 +64,7 @@ AttentionResources prepare_attention(std::byte* scratch, std::size_t scratch_byt
             "cudaFuncSetAttribute of attention");
     });
   }
-  if (resources.compute_capability >= 80) prepare_prefill_attention();
-  return resources;
+  if (attention_resources(nullptr, 0).compute_capability >= 80) prepare_prefill_attention();
 }
 
 void launch_attention(cudaStream_t stream, TensorView out, TensorView query,

@@ -15,8 +15,10 @@ const char* name_of(OpKind kind) {
 KernelRunner::KernelRunner(Memory workspace)
     : workspace_(std::move(workspace)),
       products_(workspace_.data()),
-      attention_(prepare_attention(workspace_.data() + Products::kWorkspaceBytes,
-                                   kAttentionScratchBytes)) {}
+      attention_(attention_resources(workspace_.data() + Products::kWorkspaceBytes,
+                                     kAttentionScratchBytes)) {
+  prepare_attention();
+}
 
 void KernelRunner::run(cudaStream_t stream, const OpCall& call) {
   switch (call.kind) {

@@ -70,9 +70,11 @@ void launch_prefill_attention(cudaStream_t stream, TensorView out, TensorView qu
                               const kernels::KvPages& cache, const kernels::KvBatch& batch,
                               float scale);
 
+/// Of the current device.
+AttentionResources attention_resources(std::byte* scratch, std::size_t scratch_bytes);
 /// Allows attention the shared memory it needs, once per device, which is current. Throws
 /// DeviceError where the device has less.
-AttentionResources prepare_attention(std::byte* scratch, std::size_t scratch_bytes);
+void prepare_attention();
 void prepare_prefill_attention();  // a part of it
 
 }  // namespace sluice::cuda

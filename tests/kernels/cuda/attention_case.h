@@ -92,8 +92,9 @@ class AttentionCase {
     // Room behind the last float of the scratch shows what is written there.
     std::vector<float> scratch(scratch_bytes / sizeof(float) + 1, std::nanf(""));
     scratch.back() = 42.0F;
+    cuda::prepare_attention();
     cuda::AttentionResources resources =
-        cuda::prepare_attention(reinterpret_cast<std::byte*>(scratch.data()), scratch_bytes);
+        cuda::attention_resources(reinterpret_cast<std::byte*>(scratch.data()), scratch_bytes);
     resources.compute_capability = compute_capability;
     cuda::launch_attention(nullptr, out_.view(), rows.first.view(), cache_, batch_of(rows),
                            shape_.scale, resources);
