@@ -2,6 +2,7 @@
 // be tested where no device is.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 
@@ -43,6 +44,8 @@ struct ProductRules {
   /// until a GPU was seen to keep NaN (CudaEngine.ReluKeepsNaN); then it saves reading and writing
   /// the result once.
   bool library_relu = false;
+  /// Most of the workspace that one conversion or expansion takes, if it is less than all.
+  std::size_t piece_bytes = ~std::size_t{0};
 };
 
 enum class ProductWay : std::uint8_t {

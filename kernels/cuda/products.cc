@@ -92,7 +92,8 @@ void Products::multiply(const Part& part) {
 /// Quantised weights are expanded, each once, as many rows at a time as the workspace holds.
 void Products::multiply_by_library(const Part& part, const ProductPlan& plan) {
   if (!is_quantized(part.weight.dtype)) return multiply_rows(part, plan);
-  const std::int64_t most = rows_that_fit(kWeightBytes, part.weight.columns, plan.operand);
+  const std::int64_t most =
+      rows_that_fit(std::min(kWeightBytes, rules_.piece_bytes), part.weight.columns, plan.operand);
   for (std::int64_t first = 0; first < part.weight.rows; first += most) {
     const TensorView packed = part.weight.slice(first, std::min(most, part.weight.rows - first));
     launch_expand(part.stream, packed, plan.operand, weights_);
@@ -107,10 +108,12 @@ void Products::multiply_by_library(const Part& part, const ProductPlan& plan) {
 void Products::multiply_rows(const Part& part, const ProductPlan& plan) {
   std::int64_t most = part.in.rows;
   if (part.in.dtype != plan.operand) {
-    most = std::min(most, rows_that_fit(kInputBytes, part.in.columns, plan.operand));
+    most = std::min(most, rows_that_fit(std::min(kInputBytes, rules_.piece_bytes), part.in.columns,
+                                        plan.operand));
   }
   if (plan.scratch) {
-    most = std::min(most, rows_that_fit(kWeightBytes, part.out.columns, DType::f32));
+    most = std::min(most, rows_that_fit(std::min(kWeightBytes, rules_.piece_bytes),
+                                        part.out.columns, DType::f32));
   }
   for (std::int64_t first = 0; first < part.in.rows; first += most) {
     const std::int64_t rows = std::min(most, part.in.rows - first);
