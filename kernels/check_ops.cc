@@ -80,6 +80,12 @@ void OpChecks::like(const char* operation, const char* what, const TensorView& v
   check_dtype(operation, what, view, model.dtype);
 }
 
+OpChecks OpChecks::at_cache() const {
+  OpChecks checks = *this;
+  checks.sixteen_bits = sixteen_bits || sixteen_bits_at_cache;
+  return checks;
+}
+
 void OpChecks::cache(const char* operation, const KvPages& cache, const KvBatch& batch,
                      const TensorView& rows) const {
   activations(operation, "the new rows", rows);
@@ -141,14 +147,16 @@ void OpChecks::linear(const TensorView& out, const TensorView& in, const SplitMa
 
 void OpChecks::append_kv(const KvPages& cache, const KvBatch& batch, const TensorView& keys,
                          const TensorView& values) const {
-  this->cache("append_kv", cache, batch, keys);
-  like("append_kv", "values", values, keys);
+  const OpChecks checks = at_cache();
+  checks.cache("append_kv", cache, batch, keys);
+  checks.like("append_kv", "values", values, keys);
 }
 
 void OpChecks::attention(const TensorView& out, const TensorView& query, const KvPages& cache,
                          const KvBatch& batch) const {
-  this->cache("attention", cache, batch, query);
-  like("attention", "out", out, query);
+  const OpChecks checks = at_cache();
+  checks.cache("attention", cache, batch, query);
+  checks.like("attention", "out", out, query);
 }
 
 }  // namespace sluice::kernels

@@ -15,6 +15,9 @@ struct OpChecks {
   /// Activations may be f16 and bf16, too; all of one call agree, but results of linear() and
   /// logits, which may always be f32.
   bool sixteen_bits = false;
+  /// ... in append_kv() and attention(), where that is all: the CPU attends beside a device that
+  /// computes in 16 bits.
+  bool sixteen_bits_at_cache = false;
   std::int32_t most_head_dim = 0;
 
   void gather(const char* operation, const TensorView& out, const SplitMatrix& table) const;
@@ -32,6 +35,7 @@ struct OpChecks {
   void activations(const char* operation, const char* what, const TensorView& view) const;
   void like(const char* operation, const char* what, const TensorView& view,
             const TensorView& model) const;
+  OpChecks at_cache() const;
   void cache(const char* operation, const KvPages& cache, const KvBatch& batch,
              const TensorView& rows) const;
 };

@@ -9,7 +9,7 @@
 namespace sluice::kernels {
 
 namespace {
-constexpr OpChecks kChecks{.sixteen_bits = false, .most_head_dim = kMaxHeadDim};
+constexpr OpChecks kChecks{.sixteen_bits_at_cache = true, .most_head_dim = kMaxHeadDim};
 }  // namespace
 
 CpuOps::CpuOps(CpuBackend& backend, Lane lane, std::shared_ptr<ThreadPool> pool, int client)

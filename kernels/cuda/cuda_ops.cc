@@ -1,6 +1,10 @@
 #include "kernels/cuda/cuda_ops.h"
 
+#include <fmt/core.h>
+
 #include "kernels/check_ops.h"
+#include "kernels/cuda/launches.h"
+#include "kernels/device/error.h"
 
 namespace sluice::cuda {
 
@@ -94,6 +98,25 @@ void CudaOps::attention(TensorView out, TensorView query, const kernels::KvPages
   call.in = query;
   call.cache = cache;
   call.batch = batch;
+  backend_.compute(call);
+}
+
+void CudaOps::sample(kernels::SampledRow* out, TensorView logits, const kernels::SampleRow* rows,
+                     const std::int32_t* history) {
+  if (logits.rows == 0) return;
+  if (logits.dtype != DType::f32 || logits.data == nullptr || logits.columns < 1 ||
+      logits.columns > kMostVocabulary) {
+    throw DeviceError(
+        fmt::format("sample: logits are {} [{}, {}], but must be f32 in device memory, of at most "
+                    "{} columns; this is a bug of the caller",
+                    name_of(logits.dtype), logits.rows, logits.columns, kMostVocabulary));
+  }
+  OpCall call;
+  call.kind = OpKind::sample;
+  call.in = logits;
+  call.ids = history;
+  call.sample_rows = rows;
+  call.sampled = out;
   backend_.compute(call);
 }
 
