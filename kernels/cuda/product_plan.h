@@ -41,7 +41,7 @@ struct ProductRules {
   std::int64_t tensor_rows = 64;
   bool tensor_cores = false;  // sm_80 and later
   /// Whether cuBLASLt does ReLU. Its max(0, x) may make 0 of NaN, which must not be hidden, so not
-  /// until a GPU was seen to keep NaN (CudaEngine.ReluKeepsNaN); then it saves reading and writing
+  /// until a GPU was seen to keep NaN (CudaLibrary.ReluKeepsNaN); then it saves reading and writing
   /// the result once.
   bool library_relu = false;
   /// Most of the workspace that one conversion or expansion takes, if it is less than all.

@@ -195,7 +195,7 @@ TEST_P(CudaProducts, OurOwnKernelsAlone) {
   const Workspace workspace;
   const EmulatedStream stream;
   Products products(workspace.data(), {.few_rows = 1000, .quantized_rows = 1000});
-  for (const std::int64_t depth : {48, 320, 512, 1288}) {
+  for (const std::int64_t depth : {48, 320, 768, 1288}) {
     const OnDevice weight = OnDevice::random(15, depth, weights(), 1);
     for (const std::int64_t rows : {1, 2, 4, 7, 11}) {
       const OnDevice in = OnDevice::random(rows, depth, activations(), 2);
