@@ -61,11 +61,7 @@ void launch_append_kv(cudaStream_t stream, const kernels::KvPages& cache,
 void launch_attention(cudaStream_t stream, TensorView out, TensorView query,
                       const kernels::KvPages& cache, const kernels::KvBatch& batch, float scale,
                       const AttentionResources& resources);
-/// The parts of launch_attention(), for what plan_attention() says.
-void launch_decode_attention(cudaStream_t stream, TensorView out, TensorView query,
-                             const kernels::KvPages& cache, const kernels::KvBatch& batch,
-                             float scale, const AttentionPlan& plan,
-                             const AttentionResources& resources);
+/// Its part on tensor cores, for what plan_attention() says.
 void launch_prefill_attention(cudaStream_t stream, TensorView out, TensorView query,
                               const kernels::KvPages& cache, const kernels::KvBatch& batch,
                               float scale);
