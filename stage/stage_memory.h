@@ -25,6 +25,9 @@ struct StageLayout {
   std::int32_t stages = 1;
   bool separate_head = false;  // lm_head.weight is read beside embed_tokens.weight
   DType compute_dtype = DType::f32;
+  /// Hidden states come and go by a comm::DeviceChannel, and are received on the device; else the
+  /// host sends and receives them.
+  bool device_channel = false;
   /// Pages of each tier's pool in the KV cache (KvShape::pool_pages); fit_cache() sets them.
   offload::PerTier<std::int32_t> cache_pages = {};
 
