@@ -82,6 +82,8 @@ Memory CudaBackend::allocate_device(std::size_t bytes) {
   }
   Memory memory{data, bytes, [](void* block, std::size_t) { cudaFree(block); }};
   check(cudaMemset(data, 0, bytes), "cudaMemset");
+  // On a stream of its own, which ours do not wait for.
+  check(cudaStreamSynchronize(nullptr), "cudaStreamSynchronize");
   return memory;
 }
 
