@@ -36,6 +36,8 @@ bool ask(decltype(&sluice_make_engine) make, const EngineOptions& options, Engin
 
 }  // namespace
 
+bool has_cuda_driver() { return can_load("libcuda.so.1"); }
+
 Engine load_engine_plugin(const std::string& path, const EngineOptions& options) {
   Engine engine;
   std::string why;

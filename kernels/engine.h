@@ -39,4 +39,7 @@ Engine make_cuda_engine(const EngineOptions& options);
 /// Whether this build looks for the plugin: the option SLUICE_CUDA.
 bool seeks_cuda();
 
+/// Whether this machine has an NVIDIA driver's library: without it the plugin need not be asked.
+bool has_cuda_driver();
+
 }  // namespace sluice::kernels

@@ -52,6 +52,12 @@ std::string find_plugin(const char* file) {
   return file;
 }
 
+bool can_load(const char* library) {
+  void* const found = dlopen(library, RTLD_LAZY | RTLD_LOCAL);
+  if (found != nullptr) dlclose(found);
+  return found != nullptr;
+}
+
 Plugin::Plugin(const std::string& path, const PluginContract& contract)
     : path_(path), library_(open(path, contract.file)) {
   try {

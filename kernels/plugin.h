@@ -24,6 +24,9 @@ struct PluginContract {
 /// itself) where the loader looks. Throws PluginProblem.
 std::string find_plugin(const char* file);
 
+/// Whether the loader finds a library.
+bool can_load(const char* library);
+
 /// A plugin that is open. Closed by the destructor, unless keep() was called.
 class Plugin {
  public:

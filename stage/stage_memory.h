@@ -28,6 +28,10 @@ struct StageLayout {
   /// Hidden states come and go by a comm::DeviceChannel, and are received on the device; else the
   /// host sends and receives them.
   bool device_channel = false;
+  /// Device memory that the engine took for itself (BackendInfo::workspace_bytes): planned as
+  /// "kernels", and no part of the device's arena.
+  std::uint64_t engine_bytes = 0;
+  bool device_samples = false;  // BackendInfo::samples: logits never leave the device
   /// Pages of each tier's pool in the KV cache (KvShape::pool_pages); fit_cache() sets them.
   offload::PerTier<std::int32_t> cache_pages = {};
 

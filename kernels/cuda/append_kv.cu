@@ -1,41 +1,34 @@
 #include "kernels/cuda/append_kv.cuh"
 
+#include "kernels/cuda/attention_plan.h"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/launches.h"
 
 namespace sluice::cuda {
 
-namespace {
-
-template <DType kType>
-void append_as(cudaStream_t stream, dim3 grid, const kernels::KvPages& cache,
-               const kernels::KvBatch& batch, TensorView keys, TensorView values) {
-  launch("append_kv_kernel", stream, grid, kAppendThreads, 0, append_kv_kernel<kType>, cache, batch,
-         static_cast<const float*>(keys.data), static_cast<const float*>(values.data));
-}
-
-}  // namespace
-
+// Bound by memory: append_kv_work(). Each element is read once and written once.
 void launch_append_kv(cudaStream_t stream, const kernels::KvPages& cache,
                       const kernels::KvBatch& batch, TensorView keys, TensorView values) {
-  // How many tokens a sequence has only the device knows; all rows at most.
-  const dim3 grid(static_cast<unsigned>(batch.sequences), static_cast<unsigned>(cache.heads),
-                  static_cast<unsigned>((keys.rows + kAppendTokens - 1) / kAppendTokens));
+  const AppendCall call{
+      cache,      batch,        page_divider(cache.page_tokens),   keys.data, values.data,
+      keys.dtype, values.dtype, appends_quads(cache, keys, values)};
+  const dim3 grid(static_cast<unsigned>(most_tiles(keys.rows, batch.sequences, kAppendTokens)),
+                  static_cast<unsigned>((cache.heads + kAppendHeads - 1) / kAppendHeads));
+  const int lanes = lanes_of(cache.head_dim);
+  const auto append = [&](auto kernel) {
+    launch("append_kv_kernel", stream, grid, kAppendThreads, 0, kernel, call, lanes);
+  };
   switch (cache.dtype) {
     case DType::f16:
-      append_as<DType::f16>(stream, grid, cache, batch, keys, values);
-      break;
+      return append(append_kv_kernel<DType::f16>);
     case DType::bf16:
-      append_as<DType::bf16>(stream, grid, cache, batch, keys, values);
-      break;
+      return append(append_kv_kernel<DType::bf16>);
     case DType::q8:
-      append_as<DType::q8>(stream, grid, cache, batch, keys, values);
-      break;
+      return append(append_kv_kernel<DType::q8>);
     case DType::q4:
-      append_as<DType::q4>(stream, grid, cache, batch, keys, values);
-      break;
+      return append(append_kv_kernel<DType::q4>);
     default:
-      append_as<DType::f32>(stream, grid, cache, batch, keys, values);
+      return append(append_kv_kernel<DType::f32>);
   }
 }
 

@@ -33,46 +33,45 @@ StreamLane::~StreamLane() {
   cudaStreamDestroy(stream_);
 }
 
+void StreamLane::mark_done(std::uint64_t ticket) {
+  std::uint64_t known = done_.load();
+  while (known < ticket && !done_.compare_exchange_weak(known, ticket)) {
+  }
+}
+
 std::uint64_t StreamLane::record() {
-  const std::lock_guard lock(mutex_);
+  const std::lock_guard lock(putting_);
   const std::uint64_t ticket = recorded_ + 1;
   if (ticket > kEvents && !is_past(ticket - kEvents)) {
     check(cudaEventSynchronize(event_of(ticket)), "cudaEventSynchronize");
-    done_ = ticket - kEvents;
+    mark_done(ticket - kEvents);
   }
   check(cudaEventRecord(event_of(ticket), stream_), "cudaEventRecord");
   recorded_ = ticket;
   return ticket;
 }
 
+// If an event's place is given on between the look and the call, which takes thousands of tickets,
+// the call waits for a later point of the same stream: longer than it must.
+
 void StreamLane::hold(cudaStream_t waiter, std::uint64_t ticket) {
-  const std::lock_guard lock(mutex_);
   if (is_past(ticket)) return;
   check(cudaStreamWaitEvent(waiter, event_of(ticket), 0), "cudaStreamWaitEvent");
 }
 
 bool StreamLane::done(std::uint64_t ticket) {
-  const std::lock_guard lock(mutex_);
   if (is_past(ticket)) return true;
   const cudaError_t status = cudaEventQuery(event_of(ticket));
   if (status == cudaErrorNotReady) return false;
   check(status, "cudaEventQuery");
-  done_ = ticket;
+  mark_done(ticket);
   return true;
 }
 
 void StreamLane::synchronize(std::uint64_t ticket) {
-  cudaEvent_t event = nullptr;
-  {
-    const std::lock_guard lock(mutex_);
-    if (is_past(ticket)) return;
-    event = event_of(ticket);
-  }
-  // Without the lock. If the place is given on meanwhile, this waits for a later ticket: longer
-  // than it must, and still for a point of the same stream.
-  check(cudaEventSynchronize(event), "cudaEventSynchronize");
-  const std::lock_guard lock(mutex_);
-  if (ticket > done_) done_ = ticket;
+  if (is_past(ticket)) return;
+  check(cudaEventSynchronize(event_of(ticket)), "cudaEventSynchronize");
+  mark_done(ticket);
 }
 
 std::size_t StreamLane::begin_span() {
@@ -100,20 +99,21 @@ bool StreamLane::finish(Span& span, bool wait) {
   } else {
     check(status, "cudaEventQuery");
   }
-  float begin_ms = 0;
+  float length_ms = 0;
   float end_ms = 0;
-  check(cudaEventElapsedTime(&begin_ms, clock_start_, span.begin), "cudaEventElapsedTime");
+  // A float holds an hour to a quarter of a millisecond: enough for when, too little for how long.
+  check(cudaEventElapsedTime(&length_ms, span.begin, span.end), "cudaEventElapsedTime");
   check(cudaEventElapsedTime(&end_ms, clock_start_, span.end), "cudaEventElapsedTime");
-  const auto at = [this](float ms) {
-    return clock_ns_ + static_cast<std::int64_t>(static_cast<double>(ms) * 1e6);
-  };
-  trace_->add(activity_, at(begin_ms), at(end_ms));
+  const auto ns = [](float ms) { return static_cast<std::int64_t>(static_cast<double>(ms) * 1e6); };
+  const std::int64_t end = clock_ns_ + ns(end_ms);
+  trace_->add(activity_, end - ns(length_ms), end);
   span.open = false;
   return true;
 }
 
 void StreamLane::collect() {
-  const std::lock_guard lock(mutex_);
+  const std::unique_lock lock(putting_, std::try_to_lock);
+  if (!lock.owns_lock()) return;
   while (first_span_ < next_span_ && spans_[first_span_ % kSpans].open) {
     if (!finish(spans_[first_span_ % kSpans], false)) return;
     ++first_span_;

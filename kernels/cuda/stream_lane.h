@@ -4,6 +4,7 @@
 #include <cuda_runtime_api.h>
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <mutex>
 
@@ -13,6 +14,9 @@ namespace sluice::cuda {
 
 /// Any thread may call, with the stream's device current. A ticket that has left the ring is long
 /// past, because its place was given on only when it was done.
+///
+/// Putting work blocks where the driver's queue is full, until the GPU gets on; and that may be
+/// waiting for a host thread which asks for tickets. So tickets are looked at without a lock.
 class StreamLane {
  public:
   /// `clock_start`: an event that was recorded when the trace read `clock_ns`; both only with a
@@ -35,12 +39,12 @@ class StreamLane {
   /// trace, once it is done.
   template <class Put>
   void timed(const Put& put) {
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard lock(putting_);
     const std::size_t span = begin_span();
     put(stream_);
     end_span(span);
   }
-  /// Adds what is done by now.
+  /// Adds what is done by now, where nobody is putting work.
   void collect();
 
  private:
@@ -56,17 +60,18 @@ class StreamLane {
   void end_span(std::size_t span);
   bool finish(Span& span, bool wait);
   cudaEvent_t event_of(std::uint64_t ticket) { return events_[ticket % kEvents]; }
-  bool is_past(std::uint64_t ticket) const { return ticket <= done_; }
+  bool is_past(std::uint64_t ticket) const { return ticket <= done_.load(); }
+  void mark_done(std::uint64_t ticket);
 
   Activity activity_;
   Trace* trace_;
   cudaEvent_t clock_start_;
   std::int64_t clock_ns_;
   cudaStream_t stream_ = nullptr;
-  std::mutex mutex_;
+  std::mutex putting_;  // the order of the stream; guards what follows but done_
   std::array<cudaEvent_t, kEvents> events_ = {};
   std::uint64_t recorded_ = 0;
-  std::uint64_t done_ = 0;  // every ticket up to here is
+  std::atomic<std::uint64_t> done_{0};  // every ticket up to here is
   std::array<Span, kSpans> spans_;
   std::size_t next_span_ = 0;
   std::size_t first_span_ = 0;  // the oldest that is open

@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <chrono>
 #include <sstream>
 
@@ -84,6 +85,7 @@ Rank::Rank(const RunConfig& config, const OpenedModel& model, std::int32_t max_s
   options.trace = &trace_;
   engine_ = kernels::make_engine(options);
   layout_.compute_dtype = engine_.backend->info().compute_dtype;
+  layout_.engine_bytes = engine_.backend->info().workspace_bytes;
 }
 
 const std::string& Rank::choose_transport() {
@@ -93,6 +95,14 @@ const std::string& Rank::choose_transport() {
 }
 
 void Rank::plan() {
+  // A device with memory of its own has no more than that, also where the user set no budget.
+  const BackendInfo& device = engine_.backend->info();
+  std::uint64_t& budget =
+      layout_.config.budgets.bytes[static_cast<std::size_t>(offload::Tier::device)];
+  if (device.device_bytes > 0 && budget == 0) {
+    const std::uint64_t nccl = transport_.nccl ? comm::kNcclDeviceBytes : 0;
+    budget = device.device_free_bytes - std::min(device.device_free_bytes, nccl);
+  }
   offload::DiskOptions disk_options;
   disk_options.read_gbps = layout_.config.limits.disk_read_gbps;
   disk_options.write_gbps = layout_.config.limits.disk_write_gbps;
@@ -153,6 +163,22 @@ void Rank::load(const LoadWatch& watch) {
   world_.step("packing weights", -1, -1);
   weights_->prepare(watch.packing);
   stage_->load(watch.loaded);
+}
+
+std::vector<RankDevice> Rank::devices() const {
+  const BackendInfo& info = engine_.backend->info();
+  RankDevice mine;
+  mine.host = world_.hosts()[static_cast<std::size_t>(world_.rank())].name;
+  mine.kind = info.kind;
+  mine.device_id = info.device_id;
+  mine.compute_dtype = name_of(info.compute_dtype);
+  mine.wanted = info.device_bytes > 0 ? stage_->plan().total(offload::Tier::device) : 0;
+  mine.free = info.device_free_bytes;
+  std::vector<RankDevice> all;
+  for (const std::string& text : world_.gather(text_of(mine))) {
+    all.push_back(rank_device_from(text));
+  }
+  return all;
 }
 
 void Rank::check_memory() {

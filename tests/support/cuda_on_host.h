@@ -16,9 +16,12 @@
 
 #include "tests/support/cuda_emulation/block.h"
 #include "tests/support/cuda_emulation/intrinsics.h"
+#include "tests/support/cuda_tensor_core.h"
 
 #undef __shared__
 #define __shared__ static  // one block at a time
+#undef __launch_bounds__
+#define __launch_bounds__(...)
 
 // #pragma unroll
 #pragma GCC diagnostic ignored "-Wunknown-pragmas"

@@ -10,6 +10,7 @@
 #include "stage/layer_split.h"
 #include "tests/support/message_lanes.h"
 #include "tests/support/rendezvous_channel.h"
+#include "tests/support/sampling_engine.h"
 #include "tests/support/scratch_folder.h"
 
 namespace sluice::support {
@@ -35,7 +36,8 @@ class Rank {
     engine_options.device = "cpu";
     engine_options.threads = options.threads;
     engine_options.trace = &trace_;
-    engine_ = kernels::make_cpu_engine(engine_options);
+    engine_ = options.device_samples ? make_sampling_engine(options.threads, &trace_)
+                                     : kernels::make_cpu_engine(engine_options);
     if (options.device_channel) {
       MessageLanes::add_to(engine_, &trace_);
       channel_.emplace(*engine_.backend, ways, world.rank());

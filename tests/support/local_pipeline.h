@@ -26,6 +26,7 @@ struct PipelineOptions {
   int lost_message = 0;  // of those from stage 0, counted from 1: never comes, and is noticed
   std::filesystem::path packed_directory;  // of compressed weights; empty: gone with the run
   bool allow_io_uring = true;
+  bool device_samples = false;  // sampling_engine.h
 };
 
 struct PipelineRun {
