@@ -77,6 +77,10 @@ void Executor::drain() {
                          sent_.empty() ? 0 : *std::max_element(sent_.begin(), sent_.end())}));
   sender_.drain();
   sampler_.drain();
+  if (parts_.channel != nullptr && !shape_.last) {
+    const ScopedSpan waiting(&parts_.trace, Activity::send);
+    backend_.synchronize(backend_.record(Lane::send));
+  }
   finish_lanes();
 }
 
@@ -270,6 +274,7 @@ void Executor::close(std::int32_t gpu_batch, bool keep, Event read_by) {
 }
 
 void Executor::run_send(const Task& task, const Pass& pass) {
+  if (parts_.channel != nullptr) return send_to_device(task.gpu_batch);
   const std::size_t buffer = buffer_of(pass, task.gpu_batch);
   const TensorView hidden = opened(task.gpu_batch).hidden;
   outbox_.wait(sent_[buffer]);
@@ -284,6 +289,16 @@ void Executor::run_send(const Task& task, const Pass& pass) {
   item.count = static_cast<std::int32_t>(hidden.rows);
   sent_[buffer] = outbox_.post(item);
   close(task.gpu_batch, false, item.ready);
+}
+
+void Executor::send_to_device(std::int32_t gpu_batch) {
+  const TensorView hidden = opened(gpu_batch).hidden;
+  backend_.wait(Lane::send, backend_.record(Lane::compute));
+  parts_.channel->send(hidden.data, hidden.bytes());
+  parts_.trace.add_bytes(Activity::send, hidden.bytes());
+  // Straight from the activations: what comes into that buffer next waits until it has gone, which
+  // is when the next stage has it.
+  close(gpu_batch, false, backend_.record(Lane::send).as(Activity::stall_message));
 }
 
 void Executor::run_logits(const Task& task, const Pass& pass) {

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "comm/device_channel.h"
 #include "offload/activation_store.h"
 #include "stage/departures.h"
 #include "stage/opt_model.h"
@@ -18,6 +19,7 @@ namespace sluice::stage {
 struct StageParts {
   const StageLayout& layout;
   comm::World& world;
+  comm::DeviceChannel* channel;  // null: hidden states leave through the world
   kernels::Engine& engine;
   offload::WeightStream& weights;
   offload::KvCache& cache;
@@ -59,6 +61,7 @@ class Executor {
   void run_compute(const Task& task, const Pass& pass);
   void run_store_cache(const Task& task);
   void run_send(const Task& task, const Pass& pass);
+  void send_to_device(std::int32_t gpu_batch);
   void run_logits(const Task& task, const Pass& pass);
   void upload_samples(const Pass& pass, std::size_t set, std::int32_t first, std::int32_t count);
   void take_logits_home(TensorView logits, std::size_t set);

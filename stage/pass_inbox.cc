@@ -5,11 +5,17 @@
 namespace sluice::stage {
 
 PassInbox::PassInbox(const StageLayout& layout, const Workspace& workspace, comm::World& world,
-                     Backend& backend, Trace& trace)
-    : layout_(layout), workspace_(workspace), world_(world), backend_(backend), trace_(trace) {
+                     comm::DeviceChannel* channel, Backend& backend, Trace& trace)
+    : layout_(layout),
+      workspace_(workspace),
+      world_(world),
+      channel_(channel),
+      backend_(backend),
+      trace_(trace) {
   incoming_.resize(max_pass_bytes(layout.batching, layout.stages));
   for (std::vector<std::byte>& buffer : forwarded_) buffer.resize(incoming_.size());
   receiving_.resize(static_cast<std::size_t>(layout.buffers()));
+  arriving_.resize(receiving_.size());
   consumed_.resize(static_cast<std::size_t>(layout.buffers()));
   for (Pass& pass : passes_) {
     pass.rows.reserve(
@@ -77,18 +83,36 @@ void PassInbox::post_hidden(const Pass& pass) {
     const std::int32_t tokens = pass.batch_tokens[static_cast<std::size_t>(g)];
     if (tokens == 0) continue;
     const std::size_t buffer = buffer_of(pass, g);
+    post(buffer, workspace_.received[buffer].slice(0, tokens));
+  }
+}
+
+void PassInbox::post(std::size_t buffer, const TensorView& target) {
+  if (channel_ == nullptr) {
     backend_.synchronize(consumed_[buffer]);
-    const TensorView target = workspace_.received[buffer].slice(0, tokens);
     receiving_[buffer] =
         world_.receive(comm::Route::hidden, layout_.stage - 1,
                        std::span(static_cast<std::byte*>(target.data), target.bytes()));
+    return;
   }
+  // In the order of GPU batches, as they are sent; of a GPU batch without rows, and of the pass
+  // that ends the job, nothing is sent. The receive keeps a part of the device busy from now on
+  // (the lane's first one, that is: those behind it are not begun), which is why only one pass is
+  // posted ahead of the present one.
+  backend_.wait(Lane::receive, consumed_[buffer]);
+  channel_->receive(target.data, target.bytes());
+  arriving_[buffer] = backend_.record(Lane::receive).as(Activity::stall_message);
 }
 
 TensorView PassInbox::hidden(const Pass& pass, std::int32_t gpu_batch) {
   const std::size_t buffer = buffer_of(pass, gpu_batch);
   const TensorView view =
       workspace_.received[buffer].slice(0, pass.batch_tokens[static_cast<std::size_t>(gpu_batch)]);
+  if (channel_ != nullptr) {
+    backend_.wait(Lane::compute, arriving_[buffer]);
+    trace_.add_bytes(Activity::receive, view.bytes());
+    return view;
+  }
   const ScopedSpan span(&trace_, Activity::receive, static_cast<std::int32_t>(pass.number));
   const std::size_t bytes = world_.wait(receiving_[buffer]);
   if (bytes != view.bytes()) {

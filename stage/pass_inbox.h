@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "comm/device_channel.h"
 #include "comm/world.h"
 #include "kernels/device/backend.h"
 #include "kernels/device/trace.h"
@@ -16,9 +17,10 @@ namespace sluice::stage {
 
 class PassInbox {
  public:
-  /// Posts the first receive. `workspace.received` holds what arrives.
+  /// Posts the first receive. `workspace.received` holds what arrives, through `channel` where it
+  /// is not null.
   PassInbox(const StageLayout& layout, const Workspace& workspace, comm::World& world,
-            Backend& backend, Trace& trace);
+            comm::DeviceChannel* channel, Backend& backend, Trace& trace);
 
   /// Blocks until the next pass is here (time goes to Activity::idle). The pass stays valid until
   /// the call after the next two.
@@ -27,8 +29,8 @@ class PassInbox {
   /// two passes ago that are still leaving.
   void poll();
 
-  /// Blocks until the hidden states of a GPU batch of `pass` are in their host buffer; returns it,
-  /// [tokens, hidden].
+  /// The buffer of the hidden states of a GPU batch of `pass`, [tokens, hidden]. Blocks until they
+  /// are in it; with a channel Lane::compute does, and not the caller.
   TensorView hidden(const Pass& pass, std::int32_t gpu_batch);
   /// The buffer hidden() gave may be received into again once `event` is done.
   void consumed(const Pass& pass, std::int32_t gpu_batch, Event event);
@@ -40,11 +42,13 @@ class PassInbox {
   void take_header(std::size_t bytes);
   void forward(std::span<const std::byte> header);
   void post_hidden(const Pass& pass);
+  void post(std::size_t buffer, const TensorView& target);
   std::size_t buffer_of(const Pass& pass, std::int32_t gpu_batch) const;
 
   const StageLayout& layout_;
   const Workspace& workspace_;
   comm::World& world_;
+  comm::DeviceChannel* const channel_;  // null: hidden states come through the world
   Backend& backend_;
   Trace& trace_;
   Pass passes_[kPasses];
@@ -56,7 +60,8 @@ class PassInbox {
   std::vector<std::byte> forwarded_[2];
   comm::Transfer forwarding_[2];
   bool under_way_[2] = {false, false};
-  std::vector<comm::Transfer> receiving_;  // by buffer
+  std::vector<comm::Transfer> receiving_;  // by buffer; without a channel
+  std::vector<Event> arriving_;            // by buffer; with one
   std::vector<Event> consumed_;            // by buffer
 };
 

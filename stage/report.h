@@ -57,8 +57,9 @@ struct MachineRates {
 struct StageReport {
   int rank = 0;
   std::string host;
-  std::string device;  // BackendInfo::description
-  std::string disk;    // DiskEngine::description, empty: no disk used
+  std::string device;     // BackendInfo::description
+  std::string disk;       // DiskEngine::description, empty: no disk used
+  std::string transport;  // of hidden states: "nccl", "mpi"; empty: there is one stage
   std::int32_t first_layer = 0;
   std::int32_t layers = 0;
   ActivityTotals load;

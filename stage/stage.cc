@@ -6,6 +6,7 @@
 #include <optional>
 #include <thread>
 
+#include "comm/channel_watch.h"
 #include "stage/executor.h"
 #include "stage/head.h"
 #include "stage/pass_work.h"
@@ -149,14 +150,18 @@ class Stage::Impl {
     load_seconds_ = seconds_since(begin);
   }
 
+  void use(comm::DeviceChannel& channel) { channel_ = &channel; }
+
   RunReport run(Job* job) {
     wake_compute_lane(*resources_.engine.backend);
     meter_.begin();
     const std::vector<CacheRoom> rooms = gather_rooms();
-    Executor executor({layout_, resources_.world, resources_.engine, *weights_, *cache_,
+    Executor executor({layout_, resources_.world, channel_, resources_.engine, *weights_, *cache_,
                        *activations_, *workspace_, resources_.trace});
-    PassInbox inbox(layout_, *workspace_, resources_.world, *resources_.engine.backend,
+    PassInbox inbox(layout_, *workspace_, resources_.world, channel_, *resources_.engine.backend,
                     resources_.trace);
+    std::optional<comm::ChannelWatch> watch;
+    if (channel_ != nullptr) watch.emplace(*channel_, resources_.world);
     std::optional<HeadThread> head;
     if (job != nullptr) head.emplace(*job, layout_.batching, resources_.world, rooms);
     RunReport report;
@@ -165,6 +170,9 @@ class Stage::Impl {
     } catch (...) {
       const std::exception_ptr error = std::current_exception();
       tell(resources_.world, error);
+      // Only now, that nobody takes what comes of it for an answer: lanes that wait for messages
+      // would keep what this rank still has to destroy from ending.
+      if (channel_ != nullptr) channel_->abort();
       std::exception_ptr head_error;
       if (head) head_error = head->finish(report);
       std::rethrow_exception(first_cause({executor.failure(), error, head_error}));
@@ -181,6 +189,7 @@ class Stage::Impl {
     report.rank = resources_.world.rank();
     report.host = resources_.world.hosts()[static_cast<std::size_t>(report.rank)].name;
     report.device = resources_.engine.backend->info().description;
+    if (layout_.stages > 1) report.transport = layout_.device_channel ? "nccl" : "mpi";
     if (resources_.disk != nullptr) report.disk = resources_.disk->description();
     report.first_layer = layout_.config.first_layer;
     report.layers = layout_.config.layers;
@@ -271,6 +280,7 @@ class Stage::Impl {
 
   StageLayout layout_;
   StageResources resources_;
+  comm::DeviceChannel* channel_ = nullptr;
   PhaseMeter meter_;
   std::vector<offload::LayerPlacement> placement_;
   offload::MemoryPlan plan_;
@@ -290,6 +300,7 @@ Stage::~Stage() = default;
 const offload::MemoryPlan& Stage::plan() const { return impl_->plan(); }
 const std::vector<offload::LayerPlacement>& Stage::placement() const { return impl_->placement(); }
 void Stage::load(const std::function<void(std::uint64_t)>& progress) { impl_->load(progress); }
+void Stage::use(comm::DeviceChannel& channel) { impl_->use(channel); }
 RunReport Stage::run(Job* job) { return impl_->run(job); }
 StageReport Stage::report() const { return impl_->report(); }
 

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "comm/device_channel.h"
 #include "comm/world.h"
 #include "kernels/ops.h"
 #include "offload/disk_engine.h"
@@ -43,6 +44,10 @@ class Stage {
   /// Allocates and loads. `progress(bytes)` after each tensor, from this thread. Throws IoError,
   /// InputError, CapacityError.
   void load(const std::function<void(std::uint64_t bytes)>& progress);
+
+  /// Hidden states come and go by `channel`, from run() on; needed with
+  /// StageLayout::device_channel. It must outlive the stage, and the backend it.
+  void use(comm::DeviceChannel& channel);
 
   /// Runs passes until the head ends the job. On rank 0 `job` is not null, and the head runs on a
   /// thread of its own; elsewhere it is null. Collective. What it

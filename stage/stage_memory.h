@@ -25,6 +25,9 @@ struct StageLayout {
   std::int32_t stages = 1;
   bool separate_head = false;  // lm_head.weight is read beside embed_tokens.weight
   DType compute_dtype = DType::f32;
+  /// Hidden states come and go by a comm::DeviceChannel, and are received on the device; else the
+  /// host sends and receives them.
+  bool device_channel = false;
   /// Device memory that the engine took for itself (BackendInfo::workspace_bytes): planned as
   /// "kernels", and no part of the device's arena.
   std::uint64_t engine_bytes = 0;

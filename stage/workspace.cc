@@ -95,9 +95,10 @@ void take_all(const StageLayout& layout, Taker& device, Taker& host, Workspace& 
       }
     }
     if (!layout.first()) {
-      workspace.received.push_back(host.matrix(tokens, layout.model.hidden, layout.compute_dtype));
+      Taker& place = layout.device_channel ? device : host;
+      workspace.received.push_back(place.matrix(tokens, layout.model.hidden, layout.compute_dtype));
     }
-    if (!layout.last()) {
+    if (!layout.last() && !layout.device_channel) {
       workspace.outgoing.push_back(host.matrix(tokens, layout.model.hidden, layout.compute_dtype));
     }
   }

@@ -37,8 +37,10 @@ struct Workspace {
   LayerWorkspace layer;
   HeadWorkspace head;                 // last stage
   std::vector<IndexBuffers> indices;  // [buffers], first and last stage
-  std::vector<TensorView> received;   // [buffers] host [tokens, hidden], not on the first stage
-  std::vector<TensorView> outgoing;   // [buffers] host [tokens, hidden], not on the last stage
+  std::vector<TensorView> received;   // [buffers] [tokens, hidden], not on the first stage; on the
+                                      // device with StageLayout::device_channel, else on the host
+  std::vector<TensorView> outgoing;   // [buffers] host [tokens, hidden], not on the last stage, nor
+                                      // with StageLayout::device_channel
   // Last stage: one of these.
   TensorView host_logits[2];  // host [logit_rows, vocabulary]
   SampleBuffers sampling;     // with StageLayout::device_samples

@@ -122,8 +122,13 @@ void describe_batching(SchemaVisitor& visitor, stage::Batching& batching) {
 void describe_comm(SchemaVisitor& visitor, CommConfig& comm) {
   if (!visitor.enter({"comm", "messages between stages"})) return;
   static constexpr const char* kTransports[] = {"auto", "mpi", "nccl"};
-  choice(visitor, {"transport", "how hidden states travel; this build has mpi only"},
-         comm.transport, kTransports);
+  choice(
+      visitor,
+      {"transport",
+       "how hidden states travel; auto: nccl, from GPU to GPU, where every rank has a GPU of its "
+       "own, else mpi, through host memory",
+       "--transport"},
+      comm.transport, kTransports);
   visitor.real({"heartbeat_seconds", "time between signs of life"}, comm.heartbeat_seconds,
                {0, 60, true});
   visitor.real({"deadline_seconds", "silence after which a rank is given up and the job ends"},

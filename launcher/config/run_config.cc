@@ -107,9 +107,6 @@ std::vector<std::string> contradictions(const RunConfig& config, bool needs_job)
                     "would be given up between two heartbeats",
                     config.comm.deadline_seconds, config.comm.heartbeat_seconds));
   }
-  if (config.comm.transport == Transport::nccl) {
-    problems.emplace_back("comm.transport: nccl is not available in this build; use auto or mpi");
-  }
   return problems;
 }
 

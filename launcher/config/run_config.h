@@ -8,13 +8,13 @@
 #include <string>
 #include <vector>
 
+#include "comm/device_channel.h"
 #include "stage/request.h"
 #include "stage/stage_config.h"
 
 namespace sluice::launcher {
 
 enum class WeightsFrom : std::uint8_t { checkpoint, dummy };
-enum class Transport : std::uint8_t { automatic, mpi, nccl };
 enum class ColorMode : std::uint8_t { automatic, always, never };
 /// When the machine's rates are measured, which the report compares with: where none are known or
 /// they are older than 30 days; now; never (known ones are shown).
@@ -47,8 +47,8 @@ struct GenerationDefaults {
 };
 
 struct CommConfig {
-  Transport transport = Transport::automatic;
-  double heartbeat_seconds = 0.5;  // (0, 60]
+  comm::Transport transport = comm::Transport::automatic;  // of hidden states
+  double heartbeat_seconds = 0.5;                          // (0, 60]
   /// A rank that is silent for so long is given up, and the job ends: (heartbeat, 86400].
   double deadline_seconds = 60;
 };

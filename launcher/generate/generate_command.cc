@@ -80,6 +80,8 @@ class Generate {
     const int cores = share_of_cores(*world_);
     together(*world_,
              [&] { rank_.emplace(config_, *model_, std::max(longest, 1), cores, *world_); });
+    show_transport(rank_->choose_transport());
+    together(*world_, [this] { rank_->plan(); });
     check_devices();
     show_plan();
     return dry_run_ ? ExitStatus::done : work();
@@ -130,6 +132,12 @@ class Generate {
     if (is_head_ && !dry_run_ && !config_.report.quiet) std::cerr << memory_table(reports);
   }
 
+  void show_transport(const std::string& transport) {
+    if (is_head_ && !transport.empty() && !config_.report.quiet) {
+      std::cerr << fmt::format("transport: {}\n", transport);
+    }
+  }
+
   /// Before anything large is there.
   void find_rates() {
     world_->step("measuring the machine", -1, -1);
@@ -145,6 +153,7 @@ class Generate {
   ExitStatus work() {
     try {
       find_rates();
+      rank_->connect();
       load();
       if (is_head_) job_->start();
       const stage::RunReport run = rank_->run(is_head_ ? &*job_ : nullptr);

@@ -2,6 +2,8 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
+#include <chrono>
 #include <sstream>
 
 #include "kernels/engine.h"
@@ -66,60 +68,84 @@ std::vector<stage::StageConfig> stages_of(const RunConfig& config, std::int32_t 
 
 Rank::Rank(const RunConfig& config, const OpenedModel& model, std::int32_t max_sequence_tokens,
            int cores, comm::World& world)
-    : world_(world), trace_(config.report.trace.empty() ? 0 : most_spans(world.size())) {
-  stage::StageLayout made = layout(config, model, max_sequence_tokens);
+    : config_(config),
+      model_(model),
+      world_(world),
+      trace_(config.report.trace.empty() ? 0 : most_spans(world.size())),
+      layout_(layout(max_sequence_tokens)),
+      threads_(layout_.config.threads > 0 ? layout_.config.threads : cores) {
   kernels::EngineOptions options;
-  options.device = made.config.device;
-  options.threads = made.config.threads > 0 ? made.config.threads : cores;
+  options.device = layout_.config.device;
+  options.threads = threads_;
   options.ranks_on_host = world.ranks_on_host();
   options.local_rank = world.local_rank();
   options.weight_dtype = weight_dtype(model);
-  options.host_to_device_gbps = made.config.limits.host_to_device_gbps;
-  options.device_to_host_gbps = made.config.limits.device_to_host_gbps;
+  options.host_to_device_gbps = layout_.config.limits.host_to_device_gbps;
+  options.device_to_host_gbps = layout_.config.limits.device_to_host_gbps;
   options.trace = &trace_;
   engine_ = kernels::make_engine(options);
-  const BackendInfo& device = engine_.backend->info();
-  made.compute_dtype = device.compute_dtype;
-  made.engine_bytes = device.workspace_bytes;
-  // A device with memory of its own has no more than that, also where the user set no budget.
-  std::uint64_t& budget =
-      made.config.budgets.bytes[static_cast<std::size_t>(offload::Tier::device)];
-  if (device.device_bytes > 0 && budget == 0) budget = device.device_free_bytes;
+  layout_.compute_dtype = engine_.backend->info().compute_dtype;
+  layout_.engine_bytes = engine_.backend->info().workspace_bytes;
+}
 
+const std::string& Rank::choose_transport() {
+  transport_ = comm::choose_transport(world_, config_.comm.transport, engine_.backend->info());
+  layout_.device_channel = transport_.nccl;
+  return transport_.text;
+}
+
+void Rank::plan() {
+  // A device with memory of its own has no more than that, also where the user set no budget.
+  const BackendInfo& device = engine_.backend->info();
+  std::uint64_t& budget =
+      layout_.config.budgets.bytes[static_cast<std::size_t>(offload::Tier::device)];
+  if (device.device_bytes > 0 && budget == 0) {
+    const std::uint64_t nccl = transport_.nccl ? comm::kNcclDeviceBytes : 0;
+    budget = device.device_free_bytes - std::min(device.device_free_bytes, nccl);
+  }
   offload::DiskOptions disk_options;
-  disk_options.read_gbps = made.config.limits.disk_read_gbps;
-  disk_options.write_gbps = made.config.limits.disk_write_gbps;
+  disk_options.read_gbps = layout_.config.limits.disk_read_gbps;
+  disk_options.write_gbps = layout_.config.limits.disk_write_gbps;
   disk_options.trace = &trace_;
   disk_ = offload::DiskEngine::make(disk_options);
-  if (writes_to_disk(config, made.config)) {
-    folder_ = std::make_unique<offload::RunFolder>(offload_directory(config), world.rank());
+  if (writes_to_disk(config_, layout_.config)) {
+    folder_ = std::make_unique<offload::RunFolder>(offload_directory(config_), world_.rank());
   }
-  weights_ = std::make_unique<RankWeights>(config, made.config.policy.compress_weight, model.folder,
-                                           model.checkpoint ? &*model.checkpoint : nullptr, *disk_,
-                                           folder_ ? folder_->path() : std::filesystem::path(),
-                                           options.threads);
+  weights_ =
+      std::make_unique<RankWeights>(config_, layout_.config.policy.compress_weight, model_.folder,
+                                    model_.checkpoint ? &*model_.checkpoint : nullptr, *disk_,
+                                    folder_ ? folder_->path() : std::filesystem::path(), threads_);
   stage_ = std::make_unique<stage::Stage>(
-      made, stage::StageResources{world, engine_, weights_->source(), disk_.get(), folder_.get(),
-                                  trace_});
+      layout_, stage::StageResources{world_, engine_, weights_->source(), disk_.get(),
+                                     folder_.get(), trace_});
   // Last: from here on only the destructor takes it back.
   if (folder_) world_.on_exit(&remove_folder, folder_.get());
+}
+
+void Rank::connect() {
+  if (!transport_.nccl) return;
+  world_.step("meeting over NCCL", -1, -1);
+  using Milliseconds = std::chrono::milliseconds;
+  const Milliseconds deadline(
+      static_cast<Milliseconds::rep>(config_.comm.deadline_seconds * 1000.0));
+  channel_ = comm::connect_nccl(world_, *engine_.backend, deadline);
+  stage_->use(*channel_);
 }
 
 Rank::~Rank() {
   if (folder_) world_.forget_exit(folder_.get());
 }
 
-stage::StageLayout Rank::layout(const RunConfig& config, const OpenedModel& model,
-                                std::int32_t max_sequence_tokens) const {
+stage::StageLayout Rank::layout(std::int32_t max_sequence_tokens) const {
   stage::StageLayout layout;
-  layout.model = model.folder.config;
+  layout.model = model_.folder.config;
   layout.config =
-      stages_of(config, world_.size(), layout.model)[static_cast<std::size_t>(world_.rank())];
-  layout.batching = config.batching;
+      stages_of(config_, world_.size(), layout.model)[static_cast<std::size_t>(world_.rank())];
+  layout.batching = config_.batching;
   layout.batching.max_sequence_tokens = max_sequence_tokens;
   layout.stage = world_.rank();
   layout.stages = world_.size();
-  layout.separate_head = model.folder.separate_head;
+  layout.separate_head = model_.folder.separate_head;
   return layout;
 }
 

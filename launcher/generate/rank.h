@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 
+#include "comm/device_channel.h"
 #include "comm/world.h"
 #include "kernels/device/trace.h"
 #include "launcher/config/run_config.h"
@@ -44,12 +45,19 @@ struct LoadWatch {
 
 class Rank {
  public:
-  /// Plans only, nothing large is allocated. `max_sequence_tokens`: of the job. `cores`: threads
-  /// where the configuration leaves them to us. All references must outlive it. Throws ConfigError,
-  /// InputError, CapacityError.
+  /// Makes the engine. `max_sequence_tokens`: of the job. `cores`: threads where the configuration
+  /// leaves them to us. All references must outlive it. Throws ConfigError.
   Rank(const RunConfig& config, const OpenedModel& model, std::int32_t max_sequence_tokens,
        int cores, comm::World& world);
   ~Rank();
+
+  /// Collective: how hidden states will travel, as comm::choose_transport() says it to people.
+  /// Throws ConfigError on all ranks alike.
+  const std::string& choose_transport();
+  /// Plans only, nothing large is allocated. Throws ConfigError, InputError, CapacityError.
+  void plan();
+  /// Collective: opens the way hidden states will take. Throws CommError, DeviceError.
+  void connect();
 
   /// Bytes that load() will report in all.
   std::uint64_t load_bytes() const;
@@ -67,12 +75,17 @@ class Rank {
 
  private:
   void check_memory();
-  stage::StageLayout layout(const RunConfig& config, const OpenedModel& model,
-                            std::int32_t max_sequence_tokens) const;
+  stage::StageLayout layout(std::int32_t max_sequence_tokens) const;
 
+  const RunConfig& config_;
+  const OpenedModel& model_;
   comm::World& world_;
   Trace trace_;
+  stage::StageLayout layout_;
+  int threads_;
   kernels::Engine engine_;
+  comm::TransportChoice transport_;
+  std::unique_ptr<comm::DeviceChannel> channel_;  // with NCCL; goes before the engine
   std::unique_ptr<offload::DiskEngine> disk_;
   std::unique_ptr<offload::RunFolder> folder_;
   std::unique_ptr<RankWeights> weights_;

@@ -87,6 +87,7 @@ Json json_of(const stage::StageReport& report) {
                {"host", report.host},
                {"device", report.device},
                {"disk", report.disk},
+               {"transport", report.transport},
                {"first_layer", report.first_layer},
                {"layers", report.layers},
                {"cache",
@@ -129,6 +130,7 @@ stage::StageReport report_of(const Json& json) {
   json.at("host").get_to(report.host);
   json.at("device").get_to(report.device);
   json.at("disk").get_to(report.disk);
+  json.at("transport").get_to(report.transport);
   json.at("first_layer").get_to(report.first_layer);
   json.at("layers").get_to(report.layers);
   json.at("cache").at("tokens_stored").get_to(report.cache_tokens_stored);

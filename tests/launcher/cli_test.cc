@@ -346,11 +346,21 @@ TEST(Cli, SeesTheSameFileBehindALink) {
   std::filesystem::remove(link);
 }
 
-TEST(Cli, RefusesWhatThisBuildLacks) {
+TEST(Cli, ReadsTheTransport) {
   const TemporaryFile file("model: m\ncomm: {transport: nccl, deadline_seconds: 0.1}\n");
-  const std::string problem = problem_of({"generate", "--config", file.path(), "--prompt", "p"});
-  EXPECT_THAT(problem, HasSubstr("nccl is not available in this build"));
-  EXPECT_THAT(problem, HasSubstr("comm.deadline_seconds is 0.1, not longer than"));
+  EXPECT_THAT(problem_of({"generate", "--config", file.path(), "--prompt", "p"}),
+              HasSubstr("comm.deadline_seconds is 0.1, not longer than"));
+  const TemporaryFile nccl("model: m\ncomm: {transport: nccl}\n");
+  const auto transport = [](const ParsedCommand& parsed) { return parsed.config.comm.transport; };
+  EXPECT_EQ(transport(parse({"generate", "--model", "m", "--prompt", "p"})),
+            comm::Transport::automatic);
+  EXPECT_EQ(transport(parse({"generate", "--config", nccl.path(), "--prompt", "p"})),
+            comm::Transport::nccl);
+  EXPECT_EQ(transport(parse(
+                {"generate", "--config", nccl.path(), "--prompt", "p", "--transport", "mpi"})),
+            comm::Transport::mpi);
+  EXPECT_THAT(problem_of({"generate", "--model", "m", "--prompt", "p", "--transport", "ncl"}),
+              HasSubstr("nccl"));
 }
 
 TEST(Cli, InspectAndTokenize) {

@@ -19,6 +19,7 @@ stage::StageReport full_report() {
   report.host = "node \"1\"";
   report.device = "cpu";
   report.disk = "io_uring";
+  report.transport = "nccl";
   report.first_layer = 5;
   report.layers = 7;
   double next = 0.1;
@@ -77,6 +78,7 @@ TEST(ReportJson, AStagesReportSurvivesTheWay) {
   EXPECT_EQ(again.host, report.host);
   EXPECT_EQ(again.device, report.device);
   EXPECT_EQ(again.disk, report.disk);
+  EXPECT_EQ(again.transport, report.transport);
   EXPECT_EQ(again.first_layer, report.first_layer);
   EXPECT_EQ(again.layers, report.layers);
   expect_equal(again.load, report.load);

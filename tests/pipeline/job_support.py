@@ -138,9 +138,9 @@ class JobTest(unittest.TestCase):
         self.addCleanup(scratch.cleanup)
         self.scratch = pathlib.Path(scratch.name)
 
-    def start(self, *arguments, ranks=0, text=None, environment=None):
+    def start(self, *arguments, ranks=0, text=None, environment=None, program=SLUICE):
         """ranks 0: the program alone, without mpirun."""
-        command = [SLUICE, *map(str, arguments)]
+        command = [str(program), *map(str, arguments)]
         if ranks:
             command = ["mpirun", "--bind-to", "none", "-n", str(ranks), *command]
         job = Running(command, self.scratch, ENVIRONMENT | (environment or {}), text)

@@ -8,6 +8,8 @@
 #include "kernels/engine.h"
 #include "launcher/generate/rank_weights.h"
 #include "stage/layer_split.h"
+#include "tests/support/message_lanes.h"
+#include "tests/support/rendezvous_channel.h"
 #include "tests/support/sampling_engine.h"
 #include "tests/support/scratch_folder.h"
 
@@ -28,7 +30,7 @@ namespace {
 class Rank {
  public:
   Rank(const launcher::ModelFolder& model, const PipelineOptions& options, comm::World& world,
-       const std::filesystem::path& folder)
+       const std::filesystem::path& folder, std::vector<Rendezvous>& ways)
       : trace_(0), world_(world) {
     kernels::EngineOptions engine_options;
     engine_options.device = "cpu";
@@ -36,6 +38,10 @@ class Rank {
     engine_options.trace = &trace_;
     engine_ = options.device_samples ? make_sampling_engine(options.threads, &trace_)
                                      : kernels::make_cpu_engine(engine_options);
+    if (options.device_channel) {
+      MessageLanes::add_to(engine_, &trace_);
+      channel_.emplace(*engine_.backend, ways, world.rank());
+    }
     offload::DiskOptions disk_options;
     disk_options.allow_io_uring = options.allow_io_uring;
     disk_options.trace = &trace_;
@@ -50,6 +56,7 @@ class Rank {
                      checkpoint_ ? &*checkpoint_ : nullptr, *disk_, folder_->path(), 1);
     stage_.emplace(made, stage::StageResources{world, engine_, weights_->source(), disk_.get(),
                                                &*folder_, trace_});
+    if (channel_) stage_->use(*channel_);
   }
 
   stage::RunReport run(stage::Job* job) {
@@ -77,12 +84,14 @@ class Rank {
     layout.stage = world_.rank();
     layout.stages = options.stages;
     layout.separate_head = model.separate_head;
+    layout.device_channel = options.device_channel;
     return layout;
   }
 
   Trace trace_;
   comm::World& world_;
   kernels::Engine engine_;
+  std::optional<RendezvousChannel> channel_;
   std::unique_ptr<offload::DiskEngine> disk_;
   std::optional<offload::RunFolder> folder_;
   std::optional<offload::Checkpoint> checkpoint_;
@@ -123,6 +132,8 @@ PipelineRun run_pipeline(const launcher::ModelFolder& model, const PipelineOptio
                          stage::Job& job) {
   const support::ScratchFolder scratch;
   auto worlds = comm::make_local_worlds(options.stages);
+  std::vector<Rendezvous> ways(worlds.size());
+  ways.front().lose(options.lost_message);
   PipelineRun result;
   result.stages.resize(static_cast<std::size_t>(options.stages));
   FirstError first_error;
@@ -132,7 +143,7 @@ PipelineRun run_pipeline(const launcher::ModelFolder& model, const PipelineOptio
       std::optional<Rank> self;
       std::optional<ConfigError> problem;
       try {
-        self.emplace(model, options, world, scratch.path());
+        self.emplace(model, options, world, scratch.path(), ways);
       } catch (const Error& error) {
         first_error.add(std::current_exception());
         problem.emplace(error.what());

@@ -22,6 +22,8 @@ struct PipelineOptions {
   offload::Budgets budgets;
   std::int32_t threads = 1;
   bool dummy_weights = false;
+  bool device_channel = false;  // hidden states go from device to device
+  int lost_message = 0;  // of those from stage 0, counted from 1: never comes, and is noticed
   std::filesystem::path packed_directory;  // of compressed weights; empty: gone with the run
   bool allow_io_uring = true;
   bool device_samples = false;  // sampling_engine.h

@@ -25,6 +25,7 @@ ARROWS = {
 # Third-party headers, and the only files that see them.
 THIRD_PARTY = {
     r"mpi\.h": r"comm/mpi_\w+\.(cc|h)",
+    r"nccl\.h": r"comm/nccl/\w+\.(cc|h)",
     r"boost/asio.*": r"offload/disk_engine\.cc",
     r"boost/.*": r"offload/disk_engine\.cc",
     r"hwy/.*": r"kernels/(cpu|device)/[\w-]+\.(cc|h)",
