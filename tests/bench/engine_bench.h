@@ -23,7 +23,7 @@ class Settings {
 
  private:
   std::map<std::string, std::int64_t, std::less<>> numbers_ = {
-      {"--rounds", 5}, {"--milliseconds", 20}, {"--tiny", 0}};
+      {"--rounds", 5}, {"--milliseconds", 10}, {"--tiny", 0}};
   std::map<std::string, std::string, std::less<>> texts_ = {
       {"--device", "cuda"}, {"--only", ""}, {"--models", ""}};
 };
