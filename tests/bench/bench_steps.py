@@ -41,6 +41,7 @@ class Steps:
         print(f"$ {shlex.join(command)}", file=self.log, flush=True)
         if seconds <= 0:
             raise StepFailed("no time left")
+        said = self.log.tell()
         try:
             process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log, text=True,
                                        stdin=subprocess.DEVNULL, start_new_session=True,
@@ -61,10 +62,17 @@ class Steps:
             stdout, _ = process.communicate()
         print(stdout, file=self.log, flush=True)
         if why:
-            failed = StepFailed(f"{why} ({self.out}/*.log)")
+            failed = StepFailed(f"{why}: {self.last_words(said)}")
             failed.stdout = stdout
             raise failed
         return stdout
+
+    def last_words(self, since) -> str:
+        """The last line that a program wrote to the log."""
+        with open(self.log.name, errors="replace") as log:
+            log.seek(since)
+            lines = log.read().split("\n\n", 1)[0].strip().splitlines()
+        return lines[-1][:300] if lines else "it said nothing"
 
     def lines(self, command, seconds, environment=None):
         """(JSON objects of its output, why it failed or None)."""

@@ -32,10 +32,10 @@ class Bench:
         self.options, self.steps, self.scratch = options, steps, pathlib.Path(scratch)
         self.program = os.path.abspath(options.sluice)
         self.build = pathlib.Path(self.program).parent
-        self.rates = dict(cases.ASSUMED)
+        self.rates, self.rates_measured = dict(cases.ASSUMED), False
         self.machine = machine(options, self.scratch)
         self.prompt = 32 if options.tiny else cases.PROMPT
-        self.python = options.python or sys.executable
+        self.python = options.python or shutil.which("python3") or sys.executable
 
     def model(self, shape) -> pathlib.Path:
         name = f"opt-{shape['hidden']}-{shape['layers']}"
@@ -67,27 +67,45 @@ class Bench:
             self.steps.figure(figure)
             scale = 1e12 if figure["unit"] == "TFLOP/s" else 1e9
             self.rates[figure["name"].removeprefix("rate_")] = figure["value"] * scale
-        if why:
-            self.steps.failed("rates", f"{why}: assumed rates stand in for what is missing")
+        edge = 8192
+        best, _ = self.cublas_best([f"{edge},{edge},{edge},f16"], seconds / 3)
+        for figure in best.values():
+            self.steps.figure({"name": "rate_product_cublas", "value": figure["tflop_per_s"],
+                               "unit": "TFLOP/s"})
+            # The device's peak is the best that anybody reached.
+            self.rates["product"] = max(self.rates["product"], figure["tflop_per_s"] * 1e12)
         size = 1 << (24 if self.options.tiny else 31)
         self.rates["disk_read"] = bench_direct_read.measure(self.scratch / "disk", size)
         self.steps.figure({"name": "rate_disk_read", "unit": "GB/s",
                            "value": round(self.rates["disk_read"] / 1e9, 3)})
+        if why:
+            raise StepFailed(f"{why}; sizes are chosen by assumed rates, bounds are left out")
+        self.rates_measured = True
+
+    def cublas_best(self, shapes, seconds):
+        """(shape -> figure, why it failed or None); nothing without a GPU."""
+        if not shapes or self.options.device == "cpu":
+            return {}, None
+        found, why = self.steps.lines([self.build / "bench_cublas_best", *shapes], seconds)
+        return {figure["shape"]: figure for figure in found}, why
 
     def kernels(self, seconds):
         """The table of every operation; its 16-bit products again by cuBLAS's best algorithm."""
         table, why = self.steps.lines(self.kernel_program(), 0.65 * seconds)
+        own = next((f["value"] for f in table if f["name"] == "rate_product"), 0) * 1e12
         table = [figure for figure in table if figure["name"].startswith("kernel_")]
+        for figure in table:  # the program knows its own products only, as the peak
+            if figure["bound_by"] == "flop" and own and self.rates_measured:
+                slower = max(1, self.rates["product"] / own)
+                figure |= {"limit": round(figure["limit"] / slower, 5),
+                           "ratio": round(figure["ratio"] / slower, 3)}
         # cuBLAS writes 16 bits; the head's f32 logits are another product.
         products = {f"{f['m']},{f['n']},{f['k']},{f['dtype']}": f for f in table
                     if f.get("dtype") in ("f16", "bf16") and "_head_" not in f["name"]}
-        peers = {}
-        if products and self.options.device != "cpu":
-            found, other = self.steps.lines([self.build / "bench_cublas_best", *products],
-                                            0.35 * seconds)
-            peers = {figure["shape"]: figure["value"] for figure in found}
-            if other:
-                self.steps.failed("cublas_best", other)
+        best, other = self.cublas_best(list(products), 0.35 * seconds)
+        peers = {shape: figure["value"] for shape, figure in best.items()}
+        if other:
+            self.steps.failed("cublas_best", other)
         for shape, figure in products.items():
             if shape in peers:
                 figure |= {"peer": peers[shape], "goal": GEMM_GOAL, "of_bound": figure["ratio"],
@@ -123,35 +141,26 @@ class Bench:
         shape, gen, why = self.size(case, seconds)
         self.steps.note(f"{case.name}: {shape['layers']} layers, {gen} new tokens"
                         f"{f' (for {why})' if why else ''}, {seconds:.0f} s")
-        peer, ours, theirs, peer_load = None, [], [], None
+        ours, theirs, peer, loaded = [], [], None, None
+        on_disk = case.percent[0] + case.percent[1] < 100
         try:
-            if self.options.flexgen:
-                offload = self.scratch / f"flexgen-{case.name}"
-                offload.mkdir()
-                peer = bench_flexgen.FlexGen(self.options.flexgen, self.steps.log, self.python)
-                try:
-                    peer_load = peer.start(cases.flexgen_settings(
-                        case, shape, self.prompt, gen, offload, self.options.device),
-                        0.7 * seconds)
-                except bench_flexgen.Failed as error:
-                    self.steps.failed(f"{case.name}_flexgen", error)
-                    peer = None
-            on_disk = case.percent[0] + case.percent[1] < 100
-            for turn in range(self.options.turns):
-                spent = seconds - left()
-                # A further turn only where it should fit, by the turns before.
-                if turn > 0 and left() < 1.2 * (spent - first) / turn:
-                    break
-                if turn == 0:
-                    first = spent
-                ours.append(self.side_of_ours(case, shape, gen, max(5, left())))
-                if peer is None:
-                    continue
-                try:
-                    theirs.append(peer.generate(max(5, left()), cold=on_disk))
-                except bench_flexgen.Failed as error:
-                    self.steps.failed(f"{case.name}_flexgen", error)
-                    peer = None
+            # Ours once before FlexGen is loaded, so that its failure or slowness costs nothing.
+            ours.append(self.side_of_ours(case, shape, gen, left()))
+            if not self.options.flexgen:
+                return
+            peer = bench_flexgen.FlexGen(self.options.flexgen, self.steps.log, self.python)
+            offload = self.scratch / f"flexgen-{case.name}"
+            offload.mkdir()
+            loaded = peer.start(cases.flexgen_settings(
+                case, shape, self.prompt, gen, offload, self.options.device), left())
+            begin = left()
+            theirs.append(peer.generate(left(), cold=on_disk))
+            turn = begin - left() + 3 + ours[0]["load"] + ours[0]["prefill"] + ours[0]["decode"]
+            while len(theirs) < self.options.turns and left() > 1.3 * turn:
+                ours.append(self.side_of_ours(case, shape, gen, left()))
+                theirs.append(peer.generate(left(), cold=on_disk))
+        except bench_flexgen.Failed as error:
+            self.steps.failed(f"{case.name}_flexgen", error)
         except StepFailed as error:
             if not ours:
                 raise
@@ -160,11 +169,10 @@ class Bench:
             if peer:
                 peer.stop()
             shutil.rmtree(self.scratch / f"flexgen-{case.name}", ignore_errors=True)
-            self.report_case(case, shape, gen, why, ours, theirs, peer_load)
+            if ours:
+                self.report_case(case, shape, gen, why, ours, theirs, loaded)
 
-    def report_case(self, case, shape, gen, why, ours, theirs, peer_load):
-        if not ours:
-            return
+    def report_case(self, case, shape, gen, why, ours, theirs, loaded):
         least = cases.bounds(case, shape, self.prompt, gen, self.rates)
         tokens = case.sequences * gen
         whole = lambda turn: turn["prefill"] + turn["decode"]
@@ -175,9 +183,7 @@ class Bench:
         figure = {
             "name": case.name, "unit": "token/s",
             "value": round(statistics.median(tokens / whole(turn) for turn in ours), 3),
-            "limit": round(tokens / bound, 3),
-            "of_bound": round(statistics.median(bound / whole(turn) for turn in ours), 4),
-            "goal_of_bound": case.goal_bound, "goal": case.goal_ratio, "ratio": None,
+            "limit": None, "of_bound": None, "goal_of_bound": case.goal_bound, "goal": case.goal_ratio, "ratio": None,
             "prefill_seconds": round(medians["prefill"], 4),
             "decode_seconds": round(medians["decode"], 4),
             "load_seconds": round(medians["load"], 2), "turns": len(ours),
@@ -187,9 +193,12 @@ class Bench:
             "link_bytes_over_least": round(ours[0]["host_to_device_bytes"] / amount, 3)
                                      if amount else None,
             "report_bound_by": ours[0]["bound_by"], "disk": ours[0]["disk"]}
-        for phase, (seconds, resource) in least.items():
-            figure[f"{phase}_of_bound"] = round(seconds / medians[phase], 4)
-            figure[f"{phase}_bound_by"] = resource
+        if self.rates_measured:
+            figure |= {"limit": round(tokens / bound, 3), "of_bound": round(
+                statistics.median(bound / whole(turn) for turn in ours), 4)}
+            for phase, (seconds, resource) in least.items():
+                figure[f"{phase}_of_bound"] = round(seconds / medians[phase], 4)
+                figure[f"{phase}_bound_by"] = resource
         if theirs:
             times = [turn["prefill_seconds"] + turn["decode_seconds"] for turn in theirs]
             figure |= {
@@ -200,8 +209,8 @@ class Bench:
                     turn["prefill_seconds"] for turn in theirs), 4),
                 "peer_decode_seconds": round(statistics.median(
                     turn["decode_seconds"] for turn in theirs), 4),
-                "peer_load_seconds": round(peer_load["load_seconds"], 2),
-                "peer_turns": len(theirs), "peer_torch": peer_load["torch"],
+                "peer_load_seconds": round(loaded["load_seconds"], 2),
+                "peer_turns": len(theirs), "peer_torch": loaded["torch"],
                 "peer_peak_device_bytes": theirs[-1]["peak_gpu_bytes"]}
             if case.percent[0] + case.percent[1] < 100:
                 figure["peer_page_cache"] = "dropped before each layer"
@@ -324,7 +333,7 @@ def parse():
     parser.add_argument("--turns", type=int, default=3, help="of each case, where time allows")
     parser.add_argument("--only", default="", help=",".join(PARTS))
     parser.add_argument("--flexgen", default="", help="a checkout of FlexGen; none: ours alone")
-    parser.add_argument("--python", default="", help="that has FlexGen's PyTorch; else this one")
+    parser.add_argument("--python", default="", help="that has FlexGen's PyTorch; else python3")
     parser.add_argument("--device", default="cuda", help="cuda, cuda:N, or cpu with --tiny")
     parser.add_argument("--tiny", action="store_true", help="small shapes, to try this program")
     parser.add_argument("--scratch", default="", help="folder on the disk to measure; else the system's for temporary files")
@@ -337,6 +346,8 @@ def parse():
             parser.error(f"--only {name}: there are {', '.join(PARTS)}")
     if options.flexgen and not os.path.isfile(f"{options.flexgen}/flexllmgen/flex_opt.py"):
         parser.error(f"--flexgen {options.flexgen}: no flexllmgen/flex_opt.py there")
+    if any(case.name in wanted for case in cases.CASES):
+        wanted.append("rates")  # what their bounds are made of
     return options, [name for name in PARTS if name in wanted]
 
 

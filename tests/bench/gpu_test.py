@@ -141,8 +141,10 @@ class GpuBenchTest(unittest.TestCase):
         self.bench("--minutes", 1, "--only", "rates,launch", "--out", out, "--device", "cuda:77",
                    status=1)
         figures = [json.loads(line) for line in (out / "gpu.jsonl").read_text().splitlines()]
-        self.assertEqual([f["name"] for f in figures if "failed" in f], ["rates", "launch"])
-        self.assertIn("CUDA", (out / "gpu.log").read_text())
+        failed = {figure["name"]: figure["failed"] for figure in figures if "failed" in figure}
+        self.assertEqual(list(failed), ["rates", "launch"])
+        for why in failed.values():
+            self.assertRegex(why, "ended with status 2: .*(CUDA|cuda)")
 
 
 class BoundsTest(unittest.TestCase):
