@@ -83,6 +83,20 @@ class VerifyTest(unittest.TestCase):
         status, said = self.verify("--minutes", "0")
         self.assertEqual((status, said[-1]), (1, "0 passed, 3 failed, 0 skipped"))
 
+    def test_sanitizers_run_the_engine_again_and_what_they_find_fails(self):
+        tools = self.root / "tools"
+        tools.mkdir()
+        (tools / "compute-sanitizer").write_text(
+            '#!/bin/sh\necho "$@" >>"$0.said"\nfor last; do :; done\n"$last"\n'
+            '[ "$2" != racecheck ] || exit 9\n')
+        (tools / "compute-sanitizer").chmod(0o755)
+        status, said = self.verify("--sanitize", PATH=f"{tools}:{os.environ['PATH']}")
+        self.assertEqual((status, said[-1]), (1, "10 passed, 1 failed, 5 skipped"))
+        told = (tools / "compute-sanitizer.said").read_text().splitlines()
+        self.assertEqual([line.split()[1] for line in told], ["memcheck", "racecheck"])
+        for line in told:
+            self.assertIn("--error-exitcode 9", line)
+
     def test_wrong_use(self):
         self.assertEqual(self.verify("--fast")[0], 2)
         self.assertEqual(self.verify("--minutes", "soon")[0], 2)

@@ -69,7 +69,7 @@ class DeviceJobTest(JobTest):
                  "ignore_eos": True} for entry in cases["single"]]
         alone = None
         for ranks in (1, 2, 4):
-            got = self.tokens(REFERENCE / "opt-deep", rows, "--device-memory", "256MiB",
+            got = self.tokens(REFERENCE / "opt-deep", rows, "--device-memory", "1GiB",
                               "--gpu-batch-size", 1, name=f"ranks{ranks}", ranks=ranks)
             alone = alone or got
             self.assertEqual(got, alone, ranks)
