@@ -301,6 +301,16 @@ def machine(options, scratch) -> dict:
     return found
 
 
+def commit() -> str:
+    """Of a checkout, or of the one that a bundle was made from."""
+    root = pathlib.Path(__file__).resolve().parent.parent.parent
+    if (root / "commit").exists():
+        return (root / "commit").read_text().strip()
+    said = subprocess.run(["git", "-C", root, "describe", "--always", "--dirty"],
+                          capture_output=True, text=True) if shutil.which("git") else None
+    return said.stdout.strip() if said and said.returncode == 0 else "unknown"
+
+
 def dry_run(bench, wanted, seconds_of):
     """What would be run: shapes, bytes, bounds by assumed rates, commands."""
     print("rates assumed: " + ", ".join(f"{k} {v / 1e9:g} G/s" for k, v in bench.rates.items()))
@@ -366,7 +376,7 @@ def main() -> int:
         steps = Steps(options.out, "gpu", options.minutes)
         bench = Bench(options, steps, scratch)
         steps.common = {"device": bench.machine["gpu"] or options.device,
-                        "command": "scripts/bench gpu " + " ".join(sys.argv[3:])}
+                        "commit": commit(), "command": "scripts/bench gpu " + " ".join(sys.argv[3:])}
         if not options.flexgen:
             steps.note("no --flexgen DIR: its side is left out")
         failed = 0
