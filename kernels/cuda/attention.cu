@@ -1,92 +1,157 @@
+// Launches of append_kv and attention; the prefill kernel's are in prefill_attention.cu. One source
+// for several kernels, because most of what nvcc takes is the headers, once per architecture.
 #include "kernels/cuda/attention.cuh"
 
+#include <algorithm>
+
+#include "kernels/cuda/append_kv.cuh"
+#include "kernels/cuda/attention_plan.h"
 #include "kernels/cuda/check.h"
+#include "kernels/cuda/decode_attention.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/launches.h"
+#include "kernels/device/error.h"
 
 namespace sluice::cuda {
 
 namespace {
 
-constexpr int kPrefillRows = 16;
-constexpr int kMostHeadDim = 256;
-
-struct AttentionCall {
-  cudaStream_t stream;
-  float* out;
-  const float* query;
-  kernels::KvPages cache;
-  kernels::KvBatch batch;
-  std::int64_t rows;
-  float scale;
-};
-
-template <DType kType, int kRows>
-void attend_tiles(const AttentionCall& call) {
-  // How many rows a sequence has only the device knows; all of them at most.
-  const int tiles = static_cast<int>((call.rows + kRows - 1) / kRows);
-  const dim3 grid(static_cast<unsigned>(call.batch.sequences * tiles),
-                  static_cast<unsigned>(call.cache.heads));
-  launch("attention_kernel", call.stream, grid, kAttentionThreads,
-         attention_shared_bytes(kRows, call.cache.head_dim), attention_kernel<kType, kRows>,
-         call.out, call.query, call.cache, call.batch, tiles, call.scale);
+template <DType kType>
+void decode_as(cudaStream_t stream, unsigned blocks, const DecodeCall& call) {
+  const auto decode = [&](auto kernel) {
+    launch("decode_attention_kernel", stream, dim3(blocks), kDecodeThreads, 0, kernel, call);
+  };
+  return lanes_of(call.cache.head_dim) == 8 ? decode(decode_attention_kernel<kType, 8>)
+                                            : decode(decode_attention_kernel<kType, 16>);
 }
 
-template <DType kType>
-void attend_as(const AttentionCall& call) {
-  if (call.rows <= call.batch.sequences) {
-    attend_tiles<kType, 1>(call);  // decode: a row each
-  } else {
-    attend_tiles<kType, kPrefillRows>(call);
+void decode_piece(cudaStream_t stream, unsigned blocks, const DecodeCall& call) {
+  switch (call.cache.dtype) {
+    case DType::f16:
+      return decode_as<DType::f16>(stream, blocks, call);
+    case DType::bf16:
+      return decode_as<DType::bf16>(stream, blocks, call);
+    case DType::q8:
+      return decode_as<DType::q8>(stream, blocks, call);
+    case DType::q4:
+      return decode_as<DType::q4>(stream, blocks, call);
+    default:
+      return decode_as<DType::f32>(stream, blocks, call);
   }
 }
 
-template <DType kType>
-void allow_shared_memory() {
-  const auto bytes = static_cast<int>(attention_shared_bytes(kPrefillRows, kMostHeadDim));
-  check(cudaFuncSetAttribute(attention_kernel<kType, kPrefillRows>,
-                             cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
-        "cudaFuncSetAttribute of attention");
-  check(
-      cudaFuncSetAttribute(attention_kernel<kType, 1>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                           static_cast<int>(attention_shared_bytes(1, kMostHeadDim))),
-      "cudaFuncSetAttribute of attention");
+// Bound by memory: attention_work(), and of sequences beyond one span, decode_scratch_bytes() for
+// each head, written and read.
+void launch_decode_attention(cudaStream_t stream, TensorView out, TensorView query,
+                             const kernels::KvPages& cache, const kernels::KvBatch& batch,
+                             float scale, const AttentionPlan& plan,
+                             const AttentionResources& resources) {
+  if (plan.piece == 0) {
+    throw DeviceError("attention: the scratch is too small for one head; this is a bug of the caller");
+  }
+  DecodeCall call{out.data,
+                  query.data,
+                  reinterpret_cast<float*>(resources.scratch),
+                  query.dtype,
+                  cache,
+                  batch,
+                  page_divider(cache.page_tokens),
+                  scale * kLog2E,
+                  0,
+                  plan.spans};
+  const std::int64_t all = std::int64_t{batch.sequences} * cache.heads;
+  for (std::int64_t first = 0; first < all; first += plan.piece) {
+    const std::int64_t heads = std::min(plan.piece, all - first);
+    call.first_head = static_cast<int>(first);
+    decode_piece(stream, static_cast<unsigned>(heads * plan.spans), call);
+    if (plan.spans > 1) {
+      launch("merge_spans_kernel", stream, dim3(static_cast<unsigned>(heads)), kDecodeThreads, 0,
+             merge_spans_kernel, call);
+    }
+  }
+}
+
+/// Computes on the plain cores: attention_work() flop, twice that in instructions.
+void launch_general_attention(cudaStream_t stream, TensorView out, TensorView query,
+                              const kernels::KvPages& cache, const kernels::KvBatch& batch,
+                              float scale, int least_rows) {
+  const auto vector_bytes = static_cast<std::int64_t>(row_bytes_of(cache.dtype, cache.head_dim));
+  const AttentionCall call{out.data,
+                           query.data,
+                           out.dtype,
+                           query.dtype,
+                           cache,
+                           batch,
+                           page_divider(cache.page_tokens),
+                           vector_bytes,
+                           scale,
+                           least_rows};
+  const dim3 grid(static_cast<unsigned>(most_tiles(query.rows, batch.sequences, kAttentionRows)),
+                  static_cast<unsigned>(cache.heads));
+  launch("attention_kernel", stream, grid, kAttentionThreads,
+         attention_shared_bytes(cache.head_dim), attention_kernel, call);
 }
 
 }  // namespace
 
+// Bound by memory: append_kv_work(). Each element is read once and written once.
+void launch_append_kv(cudaStream_t stream, const kernels::KvPages& cache,
+                      const kernels::KvBatch& batch, TensorView keys, TensorView values) {
+  const AppendCall call{
+      cache,      batch,        page_divider(cache.page_tokens),   keys.data, values.data,
+      keys.dtype, values.dtype, appends_quads(cache, keys, values)};
+  const dim3 grid(static_cast<unsigned>(most_tiles(keys.rows, batch.sequences, kAppendTokens)),
+                  static_cast<unsigned>((cache.heads + kAppendHeads - 1) / kAppendHeads));
+  const int lanes = lanes_of(cache.head_dim);
+  const auto append = [&](auto kernel) {
+    launch("append_kv_kernel", stream, grid, kAppendThreads, 0, kernel, call, lanes);
+  };
+  switch (cache.dtype) {
+    case DType::f16:
+      return append(append_kv_kernel<DType::f16>);
+    case DType::bf16:
+      return append(append_kv_kernel<DType::bf16>);
+    case DType::q8:
+      return append(append_kv_kernel<DType::q8>);
+    case DType::q4:
+      return append(append_kv_kernel<DType::q4>);
+    default:
+      return append(append_kv_kernel<DType::f32>);
+  }
+}
+
+AttentionResources attention_resources(std::byte* scratch, std::size_t scratch_bytes) {
+  int device = 0;
+  int major = 0;
+  int minor = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
+        "cudaDeviceGetAttribute");
+  check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device),
+        "cudaDeviceGetAttribute");
+  return {scratch, scratch_bytes, 10 * major + minor};
+}
+
 void prepare_attention() {
-  allow_shared_memory<DType::f32>();
-  allow_shared_memory<DType::f16>();
-  allow_shared_memory<DType::bf16>();
-  allow_shared_memory<DType::q8>();
-  allow_shared_memory<DType::q4>();
+  check(cudaFuncSetAttribute(reinterpret_cast<const void*>(attention_kernel),
+                             cudaFuncAttributeMaxDynamicSharedMemorySize,
+                             static_cast<int>(attention_shared_bytes(kMostHeadDim))),
+        "cudaFuncSetAttribute of attention");
+  if (attention_resources(nullptr, 0).compute_capability >= 80) prepare_prefill_attention();
 }
 
 void launch_attention(cudaStream_t stream, TensorView out, TensorView query,
-                      const kernels::KvPages& cache, const kernels::KvBatch& batch, float scale) {
-  const AttentionCall call{stream,
-                           static_cast<float*>(out.data),
-                           static_cast<const float*>(query.data),
-                           cache,
-                           batch,
-                           query.rows,
-                           scale};
-  switch (cache.dtype) {
-    case DType::f16:
-      attend_as<DType::f16>(call);
-      break;
-    case DType::bf16:
-      attend_as<DType::bf16>(call);
-      break;
-    case DType::q8:
-      attend_as<DType::q8>(call);
-      break;
-    case DType::q4:
-      attend_as<DType::q4>(call);
-      break;
-    default:
-      attend_as<DType::f32>(call);
+                      const kernels::KvPages& cache, const kernels::KvBatch& batch, float scale,
+                      const AttentionResources& resources) {
+  const AttentionPlan plan = plan_attention(out, query, cache, batch, scale, resources);
+  if (plan.decode) {
+    launch_decode_attention(stream, out, query, cache, batch, scale, plan, resources);
+  }
+  if (!plan.others) return;
+  if (plan.tensor_cores) {
+    launch_prefill_attention(stream, out, query, cache, batch, scale);
+  } else {
+    launch_general_attention(stream, out, query, cache, batch, scale, plan.decode ? 2 : 1);
   }
 }
 

@@ -1,54 +1,78 @@
-// Causal attention over a paged cache, ragged: one block per (sequence, tile of query rows, head),
-// running softmax over blocks of keys, so that no matrix of scores is ever in memory. Keys and
-// values are expanded as they are brought to shared memory.
-//
-// Decode (kRows == 1) is bound by reading the cache. Prefill (kRows == 16) reads it once for every
-// 16 query rows, and computes on the plain cores: 4 kRows 64 head_dim flop a block of keys.
+// Causal attention over a paged cache for what the other kernels do not take: any head_dim up to
+// kMostHeadDim and any dtypes, on the plain cores. One block per (sequence, tile of query rows,
+// head), running softmax over blocks of keys; keys and values are expanded as they are brought to
+// shared memory.
 #pragma once
 
-#include "kernels/cuda/append_kv.cuh"
+#include "kernels/cuda/kv_rows.cuh"
 
 namespace sluice::cuda {
 
 constexpr int kAttentionThreads = 128;
-constexpr int kKeyBlock = 64;
+constexpr int kAttentionRows = 8;
+constexpr int kKeyBlock = 32;
 
 /// Bytes of dynamic shared memory: query, accumulator, a block of keys or values, scores, and
 /// maximum, sum and correction of each row.
-constexpr std::size_t attention_shared_bytes(int rows, int head_dim) {
-  const auto count = static_cast<std::size_t>(rows);
+constexpr std::size_t attention_shared_bytes(int head_dim) {
+  constexpr std::size_t kRows = kAttentionRows;
   const auto dim = static_cast<std::size_t>(head_dim);
-  return (2 * count * dim + kKeyBlock * (dim + 1) + count * kKeyBlock + 3 * count) * sizeof(float);
+  return (2 * kRows * dim + kKeyBlock * (dim + 1) + kRows * kKeyBlock + 3 * kRows) * sizeof(float);
 }
 
-template <DType kType, int kRows>
+struct AttentionCall {
+  void* out;  // [.., heads x head_dim]
+  const void* query;
+  DType out_dtype;
+  DType query_dtype;
+  kernels::KvPages cache;
+  kernels::KvBatch batch;
+  PageDivider divider;
+  std::int64_t vector_bytes;  // of the cache
+  float scale;
+  int least_rows;  // sequences of fewer new tokens are not its own
+};
+
+/// Element `d` of a vector of the cache.
+__device__ inline float cached_element(DType dtype, const std::byte* vector, int head_dim, int d) {
+  switch (dtype) {
+    case DType::q8:
+      return element<DType::q8>(vector, head_dim, d);
+    case DType::q4:
+      return element<DType::q4>(vector, head_dim, d);
+    default:
+      return element_of(dtype, vector, d);
+  }
+}
+
 struct AttentionBlock {
-  const kernels::KvPages& cache;
+  const AttentionCall& call;
   const std::int32_t* pages;
   int head;
-  int rows;                     // of the tile, <= kRows
-  std::int64_t first_position;  // of the tile's first query
-  float* query;                 // shared [kRows, dim], scaled
-  float* sums;                  // shared [kRows, dim]
-  float* block;                 // shared [kKeyBlock, dim + 1]
-  float* scores;                // shared [kRows, kKeyBlock]
-  float* largest;               // shared [kRows]
-  float* total;                 // shared [kRows]
-  float* correction;            // shared [kRows]
+  int rows;            // of the tile, <= kAttentionRows
+  int first_position;  // of the tile's first query
+  float* query;        // shared [kAttentionRows, dim], scaled
+  float* sums;         // shared [kAttentionRows, dim]
+  float* block;        // shared [kKeyBlock, dim + 1]
+  float* scores;       // shared [kAttentionRows, kKeyBlock]
+  float* largest;      // shared [kAttentionRows]
+  float* total;        // shared [kAttentionRows]
+  float* correction;   // shared [kAttentionRows]
 
-  __device__ void bring(std::int64_t first_key, int keys, bool values) {
-    const int dim = cache.head_dim;
-    for (int i = static_cast<int>(threadIdx.x); i < keys * dim; i += blockDim.x) {
+  __device__ void bring(int first_key, int keys, bool values) {
+    const int dim = call.cache.head_dim;
+    for (int i = static_cast<int>(threadIdx.x); i < keys * dim; i += kAttentionThreads) {
       const int key = i / dim;
       const int d = i % dim;
-      const std::byte* const vector = vector_at<kType>(cache, pages, first_key + key, head, values);
-      block[key * (dim + 1) + d] = element<kType>(vector, dim, d);
+      const std::byte* const vector = vector_at(call.cache, pages, call.divider, first_key + key,
+                                                head, values, call.vector_bytes);
+      block[key * (dim + 1) + d] = cached_element(call.cache.dtype, vector, dim, d);
     }
   }
 
-  __device__ void score(std::int64_t first_key, int keys) {
-    const int dim = cache.head_dim;
-    for (int i = static_cast<int>(threadIdx.x); i < rows * kKeyBlock; i += blockDim.x) {
+  __device__ void score(int first_key, int keys) {
+    const int dim = call.cache.head_dim;
+    for (int i = static_cast<int>(threadIdx.x); i < rows * kKeyBlock; i += kAttentionThreads) {
       const int row = i / kKeyBlock;
       const int key = i % kKeyBlock;
       float sum = -INFINITY;
@@ -66,18 +90,15 @@ struct AttentionBlock {
   /// so far count.
   __device__ void exponentials() {
     const int lane = static_cast<int>(threadIdx.x) % 32;
-    const int warps = static_cast<int>(blockDim.x) / 32;
-    for (int row = static_cast<int>(threadIdx.x) / 32; row < rows; row += warps) {
+    for (int row = static_cast<int>(threadIdx.x) / 32; row < rows; row += kAttentionThreads / 32) {
       float* const line = scores + row * kKeyBlock;
       const float old = largest[row];
-      const float high = fmaxf(old, warp_max(fmaxf(line[lane], line[lane + 32])));
+      const float high = fmaxf(old, warp_max(line[lane]));
       // Every key of a block may be in a row's future; then nothing is added.
       const float base = high == -INFINITY ? 0.0F : high;
       const float one = expf(line[lane] - base);
-      const float other = expf(line[lane + 32] - base);
       line[lane] = one;
-      line[lane + 32] = other;
-      const float sum = warp_sum(one + other);
+      const float sum = warp_sum(one);
       if (lane == 0) {
         correction[row] = expf(old - base);
         total[row] = total[row] * correction[row] + sum;
@@ -87,8 +108,8 @@ struct AttentionBlock {
   }
 
   __device__ void add_values(int keys) {
-    const int dim = cache.head_dim;
-    for (int i = static_cast<int>(threadIdx.x); i < rows * dim; i += blockDim.x) {
+    const int dim = call.cache.head_dim;
+    for (int i = static_cast<int>(threadIdx.x); i < rows * dim; i += kAttentionThreads) {
       const int row = i / dim;
       const int d = i % dim;
       float sum = sums[i] * correction[row];
@@ -99,46 +120,48 @@ struct AttentionBlock {
   }
 };
 
-/// Grid: x sequences x tiles, y heads. out, query: [.., heads x head_dim].
-template <DType kType, int kRows>
-__global__ void attention_kernel(float* out, const float* query, kernels::KvPages cache,
-                                 kernels::KvBatch batch, int tiles, float scale) {
+/// Grid: x most_tiles() of kAttentionRows, y heads.
+static __global__ void __launch_bounds__(kAttentionThreads) attention_kernel(AttentionCall call) {
+  const SequenceTile found =
+      find_tile(call.batch, static_cast<int>(blockIdx.x), kAttentionRows, call.least_rows);
+  const int s = found.sequence;
+  if (s == call.batch.sequences) return;
+  const int first = found.tile * kAttentionRows;
+  const int rows = min(kAttentionRows, call.batch.new_tokens[s] - first);
+  const int dim = call.cache.head_dim;
   float* const shared = dynamic_shared();
-  const int s = static_cast<int>(blockIdx.x) / tiles;
-  const int first = static_cast<int>(blockIdx.x) % tiles * kRows;
-  const int rows = min(kRows, batch.new_tokens[s] - first);
-  if (rows <= 0) return;
-  const int dim = cache.head_dim;
-  float* const sums = shared + kRows * dim;
-  float* const block = sums + kRows * dim;
+  float* const sums = shared + kAttentionRows * dim;
+  float* const block = sums + kAttentionRows * dim;
   float* const scores = block + kKeyBlock * (dim + 1);
-  float* const rest = scores + kRows * kKeyBlock;
-  const std::int64_t position = batch.context[s] - batch.new_tokens[s] + first;
-  AttentionBlock<kType, kRows> tile{cache,
-                                    batch.pages + std::int64_t{s} * batch.max_pages,
-                                    static_cast<int>(blockIdx.y),
-                                    rows,
-                                    position,
-                                    shared,
-                                    sums,
-                                    block,
-                                    scores,
-                                    rest,
-                                    rest + kRows,
-                                    rest + 2 * kRows};
-  const std::int64_t width = std::int64_t{cache.heads} * dim;
-  const std::int64_t at = (batch.first_row[s] + first) * width + std::int64_t{blockIdx.y} * dim;
-  for (int i = static_cast<int>(threadIdx.x); i < rows * dim; i += blockDim.x) {
-    tile.query[i] = query[at + i / dim * width + i % dim] * scale;
+  float* const rest = scores + kAttentionRows * kKeyBlock;
+  const int position = call.batch.context[s] - call.batch.new_tokens[s] + first;
+  AttentionBlock tile{call,
+                      call.batch.pages + std::int64_t{s} * call.batch.max_pages,
+                      static_cast<int>(blockIdx.y),
+                      rows,
+                      position,
+                      shared,
+                      sums,
+                      block,
+                      scores,
+                      rest,
+                      rest + kAttentionRows,
+                      rest + 2 * kAttentionRows};
+  const std::int64_t width = std::int64_t{call.cache.heads} * dim;
+  const std::int64_t at =
+      (std::int64_t{call.batch.first_row[s]} + first) * width + std::int64_t{blockIdx.y} * dim;
+  for (int i = static_cast<int>(threadIdx.x); i < rows * dim; i += kAttentionThreads) {
+    tile.query[i] =
+        element_of(call.query_dtype, call.query, at + i / dim * width + i % dim) * call.scale;
     tile.sums[i] = 0;
   }
-  for (int row = static_cast<int>(threadIdx.x); row < rows; row += blockDim.x) {
+  for (int row = static_cast<int>(threadIdx.x); row < rows; row += kAttentionThreads) {
     tile.largest[row] = -INFINITY;
     tile.total[row] = 0;
   }
-  const std::int64_t visible = position + rows;  // keys that the last row sees
-  for (std::int64_t key = 0; key < visible; key += kKeyBlock) {
-    const int keys = static_cast<int>(visible - key < kKeyBlock ? visible - key : kKeyBlock);
+  const int visible = position + rows;  // keys that the last row sees
+  for (int key = 0; key < visible; key += kKeyBlock) {
+    const int keys = min(visible - key, kKeyBlock);
     __syncthreads();
     tile.bring(key, keys, false);
     __syncthreads();
@@ -150,8 +173,9 @@ __global__ void attention_kernel(float* out, const float* query, kernels::KvPage
     tile.add_values(keys);
   }
   __syncthreads();
-  for (int i = static_cast<int>(threadIdx.x); i < rows * dim; i += blockDim.x) {
-    out[at + i / dim * width + i % dim] = tile.sums[i] / tile.total[i / dim];
+  for (int i = static_cast<int>(threadIdx.x); i < rows * dim; i += kAttentionThreads) {
+    put_element(call.out_dtype, call.out, at + i / dim * width + i % dim,
+                tile.sums[i] / tile.total[i / dim]);
   }
 }
 

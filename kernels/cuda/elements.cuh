@@ -100,10 +100,10 @@ __device__ inline std::int64_t row_bytes(std::int64_t columns) {
   }
 }
 
-/// The dynamic shared memory of the block.
+/// The dynamic shared memory of the block; 16-byte aligned.
 __device__ inline float* dynamic_shared() {
 #ifdef __CUDACC__
-  extern __shared__ float memory[];
+  extern __shared__ __align__(16) float memory[];
   return memory;
 #else
   return host_shared();  // of the test that runs kernels on the host

@@ -13,7 +13,10 @@ const char* name_of(OpKind kind) {
 }
 
 KernelRunner::KernelRunner(Memory workspace)
-    : workspace_(std::move(workspace)), products_(workspace_.data()) {
+    : workspace_(std::move(workspace)),
+      products_(workspace_.data()),
+      attention_(attention_resources(workspace_.data() + Products::kWorkspaceBytes,
+                                     kAttentionScratchBytes)) {
   prepare_attention();
 }
 
@@ -33,9 +36,13 @@ void KernelRunner::run(cudaStream_t stream, const OpCall& call) {
     case OpKind::append_kv:
       return launch_append_kv(stream, call.cache, call.batch, call.in, call.scale);
     case OpKind::attention:
-      return launch_attention(stream, call.out, call.in, call.cache, call.batch, call.number);
+      return launch_attention(stream, call.out, call.in, call.cache, call.batch, call.number,
+                              attention_);
     case OpKind::sample:
-      return;
+      return launch_sample(stream, call.sampled, call.in, call.sample_rows, call.ids,
+                           reinterpret_cast<float*>(workspace_.data() + Products::kWorkspaceBytes +
+                                                    kAttentionScratchBytes),
+                           kSampleBytes);
   }
 }
 

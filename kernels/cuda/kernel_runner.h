@@ -6,6 +6,7 @@
 
 #include <memory>
 
+#include "kernels/cuda/attention_plan.h"
 #include "kernels/cuda/op_call.h"
 #include "kernels/cuda/products.h"
 #include "kernels/device/backend.h"
@@ -14,7 +15,10 @@ namespace sluice::cuda {
 
 class KernelRunner {
  public:
-  static constexpr std::size_t kWorkspaceBytes = Products::kWorkspaceBytes;
+  /// Scores of rows with a repetition penalty: 83 rows of 50272 at a time.
+  static constexpr std::size_t kSampleBytes = std::size_t{16} << 20;
+  static constexpr std::size_t kWorkspaceBytes =
+      Products::kWorkspaceBytes + kAttentionScratchBytes + kSampleBytes;
 
   /// `workspace`: kWorkspaceBytes of device memory, zeroed. The device is current.
   explicit KernelRunner(Memory workspace);
@@ -27,6 +31,7 @@ class KernelRunner {
  private:
   Memory workspace_;
   Products products_;
+  AttentionResources attention_;
 };
 
 }  // namespace sluice::cuda

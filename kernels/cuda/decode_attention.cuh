@@ -1,0 +1,237 @@
+// Attention of sequences with one new token over a paged cache. A span of kDecodeSpan tokens of
+// one head is a block's; spans are merged in order by a second kernel, so that the bits of a row
+// depend on its own sequence alone.
+//
+// Lanes of a group hold eight elements each of a key, and the same of its value; groups of a block
+// take keys in turn, several at a time, with a maximum and sums of their own, merged at the end.
+// Nothing but scores goes between lanes.
+#pragma once
+
+#include "kernels/cuda/attention_plan.h"
+#include "kernels/cuda/kv_rows.cuh"
+#include "kernels/cuda/tensor_core.cuh"
+
+namespace sluice::cuda {
+
+constexpr int kDecodeThreads = 256;
+constexpr int kDecodeWarps = kDecodeThreads / 32;
+constexpr int kKeysInFlight = 4;  // of a group
+
+/// One launch: heads [first_head, ..) of all sequences' heads, numbered sequence by sequence.
+struct DecodeCall {
+  void* out;  // [.., heads x head_dim] of `activations`, as is query
+  const void* query;
+  float* partials;  // [heads of the launch, spans, head_dim + 2]: sums, maximum, total
+  DType activations;
+  kernels::KvPages cache;
+  kernels::KvBatch batch;
+  PageDivider divider;
+  float scale;  // times log2(e)
+  int first_head;
+  int spans;  // most a sequence has
+};
+
+/// Weighted sums of values: exp2(score - largest) are the weights, total is their sum.
+struct DecodeSums {
+  float largest = -INFINITY;
+  float total = 0;
+  float values[8] = {};
+  float shift = 0;  // of every value
+
+  /// What the exponents are relative to: every key may have the score -infinity.
+  __device__ static float base_of(float high) { return high == -INFINITY ? 0.0F : high; }
+
+  __device__ void rescale(float high) {
+    const float factor = exp2_fast(largest - base_of(high));
+    largest = high;
+    total *= factor;
+    shift *= factor;
+    for (float& value : values) value *= factor;
+  }
+
+  /// With the lanes `distance` away: both get the sum.
+  __device__ void merge_lanes(int distance) {
+    rescale(fmaxf(largest, __shfl_xor_sync(0xFFFFFFFFU, largest, distance)));
+    total += __shfl_xor_sync(0xFFFFFFFFU, total, distance);
+    shift += __shfl_xor_sync(0xFFFFFFFFU, shift, distance);
+    for (float& value : values) value += __shfl_xor_sync(0xFFFFFFFFU, value, distance);
+  }
+};
+
+/// The place in a row of a lane's element `index`, 0 to 7.
+template <DType kType>
+__device__ inline int element_at(int lane, int index) {
+  return first_element<kType>(lane) + (index < 4 ? index : kSecondQuad<kType> + index - 4);
+}
+
+/// One head of one sequence, as a lane sees it.
+template <DType kType, int kLanes>
+struct DecodeHead {
+  static constexpr int kGroups = kDecodeThreads / kLanes;
+
+  const std::byte* keys;  // of this head, in page 0
+  std::int64_t to_values;
+  const std::int64_t* page_at;  // shared: offsets of the span's pages
+  PageDivider divider;
+  int first_page;
+  int head_dim;
+  int lane;  // of the group
+  int group;
+  float query[8];   // scaled
+  float query_sum;  // of these
+
+  /// Keys [first, end), `end - 1` again for those beyond, which do not count.
+  __device__ void add(int first, int end, DecodeSums& sums) const {
+    PackedEight<kType> key[kKeysInFlight] = {};
+    PackedEight<kType> value[kKeysInFlight] = {};
+    for (int i = 0; i < kKeysInFlight; ++i) {
+      const int position = min(first + i * kGroups + group, end - 1);
+      const int page = divider.page(position);
+      const std::byte* const row =
+          keys + page_at[page - first_page] +
+          std::int64_t{position - page * divider.tokens} * row_bytes<kType>(head_dim);
+      if (first_element<kType>(lane) < head_dim) {
+        key[i] = load_eight<kType>(row, head_dim, lane);
+        value[i] = load_eight<kType>(row + to_values, head_dim, lane);
+      }
+    }
+    float score[kKeysInFlight];
+    float wide[8];
+    for (int i = 0; i < kKeysInFlight; ++i) {
+      const ScaleShift of = widen_eight<kType>(key[i], wide);
+      float sum = 0;
+      for (int d = 0; d < 8; ++d) sum += query[d] * wide[d];
+      score[i] = kPacked<kType> ? sum * of.scale + query_sum * of.shift : sum;
+    }
+    for (int distance = kLanes / 2; distance > 0; distance /= 2) {
+      for (float& sum : score) sum += __shfl_xor_sync(0xFFFFFFFFU, sum, distance);
+    }
+    float high = sums.largest;
+    for (int i = 0; i < kKeysInFlight; ++i) {
+      if (first + i * kGroups + group >= end) score[i] = -INFINITY;
+      high = fmaxf(high, score[i]);
+    }
+    sums.rescale(high);
+    for (int i = 0; i < kKeysInFlight; ++i) {
+      const float weight = exp2_fast(score[i] - DecodeSums::base_of(high));
+      sums.total += weight;
+      const ScaleShift of = widen_eight<kType>(value[i], wide);
+      const float scaled = kPacked<kType> ? weight * of.scale : weight;
+      for (int d = 0; d < 8; ++d) sums.values[d] += scaled * wide[d];
+      if constexpr (kPacked<kType>) sums.shift += weight * of.shift;
+    }
+  }
+};
+
+/// Where a span's sums go, and where they come from: [head_dim] values, maximum, total.
+__device__ inline float* partial_at(const DecodeCall& call, int head, int span) {
+  return call.partials +
+         (std::int64_t{head} * call.spans + span) * (std::int64_t{call.cache.head_dim} + 2);
+}
+
+/// Element `d` of the sums at `parts` + i * stride for i < count, merged in order.
+__device__ inline DecodeSums merge_parts(const float* parts, int count, std::int64_t stride,
+                                         int head_dim, int d) {
+  DecodeSums sums;
+  for (int i = 0; i < count; ++i) {
+    sums.largest = fmaxf(sums.largest, parts[i * stride + head_dim]);
+  }
+  for (int i = 0; i < count; ++i) {
+    const float* const part = parts + i * stride;
+    const float weight = exp2_fast(part[head_dim] - DecodeSums::base_of(sums.largest));
+    sums.values[0] += weight * part[d];
+    sums.total += weight * part[head_dim + 1];
+  }
+  return sums;
+}
+
+/// Grid: x heads x spans. kLanes: lanes_of(head_dim).
+template <DType kType, int kLanes>
+__global__ void __launch_bounds__(kDecodeThreads) decode_attention_kernel(DecodeCall call) {
+  constexpr int kStride = kLanes * 8 + 2;
+  __shared__ std::int64_t page_at[kDecodeSpan + 1];
+  __shared__ float parts[kDecodeWarps * kStride];
+  const int heads = call.cache.heads;
+  const int dim = call.cache.head_dim;
+  const int of_launch = static_cast<int>(blockIdx.x) / call.spans;
+  const int span = static_cast<int>(blockIdx.x) % call.spans;
+  const int s = (call.first_head + of_launch) / heads;
+  const int head = (call.first_head + of_launch) % heads;
+  const int context = call.batch.context[s];
+  const int first = span * kDecodeSpan;
+  if (call.batch.new_tokens[s] != 1 || first >= context) return;
+  const int end = min(first + kDecodeSpan, context);
+  const int thread = static_cast<int>(threadIdx.x);
+
+  const std::int64_t vectors = std::int64_t{call.divider.tokens} * row_bytes<kType>(dim);
+  DecodeHead<kType, kLanes> lane{static_cast<const std::byte*>(call.cache.base) + head * vectors,
+                                 heads * vectors,
+                                 page_at,
+                                 call.divider,
+                                 call.divider.page(first),
+                                 dim,
+                                 thread % kLanes,
+                                 thread / kLanes,
+                                 {},
+                                 0};
+  const std::int32_t* const pages = call.batch.pages + std::int64_t{s} * call.batch.max_pages;
+  const int last_page = call.divider.page(end - 1);
+  for (int page = lane.first_page + thread; page <= last_page; page += kDecodeThreads) {
+    page_at[page - lane.first_page] = pages[page] * call.cache.page_stride_bytes;
+  }
+  const std::int64_t row = (std::int64_t{call.batch.first_row[s]} * heads + head) * dim;
+  for (int i = 0; i < 8; ++i) {
+    const int d = element_at<kType>(lane.lane, i);
+    lane.query[i] = d < dim ? element_of(call.activations, call.query, row + d) * call.scale : 0.0F;
+    lane.query_sum += lane.query[i];
+  }
+  __syncthreads();
+
+  DecodeSums sums;
+  for (int key = first; key < end; key += lane.kGroups * kKeysInFlight) lane.add(key, end, sums);
+  for (int distance = kLanes; distance < 32; distance *= 2) sums.merge_lanes(distance);
+  float* const part = parts + thread / 32 * kStride;
+  if (thread % 32 < kLanes) {
+    for (int i = 0; i < 8; ++i) {
+      const int d = element_at<kType>(lane.lane, i);
+      if (d < dim) part[d] = sums.values[i] + sums.shift;
+    }
+    if (lane.lane == 0) {
+      part[dim] = sums.largest;
+      part[dim + 1] = sums.total;
+    }
+  }
+  __syncthreads();
+  for (int d = thread; d < dim; d += kDecodeThreads) {
+    const DecodeSums all = merge_parts(parts, kDecodeWarps, kStride, dim, d);
+    if (context <= kDecodeSpan) {
+      put_element(call.activations, call.out, row + d, all.values[0] / all.total);
+      continue;
+    }
+    float* const to = partial_at(call, of_launch, span);
+    to[d] = all.values[0];
+    if (d == 0) {
+      to[dim] = all.largest;
+      to[dim + 1] = all.total;
+    }
+  }
+}
+
+/// Grid: x heads of the launch. For sequences of more than one span.
+static __global__ void merge_spans_kernel(DecodeCall call) {
+  const int heads = call.cache.heads;
+  const int dim = call.cache.head_dim;
+  const int s = (call.first_head + static_cast<int>(blockIdx.x)) / heads;
+  const int head = (call.first_head + static_cast<int>(blockIdx.x)) % heads;
+  const int context = call.batch.context[s];
+  if (call.batch.new_tokens[s] != 1 || context <= kDecodeSpan) return;
+  const int count = (context + kDecodeSpan - 1) / kDecodeSpan;
+  const float* const parts = partial_at(call, static_cast<int>(blockIdx.x), 0);
+  const std::int64_t row = (std::int64_t{call.batch.first_row[s]} * heads + head) * dim;
+  for (int d = static_cast<int>(threadIdx.x); d < dim; d += static_cast<int>(blockDim.x)) {
+    const DecodeSums all = merge_parts(parts, count, dim + 2, dim, d);
+    put_element(call.activations, call.out, row + d, all.values[0] / all.total);
+  }
+}
+
+}  // namespace sluice::cuda

@@ -1,0 +1,200 @@
+// Where keys and values lie in the pages, and eight elements of them at a time, for a lane.
+//
+// A lane holds two quads of neighbouring elements: [first_element(), + 4) and kSecondQuad further
+// on. Eight in a row, but for q4, a byte of which holds elements 32 apart.
+#pragma once
+
+#include <type_traits>
+
+#include "kernels/cuda/elements.cuh"
+
+namespace sluice::cuda {
+
+/// position / page_tokens without a division where page_tokens is a power of two.
+struct PageDivider {
+  std::int32_t tokens;
+  std::int32_t shift;  // -1: no power of two
+
+  __device__ std::int32_t page(std::int32_t position) const {
+    return shift >= 0 ? position >> shift : position / tokens;
+  }
+};
+
+inline PageDivider page_divider(std::int32_t page_tokens) {
+  std::int32_t shift = 0;
+  while (std::int64_t{1} << shift < page_tokens) ++shift;
+  return {page_tokens, std::int64_t{1} << shift == page_tokens ? shift : -1};
+}
+
+/// Where head `head` of the token at `position` lies; `values`: its value, else its key.
+/// vector_bytes: row_bytes of the cache's dtype and head_dim.
+__device__ inline std::byte* vector_at(const kernels::KvPages& cache, const std::int32_t* pages,
+                                       PageDivider divider, std::int32_t position, int head,
+                                       bool values, std::int64_t vector_bytes) {
+  const std::int32_t page = divider.page(position);
+  const std::int32_t slot = position - page * divider.tokens;
+  const std::int64_t vector =
+      std::int64_t{(values ? cache.heads : 0) + head} * divider.tokens + slot;
+  return static_cast<std::byte*>(cache.base) + pages[page] * cache.page_stride_bytes +
+         vector * vector_bytes;
+}
+
+/// Some rows of one sequence: what a block of a ragged kernel works at.
+struct SequenceTile {
+  int sequence;  // batch.sequences: none
+  int tile;
+  int tiles;  // of the sequence
+};
+
+/// Sequences of a batch cut into tiles of `tile_rows` new tokens, numbered on: tile `index` of
+/// them, or none. Those of fewer than `least_rows` new tokens have none. Every thread of the warp
+/// calls.
+__device__ inline SequenceTile find_tile(const kernels::KvBatch& batch, int index, int tile_rows,
+                                         int least_rows) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  for (int first = 0; first < batch.sequences; first += 32) {
+    const auto tiles_of = [&](int s) {
+      if (s >= batch.sequences || batch.new_tokens[s] < least_rows) return 0;
+      return (batch.new_tokens[s] + tile_rows - 1) / tile_rows;
+    };
+    int sum = tiles_of(first + lane);
+    for (int distance = 16; distance > 0; distance /= 2) {
+      sum += __shfl_xor_sync(0xFFFFFFFFU, sum, distance);
+    }
+    if (index >= sum) {
+      index -= sum;
+      continue;
+    }
+    for (int s = first;; ++s) {
+      const int tiles = tiles_of(s);
+      if (index < tiles) return {s, index, tiles};
+      index -= tiles;
+    }
+  }
+  return {batch.sequences, 0, 0};
+}
+
+/// Blocks that find_tile() needs at most, for activations of `rows` rows.
+inline std::int64_t most_tiles(std::int64_t rows, std::int32_t sequences, int tile_rows) {
+  return rows / tile_rows + sequences;
+}
+
+template <DType kType>
+constexpr bool kPacked = kType == DType::q8 || kType == DType::q4;
+
+template <DType kType>
+constexpr int kSecondQuad = kType == DType::q4 ? 32 : 4;
+
+template <DType kType>
+__device__ inline int first_element(int lane) {
+  return kType == DType::q4 ? lane / 8 * 64 + lane % 8 * 4 : lane * 8;
+}
+
+/// A lane's eight elements, as they lie in the cache.
+template <DType kType>
+struct PackedEight {
+  uint4 bits[kType == DType::f32 ? 2 : 1];  // q8: x, y codes, z scale; q4: x codes, z scale
+};
+
+/// Needs rows that are 16-byte aligned and whole eights of elements (f32, f16, bf16), or 4-byte
+/// aligned (q8, q4). The lane's first element must lie in the row, or in its last group.
+template <DType kType>
+__device__ inline PackedEight<kType> load_eight(const std::byte* row, int columns, int lane) {
+  PackedEight<kType> packed;
+  if constexpr (kPacked<kType>) {
+    const int groups = (columns + 63) / 64;
+    const auto* const words = reinterpret_cast<const unsigned*>(row);
+    const int of_scales = groups * (kType == DType::q8 ? 16 : 8);
+    packed.bits[0].x = words[kType == DType::q8 ? lane * 2 : lane];
+    packed.bits[0].y = kType == DType::q8 ? words[lane * 2 + 1] : 0U;
+    packed.bits[0].z = words[of_scales + lane / 8];
+    packed.bits[0].w = 0;
+  } else {
+    const auto* const pieces = reinterpret_cast<const uint4*>(row);
+    constexpr int kPieces = kType == DType::f32 ? 2 : 1;
+    for (int i = 0; i < kPieces; ++i) packed.bits[i] = pieces[lane * kPieces + i];
+  }
+  return packed;
+}
+
+__device__ inline float2 widen_pair(unsigned bits, __half) {
+  return {__half2float(__ushort_as_half(static_cast<unsigned short>(bits & 0xFFFFU))),
+          __half2float(__ushort_as_half(static_cast<unsigned short>(bits >> 16U)))};
+}
+__device__ inline float2 widen_pair(unsigned bits, __nv_bfloat16) {
+  return {__uint_as_float(bits << 16U), __uint_as_float(bits & 0xFFFF0000U)};
+}
+
+/// Two floats rounded to 16 bits, the first one low.
+__device__ inline std::uint32_t pack_pair(float low, float high, __half) {
+  return std::uint32_t{__half_as_ushort(__float2half_rn(low))} |
+         std::uint32_t{__half_as_ushort(__float2half_rn(high))} << 16U;
+}
+__device__ inline std::uint32_t pack_pair(float low, float high, __nv_bfloat16) {
+  return std::uint32_t{__bfloat16_as_ushort(__float2bfloat16_rn(low))} |
+         std::uint32_t{__bfloat16_as_ushort(__float2bfloat16_rn(high))} << 16U;
+}
+
+/// The codes of a lane's elements become floats of value kCodeBias + code, by bits alone.
+template <DType kType>
+constexpr float kCodeBias = kType == DType::q8 ? 256.0F : 16.0F;
+
+/// Bits [at, at + width) of `word`, a code, to the top of a mantissa of kCodeBias.
+template <DType kType>
+__device__ inline float code_at(unsigned word, int at) {
+  constexpr int kTop = kType == DType::q8 ? 15 : 19;
+  constexpr unsigned kMask = kType == DType::q8 ? 0x7F8000U : 0x780000U;
+  const unsigned moved = at < kTop ? word << (kTop - at) : word >> (at - kTop);
+  return __uint_as_float((moved & kMask) | __float_as_uint(kCodeBias<kType>));
+}
+
+/// The elements of a lane are to[i] * scale + shift; scale 1 and shift 0 but for q8 and q4.
+struct ScaleShift {
+  float scale;
+  float shift;
+};
+template <DType kType>
+__device__ inline ScaleShift widen_eight(const PackedEight<kType>& packed, float (&to)[8]) {
+  const uint4& bits = packed.bits[0];
+  if constexpr (kPacked<kType>) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      to[i] = code_at<kType>(bits.x, 8 * i);
+      to[4 + i] =
+          kType == DType::q8 ? code_at<kType>(bits.y, 8 * i) : code_at<kType>(bits.x, 8 * i + 4);
+    }
+    const float2 factors = widen_pair(bits.z, __half{});  // scale, minimum
+    return {factors.x, factors.y - kCodeBias<kType> * factors.x};
+  } else if constexpr (kType == DType::f32) {
+    for (int i = 0; i < 2; ++i) {
+      to[4 * i] = __uint_as_float(packed.bits[i].x);
+      to[4 * i + 1] = __uint_as_float(packed.bits[i].y);
+      to[4 * i + 2] = __uint_as_float(packed.bits[i].z);
+      to[4 * i + 3] = __uint_as_float(packed.bits[i].w);
+    }
+    return {1.0F, 0.0F};
+  } else {
+    using T = typename Element<kType>::Type;
+    const unsigned words[4] = {bits.x, bits.y, bits.z, bits.w};
+    for (int i = 0; i < 4; ++i) {
+      const float2 pair = widen_pair(words[i], T{});
+      to[2 * i] = pair.x;
+      to[2 * i + 1] = pair.y;
+    }
+    return {1.0F, 0.0F};
+  }
+}
+
+/// Writes to element `index` of a row of f32, f16 or bf16.
+__device__ inline void put_element(DType dtype, void* row, std::int64_t index, float value) {
+  switch (dtype) {
+    case DType::f16:
+      return narrow(value, static_cast<__half*>(row) + index);
+    case DType::bf16:
+      return narrow(value, static_cast<__nv_bfloat16*>(row) + index);
+    default:
+      return narrow(value, static_cast<float*>(row) + index);
+  }
+}
+
+}  // namespace sluice::cuda

@@ -1,0 +1,269 @@
+// append_kv and attention of the CUDA engine on a ragged batch over scattered pages, and what the
+// oracle says of it.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+#include <random>
+#include <vector>
+
+#include "kernels/cuda/attention_plan.h"
+#include "kernels/cuda/check.h"
+#include "kernels/cuda/launches.h"
+#include "kernels/group_quantize.h"
+#include "tests/support/reference_ops.h"
+
+namespace sluice::cuda_test {
+
+using reference::Matrix;
+
+struct AttentionShape {
+  DType cache = DType::f32;
+  DType activations = DType::f32;
+  std::int32_t heads = 1;
+  std::int32_t head_dim = 64;
+  std::int32_t page_tokens = 16;
+  float scale = 0.2F;
+};
+
+struct Tokens {
+  std::int32_t context;
+  std::int32_t added;  // the last ones
+};
+
+constexpr std::byte kUntouched{0x5A};
+
+/// Sequences whose keys and values depend on their number alone. Their rows are the other way
+/// round than they are, with kGap rows of nobody before each.
+class AttentionCase {
+ public:
+  static constexpr std::int32_t kGap = 2;
+
+  AttentionCase(const AttentionShape& shape, std::vector<Tokens> tokens, std::int32_t first = 0)
+      : shape_(shape), tokens_(std::move(tokens)), first_(first) {
+    cache_.dtype = shape.cache;
+    cache_.heads = shape.heads;
+    cache_.head_dim = shape.head_dim;
+    cache_.page_tokens = shape.page_tokens;
+    for (const Tokens& of : tokens_) {
+      max_pages_ = std::max(max_pages_, (of.context + shape.page_tokens - 1) / shape.page_tokens);
+    }
+    pages_.resize(tokens_.size() * static_cast<std::size_t>(max_pages_));
+    std::iota(pages_.begin(), pages_.end(), 0);
+    std::shuffle(pages_.begin(), pages_.end(), std::mt19937(5));
+    cache_.page_stride_bytes = static_cast<std::int64_t>((cache_.page_bytes() + 47) / 16 * 16);
+    // What was not written must not be read: NaN in every type.
+    memory_.assign(pages_.size() * static_cast<std::size_t>(cache_.page_stride_bytes),
+                   std::byte{0xFF});
+    cache_.base = memory_.data();
+    for (std::size_t s = 0; s < tokens_.size(); ++s) {
+      const std::uint64_t seed = 3 * (first_ + s) + 1;
+      keys_.push_back(Matrix::random(tokens_[s].context, width(), shape.activations, seed));
+      values_.push_back(Matrix::random(tokens_[s].context, width(), shape.activations, seed + 1));
+      query_.push_back(Matrix::random(tokens_[s].added, width(), shape.activations, seed + 2));
+    }
+  }
+
+  std::int64_t width() const { return std::int64_t{shape_.heads} * shape_.head_dim; }
+  std::size_t sequences() const { return tokens_.size(); }
+  const kernels::KvPages& cache() const { return cache_; }
+  Matrix& keys(std::size_t s) { return keys_[s]; }
+  Matrix& values(std::size_t s) { return values_[s]; }
+  Matrix& query(std::size_t s) { return query_[s]; }
+
+  /// Puts all tokens into the cache: what was there before first, where anything was.
+  void append() {
+    std::vector<Tokens> before;
+    for (const Tokens& of : tokens_) before.push_back({of.context - of.added, 0});
+    append_part(before, true);
+    append_part(tokens_, false);
+  }
+
+  /// Attention of the new tokens. Row r of sequence s is row row_of(s) + r of the result.
+  void attend(std::size_t scratch_bytes = cuda::kAttentionScratchBytes,
+              int compute_capability = 80) {
+    Rows rows = make_rows(tokens_);
+    for (std::size_t s = 0; s < tokens_.size(); ++s) put(query_[s], 0, rows, s, rows.first);
+    out_ = Matrix(rows.first.rows(), width(), shape_.activations);
+    std::memset(out_.view().data, static_cast<int>(kUntouched), out_.view().bytes());
+    // Room behind the last float of the scratch shows what is written there.
+    std::vector<float> scratch(scratch_bytes / sizeof(float) + 1, std::nanf(""));
+    scratch.back() = 42.0F;
+    cuda::prepare_attention();
+    cuda::AttentionResources resources =
+        cuda::attention_resources(reinterpret_cast<std::byte*>(scratch.data()), scratch_bytes);
+    resources.compute_capability = compute_capability;
+    cuda::launch_attention(nullptr, out_.view(), rows.first.view(), cache_, batch_of(rows),
+                           shape_.scale, resources);
+    cuda::check(cudaDeviceSynchronize(), "attention");
+    if (scratch.back() != 42.0F) throw std::logic_error("more than the scratch was written");
+    first_row_ = rows.first_row;
+  }
+
+  std::int32_t row_of(std::size_t s) const { return first_row_[s]; }
+  Matrix& out() { return out_; }
+  std::vector<std::byte> bytes_of(std::size_t s) {
+    const TensorView view = out_.view().slice(first_row_[s], tokens_[s].added);
+    const auto* const bytes = static_cast<const std::byte*>(view.data);
+    return {bytes, bytes + view.bytes()};
+  }
+  /// Of rows of nobody.
+  bool others_are_untouched() {
+    std::vector<bool> own(static_cast<std::size_t>(out_.rows()), false);
+    for (std::size_t s = 0; s < tokens_.size(); ++s) {
+      std::fill_n(own.begin() + first_row_[s], tokens_[s].added, true);
+    }
+    for (std::int64_t r = 0; r < out_.rows(); ++r) {
+      const std::byte* const row = out_.view().row(r);
+      const auto untouched = [](std::byte byte) { return byte == kUntouched; };
+      if (!own[static_cast<std::size_t>(r)] &&
+          !std::all_of(row, row + out_.view().row_bytes(), untouched)) {
+        return false;
+      }
+    }
+    return true;
+  }
+
+  Matrix wanted(std::size_t s) const {
+    return reference::attention(query_[s], as_cached(keys_[s]), as_cached(values_[s]), shape_.heads,
+                                static_cast<double>(shape_.scale));
+  }
+
+  /// Keys or values as the cache holds them: narrowed, or quantised and expanded.
+  Matrix as_cached(const Matrix& exact) const {
+    const bool packed = is_quantized(shape_.cache);
+    Matrix result(exact.rows(), exact.columns(), packed ? DType::f32 : shape_.cache);
+    std::vector<float> vector(static_cast<std::size_t>(shape_.head_dim));
+    std::vector<std::byte> row(packed ? row_bytes_of(shape_.cache, shape_.head_dim) : 0);
+    for (std::int64_t r = 0; r < exact.rows(); ++r) {
+      for (std::int64_t first = 0; first < exact.columns(); first += shape_.head_dim) {
+        for (std::int64_t d = 0; d < shape_.head_dim; ++d) {
+          vector[static_cast<std::size_t>(d)] = static_cast<float>(exact.at(r, first + d));
+        }
+        if (packed) {
+          kernels::quantize_rows(DType::f32, vector.data(), 1, shape_.head_dim, shape_.cache,
+                                 row.data());
+          kernels::dequantize_rows(shape_.cache, row.data(), 1, shape_.head_dim, vector.data());
+        }
+        for (std::int64_t d = 0; d < shape_.head_dim; ++d) {
+          result.set(r, first + d, static_cast<double>(vector[static_cast<std::size_t>(d)]));
+        }
+      }
+    }
+    return result;
+  }
+
+  /// Where the cache holds a vector.
+  const std::byte* vector(std::size_t s, std::int32_t position, std::int32_t head,
+                          bool values) const {
+    const auto slot = s * static_cast<std::size_t>(max_pages_) +
+                      static_cast<std::size_t>(position / shape_.page_tokens);
+    const std::int64_t index =
+        std::int64_t{(values ? shape_.heads : 0) + head} * shape_.page_tokens +
+        position % shape_.page_tokens;
+    return memory_.data() + pages_[slot] * cache_.page_stride_bytes +
+           index * static_cast<std::int64_t>(row_bytes_of(shape_.cache, shape_.head_dim));
+  }
+
+  /// More pages than any sequence needs, as for a batch with a longer one.
+  void allow_pages(std::int32_t more) {
+    std::vector<std::int32_t> wide;
+    for (std::size_t s = 0; s < tokens_.size(); ++s) {
+      const auto begin = pages_.begin() + static_cast<std::ptrdiff_t>(s) * max_pages_;
+      wide.insert(wide.end(), begin, begin + max_pages_);
+      wide.insert(wide.end(), static_cast<std::size_t>(more), -1);
+    }
+    pages_ = wide;
+    max_pages_ += more;
+  }
+
+ private:
+  /// A batch's activations, and its arrays.
+  struct Rows {
+    Matrix first;   // queries, or keys
+    Matrix second;  // values
+    std::vector<std::int32_t> sequence;
+    std::vector<std::int32_t> first_row;
+    std::vector<std::int32_t> new_tokens;
+    std::vector<std::int32_t> context;
+    std::vector<std::int32_t> pages;
+  };
+
+  Rows make_rows(const std::vector<Tokens>& tokens) const {
+    Rows rows;
+    std::int32_t next = kGap;
+    for (const Tokens& of : tokens) {
+      rows.new_tokens.push_back(of.added);
+      rows.context.push_back(of.context);
+      next += of.added + kGap;
+    }
+    rows.first = Matrix(next, width(), shape_.activations);
+    rows.second = rows.first;
+    for (const Tokens& of : tokens) {
+      next -= of.added + kGap;
+      rows.first_row.push_back(next);
+    }
+    rows.pages = pages_;
+    return rows;
+  }
+
+  static void put(const Matrix& from, std::int64_t first, Rows& rows, std::size_t s, Matrix& to) {
+    for (std::int64_t r = 0; r < rows.new_tokens[s]; ++r) {
+      for (std::int64_t c = 0; c < from.columns(); ++c) {
+        to.set(rows.first_row[s] + r, c, from.at(first + r, c));
+      }
+    }
+  }
+
+  kernels::KvBatch batch_of(const Rows& rows) const {
+    kernels::KvBatch batch;
+    batch.sequences = static_cast<std::int32_t>(rows.context.size());
+    batch.max_pages = max_pages_;
+    batch.first_row = rows.first_row.data();
+    batch.new_tokens = rows.new_tokens.data();
+    batch.context = rows.context.data();
+    batch.pages = rows.pages.data();
+    return batch;
+  }
+
+  /// The last `added` of each; with `whole`, all of the context of those that have any.
+  void append_part(std::vector<Tokens> tokens, bool whole) {
+    std::vector<std::size_t> who;
+    std::vector<Tokens> some;
+    for (std::size_t s = 0; s < tokens.size(); ++s) {
+      if (tokens[s].context == 0) continue;
+      who.push_back(s);
+      some.push_back({tokens[s].context, whole ? tokens[s].context : tokens[s].added});
+    }
+    Rows rows = make_rows(some);
+    rows.pages.clear();
+    for (std::size_t i = 0; i < who.size(); ++i) {
+      const std::int64_t first = some[i].context - some[i].added;
+      put(keys_[who[i]], first, rows, i, rows.first);
+      put(values_[who[i]], first, rows, i, rows.second);
+      const auto begin = pages_.begin() + static_cast<std::ptrdiff_t>(who[i]) * max_pages_;
+      rows.pages.insert(rows.pages.end(), begin, begin + max_pages_);
+    }
+    if (who.empty()) return;
+    cuda::launch_append_kv(nullptr, cache_, batch_of(rows), rows.first.view(), rows.second.view());
+    cuda::check(cudaDeviceSynchronize(), "append_kv");
+  }
+
+  AttentionShape shape_;
+  std::vector<Tokens> tokens_;
+  std::uint64_t first_;
+  kernels::KvPages cache_;
+  std::int32_t max_pages_ = 0;
+  std::vector<std::int32_t> pages_;
+  std::vector<std::byte> memory_;
+  std::vector<Matrix> keys_;
+  std::vector<Matrix> values_;
+  std::vector<Matrix> query_;
+  Matrix out_;
+  std::vector<std::int32_t> first_row_;
+};
+
+}  // namespace sluice::cuda_test
