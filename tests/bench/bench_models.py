@@ -6,13 +6,7 @@ import subprocess
 
 import numpy as np
 
-SHAPES = {
-    "125m": dict(layers=12, hidden=768, heads=12, ffn=3072, prompt=128),
-    "350m-pre": dict(layers=24, hidden=1024, heads=16, ffn=4096, prompt=128),
-    "1.3b": dict(layers=24, hidden=2048, heads=32, ffn=8192, prompt=64),
-}
-VOCABULARY = 50272
-POSITIONS = 2048
+from bench_shapes import POSITIONS, SHAPES, VOCABULARY, write_config
 
 
 def tensors_of(shape):
@@ -53,14 +47,7 @@ def make_checkpoint(folder: pathlib.Path, shape, storage: str) -> None:
     """A Hugging Face folder: config.json and one safetensors file of `storage` f16 or f32."""
     if (folder / "done").exists():
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    config = dict(model_type="opt", architectures=["OPTForCausalLM"], activation_function="relu",
-                  num_hidden_layers=shape["layers"], hidden_size=shape["hidden"],
-                  num_attention_heads=shape["heads"], ffn_dim=shape["ffn"], vocab_size=VOCABULARY,
-                  max_position_embeddings=POSITIONS, word_embed_proj_dim=shape["hidden"],
-                  do_layer_norm_before=True, bos_token_id=2, eos_token_id=2, pad_token_id=1,
-                  torch_dtype="float16" if storage == "f16" else "float32")
-    (folder / "config.json").write_text(json.dumps(config, indent=1))
+    write_config(folder, shape, "float16" if storage == "f16" else "float32")
     dtype = np.float16 if storage == "f16" else np.float32
     header, offset = {}, 0
     for name, dims, _ in tensors_of(shape):

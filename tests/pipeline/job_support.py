@@ -19,6 +19,10 @@ SOURCE = pathlib.Path(sys.argv.pop(1)).resolve()
 DEMO_MODEL = SOURCE / "models/demo"
 REFERENCE = SOURCE / "tests/data/opt-reference"
 
+# Of jobs that name none. Laws about bits and float32 are the CPU's, whatever GPU is there;
+# device_job_test.py has what must hold on any device.
+DEVICE = os.environ.get("SLUICE_TEST_DEVICE", "cpu")
+
 DONE, FAILURE, USAGE, BAD_INPUT, NO_SPACE, PEER_LOST, ROWS_FAILED = range(7)
 MAX_SECONDS = 120  # a job that takes longer hangs
 
@@ -141,6 +145,8 @@ class JobTest(unittest.TestCase):
     def start(self, *arguments, ranks=0, text=None, environment=None, program=SLUICE):
         """ranks 0: the program alone, without mpirun."""
         command = [str(program), *map(str, arguments)]
+        if command[1:2] == ["generate"] and "--device" not in command:
+            command += ["--device", DEVICE]
         if ranks:
             command = ["mpirun", "--bind-to", "none", "-n", str(ranks), *command]
         job = Running(command, self.scratch, ENVIRONMENT | (environment or {}), text)

@@ -1,5 +1,6 @@
 #include "tests/support/reference_cases.h"
 
+#include <cstdlib>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
@@ -70,7 +71,10 @@ std::vector<std::string> reference_names() {
 ReferenceCases read_reference(const std::string& name) {
   ReferenceCases cases;
   cases.name = name;
-  cases.folder = std::filesystem::path(SLUICE_SOURCE_DIR) / "tests/data/opt-reference" / name;
+  // Elsewhere than where it was built, as in a bundle, the tests are told where their data is.
+  const char* const moved = std::getenv("SLUICE_SOURCE_DIR");
+  const std::filesystem::path source = moved != nullptr ? moved : SLUICE_SOURCE_DIR;
+  cases.folder = source / "tests/data/opt-reference" / name;
   std::ifstream file(cases.folder / "cases.json");
   if (!file) throw std::runtime_error("cannot read the reference cases of " + name);
   const json all = json::parse(file);

@@ -1,0 +1,35 @@
+"""OPT's shapes, as folders that hold nothing but a config.json, and what they weigh."""
+import json
+
+SHAPES = {
+    "125m": dict(layers=12, hidden=768, heads=12, ffn=3072, prompt=128),
+    "350m-pre": dict(layers=24, hidden=1024, heads=16, ffn=4096, prompt=128),
+    "1.3b": dict(layers=24, hidden=2048, heads=32, ffn=8192, prompt=64),
+    "6.7b": dict(layers=32, hidden=4096, heads=32, ffn=16384),
+    "30b": dict(layers=48, hidden=7168, heads=56, ffn=28672),
+    "tiny": dict(layers=4, hidden=128, heads=4, ffn=512),
+}
+VOCABULARY = 50272
+POSITIONS = 2048
+
+
+def write_config(folder, shape, dtype="float16"):
+    """The folder, with a config.json of these shapes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = dict(model_type="opt", architectures=["OPTForCausalLM"], activation_function="relu",
+                  num_hidden_layers=shape["layers"], hidden_size=shape["hidden"],
+                  num_attention_heads=shape["heads"], ffn_dim=shape["ffn"], vocab_size=VOCABULARY,
+                  max_position_embeddings=POSITIONS, word_embed_proj_dim=shape["hidden"],
+                  do_layer_norm_before=True, bos_token_id=2, eos_token_id=2, pad_token_id=1,
+                  torch_dtype=dtype)
+    (folder / "config.json").write_text(json.dumps(config, indent=1))
+    return folder
+
+
+def layer_elements(shape) -> int:
+    """Of a decoder layer's matrices; its vectors are less than a thousandth."""
+    return 4 * shape["hidden"] ** 2 + 2 * shape["hidden"] * shape["ffn"]
+
+
+def head_elements(shape) -> int:
+    return VOCABULARY * shape["hidden"]

@@ -1,0 +1,106 @@
+"""scripts/verify counts what its steps say, and fails where one did, whatever it said.
+
+python3 verify_test.py SOURCE_FOLDER [unittest's own arguments]
+"""
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+
+SOURCE = pathlib.Path(sys.argv.pop(1)).resolve()
+
+SLUICE = """#!/bin/sh
+while [ $# -gt 0 ]; do [ "$1" = --report ] && printf ' "device": "%s",\\n' "$DEVICE_SAID" >"$2"; shift; done
+exit ${SLUICE_STATUS:-0}
+"""
+ENGINE = """#!/bin/sh
+echo '[       OK ] A.One (0 ms)'
+echo '[       OK ] A.Two (0 ms)'
+echo '[  SKIPPED ] A.Three (0 ms)'
+[ -z "$ENGINE_FAILS" ] || echo '[  FAILED  ] A.Four (3 ms)'
+exit ${ENGINE_STATUS:-0}
+"""
+JOB = """import unittest
+class T(unittest.TestCase):
+    def test_a(self): pass
+    def test_b(self): pass
+    def test_c(self): self.skipTest("no")
+unittest.main(argv=["x"])
+"""
+
+
+class VerifyTest(unittest.TestCase):
+    def setUp(self):
+        scratch = tempfile.TemporaryDirectory(prefix="sluice-verify-")
+        self.addCleanup(scratch.cleanup)
+        self.root = pathlib.Path(scratch.name)
+        for folder in ("programs", "scripts", "tests/pipeline"):
+            (self.root / folder).mkdir(parents=True)
+        shutil.copy(SOURCE / "scripts/verify", self.root / "scripts/verify")
+        for name, text in (("sluice", SLUICE), ("test_cuda_engine", ENGINE)):
+            (self.root / "programs" / name).write_text(text)
+            (self.root / "programs" / name).chmod(0o755)
+        for name in ("device_job", "accuracy"):
+            (self.root / f"tests/pipeline/{name}_test.py").write_text(JOB)
+
+    def verify(self, *arguments, **environment):
+        done = subprocess.run(
+            ["bash", self.root / "scripts/verify", "--quick", "--out", self.root / "out", *arguments],
+            capture_output=True, text=True, timeout=60, cwd=self.root, env=os.environ | {
+                "SLUICE_PROGRAMS": str(self.root / "programs"), "DEVICE_SAID": "cuda:0 (X)"}
+            | environment)
+        return done.returncode, done.stdout.splitlines()
+
+    def test_adds_up(self):
+        status, said = self.verify()
+        self.assertEqual((status, said[-1]), (0, "6 passed, 0 failed, 3 skipped"))
+        lines = [json.loads(line) for line in
+                 (self.root / "out/verify.jsonl").read_text().splitlines()]
+        self.assertEqual([line["name"] for line in lines],
+                         ["test_cuda_engine", "device_job (cuda)", "accuracy (cuda)"])
+        self.assertEqual({line["device"] for line in lines}, {"cuda"})
+
+    def test_a_failure_fails(self):
+        self.assertEqual(self.verify(ENGINE_FAILS="1", ENGINE_STATUS="1")[1][-1],
+                         "6 passed, 1 failed, 3 skipped")
+        # A crash says nothing of what it did not reach.
+        status, said = self.verify(ENGINE_STATUS="139")
+        self.assertEqual((status, said[-1]), (1, "6 passed, 1 failed, 3 skipped"))
+        (self.root / "tests/pipeline/accuracy_test.py").write_text(
+            JOB.replace("pass", "self.fail()", 1))
+        status, said = self.verify()
+        self.assertEqual((status, said[-1]), (1, "5 passed, 1 failed, 3 skipped"))
+
+    def test_a_device_that_cannot_be_used_is_a_failure(self):
+        status, said = self.verify("--device", "cuda", SLUICE_STATUS="2")
+        self.assertEqual((status, said[-1]), (1, "0 passed, 1 failed, 0 skipped"))
+
+    def test_no_time_left_is_a_failure(self):
+        status, said = self.verify("--minutes", "0")
+        self.assertEqual((status, said[-1]), (1, "0 passed, 3 failed, 0 skipped"))
+
+    def test_sanitizers_run_the_engine_again_and_what_they_find_fails(self):
+        tools = self.root / "tools"
+        tools.mkdir()
+        (tools / "compute-sanitizer").write_text(
+            '#!/bin/sh\necho "$@" >>"$0.said"\nfor last; do :; done\n"$last"\n'
+            '[ "$2" != racecheck ] || exit 9\n')
+        (tools / "compute-sanitizer").chmod(0o755)
+        status, said = self.verify("--sanitize", PATH=f"{tools}:{os.environ['PATH']}")
+        self.assertEqual((status, said[-1]), (1, "10 passed, 1 failed, 5 skipped"))
+        told = (tools / "compute-sanitizer.said").read_text().splitlines()
+        self.assertEqual([line.split()[1] for line in told], ["memcheck", "racecheck"])
+        for line in told:
+            self.assertIn("--error-exitcode 9", line)
+
+    def test_wrong_use(self):
+        self.assertEqual(self.verify("--fast")[0], 2)
+        self.assertEqual(self.verify("--minutes", "soon")[0], 2)
+
+
+if __name__ == "__main__":
+    unittest.main()
