@@ -71,6 +71,10 @@ bool ask(decltype(&sluice_make_engine) make, const EngineOptions& options, Engin
 
 }  // namespace
 
+bool has_cuda_driver() {
+  return Library(dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL)) != nullptr;
+}
+
 Engine load_engine_plugin(const std::string& path, const EngineOptions& options) {
   Library library = open(path);
   const auto abi = function_of<decltype(&sluice_engine_abi)>(library, path, "sluice_engine_abi");

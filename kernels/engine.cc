@@ -22,7 +22,7 @@ bool names_cuda(const std::string& device) {
 }
 
 Engine make_auto_engine(const EngineOptions& options) {
-  if (!seeks_cuda()) return make_cpu_engine(options);
+  if (!seeks_cuda() || !has_cuda_driver()) return make_cpu_engine(options);
   try {
     return make_cuda_engine(options);
   } catch (const CudaUnavailable& unavailable) {

@@ -25,8 +25,8 @@ struct EngineOptions {
 };
 
 /// Throws ConfigError "CUDA backend unavailable: <reason>" where "cuda" was asked for by name.
-/// Where "auto" finds CUDA unavailable in a build that seeks it, the reason goes to stderr, one
-/// line.
+/// Where "auto" finds CUDA unavailable in a build that seeks it, on a machine with a driver, the
+/// reason goes to stderr, one line.
 Engine make_engine(const EngineOptions& options);
 
 /// The CPU engine (kernels/cpu).
@@ -38,5 +38,8 @@ Engine make_cuda_engine(const EngineOptions& options);
 
 /// Whether this build looks for the plugin: the option SLUICE_CUDA.
 bool seeks_cuda();
+
+/// Whether this machine has an NVIDIA driver's library: without it the plugin need not be asked.
+bool has_cuda_driver();
 
 }  // namespace sluice::kernels

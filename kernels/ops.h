@@ -2,9 +2,9 @@
 //
 // Every call puts work on the lane this Ops was made for and returns at once; views must stay valid
 // until an event recorded afterwards is done. Activations are row-major [tokens, width] in the
-// backend's compute dtype (f32 on the CPU; logits are f32 everywhere); weights keep the dtype of
-// the checkpoint (f32, f16, bf16) or are quantised rows (q8, q4), and are widened in registers;
-// sums are f32.
+// backend's compute dtype (f32 on the CPU, whose append_kv and attention also take f16 and bf16,
+// for a device beside it; logits are f32 everywhere); weights keep the dtype of the checkpoint
+// (f32, f16, bf16) or are quantised rows (q8, q4), and are widened in registers; sums are f32.
 //
 // Law (CPU backend): every output row depends only on its own input row, bit for bit, never on
 // which or how many rows share the call, on the number of threads, or on how a weight matrix is

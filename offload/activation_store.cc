@@ -145,9 +145,8 @@ class ActivationStore::Impl {
         backend_.wait(Lane::host_to_device, use);
       }
     } else {
-      const Event ready = all_on_device(shares_) ? buffer->uses[kComputed] : buffer->loaded;
-      backend_.wait(Lane::compute, ready.as(Activity::stall_activations));
-      backend_.wait(Lane::device_to_host, ready);
+      backend_.wait(Lane::compute, buffer->loaded.as(Activity::stall_activations));
+      backend_.wait(Lane::device_to_host, buffer->loaded);
     }
     return {buffer->data, shape_.dtype, tokens, shape_.width};
   }
@@ -164,11 +163,12 @@ class ActivationStore::Impl {
     Buffer* buffer = buffer_of(gpu_batch);
     assert(buffer != nullptr && buffer->open);
     buffer->open = false;
-    buffer->uses = {backend_.record(Lane::compute), read_by, Event{}};
-    if (keep && !all_on_device(shares_)) {
-      start({Job::Kind::take_home, buffer, gpu_batch, buffer->tokens});
-    }
     buffer->gpu_batch = -1;
+    // What stays where it is needs no event: Lane::compute goes on with it in order. (An event for
+    // every layer would cut a device's work into pieces of a layer.)
+    if (keep && all_on_device(shares_)) return;
+    buffer->uses = {backend_.record(Lane::compute), read_by, Event{}};
+    if (keep) start({Job::Kind::take_home, buffer, gpu_batch, buffer->tokens});
   }
 
  private:

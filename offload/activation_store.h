@@ -38,9 +38,9 @@ class ActivationStore {
   /// Device [tokens, width] of `gpu_batch`. With `fresh` its content is about to be written, by
   /// work on Lane::compute or Lane::host_to_device: both wait until the buffer is free. Else it is
   /// what close() took home (the same `tokens`), and Lane::compute and Lane::device_to_host wait
-  /// for it. At most two GPU batches are open at a time where buffers are shared. Blocks only for
-  /// the disk (time goes to Activity::wait_activations); throws IoError or CapacityError when it
-  /// failed.
+  /// until it is back; what never left the device is there for Lane::compute alone. At most two GPU
+  /// batches are open at a time where buffers are shared. Blocks only for the disk (time goes to
+  /// Activity::wait_activations); throws IoError or CapacityError when it failed.
   TensorView open(std::int32_t gpu_batch, std::int64_t tokens, bool fresh);
   /// Starts to bring `gpu_batch` back; at most one ahead of open(); optional. Does nothing where
   /// both buffers are open.

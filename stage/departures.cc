@@ -59,15 +59,13 @@ ResultSampler::ResultSampler(const StageLayout& layout, const Workspace& workspa
     : Departures(world, trace),
       layout_(layout),
       workspace_(workspace),
-      sampler_(layout.model.vocabulary) {
+      sampler_(layout.device_samples ? 0 : layout.model.vocabulary),
+      histories_(layout.device_samples ? 0 : layout.batching.slots(layout.stages),
+                 layout.batching.max_sequence_tokens) {
   const Batching& batching = layout.batching;
   const auto most = static_cast<std::size_t>(batching.num_gpu_batches) *
                     static_cast<std::size_t>(batching.max_tokens_per_gpu_batch);
   for (Source& source : sources_) source.rows.reserve(most);
-  history_.resize(static_cast<std::size_t>(batching.slots(layout.stages)));
-  for (std::vector<std::int32_t>& tokens : history_) {
-    tokens.reserve(static_cast<std::size_t>(batching.max_sequence_tokens));
-  }
   results_.entries.reserve(most);
   message_.resize(max_results_bytes(batching));
 }
@@ -88,35 +86,30 @@ void ResultSampler::begin(const Pass& pass) {
   results_.clear();
   results_.number = pass.number;
   results_.micro_batch = pass.micro_batch;
-  std::size_t next = 0;
-  for (const PassRow& row : pass.rows) {
-    std::vector<std::int32_t>& history = history_[static_cast<std::size_t>(row.slot)];
-    if (row.position == 0) history.clear();
-    const auto begin = pass.tokens.begin() + static_cast<std::ptrdiff_t>(next);
-    history.insert(history.end(), begin, begin + row.new_tokens);
-    next += static_cast<std::size_t>(row.new_tokens);
-  }
+  if (!layout_.device_samples) histories_.take(pass);
 }
 
 void ResultSampler::sample(const Source& source, const OutboxItem& item) {
-  const TensorView& logits = workspace_.host_logits[item.gpu_batch];
-  const auto width = static_cast<std::size_t>(layout_.model.vocabulary);
   for (std::int32_t i = 0; i < item.count; ++i) {
     const LogitRow& wanted = source.rows[static_cast<std::size_t>(item.first + i)];
     const PassRow& row = source.pass->rows[static_cast<std::size_t>(wanted.row)];
-    const std::span<const float> line(reinterpret_cast<const float*>(logits.row(i)), width);
     PassResult& entry = results_.entries.emplace_back();
     entry.slot = row.slot;
     entry.prompt_index = wanted.prompt_index;
-    if (wanted.prompt_index >= 0) {
-      entry.result = sampler_.score(line, wanted.token, row.sampling.logprobs);
-    } else {
-      entry.result =
-          sampler_.sample(line, row.sampling, history_[static_cast<std::size_t>(row.slot)],
-                          row.position + row.new_tokens);
-    }
+    entry.result =
+        layout_.device_samples
+            ? result_of(workspace_.sampling.host_results[item.gpu_batch][i])
+            : sample_on_host(row, wanted, workspace_.host_logits[item.gpu_batch].slice(i, 1));
     entry.failed = entry.result.token < 0;
   }
+}
+
+TokenResult ResultSampler::sample_on_host(const PassRow& row, const LogitRow& wanted,
+                                          TensorView logits) {
+  const std::span<const float> line(static_cast<const float*>(logits.data),
+                                    static_cast<std::size_t>(logits.columns));
+  if (wanted.prompt_index >= 0) return sampler_.score(line, wanted.token, row.sampling.logprobs);
+  return sampler_.sample(line, row.sampling, histories_.of(row.slot), sampled_position(row));
 }
 
 void ResultSampler::finish(const Pass& pass) {

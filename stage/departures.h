@@ -11,6 +11,7 @@
 #include "kernels/device/trace.h"
 #include "stage/outbox.h"
 #include "stage/pass.h"
+#include "stage/sample_rows.h"
 #include "stage/sampler.h"
 #include "stage/workspace.h"
 
@@ -51,14 +52,8 @@ class HiddenSender : public Departures {
   std::vector<comm::Transfer> sending_;
 };
 
-/// A row of logits and what it is wanted for.
-struct LogitRow {
-  std::int32_t row = 0;            // in Pass::rows
-  std::int32_t prompt_index = -1;  // of the prompt token to be scored; -1: sample
-  std::int32_t token = -1;         // the prompt token
-};
-
-/// Samples, scores and answers the head. Items of a pass: one kBegin, any number of kLogits, one
+/// Samples and scores, where the device did not (StageLayout::device_samples), and answers the
+/// head. Items of a pass: one kBegin, any number of kLogits, one
 /// kFinish.
 class ResultSampler : public Departures {
  public:
@@ -76,7 +71,7 @@ class ResultSampler : public Departures {
   Source& source(std::int64_t pass_number) { return sources_[pass_number % 2]; }
 
   /// kLogits: rows [first, first + count) of the source; logits in
-  /// workspace.host_logits[gpu_batch].
+  /// workspace.host_logits[gpu_batch], or results in workspace.sampling.host_results[gpu_batch].
   void handle(const OutboxItem& item) override;
   /// Blocks until the last answer is gone.
   void drain();
@@ -84,13 +79,14 @@ class ResultSampler : public Departures {
  private:
   void begin(const Pass& pass);
   void sample(const Source& source, const OutboxItem& item);
+  TokenResult sample_on_host(const PassRow& row, const LogitRow& wanted, TensorView logits);
   void finish(const Pass& pass);
 
   const StageLayout& layout_;
   const Workspace& workspace_;
   Sampler sampler_;
   Source sources_[2];
-  std::vector<std::vector<std::int32_t>> history_;  // by slot: tokens that went through
+  Histories histories_;  // not kept where the device samples
   PassResults results_;
   std::vector<std::byte> message_;
   comm::Transfer sending_;

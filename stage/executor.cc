@@ -18,6 +18,10 @@ Executor::Executor(const StageParts& parts)
       overlaps_(parts.layout.config.policy.overlap),
       sender_(parts.layout, parts.workspace, parts.world, parts.trace),
       sampler_(parts.layout, parts.workspace, parts.world, parts.trace),
+      histories_(parts.layout.last() && parts.layout.device_samples
+                     ? parts.layout.batching.slots(parts.layout.stages)
+                     : 0,
+                 parts.layout.batching.max_sequence_tokens),
       outbox_(backend_,
               parts.layout.last() ? static_cast<OutboxHandler&>(sampler_)
                                   : static_cast<OutboxHandler&>(sender_),
@@ -97,6 +101,7 @@ void Executor::begin_pass(const Pass& pass) {
   if (!shape_.first && !shape_.last) return;
   fill_indices(pass);
   if (shape_.last) list_logit_rows(pass);
+  if (shape_.last && parts_.layout.device_samples) histories_.take(pass);
   upload_indices(pass);
 }
 
@@ -292,14 +297,12 @@ void Executor::run_logits(const Task& task, const Pass& pass) {
       const IndexBuffers& indices = parts_.workspace.indices[buffer_of(pass, task.gpu_batch)];
       const auto used = static_cast<std::size_t>(logits_used_++ % 2);
       outbox_.wait(logits_taken_[used]);
+      if (parts_.layout.device_samples) upload_samples(pass, used, logit_first_[g] + offset, count);
       backend_.wait(Lane::compute, logits_copied_.as(Activity::stall_results));
       const TensorView logits =
           output_head(ops_, parts_.layout.model, lease_, parts_.workspace.head, batch.hidden,
                       indices.device_logit_rows + offset, count);
-      backend_.wait(Lane::device_to_host, backend_.record(Lane::compute));
-      backend_.copy(Lane::device_to_host, parts_.workspace.host_logits[used].data, logits.data,
-                    logits.bytes());
-      logits_copied_ = backend_.record(Lane::device_to_host);
+      take_logits_home(logits, used);
       OutboxItem item;
       item.ready = logits_copied_;
       item.kind = ResultSampler::kLogits;
@@ -312,6 +315,38 @@ void Executor::run_logits(const Task& task, const Pass& pass) {
     close(task.gpu_batch, false);
   }
   indices_read_[buffer_of(pass, task.gpu_batch)] = backend_.record(Lane::compute);
+}
+
+void Executor::upload_samples(const Pass& pass, std::size_t set, std::int32_t first,
+                              std::int32_t count) {
+  const SampleBuffers& sampling = parts_.workspace.sampling;
+  const std::span<const LogitRow> wanted =
+      std::span<const LogitRow>(sampler_.source(pass.number).rows)
+          .subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(count));
+  const std::int32_t history = fill_sample_rows(pass, wanted, histories_, sampling.host_rows[set],
+                                                sampling.host_history[set]);
+  // On the lane that reads them, which is done with the last chunk's then.
+  backend_.copy(Lane::compute, sampling.device_rows, sampling.host_rows[set],
+                wanted.size() * sizeof(kernels::SampleRow));
+  if (history == 0) return;
+  backend_.copy(Lane::compute, sampling.device_history, sampling.host_history[set],
+                static_cast<std::size_t>(history) * sizeof(std::int32_t));
+}
+
+void Executor::take_logits_home(TensorView logits, std::size_t set) {
+  const SampleBuffers& sampling = parts_.workspace.sampling;
+  if (parts_.layout.device_samples) {
+    ops_.sample(sampling.device_results, logits, sampling.device_rows, sampling.device_history);
+  }
+  backend_.wait(Lane::device_to_host, backend_.record(Lane::compute));
+  if (parts_.layout.device_samples) {
+    backend_.copy(Lane::device_to_host, sampling.host_results[set], sampling.device_results,
+                  static_cast<std::size_t>(logits.rows) * sizeof(kernels::SampledRow));
+  } else {
+    backend_.copy(Lane::device_to_host, parts_.workspace.host_logits[set].data, logits.data,
+                  logits.bytes());
+  }
+  logits_copied_ = backend_.record(Lane::device_to_host);
 }
 
 }  // namespace sluice::stage

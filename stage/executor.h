@@ -60,6 +60,8 @@ class Executor {
   void run_store_cache(const Task& task);
   void run_send(const Task& task, const Pass& pass);
   void run_logits(const Task& task, const Pass& pass);
+  void upload_samples(const Pass& pass, std::size_t set, std::int32_t first, std::int32_t count);
+  void take_logits_home(TensorView logits, std::size_t set);
 
   OpenBatch& opened(std::int32_t gpu_batch) { return open_[static_cast<std::size_t>(gpu_batch)]; }
   std::int64_t tokens_of(const Pass& pass, std::int32_t gpu_batch) const;
@@ -74,6 +76,7 @@ class Executor {
   const bool overlaps_;  // Policy::overlap
   HiddenSender sender_;
   ResultSampler sampler_;
+  Histories histories_;  // where this stage's device samples
   Outbox outbox_;
 
   ScheduleShape shape_;
@@ -85,9 +88,9 @@ class Executor {
   std::vector<Event> indices_read_;         // by buffer: host and device index arrays are free
   std::vector<std::uint64_t> sent_;         // by buffer: outbox ticket
   std::uint64_t finished_[2] = {0, 0};      // by pass number % 2: outbox ticket of kFinish
-  std::uint64_t logits_taken_[2] = {0, 0};  // by host logits: outbox ticket
-  Event logits_copied_;                     // device logits may be overwritten
-  std::int64_t logits_used_ = 0;            // host logits used so far
+  std::uint64_t logits_taken_[2] = {0, 0};  // by set of host logits or results: outbox ticket
+  Event logits_copied_;                     // device logits or results may be overwritten
+  std::int64_t logits_used_ = 0;            // sets used so far
   Event vectors_free_[2];                   // query, keys and values of a set
   int set_ = 0;
 };

@@ -45,12 +45,13 @@ struct PhaseReport {
 /// What a stage's machine can do, measured apart from any run (launcher/report/machine_probe.h), or
 /// what the run was limited to. Per second; 0: not known.
 struct MachineRates {
-  double memory_read = 0;     // bytes, by this stage's threads
-  double flop = 0;            // f32, by this stage's threads
+  double memory_read = 0;  // bytes of host memory, by this stage's threads
+  double flop = 0;  // of the device, in its compute dtype; on the CPU by this stage's threads
   double host_to_device = 0;  // bytes; likewise the others
   double device_to_host = 0;
   double disk_read = 0;
   double disk_write = 0;
+  double device_read = 0;  // of a device with memory of its own
 };
 
 struct StageReport {

@@ -102,6 +102,11 @@ Sampler::Sampler(std::int32_t vocabulary) {
 
 TokenResult Sampler::sample(std::span<const float> logits, const Sampling& sampling,
                             std::span<const std::int32_t> history, std::int64_t position) {
+  return sample_with(logits, sampling, history, uniform_of(sampling.seed, position));
+}
+
+TokenResult Sampler::sample_with(std::span<const float> logits, const Sampling& sampling,
+                                 std::span<const std::int32_t> history, double uniform) {
   TokenResult result;
   std::span<const float> scores = logits;
   if (sampling.repetition_penalty != 1.0F) {
@@ -118,7 +123,7 @@ TokenResult Sampler::sample(std::span<const float> logits, const Sampling& sampl
   if (result.token < 0) return result;
   if (sampling.temperature > 0.0F) {
     const float top = scores[static_cast<std::size_t>(result.token)];
-    result.token = choose(scores, sampling, top, uniform_of(sampling.seed, position));
+    result.token = choose(scores, sampling, top, uniform);
   }
   if (sampling.logprobs >= 0) add_logprobs(logits, sampling.logprobs, result);
   return result;

@@ -25,6 +25,11 @@ class Sampler {
   TokenResult sample(std::span<const float> logits, const Sampling& sampling,
                      std::span<const std::int32_t> history, std::int64_t position);
 
+  /// The same with the chance given, uniform_of(sampling.seed, position): sampling.seed is not
+  /// read.
+  TokenResult sample_with(std::span<const float> logits, const Sampling& sampling,
+                          std::span<const std::int32_t> history, double uniform);
+
   /// The log-probability of a given token, with the likeliest (sampling.logprobs of them).
   TokenResult score(std::span<const float> logits, std::int32_t token, std::int32_t logprobs);
 

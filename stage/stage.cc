@@ -106,6 +106,7 @@ class Stage::Impl {
   Impl(const StageLayout& layout, const StageResources& resources)
       : layout_(layout), resources_(resources), meter_(resources.trace) {
     const std::string where = "stage " + std::to_string(layout.stage);
+    layout_.device_samples = resources.engine.backend->info().samples;
     placement_ = offload::place_weights(layer_specs(layout_), layout_.config.policy.weights,
                                         resources_.source);
     fit_cache(layout_, placement_);
@@ -124,11 +125,11 @@ class Stage::Impl {
     const auto begin = Clock::now();
     resources_.world.step("loading", -1, -1);
     Backend& backend = *resources_.engine.backend;
-    device_ = offload::Arena(backend.allocate_device(plan_.total(Tier::device)), "device");
-    host_ = offload::Arena(
-        backend.allocate_host(plan_.total(Tier::host) - checksum_bytes(plan_),
-                              layout_.config.policy.pin_weight),
-        "host");
+    device_ = offload::Arena(
+        backend.allocate_device(plan_.total(Tier::device) - layout_.engine_bytes), "device");
+    host_ = offload::Arena(backend.allocate_host(plan_.total(Tier::host) - checksum_bytes(plan_),
+                                                 layout_.config.policy.pin_weight),
+                           "host");
     const offload::WeightStreamOptions options{layout_.config.policy.weight_slots,
                                                &resources_.trace, layout_.config.policy.overlap};
     const auto report = [](std::uint64_t bytes, void* context) {
@@ -253,7 +254,7 @@ class Stage::Impl {
     const std::uint64_t files =
         weights_ ? weights_->disk_bytes() + cache_->disk_bytes() + activations_->disk_bytes() : 0;
     const std::uint64_t host_used = host_.used() + offload::DiskEngine::checksum_bytes(files);
-    const std::uint64_t used[] = {device_.used(), host_used, files};
+    const std::uint64_t used[] = {device_.used() + layout_.engine_bytes, host_used, files};
     std::uint64_t total = 0;
     for (const offload::LayerPlacement& layer : placement_) total += layer.total_bytes();
     for (int t = 0; t < offload::kTierCount; ++t) {

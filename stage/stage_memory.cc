@@ -110,6 +110,7 @@ void plan_activations(const StageLayout& layout, offload::MemoryPlan& plan) {
   const WorkspaceBytes workspace = workspace_bytes(layout);
   plan.reserve(offload::Tier::device, "workspace", workspace.device);
   plan.reserve(offload::Tier::host, "workspace", workspace.host);
+  if (layout.engine_bytes > 0) plan.reserve(offload::Tier::device, "kernels", layout.engine_bytes);
 }
 
 }  // namespace

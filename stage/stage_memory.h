@@ -25,6 +25,10 @@ struct StageLayout {
   std::int32_t stages = 1;
   bool separate_head = false;  // lm_head.weight is read beside embed_tokens.weight
   DType compute_dtype = DType::f32;
+  /// Device memory that the engine took for itself (BackendInfo::workspace_bytes): planned as
+  /// "kernels", and no part of the device's arena.
+  std::uint64_t engine_bytes = 0;
+  bool device_samples = false;  // BackendInfo::samples: logits never leave the device
   /// Pages of each tier's pool in the KV cache (KvShape::pool_pages); fit_cache() sets them.
   offload::PerTier<std::int32_t> cache_pages = {};
 

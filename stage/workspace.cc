@@ -17,9 +17,12 @@ class Taker {
     view.data = take(view.bytes());
     return view;
   }
-  std::int32_t* indices(std::int64_t count) {
-    return reinterpret_cast<std::int32_t*>(take(static_cast<std::uint64_t>(count) * 4));
+  /// Of plain numbers.
+  template <class Element>
+  Element* array(std::int64_t count) {
+    return reinterpret_cast<Element*>(take(static_cast<std::uint64_t>(count) * sizeof(Element)));
   }
+  std::int32_t* indices(std::int64_t count) { return array<std::int32_t>(count); }
   std::uint64_t bytes() const { return bytes_; }
 
  private:
@@ -47,6 +50,19 @@ void take_layer(const StageLayout& layout, Taker& device, LayerWorkspace& layer)
   }
 }
 
+void take_sampling(const StageLayout& layout, Taker& device, Taker& host, SampleBuffers& sampling) {
+  const std::int64_t rows = layout.logit_rows();
+  const std::int64_t history = rows * layout.batching.max_sequence_tokens;
+  for (int set = 0; set < 2; ++set) {
+    sampling.host_rows[set] = host.array<kernels::SampleRow>(rows);
+    sampling.host_history[set] = host.indices(history);
+    sampling.host_results[set] = host.array<kernels::SampledRow>(rows);
+  }
+  sampling.device_rows = device.array<kernels::SampleRow>(rows);
+  sampling.device_history = device.indices(history);
+  sampling.device_results = device.array<kernels::SampledRow>(rows);
+}
+
 void take_head(const StageLayout& layout, Taker& device, Taker& host, Workspace& workspace) {
   const std::int64_t rows = layout.logit_rows();
   const ModelConfig& model = layout.model;
@@ -56,6 +72,7 @@ void take_head(const StageLayout& layout, Taker& device, Taker& host, Workspace&
     head.projected = device.matrix(rows, model.embedding_width, layout.compute_dtype);
   }
   head.logits = device.matrix(rows, model.vocabulary, DType::f32);
+  if (layout.device_samples) return take_sampling(layout, device, host, workspace.sampling);
   for (TensorView& logits : workspace.host_logits) {
     logits = host.matrix(rows, model.vocabulary, DType::f32);
   }

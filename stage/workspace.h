@@ -22,13 +22,26 @@ struct IndexBuffers {
   std::int32_t* device_logit_rows = nullptr;
 };
 
+/// Where the device samples: what it is asked of a chunk of logit rows, and its answers. Two sets
+/// on the host, for chunks in turn.
+struct SampleBuffers {
+  kernels::SampleRow* host_rows[2] = {};      // [logit_rows]
+  std::int32_t* host_history[2] = {};         // [logit_rows * max_sequence_tokens]
+  kernels::SampledRow* host_results[2] = {};  // [logit_rows]
+  kernels::SampleRow* device_rows = nullptr;
+  std::int32_t* device_history = nullptr;
+  kernels::SampledRow* device_results = nullptr;
+};
+
 struct Workspace {
   LayerWorkspace layer;
   HeadWorkspace head;                 // last stage
   std::vector<IndexBuffers> indices;  // [buffers], first and last stage
   std::vector<TensorView> received;   // [buffers] host [tokens, hidden], not on the first stage
   std::vector<TensorView> outgoing;   // [buffers] host [tokens, hidden], not on the last stage
-  TensorView host_logits[2];          // host [logit_rows, vocabulary], last stage
+  // Last stage: one of these.
+  TensorView host_logits[2];  // host [logit_rows, vocabulary]
+  SampleBuffers sampling;     // with StageLayout::device_samples
 
   Workspace() = default;
   /// Takes exactly workspace_bytes(layout) from the arenas.

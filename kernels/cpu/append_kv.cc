@@ -1,5 +1,6 @@
-// New keys and values into their pages, narrowed to the cache's type. What cannot be kept (beyond
-// f16, not a number) becomes infinite or NaN there, so that it shows in its own sequence alone.
+// New keys and values into their pages, as they are where they have the cache's type, else narrowed
+// to it. What cannot be kept (beyond f16, not a number) becomes infinite or NaN there, so that it
+// shows in its own sequence alone.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/append_kv.cc"
 #include <hwy/foreach_target.h>
@@ -26,6 +27,28 @@ HWY_INLINE void narrow(const float* from, std::int64_t count, DType dtype, void*
   }
 }
 
+/// One head of a token. 16-bit elements reach the cache's type by way of floats, which hold them
+/// all.
+HWY_INLINE void keep(const std::byte* from, DType from_dtype, std::int64_t count, DType dtype,
+                     void* to) {
+  const Floats d;
+  if (from_dtype == dtype) {
+    std::memcpy(to, from, row_bytes_of(dtype, count));
+    return;
+  }
+  if (from_dtype == DType::f32) {
+    narrow(reinterpret_cast<const float*>(from), count, dtype, to);
+    return;
+  }
+  float widened[kMaxHeadDim];
+  if (from_dtype == DType::f16) {
+    widen(d, reinterpret_cast<const hwy::float16_t*>(from), count, widened);
+  } else {
+    widen(d, reinterpret_cast<const hwy::bfloat16_t*>(from), count, widened);
+  }
+  narrow(widened, count, dtype, to);
+}
+
 /// All heads of token `token` of sequence `s` of the batch.
 void append_token(const KvPages& cache, const KvBatch& batch, std::int32_t s, std::int64_t token,
                   const TensorView& keys, const TensorView& values) {
@@ -38,13 +61,14 @@ void append_token(const KvPages& cache, const KvBatch& batch, std::int32_t s, st
   std::byte* const base_of_values =
       base + std::int64_t{cache.heads} * cache.page_tokens * row_bytes;
   const std::int64_t row = batch.first_row[s] + token;
-  const auto* key = reinterpret_cast<const float*>(keys.row(row));
-  const auto* value = reinterpret_cast<const float*>(values.row(row));
+  const std::byte* const key = keys.row(row);
+  const std::byte* const value = values.row(row);
+  const auto head_bytes = static_cast<std::int64_t>(row_bytes_of(keys.dtype, dim));
   for (std::int64_t head = 0; head < cache.heads; ++head) {
     const std::int64_t offset =
         (head * cache.page_tokens + position % cache.page_tokens) * row_bytes;
-    narrow(key + head * dim, dim, cache.dtype, base + offset);
-    narrow(value + head * dim, dim, cache.dtype, base_of_values + offset);
+    keep(key + head * head_bytes, keys.dtype, dim, cache.dtype, base + offset);
+    keep(value + head * head_bytes, keys.dtype, dim, cache.dtype, base_of_values + offset);
   }
 }
 

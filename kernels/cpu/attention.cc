@@ -25,6 +25,7 @@
 
 #include "kernels/cpu/attention_block-inl.h"
 #include "kernels/cpu/attention_codes-inl.h"
+#include "kernels/cpu/narrow-inl.h"
 #include "kernels/cpu/operations.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -162,13 +163,27 @@ HWY_INLINE void merge_span(const AttentionItem& item, const Running& whole, cons
   }
 }
 
+/// Row q of the item's query, or of its output.
+template <class Bytes>
+HWY_INLINE Bytes* row_of(const AttentionItem& item, Bytes* rows, std::int64_t q) {
+  return rows + q * item.stride * static_cast<std::int64_t>(size_of(item.dtype));
+}
+
+/// Overwrites the sums of `whole` where the output is narrower than they are.
 void write_out(const AttentionItem& item, const Running& whole) {
   const Floats d;
   const std::int64_t dim = item.cache->head_dim;
   const std::int64_t stride = attention_stride(dim);
   for (std::int64_t q = 0; q < item.queries; ++q) {
     const Vector inverse = hn::Set(d, 1.0F / whole.total[q]);
-    float* const out = item.out + q * item.stride;
+    std::byte* const row = row_of(item, item.out, q);
+    if (item.dtype != DType::f32) {
+      multiply(d, whole.sum + q * stride, width_of(item), inverse);
+      narrow_to_halves(whole.sum + q * stride, dim, item.dtype,
+                       reinterpret_cast<std::uint16_t*>(row));
+      continue;
+    }
+    auto* const out = reinterpret_cast<float*>(row);
     for (std::int64_t i = 0; i < dim; i += kLanes) {
       const Vector value = hn::Mul(hn::LoadU(d, whole.sum + q * stride + i), inverse);
       if (dim - i >= kLanes) {
@@ -249,6 +264,25 @@ void attend_quantized(const AttentionItem& item, const Scratch& s, float* memory
   attend_range<Byte>(item, s, row_bytes, body);
 }
 
+/// Query q of the item, widened, scaled, zero-padded to [stride].
+HWY_INLINE void read_query(const AttentionItem& item, std::int64_t q, float* to) {
+  const Floats d;
+  const std::int64_t dim = item.cache->head_dim;
+  const std::byte* const from = row_of(item, item.query, q);
+  switch (item.dtype) {
+    case DType::f16:
+      widen(d, reinterpret_cast<const hwy::float16_t*>(from), dim, to);
+      break;
+    case DType::bf16:
+      widen(d, reinterpret_cast<const hwy::bfloat16_t*>(from), dim, to);
+      break;
+    default:
+      widen(d, reinterpret_cast<const float*>(from), dim, to);
+  }
+  for (std::int64_t i = 0; i < dim; ++i) to[i] *= item.scale;
+  std::fill(to + dim, to + attention_stride(dim), 0.0F);
+}
+
 void run_attention_item(const AttentionItem& item, float* memory) {
   const std::int64_t dim = item.cache->head_dim;
   Scratch s = scratch_of(item, memory);
@@ -256,12 +290,7 @@ void run_attention_item(const AttentionItem& item, float* memory) {
     float* const own = item.spans + item.span * span_floats(item.queries, dim);
     s.span = running_at(own, item.queries, s.stride);
   }
-  for (std::int64_t q = 0; q < item.queries; ++q) {
-    float* const row = s.query + q * s.stride;
-    const float* const from = item.query + q * item.stride;
-    for (std::int64_t i = 0; i < dim; ++i) row[i] = from[i] * item.scale;
-    std::fill(row + dim, row + s.stride, 0.0F);
-  }
+  for (std::int64_t q = 0; q < item.queries; ++q) read_query(item, q, s.query + q * s.stride);
   switch (item.cache->dtype) {
     case DType::f16:
       attend<hwy::float16_t>(item, s);

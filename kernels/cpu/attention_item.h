@@ -2,6 +2,7 @@
 // keys they see or over one span of them.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "kernels/ops.h"
@@ -25,11 +26,12 @@ constexpr std::int64_t span_floats(std::int64_t queries, std::int64_t head_dim) 
 
 /// Pointers are to the item's own first row and head.
 struct AttentionItem {
-  float* out = nullptr;          // [queries, stride]
-  const float* query = nullptr;  // [queries, stride]
-  std::int64_t stride = 0;
-  std::int64_t queries = 0;         // <= kTileQueries
-  std::int64_t first_position = 0;  // of the first query; it sees keys 0 ... first_position
+  std::byte* out = nullptr;          // [queries, stride]
+  const std::byte* query = nullptr;  // [queries, stride]
+  DType dtype = DType::f32;          // of query and out: f32, f16 or bf16
+  std::int64_t stride = 0;           // in elements
+  std::int64_t queries = 0;          // <= kTileQueries
+  std::int64_t first_position = 0;   // of the first query; it sees keys 0 ... first_position
   const KvPages* cache = nullptr;
   const std::int32_t* pages = nullptr;  // of the sequence
   std::int32_t head = 0;

@@ -76,8 +76,10 @@ AttentionItem AttentionPlan::make_item(std::int32_t sequence, std::int64_t tile,
   const std::int64_t offset =
       (batch_.first_row[sequence] + first) * query_.columns + head * cache_.head_dim;
   AttentionItem item;
-  item.out = static_cast<float*>(out_.data) + offset;
-  item.query = static_cast<const float*>(query_.data) + offset;
+  const std::int64_t bytes = offset * static_cast<std::int64_t>(size_of(query_.dtype));
+  item.out = static_cast<std::byte*>(out_.data) + bytes;
+  item.query = static_cast<const std::byte*>(query_.data) + bytes;
+  item.dtype = query_.dtype;
   item.stride = query_.columns;
   item.queries = std::min(kTileQueries, batch_.new_tokens[sequence] - first);
   item.first_position = batch_.context[sequence] - batch_.new_tokens[sequence] + first;

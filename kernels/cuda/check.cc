@@ -14,8 +14,8 @@ void check(cudaError_t status, const char* call) {
 
 void check(cublasStatus_t status, const char* call) {
   if (status == CUBLAS_STATUS_SUCCESS) return;
-  throw DeviceError(
-      fmt::format("{}: {} ({})", call, cublasGetStatusString(status), cublasGetStatusName(status)));
+  throw DeviceError(fmt::format("{}: {} ({})", call, cublasLtGetStatusString(status),
+                                cublasLtGetStatusName(status)));
 }
 
 }  // namespace sluice::cuda

@@ -1,7 +1,7 @@
 // Turns the status of every CUDA call into a DeviceError that names call and code.
 #pragma once
 
-#include <cublas_v2.h>
+#include <cublasLt.h>
 #include <cuda_runtime_api.h>
 
 namespace sluice::cuda {

@@ -4,9 +4,11 @@
 #include <fmt/core.h>
 
 #include <atomic>
+#include <cstdlib>
 #include <utility>
 
 #include "kernels/cuda/check.h"
+#include "kernels/cuda/pinned_memory.h"
 #include "kernels/device/error.h"
 
 namespace sluice::cuda {
@@ -30,9 +32,10 @@ void* driver_function(const char* name) {
 ClockEvent::ClockEvent() { check(cudaEventCreate(&event), "cudaEventCreate"); }
 ClockEvent::~ClockEvent() { cudaEventDestroy(event); }
 
-CudaBackend::CudaBackend(BackendInfo info, int device, Trace* trace)
+CudaBackend::CudaBackend(BackendInfo info, int device, int threads, Trace* trace)
     : info_(std::move(info)),
       device_(device),
+      threads_(threads),
       trace_(trace),
       wait_value_(driver_function("cuStreamWaitValue64")),
       host_(info_, trace) {
@@ -53,6 +56,9 @@ CudaBackend::CudaBackend(BackendInfo info, int device, Trace* trace)
   *reached_ = 0;
   runner_ = std::make_unique<KernelRunner>(allocate_device(KernelRunner::kWorkspaceBytes));
   info_.workspace_bytes = KernelRunner::kWorkspaceBytes;
+  // For measuring what graphs bring.
+  const char* const wanted = std::getenv("SLUICE_CUDA_GRAPHS");
+  graphs_ = std::make_unique<CallGraphs>(*runner_, wanted == nullptr || wanted[0] != '0');
 }
 
 CudaBackend::~CudaBackend() {
@@ -60,6 +66,7 @@ CudaBackend::~CudaBackend() {
   // The host lane first: it may wait for streams, and streams for what it writes.
   host_.drain(Lane::host_compute);
   for (auto& stream : streams_) stream.reset();
+  graphs_.reset();
   runner_.reset();
   cudaFreeHost(reached_);
 }
@@ -89,24 +96,15 @@ Memory CudaBackend::allocate_device(std::size_t bytes) {
 
 Memory CudaBackend::allocate_host(std::size_t bytes, bool pinned) {
   if (!pinned) return map_memory(bytes, "host memory");
-  if (bytes == 0) return {};
   use_device();
-  void* data = nullptr;
-  if (const cudaError_t status = cudaHostAlloc(&data, bytes, cudaHostAllocPortable);
-      status != cudaSuccess) {
-    cudaGetLastError();
-    throw CapacityError(
-        fmt::format("pinned host memory: {} bytes are wanted and cannot be had ({}); use "
-                    "--pin-weight 0, or move shares to disk",
-                    bytes, cudaGetErrorName(status)));
-  }
-  return {data, bytes, [](void* block, std::size_t) { cudaFreeHost(block); }};
+  return pinned_memory(bytes, threads_);
 }
 
 void CudaBackend::copy(Lane on, void* target, const void* source, std::size_t bytes) {
   if (bytes == 0) return;
   if (on == Lane::host_compute) return host_.copy(on, target, source, bytes);
   use_device();
+  put_pending(on);
   lane(on).timed([=](cudaStream_t stream) {
     check(cudaMemcpyAsync(target, source, bytes, cudaMemcpyDefault, stream), "cudaMemcpyAsync");
   });
@@ -116,12 +114,16 @@ void CudaBackend::copy(Lane on, void* target, const void* source, std::size_t by
 void CudaBackend::call(Lane on, void (*function)(void*), void* argument) {
   if (on == Lane::host_compute) return host_.call(on, function, argument);
   use_device();
-  check(cudaLaunchHostFunc(lane(on).stream(), function, argument), "cudaLaunchHostFunc");
+  put_pending(on);
+  lane(on).timed([=](cudaStream_t stream) {
+    check(cudaLaunchHostFunc(stream, function, argument), "cudaLaunchHostFunc");
+  });
 }
 
 Event CudaBackend::record(Lane on) {
   if (on != Lane::host_compute) {
     use_device();
+    put_pending(on);
     Event event;
     event.lane = on;
     event.ticket = lane(on).record();
@@ -138,9 +140,14 @@ Event CudaBackend::record(Lane on) {
 
 void CudaBackend::wait(Lane on, Event event) {
   if (event.ticket == 0 || event.lane == on) return;
+  if (on != Lane::host_compute) {
+    // Also where the event is past: what is collected together must not depend on the clock.
+    use_device();
+    put_pending(on);
+    if (on == Lane::compute && !done(event)) lane(on).expect(event.stall);
+  }
   if (event.lane == Lane::host_compute) return wait_for_host(on, event);
   if (on != Lane::host_compute) {
-    use_device();
     return lane(event.lane).hold(lane(on).stream(), event.ticket);
   }
   host_.put(Lane::host_compute,
@@ -175,14 +182,35 @@ void CudaBackend::synchronize(Event event) {
   if (event.lane == Lane::host_compute) return host_.synchronize(event);
   use_device();
   lane(event.lane).synchronize(event.ticket);
+  // Of a copy it is known how much of it was hidden once it is known when the compute lane stood
+  // still.
+  const std::int64_t known_ns = lane(Lane::compute).collect();
   for (const auto& stream : streams_) {
-    if (stream) stream->collect();
+    if (stream && stream != streams_[0]) stream->collect(known_ns);
   }
 }
 
 void CudaBackend::compute(const OpCall& call) {
+  bool full = false;
+  {
+    const std::lock_guard lock(pending_mutex_);
+    full = graphs_->add(call);
+  }
+  if (!full) return;
   use_device();
-  lane(Lane::compute).timed([&](cudaStream_t stream) { runner_->run(stream, call); });
+  put_pending(Lane::compute);
+}
+
+void CudaBackend::put_pending(Lane on) {
+  if (on != Lane::compute) return;
+  const std::lock_guard lock(pending_mutex_);
+  if (graphs_->empty()) return;
+  lane(on).timed([this](cudaStream_t stream) { graphs_->put(stream); });
+}
+
+CallGraphs::Counts CudaBackend::graph_counts() {
+  const std::lock_guard lock(pending_mutex_);
+  return graphs_->counts();
 }
 
 void* CudaBackend::stream(Lane on) {

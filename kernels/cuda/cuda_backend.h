@@ -1,5 +1,5 @@
-// One GPU as a device: every lane is a stream but host_compute, a thread beside it, which attends to
-// host-resident KV.
+// One GPU as a device: every lane is a stream but host_compute, a thread beside it, which attends
+// to host-resident KV.
 //
 // Streams cannot wait for an event that is not recorded yet, nor for a host thread's work. The
 // first never happens here: an Event is made by record(). For the second the host lane writes the
@@ -13,6 +13,7 @@
 #include <memory>
 #include <mutex>
 
+#include "kernels/cuda/call_graphs.h"
 #include "kernels/cuda/kernel_runner.h"
 #include "kernels/cuda/stream_lane.h"
 #include "kernels/device/backend.h"
@@ -32,8 +33,9 @@ struct ClockEvent {
 
 class CudaBackend final : public Backend {
  public:
-  /// `device` is current on the calling thread. `trace` may be null, else must outlive the backend.
-  CudaBackend(BackendInfo info, int device, Trace* trace);
+  /// `device` is current on the calling thread; `threads` of the host first write pinned memory.
+  /// `trace` may be null, else must outlive the backend.
+  CudaBackend(BackendInfo info, int device, int threads, Trace* trace);
   ~CudaBackend() override;
 
   const BackendInfo& info() const override { return info_; }
@@ -47,24 +49,31 @@ class CudaBackend final : public Backend {
   void synchronize(Event event) override;
   void* stream(Lane lane) override;
 
-  /// Puts an operation on the compute lane.
+  /// Puts an operation on the compute lane. It is collected with those before it, and goes to the
+  /// stream with them when something must come after it: a copy, an event, a wait.
   void compute(const OpCall& call);
+  /// What became of them so far.
+  CallGraphs::Counts graph_counts();
   /// The lane beside the GPU; only Lane::host_compute of it is used.
   CpuBackend& host() { return host_; }
 
  private:
   void use_device() const;
+  void put_pending(Lane lane);
   StreamLane& lane(Lane lane) { return *streams_[static_cast<std::size_t>(lane)]; }
   void wait_for_host(Lane lane, Event event);
 
   BackendInfo info_;
   int device_;
+  int threads_;
   Trace* trace_;
   void* wait_value_ = nullptr;  // cuStreamWaitValue64
   CpuBackend host_;
   std::unique_ptr<ClockEvent> clock_;
   std::array<std::unique_ptr<StreamLane>, kDeviceLaneCount> streams_;  // none: host_compute
   std::unique_ptr<KernelRunner> runner_;
+  std::mutex pending_mutex_;
+  std::unique_ptr<CallGraphs> graphs_;
   std::uint64_t* reached_ = nullptr;  // pinned: the host lane's ticket
   std::mutex host_mutex_;
 };

@@ -2,27 +2,18 @@
 
 #include <fmt/core.h>
 
+#include "kernels/check_ops.h"
+#include "kernels/cuda/launches.h"
 #include "kernels/device/error.h"
 
 namespace sluice::cuda {
 
 namespace {
-
-void check_activations(const char* operation, const TensorView& view) {
-  const bool known =
-      view.dtype == DType::f32 || view.dtype == DType::f16 || view.dtype == DType::bf16;
-  if (view.rows > 0 && (!known || view.data == nullptr)) {
-    throw DeviceError(
-        fmt::format("{}: activations are {} [{}, {}], but must be f32, f16 or bf16 in device "
-                    "memory; this is a bug of the caller",
-                    operation, name_of(view.dtype), view.rows, view.columns));
-  }
-}
-
+constexpr kernels::OpChecks kChecks{.sixteen_bits = true, .most_head_dim = 256};
 }  // namespace
 
 void CudaOps::gather(TensorView out, const SplitMatrix& table, const std::int32_t* ids) {
-  check_activations("gather", out);
+  kChecks.gather("gather", out, table);
   if (out.rows == 0) return;
   OpCall call;
   call.kind = OpKind::gather;
@@ -33,7 +24,7 @@ void CudaOps::gather(TensorView out, const SplitMatrix& table, const std::int32_
 }
 
 void CudaOps::gather_add(TensorView out, const SplitMatrix& table, const std::int32_t* ids) {
-  check_activations("gather_add", out);
+  kChecks.gather("gather_add", out, table);
   if (out.rows == 0) return;
   OpCall call;
   call.kind = OpKind::gather_add;
@@ -44,8 +35,7 @@ void CudaOps::gather_add(TensorView out, const SplitMatrix& table, const std::in
 }
 
 void CudaOps::select_rows(TensorView out, TensorView in, const std::int32_t* rows) {
-  check_activations("select_rows", out);
-  check_activations("select_rows", in);
+  kChecks.select_rows(out, in);
   if (out.rows == 0) return;
   OpCall call;
   call.kind = OpKind::select_rows;
@@ -57,8 +47,7 @@ void CudaOps::select_rows(TensorView out, TensorView in, const std::int32_t* row
 
 void CudaOps::layer_norm(TensorView out, TensorView in, TensorView weight, TensorView bias,
                          float epsilon) {
-  check_activations("layer_norm", in);
-  check_activations("layer_norm", out);
+  kChecks.layer_norm(out, in, weight, bias);
   if (out.rows == 0) return;
   OpCall call;
   call.kind = OpKind::layer_norm;
@@ -72,9 +61,7 @@ void CudaOps::layer_norm(TensorView out, TensorView in, TensorView weight, Tenso
 
 void CudaOps::linear(TensorView out, TensorView in, const SplitMatrix& weight, TensorView bias,
                      kernels::Activation activation, TensorView residual) {
-  check_activations("linear", in);
-  check_activations("linear", out);
-  check_activations("linear", residual);
+  kChecks.linear(out, in, weight, bias, residual);
   if (out.rows == 0) return;
   OpCall call;
   call.kind = OpKind::linear;
@@ -89,8 +76,7 @@ void CudaOps::linear(TensorView out, TensorView in, const SplitMatrix& weight, T
 
 void CudaOps::append_kv(const kernels::KvPages& cache, const kernels::KvBatch& batch,
                         TensorView keys, TensorView values) {
-  check_activations("append_kv", keys);
-  check_activations("append_kv", values);
+  kChecks.append_kv(cache, batch, keys, values);
   if (batch.sequences == 0) return;
   OpCall call;
   call.kind = OpKind::append_kv;
@@ -103,8 +89,7 @@ void CudaOps::append_kv(const kernels::KvPages& cache, const kernels::KvBatch& b
 
 void CudaOps::attention(TensorView out, TensorView query, const kernels::KvPages& cache,
                         const kernels::KvBatch& batch, float scale) {
-  check_activations("attention", query);
-  check_activations("attention", out);
+  kChecks.attention(out, query, cache, batch);
   if (batch.sequences == 0) return;
   OpCall call;
   call.kind = OpKind::attention;
@@ -113,6 +98,25 @@ void CudaOps::attention(TensorView out, TensorView query, const kernels::KvPages
   call.in = query;
   call.cache = cache;
   call.batch = batch;
+  backend_.compute(call);
+}
+
+void CudaOps::sample(kernels::SampledRow* out, TensorView logits, const kernels::SampleRow* rows,
+                     const std::int32_t* history) {
+  if (logits.rows == 0) return;
+  if (logits.dtype != DType::f32 || logits.data == nullptr || logits.columns < 1 ||
+      logits.columns > kMostVocabulary) {
+    throw DeviceError(
+        fmt::format("sample: logits are {} [{}, {}], but must be f32 in device memory, of at most "
+                    "{} columns; this is a bug of the caller",
+                    name_of(logits.dtype), logits.rows, logits.columns, kMostVocabulary));
+  }
+  OpCall call;
+  call.kind = OpKind::sample;
+  call.in = logits;
+  call.ids = history;
+  call.sample_rows = rows;
+  call.sampled = out;
   backend_.compute(call);
 }
 

@@ -24,6 +24,8 @@ class CudaOps final : public kernels::Ops {
                  TensorView values) override;
   void attention(TensorView out, TensorView query, const kernels::KvPages& cache,
                  const kernels::KvBatch& batch, float scale) override;
+  void sample(kernels::SampledRow* out, TensorView logits, const kernels::SampleRow* rows,
+              const std::int32_t* history) override;
 
  private:
   CudaBackend& backend_;

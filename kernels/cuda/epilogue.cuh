@@ -1,26 +1,44 @@
-// What stands around a matrix product: inputs narrowed to the weights' dtype, then bias, activation
-// and residual of the result. Bound by memory.
+// What stands around a matrix product: inputs converted to the weights' dtype, weights expanded,
+// then bias, activation and residual of the result. Bound by memory. On RowGrid (dispatch.cuh).
 #pragma once
 
-#include "kernels/cuda/elements.cuh"
+#include "kernels/cuda/chunks.cuh"
 
 namespace sluice::cuda {
 
-/// to[i] = from[i]. T: __half or __nv_bfloat16.
-template <class T>
-__global__ void narrow_kernel(T* to, const float* from, std::int64_t count) {
-  const std::int64_t step = std::int64_t{gridDim.x} * blockDim.x;
-  for (std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count; i += step) {
-    narrow(from[i], to + i);
+/// to[i] = from[i], for `count` elements: a matrix of one row.
+static __global__ void convert_kernel(void* to, DType to_dtype, const void* from, DType from_dtype,
+                                      std::int64_t count, bool in_chunks) {
+  const std::int64_t first = (std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x) * kChunk;
+  if (first + kChunk <= count && in_chunks) {
+    float values[kChunk];
+    read_chunk_of(from_dtype, from, first, values);
+    write_chunk_of(to_dtype, values, to, first);
+    return;
+  }
+#pragma unroll 1
+  for (std::int64_t i = first; i < count && i < first + kChunk; ++i) {
+    store_element(to_dtype, element_of(from_dtype, from, i), to, i);
   }
 }
 
-/// Rows of q8 or q4 as dense rows of f16. One block per row.
+/// Rows of q8 or q4 as dense rows of f16 or bf16.
 template <DType kType>
-__global__ void expand_kernel(__half* to, const std::byte* from, std::int64_t columns) {
+__global__ void expand_kernel(void* to, DType to_dtype, const std::byte* from, std::int64_t columns,
+                              bool in_chunks) {
+  const std::int64_t column = chunk_column();
+  if (column >= columns) return;
   const std::byte* const row = from + std::int64_t{blockIdx.x} * row_bytes<kType>(columns);
-  for (std::int64_t c = threadIdx.x; c < columns; c += blockDim.x) {
-    narrow(element<kType>(row, columns, c), to + std::int64_t{blockIdx.x} * columns + c);
+  const std::int64_t at = std::int64_t{blockIdx.x} * columns;
+  if (in_chunks) {
+    float values[kChunk];
+    read_row_chunk<kType>(row, columns, column, values);
+    write_chunk_of(to_dtype, values, to, at + column);
+    return;
+  }
+#pragma unroll 1
+  for (std::int64_t c = column; c < columns && c < column + kChunk; ++c) {
+    store_element(to_dtype, element<kType>(row, columns, c), to, at + c);
   }
 }
 
@@ -29,25 +47,74 @@ __device__ inline float activate(kernels::Activation activation, float value) {
     case kernels::Activation::relu:
       return value < 0.0F ? 0.0F : value;  // not a maximum: that would turn NaN into 0
     case kernels::Activation::gelu:
-      return 0.5F * value * (1.0F + erff(value * 0.70710678118654752F));
+      // x Phi(x). Below -14.5 it is 0 in f32, and of an infinity it would be NaN.
+      return value < -14.5F ? -0.0F : 0.5F * value * erfcf(value * -0.70710678118654752F);
     default:
       return value;
   }
 }
 
-/// out[r, c] = activation(out[r, c] + bias[c]) + residual[r, c]; residual may be null, or another
-/// matrix than out.
-static __global__ void epilogue_kernel(float* out, std::int64_t rows, std::int64_t columns,
-                                       DeviceVector bias, kernels::Activation activation,
-                                       const float* residual) {
-  const std::int64_t count = rows * columns;
-  const std::int64_t step = std::int64_t{gridDim.x} * blockDim.x;
-  for (std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count; i += step) {
-    float value = out[i];
-    if (bias.data != nullptr) value += element_of(bias.dtype, bias.data, i % columns);
-    value = activate(activation, value);
-    if (residual != nullptr) value += residual[i];
-    out[i] = value;
+/// What is done to the sums of a product. Views begin at its first column.
+struct ProductEnd {
+  DeviceVector bias;
+  kernels::Activation activation;
+  DeviceVector residual;
+  std::int64_t residual_stride;  // elements from row to row
+
+  __device__ float operator()(std::int64_t row, std::int64_t column, float sum) const {
+    if (bias.data != nullptr) sum += element_of(bias.dtype, bias.data, column);
+    sum = activate(activation, sum);
+    if (residual.data != nullptr) {
+      sum += element_of(residual.dtype, residual.data, row * residual_stride + column);
+    }
+    return sum;
+  }
+
+  __device__ void operator()(std::int64_t row, std::int64_t column, float (&sums)[kChunk]) const {
+    float other[kChunk];
+    if (bias.data != nullptr) {
+      read_chunk_of(bias.dtype, bias.data, column, other);
+#pragma unroll
+      for (int i = 0; i < kChunk; ++i) sums[i] += other[i];
+    }
+#pragma unroll
+    for (int i = 0; i < kChunk; ++i) sums[i] = activate(activation, sums[i]);
+    if (residual.data != nullptr) {
+      read_chunk_of(residual.dtype, residual.data, row * residual_stride + column, other);
+#pragma unroll
+      for (int i = 0; i < kChunk; ++i) sums[i] += other[i];
+    }
+  }
+};
+
+/// A matrix of f32, f16 or bf16 that results go to or come from.
+struct ProductMatrix {
+  void* data;
+  DType dtype;
+  std::int64_t stride;  // elements from row to row
+
+  __device__ void store(std::int64_t row, std::int64_t column, float value) const {
+    store_element(dtype, value, data, row * stride + column);
+  }
+};
+
+/// out[r, c] = end(from[r, c]). `from` and the residual may be out. in_chunks: rows of all of them
+/// can be read and written so.
+static __global__ void epilogue_kernel(ProductMatrix out, ProductMatrix from, std::int64_t columns,
+                                       ProductEnd end, bool in_chunks) {
+  const std::int64_t column = chunk_column();
+  if (column >= columns) return;
+  const std::int64_t row = blockIdx.x;
+  if (in_chunks && column + kChunk <= columns) {
+    float values[kChunk];
+    read_chunk_of(from.dtype, from.data, row * from.stride + column, values);
+    end(row, column, values);
+    write_chunk_of(out.dtype, values, out.data, row * out.stride + column);
+    return;
+  }
+#pragma unroll 1
+  for (std::int64_t c = column; c < columns && c < column + kChunk; ++c) {
+    out.store(row, c, end(row, c, element_of(from.dtype, from.data, row * from.stride + c)));
   }
 }
 

@@ -39,7 +39,10 @@ void KernelRunner::run(cudaStream_t stream, const OpCall& call) {
       return launch_attention(stream, call.out, call.in, call.cache, call.batch, call.number,
                               attention_);
     case OpKind::sample:
-      return;
+      return launch_sample(stream, call.sampled, call.in, call.sample_rows, call.ids,
+                           reinterpret_cast<float*>(workspace_.data() + Products::kWorkspaceBytes +
+                                                    kAttentionScratchBytes),
+                           kSampleBytes);
   }
 }
 

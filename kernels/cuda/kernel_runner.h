@@ -15,7 +15,10 @@ namespace sluice::cuda {
 
 class KernelRunner {
  public:
-  static constexpr std::size_t kWorkspaceBytes = Products::kWorkspaceBytes + kAttentionScratchBytes;
+  /// Scores of rows with a repetition penalty: 83 rows of 50272 at a time.
+  static constexpr std::size_t kSampleBytes = std::size_t{16} << 20;
+  static constexpr std::size_t kWorkspaceBytes =
+      Products::kWorkspaceBytes + kAttentionScratchBytes + kSampleBytes;
 
   /// `workspace`: kWorkspaceBytes of device memory, zeroed. The device is current.
   explicit KernelRunner(Memory workspace);

@@ -1,6 +1,6 @@
 // The kernels as plain functions: each puts its work on a stream and returns. Views lie in device
-// memory; activations are f32, weights of any dtype. Shapes were checked by CudaOps. All throw
-// DeviceError where a launch is refused.
+// memory; activations are f32, f16 or bf16, weights of any dtype. Shapes were checked by CudaOps.
+// All throw DeviceError where a launch is refused. Beside each: what it must move and compute.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -8,6 +8,8 @@
 #include <cstdint>
 
 #include "kernels/cuda/attention_plan.h"
+#include "kernels/cuda/kernel_work.h"
+#include "kernels/cuda/product_views.h"
 #include "kernels/device/tensor_view.h"
 #include "kernels/ops.h"
 
@@ -15,23 +17,44 @@ namespace sluice::cuda {
 
 void launch_gather(cudaStream_t stream, TensorView out, const SplitMatrix& table,
                    const std::int32_t* ids, bool add);
+KernelWork gather_work(TensorView out, const SplitMatrix& table, bool add);
+
 void launch_select_rows(cudaStream_t stream, TensorView out, TensorView in,
                         const std::int32_t* rows);
+KernelWork select_rows_work(TensorView out);
+
 void launch_layer_norm(cudaStream_t stream, TensorView out, TensorView in, TensorView weight,
                        TensorView bias, float epsilon);
+KernelWork layer_norm_work(TensorView in, TensorView weight, TensorView bias);
 
-/// to: f16 or bf16, `count` elements.
-void launch_narrow(cudaStream_t stream, DType to_dtype, void* to, const float* from,
-                   std::int64_t count);
-/// Rows of q8 or q4 as dense f16 rows at `to`.
-void launch_expand(cudaStream_t stream, TensorView rows, void* to);
-/// out[r, c] = activation(out[r, c] + bias[c]) + residual[r, c]; bias and residual may be empty.
-void launch_epilogue(cudaStream_t stream, TensorView out, TensorView bias,
-                     kernels::Activation activation, TensorView residual);
-/// out[m, n] (+)= in[m, :] . weight[n, :] for quantised weights; out has rows of `out_stride`
-/// floats. Meant for few rows of `in`: the weights are read once for every 8.
-void launch_quantized_product(cudaStream_t stream, float* out, std::int64_t out_stride,
-                              TensorView in, TensorView weight, bool add);
+/// to[i] = from[i]: f32, f16 or bf16, `count` elements.
+void launch_convert(cudaStream_t stream, DType to_dtype, void* to, DType from_dtype,
+                    const void* from, std::int64_t count);
+KernelWork convert_work(DType to_dtype, DType from_dtype, std::int64_t count);
+
+/// Rows of q8 or q4 as dense rows of f16 or bf16 at `to`.
+void launch_expand(cudaStream_t stream, TensorView rows, DType to_dtype, void* to);
+KernelWork expand_work(TensorView rows);
+
+/// out = tail(from), `from` being out's dtype or f32. `from` and the residual may be out.
+void launch_epilogue(cudaStream_t stream, const Columns& out, const Columns& from,
+                     const ProductTail& tail);
+KernelWork epilogue_work(const Columns& out, const Columns& from, const ProductTail& tail);
+
+/// out = tail(in weight^T). The weights are read once for every 4 rows of `in`, which is f32 or of
+/// the weights' dtype. The residual may be out.
+void launch_few_rows_product(cudaStream_t stream, const Columns& out, TensorView in,
+                             TensorView weight, const ProductTail& tail);
+/// The same with weights of q8 or q4, which are read once for every 8 rows of `in`.
+void launch_quantized_product(cudaStream_t stream, const Columns& out, TensorView in,
+                              TensorView weight, const ProductTail& tail);
+/// The same on tensor cores (sm_80 and later). `in` is f16 or bf16, a multiple of 256 columns;
+/// rows of in and weight are 16-byte aligned.
+void launch_tensor_product(cudaStream_t stream, const Columns& out, TensorView in,
+                           TensorView weight, const ProductTail& tail);
+/// Of a product, however it is done.
+KernelWork product_work(const Columns& out, TensorView in, TensorView weight,
+                        const ProductTail& tail);
 
 void launch_append_kv(cudaStream_t stream, const kernels::KvPages& cache,
                       const kernels::KvBatch& batch, TensorView keys, TensorView values);
@@ -42,6 +65,15 @@ void launch_attention(cudaStream_t stream, TensorView out, TensorView query,
 void launch_prefill_attention(cudaStream_t stream, TensorView out, TensorView query,
                               const kernels::KvPages& cache, const kernels::KvBatch& batch,
                               float scale);
+
+/// Most columns of the logits.
+constexpr std::int64_t kMostVocabulary = std::int64_t{1} << 19;
+/// `scratch`: at least a row of the logits, of this stream alone.
+void launch_sample(cudaStream_t stream, kernels::SampledRow* sampled, TensorView logits,
+                   const kernels::SampleRow* rows, const std::int32_t* history, float* scratch,
+                   std::size_t scratch_bytes);
+/// At least: every logit read once and compared.
+KernelWork sample_work(TensorView logits);
 
 /// Of the current device.
 AttentionResources attention_resources(std::byte* scratch, std::size_t scratch_bytes);

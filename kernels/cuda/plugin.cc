@@ -3,6 +3,7 @@
 #include <cuda_runtime_api.h>
 #include <fmt/core.h>
 
+#include <array>
 #include <charconv>
 #include <cstring>
 #include <memory>
@@ -14,6 +15,7 @@
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/launches.h"
+#include "kernels/cuda/locality.h"
 #include "kernels/cuda_plugin.h"
 #include "kernels/device/error.h"
 
@@ -80,6 +82,33 @@ void check_architecture(const cudaDeviceProp& properties) {
 
 }  // namespace
 
+/// Of inputs and outputs of a product: what the weights are, where tensor cores take it.
+static DType compute_dtype(DType weights) {
+  return weights == DType::bf16 || weights == DType::f16 ? weights : DType::f32;
+}
+
+static BackendInfo describe(int device, const cudaDeviceProp& properties,
+                            const kernels::EngineOptions& options, int threads) {
+  BackendInfo info;
+  info.kind = "cuda";
+  info.description =
+      fmt::format("cuda:{} ({}, {} GiB, sm_{}{}; {} host threads)", device, properties.name,
+                  properties.totalGlobalMem >> 30U, properties.major, properties.minor, threads);
+  info.compute_dtype = compute_dtype(options.weight_dtype);
+  info.threads = 0;
+  info.samples = true;
+  std::array<char, 32> pci_id = {};
+  check(cudaDeviceGetPCIBusId(pci_id.data(), static_cast<int>(pci_id.size()), device),
+        "cudaDeviceGetPCIBusId");
+  info.device_id = pci_id.data();
+  std::size_t free_bytes = 0;
+  std::size_t all_bytes = 0;
+  check(cudaMemGetInfo(&free_bytes, &all_bytes), "cudaMemGetInfo");
+  info.device_bytes = all_bytes;
+  info.device_free_bytes = free_bytes;
+  return info;
+}
+
 static kernels::Engine make_engine(const kernels::EngineOptions& options) {
   const int device = choose_device(options, count_devices());
   check(cudaSetDevice(device), "cudaSetDevice");
@@ -88,15 +117,12 @@ static kernels::Engine make_engine(const kernels::EngineOptions& options) {
   check_architecture(properties);
   const int threads =
       options.threads > 0 ? options.threads : kernels::default_threads(options.ranks_on_host);
-  BackendInfo info;
-  info.kind = "cuda";
-  info.description =
-      fmt::format("cuda:{} ({}, {} GiB, sm_{}{}; {} host threads)", device, properties.name,
-                  properties.totalGlobalMem >> 30U, properties.major, properties.minor, threads);
-  info.compute_dtype = DType::f32;
-  info.threads = 0;
-
-  auto backend = std::make_unique<CudaBackend>(std::move(info), device, options.trace);
+  BackendInfo info = describe(device, properties, options, threads);
+  // Before any thread or any large memory is made: both stay where they begin.
+  if (const auto near = processors_near(info.device_id, "/sys/bus/pci/devices")) {
+    stay_near(*near, threads);
+  }
+  auto backend = std::make_unique<CudaBackend>(std::move(info), device, threads, options.trace);
   auto pool = std::make_shared<kernels::ThreadPool>(threads);
   kernels::Engine engine;
   engine.device_ops = std::make_unique<CudaOps>(*backend);

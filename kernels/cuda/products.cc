@@ -4,118 +4,162 @@
 
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/launches.h"
-#include "kernels/device/error.h"
 
 namespace sluice::cuda {
 
 namespace {
 
-/// Rows of the input up to which quantised weights are multiplied as they are; beyond, they are
-/// expanded once and go through tensor cores.
-constexpr std::int64_t kFewRows = 16;
-
-cudaDataType_t type_of(DType dtype) {
-  switch (dtype) {
-    case DType::f16:
-      return CUDA_R_16F;
-    case DType::bf16:
-      return CUDA_R_16BF;
-    default:
-      return CUDA_R_32F;
-  }
+/// How many rows of `row_bytes` fit; never none.
+std::int64_t rows_that_fit(std::size_t bytes, std::int64_t columns, DType dtype) {
+  return std::max<std::int64_t>(
+      1, static_cast<std::int64_t>(bytes / (static_cast<std::size_t>(columns) * size_of(dtype))));
 }
 
-/// The dtype that inputs of a product with such weights have.
-DType input_dtype(DType weight) {
-  if (is_quantized(weight)) return DType::f16;
-  return weight;
+ProductShape shape_of(const Columns& out, const TensorView& in, const TensorView& weight,
+                      const ProductTail& tail) {
+  ProductShape shape;
+  shape.rows = in.rows;
+  shape.columns = weight.rows;
+  shape.depth = weight.columns;
+  shape.in = in.dtype;
+  shape.weight = weight.dtype;
+  shape.out = out.dtype;
+  if (tail.bias.there()) shape.bias = tail.bias.dtype;
+  shape.bias_aligned = alignment_of(tail.bias.data) >= 16;
+  shape.operands_aligned = alignment_of(in.data) >= 16 && alignment_of(weight.data) >= 16 &&
+                           in.row_bytes() % 16 == 0 && weight.row_bytes() % 16 == 0;
+  shape.activation = tail.activation;
+  if (tail.residual.there()) shape.residual = tail.residual.dtype;
+  shape.residual_is_out = tail.residual.there() && tail.residual.data == out.data;
+  return shape;
 }
 
-int small(std::int64_t number) { return static_cast<int>(number); }
+ProductTail columns_of(const ProductTail& tail, std::int64_t first, std::int64_t count) {
+  return {tail.bias.columns_from(first, count), tail.activation,
+          tail.residual.columns_from(first, count)};
+}
+
+ProductTail rows_of(const ProductTail& tail, std::int64_t first, std::int64_t count) {
+  return {tail.bias, tail.activation, tail.residual.rows_from(first, count)};
+}
 
 }  // namespace
 
-Products::Products(std::byte* workspace)
-    : input_(workspace), expanded_(workspace + kInputBytes) {
-  check(cublasCreate(&cublas_), "cublasCreate");
-  check(cublasSetWorkspace(cublas_, workspace + kInputBytes + kWeightBytes, kProductBytes),
-        "cublasSetWorkspace");
-  // No TF32: products of f32 weights are exact to f32, as on the CPU.
-  check(cublasSetMathMode(cublas_, CUBLAS_PEDANTIC_MATH), "cublasSetMathMode");
+ProductRules rules_of_device() {
+  int device = 0;
+  int major = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
+        "cudaDeviceGetAttribute");
+  return {.tensor_cores = major >= 8};
 }
 
-Products::~Products() { cublasDestroy(cublas_); }
+Products::Products(std::byte* workspace, const ProductRules& rules)
+    : rules_(rules),
+      input_(workspace),
+      weights_(workspace + kInputBytes),
+      library_(workspace + kInputBytes + kWeightBytes, kProductBytes) {}
 
 void Products::linear(cudaStream_t stream, TensorView out, TensorView in, const SplitMatrix& weight,
                       TensorView bias, kernels::Activation activation, TensorView residual) {
-  // A residual that is the result itself would be overwritten before it is added.
-  const bool in_place = residual.rows > 0 && residual.data == out.data;
-  if (in_place && activation != kernels::Activation::none) {
-    throw DeviceError(
-        "linear: a residual that is the output cannot follow an activation; this is a bug of the "
-        "caller");
-  }
-  const auto pieces = static_cast<std::int64_t>(
-      kInputBytes / (static_cast<std::size_t>(in.columns) * sizeof(std::uint16_t)));
-  check(cublasSetStream(cublas_, stream), "cublasSetStream");
-  keep_ = in_place;
-  for (std::int64_t row = 0; row < in.rows; row += pieces) {
-    const std::int64_t rows = std::min(pieces, in.rows - row);
-    multiply(stream, out.slice(row, rows), in.slice(row, rows), weight);
-  }
-  if (bias.rows > 0 || activation != kernels::Activation::none ||
-      (residual.rows > 0 && !in_place)) {
-    launch_epilogue(stream, out, bias, activation, in_place ? TensorView{} : residual);
-  }
-}
-
-void Products::multiply(cudaStream_t stream, TensorView out, TensorView in,
-                       const SplitMatrix& weight) {
-  const DType narrow = input_dtype(weight.dtype());
-  const bool as_is = is_quantized(weight.dtype()) && in.rows <= kFewRows;
-  const void* from = in.data;
-  if (narrow != DType::f32 && !as_is) {
-    launch_narrow(stream, narrow, input_, static_cast<const float*>(in.data), in.rows * in.columns);
-    from = input_;
-  }
-  auto* const to = static_cast<float*>(out.data);
-  for (const bool resident : {true, false}) {
-    const TensorView& part = resident ? weight.resident : weight.streamed;
+  const Columns all = Columns::of(out);
+  const ProductTail tail{Columns::of(bias), activation, Columns::of(residual)};
+  std::int64_t first = 0;
+  for (const TensorView& part : {weight.resident, weight.streamed}) {
     if (part.rows == 0) continue;
-    float* const columns = resident ? to : to + weight.resident.rows;
-    if (as_is) {
-      launch_quantized_product(stream, columns, out.columns, in, part, keep_);
-    } else if (is_quantized(part.dtype)) {
-      multiply_expanded(stream, columns, out.columns, from, in.rows, part);
-    } else {
-      product(columns, out.columns, from, in.rows, part);
-    }
+    multiply(
+        {stream, all.columns_from(first, part.rows), in, part, columns_of(tail, first, part.rows)});
+    first += part.rows;
   }
 }
 
-/// Quantised weights as f16, as many rows at a time as the workspace holds.
-void Products::multiply_expanded(cudaStream_t stream, float* out, std::int64_t out_stride,
-                                const void* in, std::int64_t rows, TensorView weight) {
-  const auto pieces = static_cast<std::int64_t>(
-      kWeightBytes / (static_cast<std::size_t>(weight.columns) * sizeof(std::uint16_t)));
-  for (std::int64_t row = 0; row < weight.rows; row += pieces) {
-    const TensorView piece = weight.slice(row, std::min(pieces, weight.rows - row));
-    launch_expand(stream, piece, expanded_);
-    product(out + row, out_stride, in, rows, {expanded_, DType::f16, piece.rows, piece.columns});
+void Products::multiply(const Part& part) {
+  const ProductPlan plan =
+      plan_product(shape_of(part.out, part.in, part.weight, part.tail), rules_);
+  switch (plan.way) {
+    case ProductWay::few_rows:
+      return launch_few_rows_product(part.stream, part.out, converted(part, plan.operand),
+                                     part.weight, part.tail);
+    case ProductWay::quantized:
+      return launch_quantized_product(part.stream, part.out, part.in, part.weight, part.tail);
+    case ProductWay::tensor:
+      return launch_tensor_product(part.stream, part.out, part.in, part.weight, part.tail);
+    case ProductWay::library:
+      return multiply_by_library(part, plan);
   }
 }
 
-/// out[:, 0 .. weight.rows) (+)= in weight^T. Row-major matrices are their transposes to cuBLAS.
-void Products::product(float* out, std::int64_t out_stride, const void* in, std::int64_t rows,
-                      TensorView weight) {
-  const float one = 1.0F;
-  const float beta = keep_ ? 1.0F : 0.0F;
-  const cudaDataType_t type = type_of(weight.dtype);
-  check(cublasGemmEx(cublas_, CUBLAS_OP_T, CUBLAS_OP_N, small(weight.rows), small(rows),
-                     small(weight.columns), &one, weight.data, type, small(weight.columns), in,
-                     type, small(weight.columns), &beta, out, CUDA_R_32F, small(out_stride),
-                     CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
-        "cublasGemmEx");
+/// Quantised weights are expanded, each once, as many rows at a time as the workspace holds.
+void Products::multiply_by_library(const Part& part, const ProductPlan& plan) {
+  if (!is_quantized(part.weight.dtype)) return multiply_rows(part, plan);
+  const std::int64_t most =
+      rows_that_fit(std::min(kWeightBytes, rules_.piece_bytes), part.weight.columns, plan.operand);
+  for (std::int64_t first = 0; first < part.weight.rows; first += most) {
+    const TensorView packed = part.weight.slice(first, std::min(most, part.weight.rows - first));
+    launch_expand(part.stream, packed, plan.operand, weights_);
+    multiply_rows({part.stream, part.out.columns_from(first, packed.rows), part.in,
+                   TensorView{weights_, plan.operand, packed.rows, packed.columns},
+                   columns_of(part.tail, first, packed.rows)},
+                  plan);
+  }
+}
+
+/// part.weight is of plan.operand.
+void Products::multiply_rows(const Part& part, const ProductPlan& plan) {
+  std::int64_t most = part.in.rows;
+  if (part.in.dtype != plan.operand) {
+    most = std::min(most, rows_that_fit(std::min(kInputBytes, rules_.piece_bytes), part.in.columns,
+                                        plan.operand));
+  }
+  if (plan.scratch) {
+    most = std::min(most, rows_that_fit(std::min(kWeightBytes, rules_.piece_bytes),
+                                        part.out.columns, DType::f32));
+  }
+  for (std::int64_t first = 0; first < part.in.rows; first += most) {
+    const std::int64_t rows = std::min(most, part.in.rows - first);
+    Part piece{part.stream, part.out.rows_from(first, rows), part.in.slice(first, rows),
+               part.weight, rows_of(part.tail, first, rows)};
+    piece.in = converted(piece, plan.operand);
+    // An epilogue may be what cuBLASLt cannot do; then that is ours.
+    const bool fused = plan.bias || plan.relu;
+    if (try_library(piece, plan) || (fused && try_library(piece, plan.bare()))) continue;
+    launch_few_rows_product(piece.stream, piece.out, piece.in, piece.weight, piece.tail);
+  }
+}
+
+bool Products::try_library(const Part& part, const ProductPlan& plan) {
+  Columns result = part.out;
+  if (plan.scratch) {
+    result = {weights_, DType::f32, part.out.rows, part.out.columns, part.out.columns};
+  }
+  LibraryCall call;
+  call.rows = part.in.rows;
+  call.columns = part.weight.rows;
+  call.depth = part.weight.columns;
+  call.out_stride = result.stride;
+  call.operand = plan.operand;
+  call.result = plan.result;
+  call.bias = plan.bias;
+  call.relu = plan.relu;
+  call.residual = plan.residual;
+  const bool done = library_.run(
+      part.stream, call,
+      {result.data, part.in.data, part.weight.data, plan.bias ? part.tail.bias.data : nullptr,
+       plan.residual ? part.tail.residual.data : nullptr});
+  if (done && plan.has_tail()) {
+    launch_epilogue(part.stream, part.out, result,
+                    {plan.tail_bias ? part.tail.bias : Columns{}, plan.tail_activation,
+                     plan.tail_residual ? part.tail.residual : Columns{}});
+  }
+  return done;
+}
+
+/// The inputs as `operand`: where they are, or converted.
+TensorView Products::converted(const Part& part, DType operand) {
+  const TensorView& in = part.in;
+  if (in.dtype == operand) return in;
+  launch_convert(part.stream, operand, input_, in.dtype, in.data, in.rows * in.columns);
+  return {input_, operand, in.rows, in.columns};
 }
 
 }  // namespace sluice::cuda

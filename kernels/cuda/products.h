@@ -1,47 +1,60 @@
-// Matrix products with weights of any dtype, on a stream: cuBLAS for dense weights, kernels of our
-// own for few rows of quantised ones.
+// Matrix products with weights of any dtype, on a stream: cuBLASLt for many rows, kernels of our
+// own for few rows and for what cuBLASLt cannot do (product_plan.h says which).
 #pragma once
 
-#include <cublas_v2.h>
+#include <cuda_runtime_api.h>
 
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/device/backend.h"
+#include "kernels/cuda/library_product.h"
+#include "kernels/cuda/product_plan.h"
+#include "kernels/cuda/product_views.h"
 #include "kernels/ops.h"
 
 namespace sluice::cuda {
 
+/// Of the current device. Throws DeviceError.
+ProductRules rules_of_device();
+
 class Products {
  public:
-  /// Narrowed inputs, and weights expanded from q8 or q4; what needs more goes in pieces.
+  /// Converted inputs; expanded weights, or else f32 results on their way to a narrower dtype. What
+  /// needs more goes in pieces.
   static constexpr std::size_t kInputBytes = std::size_t{64} << 20;
   static constexpr std::size_t kWeightBytes = std::size_t{64} << 20;
-  static constexpr std::size_t kProductBytes = std::size_t{32} << 20;  // cuBLAS's own
+  static constexpr std::size_t kProductBytes = std::size_t{32} << 20;  // cuBLASLt's own
   static constexpr std::size_t kWorkspaceBytes = kInputBytes + kWeightBytes + kProductBytes;
 
   /// `workspace`: kWorkspaceBytes of device memory, 256-byte aligned, of one stream; it outlives
-  /// this.
-  explicit Products(std::byte* workspace);
-  ~Products();
-  Products(const Products&) = delete;
-  Products& operator=(const Products&) = delete;
+  /// this. The device is current. Throws DeviceError.
+  explicit Products(std::byte* workspace, const ProductRules& rules = rules_of_device());
 
-  /// kernels::Ops::linear on `stream`. Shapes were checked by CudaOps.
+  /// kernels::Ops::linear on `stream`, which may be captured. Shapes were checked by CudaOps.
   void linear(cudaStream_t stream, TensorView out, TensorView in, const SplitMatrix& weight,
               TensorView bias, kernels::Activation activation, TensorView residual);
 
- private:
-  void multiply(cudaStream_t stream, TensorView out, TensorView in, const SplitMatrix& weight);
-  void multiply_expanded(cudaStream_t stream, float* out, std::int64_t out_stride, const void* in,
-                         std::int64_t rows, TensorView weight);
-  void product(float* out, std::int64_t out_stride, const void* in, std::int64_t rows,
-               TensorView weight);
+  const LibraryProduct& library() const { return library_; }
 
-  cublasHandle_t cublas_ = nullptr;
-  void* input_ = nullptr;
-  void* expanded_ = nullptr;
-  bool keep_ = false;  // products are added to what is in out: its residual
+ private:
+  /// The columns of a result that one part of the weights makes.
+  struct Part {
+    cudaStream_t stream;
+    Columns out;
+    TensorView in;
+    TensorView weight;
+    ProductTail tail;
+  };
+  void multiply(const Part& part);
+  void multiply_by_library(const Part& part, const ProductPlan& plan);
+  void multiply_rows(const Part& part, const ProductPlan& plan);
+  bool try_library(const Part& part, const ProductPlan& plan);
+  TensorView converted(const Part& part, DType operand);
+
+  ProductRules rules_;
+  std::byte* input_;
+  std::byte* weights_;  // or scratch: see ProductPlan
+  LibraryProduct library_;
 };
 
 }  // namespace sluice::cuda

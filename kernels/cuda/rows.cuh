@@ -1,8 +1,8 @@
-// Rows by number: gather (token and position embeddings), select_rows. One block per row; bound by
-// memory, each row read and written once.
+// Rows by number: gather (token and position embeddings), select_rows. Bound by memory: each row is
+// read and written once. On RowGrid (dispatch.cuh).
 #pragma once
 
-#include "kernels/cuda/elements.cuh"
+#include "kernels/cuda/chunks.cuh"
 
 namespace sluice::cuda {
 
@@ -14,33 +14,51 @@ struct DeviceTable {
   std::int64_t rows;
 };
 
-/// An id that is not in the table makes its row NaN: the request fails, and says so.
+/// out: [rows, columns] of f32, f16 or bf16. An id that is not in the table makes its row NaN: the
+/// request fails, and says so. in_chunks: rows of both can be read and written so.
 template <DType kType>
-__global__ void gather_kernel(float* out, DeviceTable table, const std::int32_t* ids,
-                              std::int64_t columns, bool add) {
+__global__ void gather_kernel(void* out, DType out_dtype, DeviceTable table,
+                              const std::int32_t* ids, std::int64_t columns, bool add,
+                              bool in_chunks) {
   const std::int64_t row = blockIdx.x;
+  const std::int64_t column = chunk_column();
+  if (column >= columns) return;
   const std::int64_t id = ids[row];
   const bool known = id >= 0 && id < table.rows;
-  const std::byte* from = nullptr;
-  if (known) {
-    const std::int64_t bytes = row_bytes<kType>(columns);
-    from = id < table.resident_rows ? table.resident + id * bytes
+  const std::int64_t bytes = row_bytes<kType>(columns);
+  const std::byte* const from = id < table.resident_rows
+                                    ? table.resident + id * bytes
                                     : table.streamed + (id - table.resident_rows) * bytes;
+  const std::int64_t at = row * columns;
+  if (known && in_chunks) {
+    float values[kChunk];
+    read_row_chunk<kType>(from, columns, column, values);
+    if (add) {
+      float before[kChunk];
+      read_chunk_of(out_dtype, out, at + column, before);
+#pragma unroll
+      for (int i = 0; i < kChunk; ++i) values[i] += before[i];
+    }
+    write_chunk_of(out_dtype, values, out, at + column);
+    return;
   }
-  float* const to = out + row * columns;
-  for (std::int64_t c = threadIdx.x; c < columns; c += blockDim.x) {
-    const float value = known ? element<kType>(from, columns, c) : nanf("");
-    to[c] = add ? to[c] + value : value;
+  const std::int64_t end = column + kChunk < columns ? column + kChunk : columns;
+#pragma unroll 1
+  for (std::int64_t c = column; c < end; ++c) {
+    float value = known ? element<kType>(from, columns, c) : nanf("");
+    if (add) value += element_of(out_dtype, out, at + c);
+    store_element(out_dtype, value, out, at + c);
   }
 }
 
-static __global__ void select_rows_kernel(float* out, const float* in, const std::int32_t* rows,
-                                          std::int64_t columns) {
-  const std::int64_t row = blockIdx.x;
-  const std::int64_t from = rows[row];
-  for (std::int64_t c = threadIdx.x; c < columns; c += blockDim.x) {
-    out[row * columns + c] = in[from * columns + c];
-  }
+/// Bytes of rows, of whatever dtype. Word: what rows of both matrices are aligned to and made of.
+/// RowGrid of rows of 8 x words.
+template <class Word>
+__global__ void select_rows_kernel(Word* out, const Word* in, const std::int32_t* rows,
+                                   std::int64_t words) {
+  const std::int64_t word = chunk_column() / kChunk;
+  if (word >= words) return;
+  out[std::int64_t{blockIdx.x} * words + word] = in[std::int64_t{rows[blockIdx.x]} * words + word];
 }
 
 }  // namespace sluice::cuda

@@ -26,7 +26,7 @@ enum class Lane : std::uint8_t {
   send,
   receive
 };
-constexpr int kLaneCount = 4;         // that every backend has: the first ones
+constexpr int kLaneCount = 4;        // that every backend has: the first ones
 constexpr int kDeviceLaneCount = 6;  // ... and with those of messages
 const char* name_of(Lane lane);
 /// What a lane's time counts as.
@@ -77,6 +77,12 @@ class Memory {
   }
   std::byte* data() const { return static_cast<std::byte*>(data_); }
   std::size_t bytes() const { return bytes_; }
+  /// The block is the caller's from now on; this is empty.
+  void* release() {
+    bytes_ = 0;
+    deleter_ = nullptr;
+    return std::exchange(data_, nullptr);
+  }
 
  private:
   void swap(Memory& other) noexcept {

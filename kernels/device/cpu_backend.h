@@ -65,5 +65,7 @@ class CpuBackend final : public Backend {
 /// and the kernel grants them. Empty for 0 bytes. Throws CapacityError, naming `purpose` and the
 /// bytes wanted and there. The pages come into being when they are first written.
 Memory map_memory(std::size_t bytes, const char* purpose);
+/// Gives back what map_memory() gave and Memory::release() let go. `data` may be null.
+void unmap_memory(void* data, std::size_t bytes);
 
 }  // namespace sluice

@@ -41,11 +41,11 @@ std::uint64_t available_bytes() {
                                   purpose, reason));
 }
 
-void unmap(void* data, std::size_t bytes) {
+}  // namespace
+
+void unmap_memory(void* data, std::size_t bytes) {
   if (data != nullptr) munmap(data, (bytes + kPageBytes - 1) / kPageBytes * kPageBytes);
 }
-
-}  // namespace
 
 Memory map_memory(std::size_t bytes, const char* purpose) {
   if (bytes == 0) return {};
@@ -75,7 +75,7 @@ Memory map_memory(std::size_t bytes, const char* purpose) {
     // Refused where the kernel has no huge pages: slower, not wrong.
     static_cast<void>(madvise(begin, rounded, MADV_HUGEPAGE));
   }
-  return {begin, bytes, unmap};
+  return {begin, bytes, unmap_memory};
 }
 
 }  // namespace sluice

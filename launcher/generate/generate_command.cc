@@ -80,6 +80,7 @@ class Generate {
     const int cores = share_of_cores(*world_);
     together(*world_,
              [&] { rank_.emplace(config_, *model_, std::max(longest, 1), cores, *world_); });
+    check_devices();
     show_plan();
     return dry_run_ ? ExitStatus::done : work();
   }
@@ -115,6 +116,14 @@ class Generate {
     return reports;
   }
 
+  /// All ranks throw alike.
+  void check_devices() {
+    const std::vector<RankDevice> devices = rank_->devices();
+    launcher::check_devices(devices);
+    if (!is_head_ || config_.report.quiet) return;
+    for (const std::string& line : shared_devices(devices)) std::cerr << "sluice: " + line + '\n';
+  }
+
   void show_plan() {
     const std::vector<stage::StageReport> reports = gather_reports();
     if (is_head_ && dry_run_) std::cout << memory_table(reports);
@@ -130,7 +139,7 @@ class Generate {
     const auto stages = stages_of(config_, world_->size(), model_->folder.config);
     const stage::StageConfig& stage = stages[static_cast<std::size_t>(world_->rank())];
     const auto disk = disk_to_measure(config_, stage, model_->folder.path);
-    rates_ = rates_for_run(*world_, config_, stage, disk, seen);
+    rates_ = rates_for_run(*world_, config_, stage, disk, seen, rank_->engine());
   }
 
   ExitStatus work() {

@@ -48,18 +48,18 @@ void find_disk(const MachineFile& file, const std::filesystem::path& path, std::
 
 HostRates find_rates(const comm::World& world, const RunConfig& config,
                      const stage::StageConfig& stage, const std::filesystem::path& disk,
-                     bool seen) {
+                     bool measures) {
   HostRates host;
   const auto clock = std::chrono::system_clock::now().time_since_epoch();
   const std::int64_t now = std::chrono::duration_cast<std::chrono::seconds>(clock).count();
   const bool again = config.report.probe == ProbeMode::again;
-  const bool measures = again || (seen && config.report.probe == ProbeMode::automatic);
   const std::int64_t oldest = again ? now + 1 : now - kKeptSeconds;
   try {
     const MachineFile file(machine_file_path(
         world.hosts()[static_cast<std::size_t>(world.rank())].name, processor_name()));
-    const int threads = probe_threads(stage.device, stage.threads * world.ranks_on_host());
-    find_engine(file, stage.device, threads, oldest, measures, now, host);
+    // Of the CPU, which works beside every device.
+    const int threads = probe_threads("cpu", stage.threads * world.ranks_on_host());
+    find_engine(file, "cpu", threads, oldest, measures, now, host);
     find_disk(file, disk, oldest, measures, now, host);
   } catch (const Error& error) {
     host.problem = error.what();
@@ -107,8 +107,11 @@ std::filesystem::path disk_to_measure(const RunConfig& config, const stage::Stag
 
 stage::MachineRates rates_for_run(comm::World& world, const RunConfig& config,
                                   const stage::StageConfig& stage,
-                                  const std::filesystem::path& disk, bool seen) {
-  const bool wanted = world.broadcast(seen ? "1" : "0") == "1";
+                                  const std::filesystem::path& disk, bool seen,
+                                  kernels::Engine& engine) {
+  const ProbeMode mode = config.report.probe;
+  const bool wanted = mode == ProbeMode::again ||
+                      (world.broadcast(seen ? "1" : "0") == "1" && mode == ProbeMode::automatic);
   const bool asks = world.local_rank() == 0;
   const std::vector<std::string> texts =
       world.gather(asks ? text_of(find_rates(world, config, stage, disk, wanted)) : "");
@@ -119,14 +122,22 @@ stage::MachineRates rates_for_run(comm::World& world, const RunConfig& config,
     const HostRates found = rates_of(texts[rank]);
     if (world.hosts()[rank].name == name) host = found;
     if (world.rank() == 0 && !found.problem.empty() && !config.report.quiet) {
-      std::cerr << "sluice: measuring " + world.hosts()[rank].name + " for the report: " +
-                       found.problem + '\n';
+      std::cerr << "sluice: measuring " + world.hosts()[rank].name +
+                       " for the report: " + found.problem + '\n';
     }
   }
   stage::MachineRates rates = host.rates;
   const double part = 1.0 / world.ranks_on_host();
   rates.memory_read *= part;
   rates.flop *= part;
+  if (engine.backend->info().device_bytes > 0) {
+    // The others' GPUs are their own; copies of all ranks at once are what a run sees of the links.
+    rates.flop = rates.host_to_device = rates.device_to_host = 0;
+    try {
+      if (wanted) measure_device(engine, rates);
+    } catch (const Error&) {  // no room to measure in: the figures are not known
+    }
+  }
   limit(rates.host_to_device, stage.limits.host_to_device_gbps);
   limit(rates.device_to_host, stage.limits.device_to_host_gbps);
   limit(rates.disk_read, stage.limits.disk_read_gbps);

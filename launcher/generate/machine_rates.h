@@ -5,6 +5,7 @@
 #include <string>
 
 #include "comm/world.h"
+#include "kernels/ops.h"
 #include "launcher/config/run_config.h"
 #include "stage/report.h"
 
@@ -16,11 +17,13 @@ std::filesystem::path disk_to_measure(const RunConfig& config, const stage::Stag
                                       const std::filesystem::path& model);
 
 /// This rank's rates: its share of its host's threads, the whole of its links and disk; each no
-/// more than `stage.limits`. `seen`: what is measured will be looked at (the head's word counts).
-/// Collective. Never fails for want of a figure: what cannot be measured is 0, and rank 0 says why
-/// on standard error unless the run is quiet.
+/// more than `stage.limits`. Of a device with memory of its own, `engine` is measured for this run.
+/// `seen`: what is measured will be looked at (the head's word counts). Collective. Never fails for
+/// want of a figure: what cannot be measured is 0, and rank 0 says why on standard error unless the
+/// run is quiet.
 stage::MachineRates rates_for_run(comm::World& world, const RunConfig& config,
                                   const stage::StageConfig& stage,
-                                  const std::filesystem::path& disk, bool seen);
+                                  const std::filesystem::path& disk, bool seen,
+                                  kernels::Engine& engine);
 
 }  // namespace sluice::launcher

@@ -78,7 +78,13 @@ Rank::Rank(const RunConfig& config, const OpenedModel& model, std::int32_t max_s
   options.device_to_host_gbps = made.config.limits.device_to_host_gbps;
   options.trace = &trace_;
   engine_ = kernels::make_engine(options);
-  made.compute_dtype = engine_.backend->info().compute_dtype;
+  const BackendInfo& device = engine_.backend->info();
+  made.compute_dtype = device.compute_dtype;
+  made.engine_bytes = device.workspace_bytes;
+  // A device with memory of its own has no more than that, also where the user set no budget.
+  std::uint64_t& budget =
+      made.config.budgets.bytes[static_cast<std::size_t>(offload::Tier::device)];
+  if (device.device_bytes > 0 && budget == 0) budget = device.device_free_bytes;
 
   offload::DiskOptions disk_options;
   disk_options.read_gbps = made.config.limits.disk_read_gbps;
@@ -131,6 +137,22 @@ void Rank::load(const LoadWatch& watch) {
   world_.step("packing weights", -1, -1);
   weights_->prepare(watch.packing);
   stage_->load(watch.loaded);
+}
+
+std::vector<RankDevice> Rank::devices() const {
+  const BackendInfo& info = engine_.backend->info();
+  RankDevice mine;
+  mine.host = world_.hosts()[static_cast<std::size_t>(world_.rank())].name;
+  mine.kind = info.kind;
+  mine.device_id = info.device_id;
+  mine.compute_dtype = name_of(info.compute_dtype);
+  mine.wanted = info.device_bytes > 0 ? stage_->plan().total(offload::Tier::device) : 0;
+  mine.free = info.device_free_bytes;
+  std::vector<RankDevice> all;
+  for (const std::string& text : world_.gather(text_of(mine))) {
+    all.push_back(rank_device_from(text));
+  }
+  return all;
 }
 
 void Rank::check_memory() {

@@ -11,6 +11,7 @@
 #include "comm/world.h"
 #include "kernels/device/trace.h"
 #include "launcher/config/run_config.h"
+#include "launcher/generate/device_share.h"
 #include "launcher/generate/rank_weights.h"
 #include "launcher/model/model_folder.h"
 #include "offload/checkpoint.h"
@@ -60,6 +61,9 @@ class Rank {
 
   stage::StageReport report() const;
   const Trace& trace() const { return trace_; }
+  kernels::Engine& engine() { return engine_; }
+  /// Of all ranks. Collective.
+  std::vector<RankDevice> devices() const;
 
  private:
   void check_memory();

@@ -82,37 +82,48 @@ double measure_memory_read(int threads) {
   });
 }
 
+void measure_device(kernels::Engine& engine, stage::MachineRates& rates) {
+  Backend& backend = *engine.backend;
+  // A GPU is faster than what is small shows.
+  const bool is_large = backend.info().device_bytes > 0;
+  const std::size_t bytes = (is_large ? 256 : 32) * kMebibyte;
+  const Memory on_device = backend.allocate_device(bytes);
+  const Memory on_host = backend.allocate_host(bytes, true);
+  std::memset(on_host.data(), 0, bytes);
+  const auto amount = static_cast<double>(bytes);
+  const auto copy = [&](Lane lane, std::byte* target, const std::byte* source, std::size_t count) {
+    backend.copy(lane, target, source, count);
+    backend.synchronize(backend.record(lane));
+  };
+  rates.host_to_device = best_rate(
+      amount, 0.15, [&] { copy(Lane::host_to_device, on_device.data(), on_host.data(), bytes); });
+  rates.device_to_host = best_rate(
+      amount, 0.15, [&] { copy(Lane::device_to_host, on_host.data(), on_device.data(), bytes); });
+  if (is_large) {  // half of it read, as much written: as fast as reading all of it
+    rates.device_read = best_rate(amount, 0.1, [&] {
+      copy(Lane::compute, on_device.data(), on_device.data() + bytes / 2, bytes / 2);
+    });
+  }
+  const DType dtype = backend.info().compute_dtype;
+  const std::int64_t rows = is_large ? 4096 : 256;
+  const std::int64_t width = is_large ? 4096 : 1024;
+  const TensorView in = {on_device.data(), dtype, rows, width};
+  const TensorView out = {on_device.data() + in.bytes(), dtype, rows, width};
+  const TensorView weight = {on_device.data() + 2 * in.bytes(), dtype, width, width};
+  const auto number = [](std::int64_t value) { return static_cast<double>(value); };
+  rates.flop = best_rate(2.0 * number(rows) * number(width) * number(width), 0.2, [&] {
+    engine.device_ops->linear(out, in, {weight, {}}, {}, kernels::Activation::none, {});
+    backend.synchronize(backend.record(Lane::compute));
+  });
+}
+
 stage::MachineRates measure_engine(const std::string& device, int threads) {
   kernels::EngineOptions options;
   options.device = device;
   options.threads = threads;
-  const kernels::Engine engine = kernels::make_engine(options);
-  Backend& backend = *engine.backend;
+  kernels::Engine engine = kernels::make_engine(options);
   stage::MachineRates rates;
-
-  constexpr std::size_t kCopy = 32 * kMebibyte;
-  const Memory on_device = backend.allocate_device(kCopy);
-  const Memory on_host = backend.allocate_host(kCopy, true);
-  std::memset(on_host.data(), 0, kCopy);
-  const auto copy = [&](Lane lane, const Memory& target, const Memory& source) {
-    backend.copy(lane, target.data(), source.data(), kCopy);
-    backend.synchronize(backend.record(lane));
-  };
-  rates.host_to_device =
-      best_rate(kCopy, 0.15, [&] { copy(Lane::host_to_device, on_device, on_host); });
-  rates.device_to_host =
-      best_rate(kCopy, 0.15, [&] { copy(Lane::device_to_host, on_host, on_device); });
-
-  constexpr std::int64_t kRows = 256;
-  constexpr std::int64_t kWidth = 1024;
-  if (backend.info().compute_dtype != DType::f32) return rates;
-  const TensorView in = {on_device.data(), DType::f32, kRows, kWidth};
-  const TensorView out = {on_device.data() + in.bytes(), DType::f32, kRows, kWidth};
-  const TensorView weight = {on_device.data() + 2 * in.bytes(), DType::f32, kWidth, kWidth};
-  rates.flop = best_rate(2.0 * kRows * kWidth * kWidth, 0.2, [&] {
-    engine.device_ops->linear(out, in, {weight, {}}, {}, kernels::Activation::none, {});
-    backend.synchronize(backend.record(Lane::compute));
-  });
+  measure_device(engine, rates);
   return rates;
 }
 

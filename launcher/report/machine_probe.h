@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <string>
 
+#include "kernels/ops.h"
 #include "stage/report.h"
 
 namespace sluice::launcher {
@@ -14,9 +15,14 @@ namespace sluice::launcher {
 /// second of memory far beyond any cache (128 MiB, or 32 MiB per thread).
 double measure_memory_read(int threads);
 
-/// Copies of 32 MiB between device and host memory and an f32 matrix product of [256, 1024] x
-/// [1024, 1024], by an engine of its own with no limits. Sets the first four rates.
-/// Throws ConfigError where there is no such device.
+/// Copies between device and host memory (32 MiB; 256 MiB where the device has memory of its own,
+/// whose own rate is measured, too) and a matrix product in the engine's compute dtype ([256, 1024]
+/// x [1024, 1024]; 4096 in all three). Sets flop, host_to_device, device_to_host and device_read.
+/// Throws CapacityError where 512 MiB of device and host memory are not there.
+void measure_device(kernels::Engine& engine, stage::MachineRates& rates);
+
+/// The same of an engine of its own with no limits. Throws ConfigError where there is no such
+/// device.
 stage::MachineRates measure_engine(const std::string& device, int threads);
 
 /// Reads past the page cache (O_DIRECT), 8 requests of 1 MiB at a time. 0 where the file system

@@ -79,7 +79,8 @@ constexpr NamedRate kRates[] = {{"memory_read", &stage::MachineRates::memory_rea
                                 {"host_to_device", &stage::MachineRates::host_to_device},
                                 {"device_to_host", &stage::MachineRates::device_to_host},
                                 {"disk_read", &stage::MachineRates::disk_read},
-                                {"disk_write", &stage::MachineRates::disk_write}};
+                                {"disk_write", &stage::MachineRates::disk_write},
+                                {"device_read", &stage::MachineRates::device_read}};
 
 Json json_of(const stage::StageReport& report) {
   Json json = {{"rank", report.rank},

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -101,6 +102,53 @@ TEST(AppendKvHalves, RoundsLikeTheScalarConversionsEverywhere) {
       ASSERT_EQ(std::vector(kept.begin(), kept.end()),
                 narrowed(floats.data() + std::int64_t{row} * dim, dim, dtype))
           << name_of(dtype) << " row " << row;
+    }
+  }
+}
+
+/// Every 16-bit pattern, those of NaNs too, into a cache of its own type.
+TEST(AppendKvHalves, KeepsRowsOfTheCachesTypeBitForBit) {
+  const std::int32_t dim = 512;
+  const std::int32_t rows = 0x10000 / dim;
+  for (const DType dtype : {DType::f16, DType::bf16}) {
+    Matrix matrix(rows, dim, dtype);
+    std::vector<std::uint16_t> bits(0x10000);
+    std::iota(bits.begin(), bits.end(), std::uint16_t{0});
+    std::memcpy(matrix.view().data, bits.data(), bits.size() * sizeof(bits[0]));
+    Attention attention(2, {dtype, 1, dim, rows}, 1);
+    attention.append({0, rows, rows, {0}}, matrix, matrix);
+    for (const bool value : {false, true}) {
+      for (std::int32_t row = 0; row < rows; ++row) {
+        ASSERT_EQ(std::memcmp(attention.kept(0, row, 0, value).data(),
+                              bits.data() + std::int64_t{row} * dim, dim * sizeof(bits[0])),
+                  0)
+            << name_of(dtype) << " row " << row;
+      }
+    }
+  }
+}
+
+TEST(AppendKvHalves, ReachOtherTypesByWayOfFloats) {
+  const std::int32_t tokens = 5;
+  for (const DType from : {DType::f16, DType::bf16}) {
+    for (const DType to : {DType::f32, DType::f16, DType::bf16, DType::q8, DType::q4}) {
+      for (const std::int32_t dim : {1, 12, 17, 64, 80, 512}) {
+        Matrix keys = Matrix::random(tokens, 2 * dim, from, 1);
+        Matrix values = Matrix::random(tokens, 2 * dim, from, 2);
+        Attention attention(2, {to, 2, dim, 3}, 2);
+        attention.append({0, tokens, tokens, {1, 0}}, keys, values);
+        for (std::int32_t token = 0; token < tokens; ++token) {
+          for (std::int32_t head = 0; head < 2; ++head) {
+            std::vector<float> floats;
+            for (std::int32_t i = 0; i < dim; ++i) {
+              floats.push_back(static_cast<float>(values.at(token, head * dim + i)));
+            }
+            const auto kept = attention.kept(1 - token / 3, token % 3, head, true);
+            ASSERT_EQ(std::vector(kept.begin(), kept.end()), narrowed(floats.data(), dim, to))
+                << name_of(from) << " to " << name_of(to) << ", dim " << dim;
+          }
+        }
+      }
     }
   }
 }

@@ -15,30 +15,32 @@ namespace {
 
 using namespace attention_test;
 
-class AttentionLaw : public testing::TestWithParam<std::tuple<DType, std::int32_t>> {
+/// Of the cache, the head's width, and of the activations.
+class AttentionLaw : public testing::TestWithParam<std::tuple<DType, std::int32_t, DType>> {
  protected:
   static constexpr std::int32_t kTokens = 290;  // more than a span of keys
   static constexpr std::int32_t kPages = 19;
 
   void SetUp() override {
-    std::tie(shape_.dtype, shape_.head_dim) = GetParam();
+    DType activations = DType::f32;
+    std::tie(shape_.dtype, shape_.head_dim, activations) = GetParam();
     const std::int64_t width = std::int64_t{shape_.heads} * shape_.head_dim;
-    query_ = Matrix::random(kTokens, width, DType::f32, 1);
-    keys_ = Matrix::random(kTokens, width, DType::f32, 2);
-    values_ = Matrix::random(kTokens, width, DType::f32, 3);
+    query_ = Matrix::random(kTokens, width, activations, 1);
+    keys_ = Matrix::random(kTokens, width, activations, 2);
+    values_ = Matrix::random(kTokens, width, activations, 3);
   }
 
   /// The sequence fed in pieces, in turn, the last one again and again.
   Matrix run(int threads, std::vector<std::int32_t> pieces, std::vector<std::int32_t> pages) {
     Attention attention(threads, shape_, kTokens);
-    Matrix all(kTokens, query_.columns());
+    Matrix all(kTokens, query_.columns(), query_.dtype());
     std::int32_t done = 0;
     for (std::size_t i = 0; done < kTokens; ++i) {
       const std::int32_t count = std::min(pieces[std::min(i, pieces.size() - 1)], kTokens - done);
       Matrix query = rows_of(query_, done, count);
       Matrix keys = rows_of(keys_, done, count);
       Matrix values = rows_of(values_, done, count);
-      Matrix out(count, query_.columns());
+      Matrix out(count, query_.columns(), query_.dtype());
       attention.step({{0, count, done + count, pages}}, query, keys, values, out);
       for (std::int64_t row = 0; row < count; ++row) {
         for (std::int64_t c = 0; c < out.columns(); ++c) all.set(done + row, c, out.at(row, c));
@@ -84,7 +86,7 @@ TEST_P(AttentionLaw, ASequenceAloneEqualsTheSequenceAmongOthers) {
   const Matrix alone = run(2, {kTokens}, pages_from(0, kPages));
   Attention attention(2, shape_, 40);
   const auto twice = [](const Matrix& rows) {
-    Matrix both(2 * rows.rows(), rows.columns());
+    Matrix both(2 * rows.rows(), rows.columns(), rows.dtype());
     for (std::int64_t row = 0; row < rows.rows(); ++row) {
       for (std::int64_t i = 0; i < rows.columns(); ++i) {
         both.set(row, i, -rows.at(row, i));
@@ -96,21 +98,29 @@ TEST_P(AttentionLaw, ASequenceAloneEqualsTheSequenceAmongOthers) {
   Matrix query = twice(query_);
   Matrix keys = twice(keys_);
   Matrix values = twice(values_);
-  Matrix out(2 * kTokens, query.columns());
+  Matrix out(2 * kTokens, query.columns(), query.dtype());
   attention.step({{0, kTokens, kTokens, pages_from(0, kPages)},
                   {kTokens, kTokens, kTokens, pages_from(20, kPages)}},
                  query, keys, values, out);
   EXPECT_EQ(alone.bytes(), rows_of(out, kTokens, kTokens).bytes());
 }
 
+std::string law_name(const testing::TestParamInfo<AttentionLaw::ParamType>& shape) {
+  return std::string(name_of(std::get<0>(shape.param))) + "_dim" +
+         std::to_string(std::get<1>(shape.param)) + "_of_" +
+         std::string(name_of(std::get<2>(shape.param)));
+}
+
 INSTANTIATE_TEST_SUITE_P(DtypesAndHeads, AttentionLaw,
                          testing::Combine(testing::Values(DType::f32, DType::f16, DType::bf16,
                                                           DType::q8, DType::q4),
-                                          testing::Values(12, 64, 80)),
-                         [](const auto& shape) {
-                           return std::string(name_of(std::get<0>(shape.param))) + "_dim" +
-                                  std::to_string(std::get<1>(shape.param));
-                         });
+                                          testing::Values(12, 64, 80), testing::Values(DType::f32)),
+                         law_name);
+INSTANTIATE_TEST_SUITE_P(
+    Activations, AttentionLaw,
+    testing::Combine(testing::Values(DType::f32, DType::f16, DType::bf16, DType::q4),
+                     testing::Values(12, 80), testing::Values(DType::f16, DType::bf16)),
+    law_name);
 
 // --- long contexts, which threads share ------------------------------------------------------
 

@@ -102,6 +102,45 @@ TEST(AttentionBatch, RaggedSequencesReadAndWriteTheirOwnRowsOnly) {
   }
 }
 
+// --- 16-bit activations ----------------------------------------------------------------------
+
+Matrix as(const Matrix& from, DType dtype) {
+  Matrix to(from.rows(), from.columns(), dtype);
+  for (std::int64_t row = 0; row < from.rows(); ++row) {
+    for (std::int64_t i = 0; i < from.columns(); ++i) to.set(row, i, from.at(row, i));
+  }
+  return to;
+}
+
+// Widened on the way in and narrowed on the way out: between, they are floats.
+TEST(AttentionActivations, SixteenBitRowsGiveWhatTheirValuesAsFloatsGiveRounded) {
+  for (const DType activations : {DType::f16, DType::bf16}) {
+    for (const DType dtype : {DType::f32, DType::f16, DType::bf16, DType::q8, DType::q4}) {
+      for (const std::int32_t dim : {1, 12, 64, 80, 128}) {
+        for (const std::int32_t tokens : {1, 30, 290}) {
+          Matrix query = Matrix::random(tokens, 3 * dim, activations, 1);
+          Matrix keys = Matrix::random(tokens, 3 * dim, activations, 2);
+          Matrix values = Matrix::random(tokens, 3 * dim, activations, 3);
+          Matrix out(tokens, 3 * dim, activations);
+          Matrix wide_query = as(query, DType::f32);
+          Matrix wide_keys = as(keys, DType::f32);
+          Matrix wide_values = as(values, DType::f32);
+          Matrix wide_out(tokens, 3 * dim);
+          const std::vector<Attention::Sequence> sequence = {
+              {0, tokens, tokens, pages_from(3, (tokens + 6) / 7)}};
+          Attention attention(2, {dtype, 3, dim, 7}, 48);
+          attention.step(sequence, query, keys, values, out);
+          Attention wide(2, {dtype, 3, dim, 7}, 48);
+          wide.step(sequence, wide_query, wide_keys, wide_values, wide_out);
+          ASSERT_EQ(out.bytes(), as(wide_out, activations).bytes())
+              << name_of(activations) << " in a cache of " << name_of(dtype) << ", dim " << dim
+              << ", tokens " << tokens;
+        }
+      }
+    }
+  }
+}
+
 // --- bad input ------------------------------------------------------------------------------
 
 TEST(AttentionErrors, RefusesWhatCannotBe) {
@@ -120,6 +159,13 @@ TEST(AttentionErrors, RefusesWhatCannotBe) {
   Attention attention(1, {DType::f32, 2, 600, 4}, 1);
   Matrix wide(1, 1200);
   EXPECT_THROW(attention.step({{0, 1, 1, {0}}}, wide, wide, wide, wide), DeviceError);
+  Matrix half(4, 32, DType::f16);
+  Attention mixed(1, {}, 4);
+  EXPECT_THROW(mixed.step({{0, 1, 1, {0}}}, rows, half, rows, rows), DeviceError);
+  const Engine engine = make_cpu_engine({.threads = 1});
+  EXPECT_THROW(
+      engine.device_ops->attention(rows.view(), half.view(), mixed.cache(), KvBatch{}, 1.0F),
+      DeviceError);
   Attention narrow(1, {}, 1);
   EXPECT_THROW(narrow.step({{0, 1, 1, {0}}}, wide, wide, wide, wide), DeviceError);
 }

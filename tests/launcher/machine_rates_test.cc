@@ -8,6 +8,7 @@
 #include <thread>
 #include <vector>
 
+#include "kernels/engine.h"
 #include "launcher/report/machine_file.h"
 #include "tests/support/scratch_folder.h"
 
@@ -43,7 +44,12 @@ class MachineRatesTest : public testing::Test {
     for (std::size_t rank = 0; rank < worlds_.size(); ++rank) {
       ranks.emplace_back([&, rank] {
         // Only the head's word counts.
-        rates[rank] = rates_for_run(*worlds_[rank], config_, stage_, disk, seen && rank == 0);
+        kernels::EngineOptions options;
+        options.device = "cpu";
+        options.threads = 1;
+        kernels::Engine engine = kernels::make_engine(options);
+        rates[rank] =
+            rates_for_run(*worlds_[rank], config_, stage_, disk, seen && rank == 0, engine);
       });
     }
     for (std::thread& rank : ranks) rank.join();

@@ -184,6 +184,32 @@ TEST(ActivationStore, TakesExactlyWhatWasPlanned) {
   }
 }
 
+// Rows that change only in what they weigh: half of everything, bytes that come back as they were.
+TEST(ActivationStore, RowsOfSixteenBitsTakeHalfAndComeBack) {
+  for (const Shares& shares : kPlacements) {
+    MemoryPlan wide;
+    ActivationStore::plan({3, 64, 64, DType::f32}, shares, wide);
+    // 32 floats a row to Compute, which are 64 elements of 16 bits.
+    Setting setting({3, 64, 64, DType::bf16}, shares);
+    EXPECT_EQ(wide.total(Tier::device), 2 * setting.plan.total(Tier::device));
+    EXPECT_LE(setting.plan.total(Tier::host), wide.total(Tier::host));
+    const auto store = setting.start();
+    Compute compute(100);
+    for (std::int32_t layer = 0; layer < 5; ++layer) {
+      for (std::int32_t b = 0; b < 3; ++b) {
+        TensorView view = store->open(b, 64 - b, layer == 0);
+        EXPECT_EQ(view.dtype, DType::bf16);
+        EXPECT_EQ(view.row_bytes(), 128U);
+        compute.put(setting.backend(), {view.data, DType::f32, view.rows, view.columns / 2}, b,
+                    layer);
+        store->close(b, true);
+      }
+    }
+    setting.finish_compute();
+    EXPECT_EQ(compute.wrong(), 0);
+  }
+}
+
 TEST(ActivationStore, SharesAreMetWithinARow) {
   // 100 tokens of 64 bytes: shares are rows.
   const ActivationShape shape{1, 100, 16, DType::f32};

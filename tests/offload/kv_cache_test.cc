@@ -160,6 +160,61 @@ TEST_F(KvCacheTest, NarrowCachesAndOddHeadsAreTheSameEverywhere) {
   }
 }
 
+// A device that computes in 16 bits: rows travel as they are, and the CPU attends to them.
+TEST_F(KvCacheTest, RowsOfSixteenBitsAreTheSameEverywhere) {
+  unsigned order = 0;
+  for (const DType compute : {DType::f16, DType::bf16}) {
+    for (const DType dtype : {DType::f32, compute}) {
+      KvShape shape = shape_of(2, 4, 1);
+      shape.compute_dtype = compute;
+      const KvWorkload work = make_kv_workload(shape, 1, 12, 9);
+      for (const bool shuffled : {false, true}) {
+        std::vector<float> wanted;
+        for (const Shares& shares : kShares) {
+          for (const bool cpu : {false, true}) {
+            Policy policy = policy_of(shares, cpu);
+            policy.cache_dtype = dtype;
+            KvRig rig(
+                shuffled ? make_shuffled_engine(++order) : kernels::make_cpu_engine({.threads = 2}),
+                shape, policy, disk_.get());
+            const std::vector<float> got = run_kv_workload(rig, work, KvPrefetch::ahead, 0.05F);
+            if (wanted.empty()) wanted = got;
+            ASSERT_TRUE(same_bits(got, wanted))
+                << name_of(compute) << " " << text_of(policy, KvPrefetch::ahead, order);
+            EXPECT_EQ(rig.device.used(), rig.plan.total(Tier::device));
+            EXPECT_EQ(rig.host.used(), rig.plan.total(Tier::host));
+          }
+        }
+        expect_near(wanted, kv_reference(work, 0.05F), compute == DType::f16 ? 5e-3 : 4e-2);
+      }
+    }
+  }
+}
+
+TEST_F(KvCacheTest, RowsOfSixteenBitsTakeHalfTheStagingAndCrossTheLinkAsSuch) {
+  for (const bool cpu : {false, true}) {
+    std::uint64_t moved[2] = {};
+    std::uint64_t staged[2] = {};
+    for (const DType compute : {DType::f32, DType::f16}) {
+      KvShape shape = shape_of(1, 4, 1);
+      shape.heads = 4;
+      shape.head_dim = 16;  // rows of whole lines of 64 bytes
+      shape.compute_dtype = compute;
+      const KvWorkload work = make_kv_workload(shape, 1, 6, 9);
+      const auto i = compute == DType::f32 ? 0 : 1;
+      Trace trace(0);
+      KvRig rig(kernels::make_cpu_engine({.threads = 1, .trace = &trace}), shape,
+                policy_of({0, 100, 0}, cpu), nullptr, &trace);
+      run_kv_workload(rig, work, KvPrefetch::ahead);
+      moved[i] = trace.bytes(Activity::device_to_host);
+      staged[i] = rig.plan.total(Tier::host);
+    }
+    EXPECT_EQ(moved[0], 2 * moved[1]);
+    // Of two sets of keys and values (and queries and results), each 15 rows of 64 elements.
+    EXPECT_EQ(staged[0] - staged[1], 2U * (cpu ? 4 : 2) * 15 * 64 * 2);
+  }
+}
+
 // FlexGen's CPU attention has one workspace for all GPU batches of a block: with different prompts
 // all but the last get wrong tokens (pytorch_backend.py,
 // TorchDevice.init_attention_compute_workspace).

@@ -44,6 +44,7 @@ TEST(MemoryTest, PlanIsTheHighWaterMarkInEveryTier) {
   for (const char* name : {"opt-pre", "opt-post-proj", "opt-odd"}) {
     for (const offload::Policy& policy : policies()) {
       PipelineOptions options;
+      options.device_samples = name == std::string("opt-odd");
       options.stages = 3;
       options.policy = policy;
       options.batching.gpu_batch_size = 3;
@@ -97,6 +98,8 @@ class CountingJob : public stage::Job {
     if (given_ == rows_) return false;
     request.id = static_cast<std::uint64_t>(given_);
     request.prompt.assign(7, 5 + given_);
+    request.sampling.repetition_penalty = given_ % 2 == 0 ? 1.1F : 1.0F;
+    request.sampling.logprobs = given_ % 3;
     request.max_tokens = tokens_;
     ++given_;
     return true;
@@ -129,6 +132,7 @@ TEST(MemoryTest, NothingIsAllocatedOnceThePipelineIsWarm) {
       PipelineOptions options;
       options.stages = stages;
       options.policy = policies()[i];
+      options.device_samples = i % 2 == 0;
       options.threads = 2;
       options.batching.gpu_batch_size = 2;
       options.batching.num_gpu_batches = 2;

@@ -54,6 +54,21 @@ TEST_F(CgroupRoom, WithoutALimitThereIsNoEnd) {
   EXPECT_EQ(room(), kNoLimit);
 }
 
+TEST(WorkspaceBytes, LogitsHaveNoPlaceOnTheHostWhereTheDeviceSamples) {
+  StageLayout layout;
+  layout.model.vocabulary = 50272;
+  layout.batching.gpu_batch_size = 32;
+  layout.batching.max_sequence_tokens = 100;
+  const WorkspaceBytes by_host = workspace_bytes(layout);
+  layout.device_samples = true;
+  const WorkspaceBytes by_device = workspace_bytes(layout);
+  // Two sets of 32 rows of parameters, histories and results, instead of two of logits.
+  const std::uint64_t set =
+      32U * (sizeof(kernels::SampleRow) + sizeof(kernels::SampledRow)) + 32U * 100 * 4;
+  EXPECT_EQ(by_host.host - by_device.host, 2U * 32 * 50272 * 4 - 2 * set);
+  EXPECT_EQ(by_device.device - by_host.device, set);
+}
+
 TEST(AvailableMemory, IsKnown) {
   EXPECT_GT(available_memory(), 0U);
   EXPECT_LT(available_memory(), kNoLimit);

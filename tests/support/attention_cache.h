@@ -118,7 +118,7 @@ inline std::vector<std::int32_t> pages_from(std::int32_t first, std::int32_t cou
 }
 
 inline Matrix rows_of(const Matrix& from, std::int64_t first, std::int64_t count) {
-  Matrix rows(count, from.columns());
+  Matrix rows(count, from.columns(), from.dtype());
   for (std::int64_t row = 0; row < count; ++row) {
     for (std::int64_t i = 0; i < from.columns(); ++i) rows.set(row, i, from.at(first + row, i));
   }

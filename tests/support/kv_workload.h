@@ -5,12 +5,15 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <random>
 #include <string>
 #include <vector>
 
+#include "kernels/half.h"
 #include "kernels/ops.h"
 #include "offload/kv_cache.h"
 #include "tests/support/scratch_folder.h"
@@ -182,8 +185,8 @@ class KvRig {
   /// 0: query, 1: keys, 2: values, 3: out.
   TensorView rows(int index, std::int64_t count) const {
     const std::int64_t width = std::int64_t{shape_.heads} * shape_.head_dim;
-    return {rows_.data() + static_cast<std::size_t>(index) * buffer_bytes(), DType::f32, count,
-            width};
+    return {rows_.data() + static_cast<std::size_t>(index) * buffer_bytes(), shape_.compute_dtype,
+            count, width};
   }
 
   offload::MemoryPlan plan;
@@ -193,7 +196,7 @@ class KvRig {
  private:
   std::size_t buffer_bytes() const {
     return static_cast<std::size_t>(shape_.tokens_per_gpu_batch) *
-           static_cast<std::size_t>(shape_.heads * shape_.head_dim) * sizeof(float);
+           static_cast<std::size_t>(shape_.heads * shape_.head_dim) * size_of(shape_.compute_dtype);
   }
   Memory allocate(offload::Tier tier) {
     const std::uint64_t bytes = std::max<std::uint64_t>(plan.total(tier), 64);
@@ -209,9 +212,10 @@ class KvRig {
   std::unique_ptr<offload::KvCache> cache_;
 };
 
-/// Queries, keys and values of all steps, and room for the outputs: [pass][layer][GPU batch][row].
+/// Queries, keys and values of all steps, and room for the outputs: [pass][layer][GPU batch][row],
+/// of the shape's compute dtype.
 struct KvBuffers {
-  explicit KvBuffers(const KvWorkload& work) {
+  explicit KvBuffers(const KvWorkload& work) : dtype(work.shape.compute_dtype) {
     const auto width = static_cast<std::size_t>(work.width());
     for (const KvPass& pass : work.passes) {
       for (std::int32_t layer = 0; layer < work.shape.layers; ++layer) {
@@ -219,23 +223,50 @@ struct KvBuffers {
           for (int i = 0; i < 3; ++i) {
             for (const KvRow row : batch.rows) {
               for (std::int64_t c = 0; c < work.width(); ++c) {
-                in[i].push_back(kv_value(static_cast<KvOperand>(i), row, layer, c));
+                add(in[i], kv_value(static_cast<KvOperand>(i), row, layer, c));
               }
             }
           }
         }
       }
     }
-    out.resize(in[0].size(), 0.0F);
-    poison.resize(static_cast<std::size_t>(work.shape.tokens_per_gpu_batch) * width, NAN);
+    out.resize(in[0].size());
+    const auto most = static_cast<std::size_t>(work.shape.tokens_per_gpu_batch) * width;
+    for (std::size_t i = 0; i < most; ++i) add(poison, NAN);
   }
-  std::vector<float> in[3];
-  std::vector<float> out;
-  std::vector<float> poison;
+  /// The outputs as floats.
+  std::vector<float> results() const {
+    std::vector<float> values(out.size() / size_of(dtype));
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      const std::byte* const from = out.data() + i * size_of(dtype);
+      std::uint16_t half = 0;
+      if (dtype == DType::f32) {
+        std::memcpy(&values[i], from, sizeof(float));
+      } else {
+        std::memcpy(&half, from, sizeof(half));
+        values[i] = dtype == DType::f16 ? kernels::from_f16(half) : kernels::from_bf16(half);
+      }
+    }
+    return values;
+  }
+
+  DType dtype;
+  std::vector<std::byte> in[3];
+  std::vector<std::byte> out;
+  std::vector<std::byte> poison;
+
+ private:
+  void add(std::vector<std::byte>& to, float value) const {
+    const std::uint16_t half =
+        dtype == DType::f16 ? kernels::to_f16(value) : kernels::to_bf16(value);
+    const auto* const from = dtype == DType::f32 ? reinterpret_cast<const std::byte*>(&value)
+                                                 : reinterpret_cast<const std::byte*>(&half);
+    to.insert(to.end(), from, from + size_of(dtype));
+  }
 };
 
-/// Runs passes [first, last) of the workload, whose buffers start at `offset`; advances it. Puts
-/// all on the lanes and returns without waiting for what the cache does not wait for.
+/// Runs passes [first, last) of the workload, whose buffers start at byte `offset`; advances it.
+/// Puts all on the lanes and returns without waiting for what the cache does not wait for.
 inline void run_kv_passes(KvRig& rig, const KvWorkload& work, KvPrefetch mode, std::size_t first,
                           std::size_t last, KvBuffers& buffers, std::size_t& offset,
                           float scale = 0.5F) {
@@ -278,7 +309,7 @@ inline void run_kv_passes(KvRig& rig, const KvWorkload& work, KvPrefetch mode, s
       fetch_next(3);
       if (left.ticket != 0) backend.wait(Lane::compute, left);
       if (rows > 0) backend.copy(Lane::compute, buffers.out.data() + offset, out.data, out.bytes());
-      offset += static_cast<std::size_t>(rows * work.width());
+      offset += out.bytes();
     }
   }
 }
@@ -289,7 +320,7 @@ inline std::vector<float> run_kv_workload(KvRig& rig, const KvWorkload& work, Kv
   std::size_t offset = 0;
   run_kv_passes(rig, work, mode, 0, work.passes.size(), buffers, offset, scale);
   rig.backend().synchronize(rig.backend().record(Lane::compute));
-  return buffers.out;
+  return buffers.results();
 }
 
 }  // namespace sluice::support

@@ -8,6 +8,7 @@
 #include "kernels/engine.h"
 #include "launcher/generate/rank_weights.h"
 #include "stage/layer_split.h"
+#include "tests/support/sampling_engine.h"
 #include "tests/support/scratch_folder.h"
 
 namespace sluice::support {
@@ -33,7 +34,8 @@ class Rank {
     engine_options.device = "cpu";
     engine_options.threads = options.threads;
     engine_options.trace = &trace_;
-    engine_ = kernels::make_cpu_engine(engine_options);
+    engine_ = options.device_samples ? make_sampling_engine(options.threads, &trace_)
+                                     : kernels::make_cpu_engine(engine_options);
     offload::DiskOptions disk_options;
     disk_options.allow_io_uring = options.allow_io_uring;
     disk_options.trace = &trace_;

@@ -24,6 +24,7 @@ struct PipelineOptions {
   bool dummy_weights = false;
   std::filesystem::path packed_directory;  // of compressed weights; empty: gone with the run
   bool allow_io_uring = true;
+  bool device_samples = false;  // sampling_engine.h
 };
 
 struct PipelineRun {

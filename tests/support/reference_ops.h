@@ -28,6 +28,7 @@ class Matrix {
 
   std::int64_t rows() const { return rows_; }
   std::int64_t columns() const { return columns_; }
+  DType dtype() const { return dtype_; }
   double at(std::int64_t row, std::int64_t column) const;
   void set(std::int64_t row, std::int64_t column, double value);
 

@@ -218,6 +218,9 @@ class ShuffledBackend : public Backend {
     if (dtype == DType::f16) return static_cast<float>(read<_Float16>(place));
     return std::bit_cast<float>(static_cast<std::uint32_t>(read<std::uint16_t>(place)) << 16);
   }
+  static float load_at(const std::byte* row, DType dtype, std::int64_t index) {
+    return load(row + index * static_cast<std::int64_t>(size_of(dtype)), dtype);
+  }
   static void save(std::byte* place, DType dtype, float value) {
     if (dtype == DType::f32) return write(place, value);
     if (dtype == DType::f16) return write(place, static_cast<_Float16>(value));
@@ -256,12 +259,13 @@ class ShuffledBackend : public Backend {
       const std::int32_t count = task.batch.new_tokens[s];
       for (std::int32_t t = 0; t < count; ++t) {
         for (int part = 0; part < 2; ++part) {
-          const auto* row =
-              reinterpret_cast<const float*>(task.views[part].row(task.batch.first_row[s] + t));
+          const TensorView& rows = task.views[part];
+          const std::byte* row = rows.row(task.batch.first_row[s] + t);
           for (std::int32_t h = 0; h < cache.heads; ++h) {
             std::byte* target = element(task, s, task.batch.context[s] - count + t, h, part);
             for (std::int32_t d = 0; d < cache.head_dim; ++d) {
-              save(target + d * size, cache.dtype, row[h * cache.head_dim + d]);
+              save(target + d * size, cache.dtype,
+                   load_at(row, rows.dtype, h * cache.head_dim + d));
             }
           }
         }
@@ -282,14 +286,15 @@ class ShuffledBackend : public Backend {
     const std::int64_t row = task.batch.first_row[s] + t;
     const std::int64_t end = task.batch.context[s] - task.batch.new_tokens[s] + t + 1;
     const std::int64_t first = std::int64_t{h} * cache.head_dim;
-    float* out = reinterpret_cast<float*>(task.views[0].row(row)) + first;
-    const float* query = reinterpret_cast<const float*>(task.views[1].row(row)) + first;
+    const DType dtype = task.views[1].dtype;
+    std::byte* const out = task.views[0].row(row);
+    const std::byte* const query = task.views[1].row(row);
     float most = -INFINITY;
     for (std::int64_t p = 0; p < end; ++p) {
       const std::byte* key = element(task, s, p, h, 0);
       float dot = 0;
       for (std::int32_t d = 0; d < cache.head_dim; ++d) {
-        dot += query[d] * load(key + d * size, cache.dtype);
+        dot += load_at(query, dtype, first + d) * load(key + d * size, cache.dtype);
       }
       scores_[static_cast<std::size_t>(p)] = dot * task.scale;
       most = std::max(most, dot * task.scale);
@@ -306,7 +311,7 @@ class ShuffledBackend : public Backend {
         total += scores_[static_cast<std::size_t>(p)] *
                  load(element(task, s, p, h, 1) + d * size, cache.dtype);
       }
-      out[d] = total / sum;
+      save(out + (first + d) * static_cast<std::int64_t>(size_of(dtype)), dtype, total / sum);
     }
   }
 

@@ -16,11 +16,15 @@ file(GLOB engine_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/cuda/*.cc
 file(GLOB engine_kernels CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/cuda/*.cu)
 set_source_files_properties(${engine_kernels} PROPERTIES
   LANGUAGE CXX COMPILE_OPTIONS "-include;${emulation}/launch.h")
-add_library(sluice_cuda_emulated MODULE ${engine_sources} ${engine_kernels})
-target_link_libraries(sluice_cuda_emulated PRIVATE sluice::kernels cuda_emulated fmt::fmt)
+add_library(cuda_engine_objects OBJECT ${engine_sources} ${engine_kernels})
+target_link_libraries(cuda_engine_objects PUBLIC sluice::kernels cuda_emulated fmt::fmt)
+set_target_properties(cuda_engine_objects PROPERTIES
+  CXX_VISIBILITY_PRESET hidden POSITION_INDEPENDENT_CODE ON)
+add_library(sluice_cuda_emulated MODULE)
+target_link_libraries(sluice_cuda_emulated PRIVATE cuda_engine_objects)
 target_link_options(sluice_cuda_emulated PRIVATE -Wl,--exclude-libs,ALL -Wl,--no-undefined)
 set_target_properties(sluice_cuda_emulated PROPERTIES
-  OUTPUT_NAME sluice_cuda CXX_VISIBILITY_PRESET hidden LIBRARY_OUTPUT_DIRECTORY ${emulated})
+  OUTPUT_NAME sluice_cuda LIBRARY_OUTPUT_DIRECTORY ${emulated})
 
 # The program's own source comes before the one in the library, which may be cuda_unavailable.cc.
 add_executable(sluice_emulated ${CMAKE_SOURCE_DIR}/launcher/main.cc
@@ -32,6 +36,7 @@ add_dependencies(sluice_emulated sluice_cuda_emulated)
 
 # The engine's tests, each also with streams as late and threads as disordered as a GPU may have them.
 add_executable(test_cuda_engine_emulated engine_test.cc emulated_engine_test.cc
+               sample_engine_test.cc ${CMAKE_SOURCE_DIR}/stage/sampler.cc
                ${CMAKE_SOURCE_DIR}/kernels/cuda_plugin.cc
                ${CMAKE_SOURCE_DIR}/tests/support/reference_ops.cc)
 target_link_libraries(test_cuda_engine_emulated PRIVATE sluice::kernels fmt::fmt GTest::gtest
@@ -39,13 +44,31 @@ target_link_libraries(test_cuda_engine_emulated PRIVATE sluice::kernels fmt::fmt
 set_target_properties(test_cuda_engine_emulated PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${emulated})
 add_dependencies(test_cuda_engine_emulated sluice_cuda_emulated)
 gtest_discover_tests(test_cuda_engine_emulated TEST_PREFIX emulated/ DISCOVERY_TIMEOUT 60
-  PROPERTIES TIMEOUT 120 LABELS "unit;cuda")
+  PROPERTIES TIMEOUT 120)
+set_discovered_tests(test_cuda_engine_emulated_TESTS "LABELS \"unit;cuda\"")
 gtest_discover_tests(test_cuda_engine_emulated TEST_PREFIX emulated_late/ DISCOVERY_TIMEOUT 60
-  TEST_LIST test_cuda_engine_late
-  PROPERTIES TIMEOUT 120 LABELS "unit;cuda" ENVIRONMENT "SLUICE_EMULATED_LATE=1;SLUICE_EMULATED_SEED=1")
+  TEST_LIST test_cuda_engine_late PROPERTIES TIMEOUT 120)
+set_discovered_tests(test_cuda_engine_late
+  "LABELS \"unit;cuda\" ENVIRONMENT \"SLUICE_EMULATED_LATE=1;SLUICE_EMULATED_SEED=1\"")
+
+# Parts of the engine that its interface does not show.
+sluice_test(test_cuda_backend
+  SOURCES backend_test.cc locality_test.cc
+  LIBRARIES cuda_engine_objects
+  LABELS "unit;cuda")
 
 # The emulation's own tests.
 sluice_test(test_cuda_emulation
   SOURCES emulation_test.cc emulated_cublas_test.cc ${CMAKE_SOURCE_DIR}/kernels/cuda/check.cc
+  LIBRARIES sluice::kernels cuda_emulated fmt::fmt
+  LABELS "unit;cuda")
+
+# Launches and products, without the engine around them.
+set(cuda_folder ${CMAKE_SOURCE_DIR}/kernels/cuda)
+sluice_test(test_cuda_products
+  SOURCES rows_test.cc products_test.cc product_plan_test.cc
+          ${cuda_folder}/rows.cu ${cuda_folder}/products.cu ${cuda_folder}/products.cc
+          ${cuda_folder}/library_product.cc ${cuda_folder}/product_plan.cc ${cuda_folder}/check.cc
+          ${CMAKE_SOURCE_DIR}/tests/support/reference_ops.cc
   LIBRARIES sluice::kernels cuda_emulated fmt::fmt
   LABELS "unit;cuda")

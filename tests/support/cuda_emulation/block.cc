@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <boost/context/detail/fcontext.hpp>
-#include <boost/context/protected_fixedsize_stack.hpp>
 #include <exception>
 #include <memory>
 #include <mutex>
@@ -11,36 +9,17 @@
 #include <random>
 #include <vector>
 
-namespace sluice::support {
+#include "tests/support/cuda_emulation/fiber.h"
 
-namespace context = boost::context::detail;
+namespace sluice::support {
 
 CudaPlace cuda_place;
 RunOrder run_order;
 
 namespace {
 
-constexpr std::size_t kStackBytes = 256 << 10;
 constexpr unsigned kMostThreads = 1024;
 constexpr unsigned kNone = ~0U;
-
-/// A stack that runs threads, one after the other.
-struct Fiber {
-  boost::context::protected_fixedsize_stack allocator{kStackBytes};
-  boost::context::stack_context stack = allocator.allocate();
-  context::fcontext_t at = nullptr;  // where it goes on
-
-  Fiber() = default;
-  ~Fiber() { allocator.deallocate(stack); }
-  Fiber(const Fiber&) = delete;
-  Fiber& operator=(const Fiber&) = delete;
-};
-
-/// Stops the one that runs, whose place goes to `from`, until somebody jumps there.
-void jump(context::fcontext_t& from, context::fcontext_t to) {
-  const context::transfer_t back = context::jump_fcontext(to, &from);
-  *static_cast<context::fcontext_t*>(back.data) = back.fctx;
-}
 
 }  // namespace
 
@@ -68,11 +47,11 @@ class BlockRunner {
     unsigned ended = 0;    // or never there
   };
 
-  static void enter(context::transfer_t from);
+  static void enter(boost::context::detail::transfer_t from);
   [[noreturn]] void run_threads(Fiber& self);
   void run_thread();
   void wait();
-  void go_on_with(unsigned index, context::fcontext_t& from);
+  void go_on_with(unsigned index, Resumption& from);
   void end_thread();
   void abandon(const std::string& why);
 
@@ -96,7 +75,7 @@ class BlockRunner {
   std::mt19937_64 random_;
   std::exception_ptr failure_;
 
-  context::fcontext_t main_ = nullptr;
+  Resumption main_;
   Fiber* starting_ = nullptr;
   std::vector<std::unique_ptr<Fiber>> fibers_;
   std::vector<Fiber*> free_fibers_;
@@ -165,7 +144,7 @@ void BlockRunner::run(unsigned threads, const std::function<void()>& kernel) {
   // What the threads had on their stacks is left as it is.
   free_fibers_.clear();
   for (const auto& fiber : fibers_) {
-    fiber->at = nullptr;
+    fiber->prepare(&BlockRunner::enter);
     free_fibers_.push_back(fiber.get());
   }
   free_meetings_.clear();
@@ -174,29 +153,27 @@ void BlockRunner::run(unsigned threads, const std::function<void()>& kernel) {
 }
 
 /// Stops the one that runs, if any, and lets thread `index` begin or go on.
-void BlockRunner::go_on_with(unsigned index, context::fcontext_t& from) {
+void BlockRunner::go_on_with(unsigned index, Resumption& from) {
   Thread& thread = threads_[index];
   current_ = index;
   if (thread.fiber == nullptr) thread.fiber = take_fiber();
   starting_ = thread.fiber;
-  jump(from, thread.fiber->at);
+  switch_to(from, thread.fiber->resumption);
 }
 
 Fiber* BlockRunner::take_fiber() {
   if (free_fibers_.empty()) {
     fibers_.push_back(std::make_unique<Fiber>());
+    fibers_.back()->prepare(&BlockRunner::enter);
     free_fibers_.push_back(fibers_.back().get());
   }
   Fiber* const fiber = free_fibers_.back();
   free_fibers_.pop_back();
-  if (fiber->at == nullptr) {
-    fiber->at = context::make_fcontext(fiber->stack.sp, fiber->stack.size, &BlockRunner::enter);
-  }
   return fiber;
 }
 
-void BlockRunner::enter(context::transfer_t from) {
-  *static_cast<context::fcontext_t*>(from.data) = from.fctx;
+void BlockRunner::enter(boost::context::detail::transfer_t from) {
+  arrive(from);
   BlockRunner& runner = grid().runner;
   runner.run_threads(*runner.starting_);
 }
@@ -212,10 +189,10 @@ void BlockRunner::run_threads(Fiber& self) {
     }
     free_fibers_.push_back(&self);
     if (next != kNone) {
-      go_on_with(next, self.at);
+      go_on_with(next, self.resumption);
     } else {
       if (ended_ != threads_.size() && !failure_) abandon("wait for each other for ever");
-      jump(self.at, main_);
+      switch_to(self.resumption, main_);
     }
   }
 }
@@ -257,9 +234,9 @@ void BlockRunner::wait() {
   const unsigned next = choose();
   if (next == kNone) {
     abandon("wait for each other for ever");
-    jump(threads_[self].fiber->at, main_);
+    switch_to(threads_[self].fiber->resumption, main_);
   } else if (next != self) {
-    go_on_with(next, threads_[self].fiber->at);
+    go_on_with(next, threads_[self].fiber->resumption);
   }
   current_ = self;
   cuda_place.thread.x = self;
@@ -349,7 +326,8 @@ void BlockRunner::try_open(unsigned warp, unsigned mask) {
   for (unsigned rest = lanes; rest != 0; rest &= rest - 1) {
     const Thread& thread = threads_[first + static_cast<unsigned>(std::countr_zero(rest))];
     if (thread.mask != mask) return;
-    if (std::strcmp(thread.what, one.what) != 0 || thread.bytes != one.bytes) {
+    const bool same = thread.what == one.what || std::strcmp(thread.what, one.what) == 0;
+    if (!same || thread.bytes != one.bytes) {
       throw std::logic_error(std::string("lanes of one warp meet in ") + one.what + " and " +
                              thread.what + ": undefined on a GPU");
     }

@@ -30,8 +30,8 @@ struct Block {
   int device = 0;
   std::size_t bytes = 0;
   bool registered = false;       // plain memory of the caller
-  std::byte* mapping = nullptr;  // whole pages; the block ends at, or less than kAlignment before,
-  std::size_t mapped = 0;        // their end
+  std::byte* mapping = nullptr;  // whole pages: device memory ends within kAlignment of their end,
+  std::size_t mapped = 0;        // pinned memory begins with them
 };
 
 /// Every block that lives, by its first address.
@@ -84,7 +84,8 @@ void* Blocks::make(Place::Kind kind, int device, std::size_t bytes) {
   if (next_ + block.mapped + kPage > reserved_ + kReserved) return nullptr;
   next_ += block.mapped + kPage;  // a page between that nobody may touch
   if (mprotect(block.mapping, block.mapped, PROT_READ | PROT_WRITE) != 0) return nullptr;
-  std::byte* const first = block.mapping + block.mapped - rounded;
+  const bool at_end = kind == Place::Kind::device;
+  std::byte* const first = at_end ? block.mapping + block.mapped - rounded : block.mapping;
   const std::size_t end = std::min(block.mapped, kPoisoned);
   std::memset(block.mapping, static_cast<int>(kPoison), end);
   std::memset(block.mapping + block.mapped - end, static_cast<int>(kPoison), end);

@@ -1,0 +1,162 @@
+#include "kernels/check_ops.h"
+
+#include <fmt/core.h>
+
+#include <string>
+
+#include "kernels/device/error.h"
+
+namespace sluice::kernels {
+
+namespace {
+
+std::string shape_of(const TensorView& view) {
+  return fmt::format("{} [{}, {}]", name_of(view.dtype), view.rows, view.columns);
+}
+
+[[noreturn]] void refuse(const char* operation, const char* what, const TensorView& view,
+                         const std::string& rule) {
+  throw DeviceError(fmt::format("{}: {} is {}, but must be {}; this is a bug of the caller",
+                                operation, what, shape_of(view), rule));
+}
+
+void check_data(const char* operation, const char* what, const TensorView& view) {
+  if (view.rows < 0 || view.columns < 1) refuse(operation, what, view, "of a size that can be");
+  if (view.rows > 0 && view.data == nullptr) refuse(operation, what, view, "somewhere in memory");
+}
+
+void check_shape(const char* operation, const char* what, const TensorView& view, std::int64_t rows,
+                 std::int64_t columns) {
+  if (view.rows != rows || view.columns != columns) {
+    refuse(operation, what, view, fmt::format("[{}, {}]", rows, columns));
+  }
+}
+
+void check_dtype(const char* operation, const char* what, const TensorView& view, DType dtype) {
+  if (view.dtype != dtype) refuse(operation, what, view, std::string(name_of(dtype)));
+}
+
+void check_weights(const char* operation, const char* what, const TensorView& view) {
+  check_data(operation, what, view);
+  if (view.dtype == DType::i32) refuse(operation, what, view, "f32, f16, bf16, q8 or q4");
+}
+
+/// A vector that may be absent.
+void check_vector(const char* operation, const char* what, const TensorView& view,
+                  std::int64_t columns) {
+  if (view.rows == 0) return;
+  check_weights(operation, what, view);
+  if (view.rows != 1 || view.columns != columns || is_quantized(view.dtype)) {
+    refuse(operation, what, view, fmt::format("f32, f16 or bf16 [1, {}]", columns));
+  }
+}
+
+void check_split(const char* operation, const SplitMatrix& matrix, std::int64_t columns) {
+  for (const TensorView* part : {&matrix.resident, &matrix.streamed}) {
+    if (part->rows == 0) continue;
+    check_weights(operation, "a part of the weights", *part);
+    if (part->columns != columns || part->dtype != matrix.dtype()) {
+      refuse(operation, "a part of the weights", *part,
+             fmt::format("{} of {} columns", name_of(matrix.dtype()), columns));
+    }
+  }
+}
+
+}  // namespace
+
+void OpChecks::activations(const char* operation, const char* what, const TensorView& view) const {
+  check_data(operation, what, view);
+  if (view.dtype == DType::f32) return;
+  if (!sixteen_bits) refuse(operation, what, view, "f32, the dtype of activations on the CPU");
+  if (view.dtype != DType::f16 && view.dtype != DType::bf16) {
+    refuse(operation, what, view, "f32, f16 or bf16");
+  }
+}
+
+void OpChecks::like(const char* operation, const char* what, const TensorView& view,
+                    const TensorView& model) const {
+  activations(operation, what, view);
+  check_shape(operation, what, view, model.rows, model.columns);
+  check_dtype(operation, what, view, model.dtype);
+}
+
+OpChecks OpChecks::at_cache() const {
+  OpChecks checks = *this;
+  checks.sixteen_bits = sixteen_bits || sixteen_bits_at_cache;
+  return checks;
+}
+
+void OpChecks::cache(const char* operation, const KvPages& cache, const KvBatch& batch,
+                     const TensorView& rows) const {
+  activations(operation, "the new rows", rows);
+  const bool sound = cache.base != nullptr && cache.page_tokens >= 1 && cache.heads >= 1 &&
+                     cache.head_dim >= 1 && cache.head_dim <= most_head_dim &&
+                     cache.dtype != DType::i32 && cache.page_stride_bytes >= 0 &&
+                     static_cast<std::size_t>(cache.page_stride_bytes) >= cache.page_bytes();
+  if (!sound) {
+    throw DeviceError(fmt::format(
+        "{}: a KV cache of {} heads of {} elements (at most {}), pages of {} tokens and {} bytes, "
+        "dtype {} cannot be; this is a bug of the caller",
+        operation, cache.heads, cache.head_dim, most_head_dim, cache.page_tokens,
+        cache.page_stride_bytes, name_of(cache.dtype)));
+  }
+  if (rows.columns != std::int64_t{cache.heads} * cache.head_dim) {
+    refuse(operation, "the new rows", rows, "heads x head_dim wide");
+  }
+  const bool arrays = batch.first_row != nullptr && batch.new_tokens != nullptr &&
+                      batch.context != nullptr && batch.pages != nullptr;
+  if (batch.sequences < 0 || batch.max_pages < 0 || (batch.sequences > 0 && !arrays)) {
+    throw DeviceError(
+        fmt::format("{}: a batch of {} sequences lacks its arrays; this is a bug of "
+                    "the caller",
+                    operation, batch.sequences));
+  }
+}
+
+void OpChecks::gather(const char* operation, const TensorView& out,
+                      const SplitMatrix& table) const {
+  activations(operation, "out", out);
+  check_split(operation, table, out.columns);
+}
+
+void OpChecks::select_rows(const TensorView& out, const TensorView& in) const {
+  activations("select_rows", "in", in);
+  activations("select_rows", "out", out);
+  check_shape("select_rows", "out", out, out.rows, in.columns);
+  check_dtype("select_rows", "out", out, in.dtype);
+}
+
+void OpChecks::layer_norm(const TensorView& out, const TensorView& in, const TensorView& weight,
+                          const TensorView& bias) const {
+  activations("layer_norm", "in", in);
+  like("layer_norm", "out", out, in);
+  check_vector("layer_norm", "weight", weight, in.columns);
+  check_vector("layer_norm", "bias", bias, in.columns);
+}
+
+void OpChecks::linear(const TensorView& out, const TensorView& in, const SplitMatrix& weight,
+                      const TensorView& bias, const TensorView& residual) const {
+  activations("linear", "in", in);
+  check_split("linear", weight, in.columns);
+  activations("linear", "out", out);
+  check_shape("linear", "out", out, in.rows, weight.rows());
+  if (out.dtype != DType::f32) check_dtype("linear", "out", out, in.dtype);
+  check_vector("linear", "bias", bias, weight.rows());
+  if (residual.rows > 0) like("linear", "residual", residual, out);
+}
+
+void OpChecks::append_kv(const KvPages& cache, const KvBatch& batch, const TensorView& keys,
+                         const TensorView& values) const {
+  const OpChecks checks = at_cache();
+  checks.cache("append_kv", cache, batch, keys);
+  checks.like("append_kv", "values", values, keys);
+}
+
+void OpChecks::attention(const TensorView& out, const TensorView& query, const KvPages& cache,
+                         const KvBatch& batch) const {
+  const OpChecks checks = at_cache();
+  checks.cache("attention", cache, batch, query);
+  checks.like("attention", "out", out, query);
+}
+
+}  // namespace sluice::kernels

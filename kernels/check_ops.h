@@ -1,0 +1,43 @@
+// What an operation of kernels/ops.h may be asked for, whichever engine does it: shapes, dtypes and
+// where views must be. Each check throws DeviceError naming operation, view and rule: whoever asks
+// for something else has a bug. What only arrays can tell (ids, contexts, pages) is not looked at.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/device/tensor_view.h"
+#include "kernels/ops.h"
+
+namespace sluice::kernels {
+
+/// The operations of one engine.
+struct OpChecks {
+  /// Activations may be f16 and bf16, too; all of one call agree, but results of linear() and
+  /// logits, which may always be f32.
+  bool sixteen_bits = false;
+  /// ... in append_kv() and attention(), where that is all: the CPU attends beside a device that
+  /// computes in 16 bits.
+  bool sixteen_bits_at_cache = false;
+  std::int32_t most_head_dim = 0;
+
+  void gather(const char* operation, const TensorView& out, const SplitMatrix& table) const;
+  void select_rows(const TensorView& out, const TensorView& in) const;
+  void layer_norm(const TensorView& out, const TensorView& in, const TensorView& weight,
+                  const TensorView& bias) const;
+  void linear(const TensorView& out, const TensorView& in, const SplitMatrix& weight,
+              const TensorView& bias, const TensorView& residual) const;
+  void append_kv(const KvPages& cache, const KvBatch& batch, const TensorView& keys,
+                 const TensorView& values) const;
+  void attention(const TensorView& out, const TensorView& query, const KvPages& cache,
+                 const KvBatch& batch) const;
+
+ private:
+  void activations(const char* operation, const char* what, const TensorView& view) const;
+  void like(const char* operation, const char* what, const TensorView& view,
+            const TensorView& model) const;
+  OpChecks at_cache() const;
+  void cache(const char* operation, const KvPages& cache, const KvBatch& batch,
+             const TensorView& rows) const;
+};
+
+}  // namespace sluice::kernels

@@ -1,0 +1,157 @@
+// The CPU engine as one whose device samples (BackendInfo::samples): stage::Sampler on the compute
+// lane, over what lies in device memory alone. Logits are overwritten with NaN once they were
+// sampled; a pointer into other memory throws std::logic_error.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "kernels/cpu/cpu_ops.h"
+#include "kernels/cpu/thread_pool.h"
+#include "kernels/device/cpu_backend.h"
+#include "kernels/ops.h"
+#include "stage/sampler.h"
+
+namespace sluice::support {
+
+/// A CpuBackend that knows which memory is the device's.
+class SamplingBackend final : public Backend {
+ public:
+  SamplingBackend(BackendInfo info, Trace* trace) : cpu_(std::move(info), trace) {}
+
+  CpuBackend& cpu() { return cpu_; }
+  bool on_device(const void* data, std::size_t bytes) const {
+    const auto* begin = static_cast<const std::byte*>(data);
+    return std::any_of(ranges_.begin(), ranges_.end(), [&](const auto& range) {
+      return begin >= range.first && begin + bytes <= range.second;
+    });
+  }
+
+  const BackendInfo& info() const override { return cpu_.info(); }
+  Memory allocate_device(std::size_t bytes) override {
+    Memory memory = cpu_.allocate_device(bytes);
+    ranges_.emplace_back(memory.data(), memory.data() + bytes);
+    return memory;
+  }
+  Memory allocate_host(std::size_t bytes, bool pinned) override {
+    return cpu_.allocate_host(bytes, pinned);
+  }
+  void copy(Lane lane, void* target, const void* source, std::size_t bytes) override {
+    cpu_.copy(lane, target, source, bytes);
+  }
+  void call(Lane lane, void (*function)(void*), void* argument) override {
+    cpu_.call(lane, function, argument);
+  }
+  Event record(Lane lane) override { return cpu_.record(lane); }
+  void wait(Lane lane, Event event) override { cpu_.wait(lane, event); }
+  bool done(Event event) override { return cpu_.done(event); }
+  void synchronize(Event event) override { cpu_.synchronize(event); }
+
+ private:
+  CpuBackend cpu_;
+  std::vector<std::pair<const std::byte*, const std::byte*>> ranges_;
+};
+
+class SamplingOps final : public kernels::Ops {
+ public:
+  static constexpr std::int32_t kMostTokens = 60000;  // of a vocabulary
+
+  SamplingOps(SamplingBackend& backend, std::shared_ptr<kernels::ThreadPool> pool)
+      : backend_(backend),
+        sampler_(kMostTokens),
+        cpu_(backend.cpu(), Lane::compute, std::move(pool), 0) {}
+
+  void sample(kernels::SampledRow* out, TensorView logits, const kernels::SampleRow* rows,
+              const std::int32_t* history) override {
+    const auto count = static_cast<std::size_t>(logits.rows);
+    if (!backend_.on_device(out, count * sizeof(*out)) ||
+        !backend_.on_device(logits.data, logits.bytes()) ||
+        !backend_.on_device(rows, count * sizeof(*rows)) || !backend_.on_device(history, 1)) {
+      throw std::logic_error("sample: memory that the device has not");
+    }
+    backend_.cpu().put(Lane::compute, [this, out, logits, rows, history] {
+      for (std::int64_t i = 0; i < logits.rows; ++i) {
+        sample_row(out[i], logits.slice(i, 1), rows[i], history);
+      }
+    });
+  }
+
+  void gather(TensorView out, const SplitMatrix& table, const std::int32_t* ids) override {
+    cpu_.gather(out, table, ids);
+  }
+  void gather_add(TensorView out, const SplitMatrix& table, const std::int32_t* ids) override {
+    cpu_.gather_add(out, table, ids);
+  }
+  void select_rows(TensorView out, TensorView in, const std::int32_t* rows) override {
+    cpu_.select_rows(out, in, rows);
+  }
+  void layer_norm(TensorView out, TensorView in, TensorView weight, TensorView bias,
+                  float epsilon) override {
+    cpu_.layer_norm(out, in, weight, bias, epsilon);
+  }
+  void linear(TensorView out, TensorView in, const SplitMatrix& weight, TensorView bias,
+              kernels::Activation activation, TensorView residual) override {
+    cpu_.linear(out, in, weight, bias, activation, residual);
+  }
+  void append_kv(const kernels::KvPages& cache, const kernels::KvBatch& batch, TensorView keys,
+                 TensorView values) override {
+    cpu_.append_kv(cache, batch, keys, values);
+  }
+  void attention(TensorView out, TensorView query, const kernels::KvPages& cache,
+                 const kernels::KvBatch& batch, float scale) override {
+    cpu_.attention(out, query, cache, batch, scale);
+  }
+
+ private:
+  void sample_row(kernels::SampledRow& out, TensorView logits, const kernels::SampleRow& row,
+                  const std::int32_t* history) {
+    const std::span<float> line(static_cast<float*>(logits.data),
+                                static_cast<std::size_t>(logits.columns));
+    stage::Sampling sampling;
+    sampling.temperature = row.temperature;
+    sampling.top_k = row.top_k;
+    sampling.top_p = row.top_p;
+    sampling.repetition_penalty = row.repetition_penalty;
+    sampling.logprobs = row.logprobs;
+    const std::span<const std::int32_t> seen(history + row.history_first,
+                                             static_cast<std::size_t>(row.history_count));
+    const stage::TokenResult result = row.token >= 0
+                                          ? sampler_.score(line, row.token, row.logprobs)
+                                          : sampler_.sample_with(line, sampling, seen, row.uniform);
+    std::fill(line.begin(), line.end(), NAN);
+    out.token = result.token;
+    out.logprob = result.logprob;
+    out.top_count = result.top_count;
+    for (std::int32_t i = 0; i < result.top_count; ++i) {
+      out.top_token[i] = result.top[static_cast<std::size_t>(i)].token;
+      out.top_logprob[i] = result.top[static_cast<std::size_t>(i)].logprob;
+    }
+  }
+
+  SamplingBackend& backend_;
+  stage::Sampler sampler_;  // of the lane's thread
+  kernels::CpuOps cpu_;     // ends after the lane's work, so before what that uses
+};
+
+/// `trace` may be null, else must outlive the engine.
+inline kernels::Engine make_sampling_engine(int threads, Trace* trace) {
+  BackendInfo info;
+  info.kind = "cpu";
+  info.description = "cpu, sampling on its device";
+  info.threads = threads;
+  info.samples = true;
+  auto backend = std::make_unique<SamplingBackend>(std::move(info), trace);
+  auto pool = std::make_shared<kernels::ThreadPool>(threads);
+  kernels::Engine engine;
+  engine.device_ops = std::make_unique<SamplingOps>(*backend, pool);
+  engine.host_ops = std::make_unique<kernels::CpuOps>(backend->cpu(), Lane::host_compute, pool, 1);
+  engine.backend = std::move(backend);
+  return engine;
+}
+
+}  // namespace sluice::support
