@@ -47,7 +47,8 @@ void launch_decode_attention(cudaStream_t stream, TensorView out, TensorView que
                              float scale, const AttentionPlan& plan,
                              const AttentionResources& resources) {
   if (plan.piece == 0) {
-    throw DeviceError("attention: the scratch is too small for one head; this is a bug of the caller");
+    throw DeviceError(
+        "attention: the scratch is too small for one head; this is a bug of the caller");
   }
   DecodeCall call{out.data,
                   query.data,

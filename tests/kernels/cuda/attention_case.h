@@ -14,10 +14,13 @@
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/launches.h"
 #include "kernels/group_quantize.h"
+#include "tests/kernels/cuda/emulated_matrix.h"
 #include "tests/support/reference_ops.h"
 
 namespace sluice::cuda_test {
 
+using emulated_test::Numbers;
+using emulated_test::OnDevice;
 using reference::Matrix;
 
 struct AttentionShape {
@@ -35,6 +38,26 @@ struct Tokens {
 };
 
 constexpr std::byte kUntouched{0x5A};
+
+/// A copy of host bytes in device memory.
+class DeviceCopy {
+ public:
+  explicit DeviceCopy(std::vector<std::byte>& bytes) : bytes_(bytes) {
+    cuda::check(cudaMalloc(&data_, bytes.size()), "cudaMalloc");
+    cuda::check(cudaMemcpy(data_, bytes.data(), bytes.size(), cudaMemcpyDefault), "cudaMemcpy");
+  }
+  ~DeviceCopy() { cudaFree(data_); }
+  DeviceCopy(DeviceCopy&&) = delete;
+  std::byte* data() const { return static_cast<std::byte*>(data_); }
+  /// Puts what is there now back to where it came from.
+  void read() const {
+    cuda::check(cudaMemcpy(bytes_.data(), data_, bytes_.size(), cudaMemcpyDefault), "cudaMemcpy");
+  }
+
+ private:
+  std::vector<std::byte>& bytes_;
+  void* data_ = nullptr;
+};
 
 /// Sequences whose keys and values depend on their number alone. Their rows are the other way
 /// round than they are, with kGap rows of nobody before each.
@@ -58,7 +81,6 @@ class AttentionCase {
     // What was not written must not be read: NaN in every type.
     memory_.assign(pages_.size() * static_cast<std::size_t>(cache_.page_stride_bytes),
                    std::byte{0xFF});
-    cache_.base = memory_.data();
     for (std::size_t s = 0; s < tokens_.size(); ++s) {
       const std::uint64_t seed = 3 * (first_ + s) + 1;
       keys_.push_back(Matrix::random(tokens_[s].context, width(), shape.activations, seed));
@@ -83,24 +105,34 @@ class AttentionCase {
   }
 
   /// Attention of the new tokens. Row r of sequence s is row row_of(s) + r of the result.
+  /// compute_capability: 0, that of the device.
   void attend(std::size_t scratch_bytes = cuda::kAttentionScratchBytes,
-              int compute_capability = 80) {
+              int compute_capability = 0) {
     Rows rows = make_rows(tokens_);
     for (std::size_t s = 0; s < tokens_.size(); ++s) put(query_[s], 0, rows, s, rows.first);
-    out_ = Matrix(rows.first.rows(), width(), shape_.activations);
-    std::memset(out_.view().data, static_cast<int>(kUntouched), out_.view().bytes());
-    // Room behind the last float of the scratch shows what is written there.
-    std::vector<float> scratch(scratch_bytes / sizeof(float) + 1, std::nanf(""));
-    scratch.back() = 42.0F;
+    Matrix untouched(rows.first.rows(), width(), shape_.activations);
+    std::memset(untouched.view().data, static_cast<int>(kUntouched), untouched.view().bytes());
+    const OnDevice query(rows.first, shape_.activations);
+    const OnDevice out(untouched, shape_.activations);
+    const DeviceCopy memory(memory_);
+    // Room behind the scratch shows what is written there.
+    std::vector<std::byte> scratch(scratch_bytes + 64, std::byte{0xFF});
+    const DeviceCopy scratch_memory(scratch);
     cuda::prepare_attention();
     cuda::AttentionResources resources =
-        cuda::attention_resources(reinterpret_cast<std::byte*>(scratch.data()), scratch_bytes);
-    resources.compute_capability = compute_capability;
-    cuda::launch_attention(nullptr, out_.view(), rows.first.view(), cache_, batch_of(rows),
-                           shape_.scale, resources);
+        cuda::attention_resources(scratch_memory.data(), scratch_bytes);
+    if (compute_capability > 0) resources.compute_capability = compute_capability;
+    cache_.base = memory.data();
+    const DeviceBatch batch(rows, max_pages_);
+    cuda::launch_attention(nullptr, out.view(), query.view(), cache_, batch.view(), shape_.scale,
+                           resources);
     cuda::check(cudaDeviceSynchronize(), "attention");
-    if (scratch.back() != 42.0F) throw std::logic_error("more than the scratch was written");
+    out_ = out.now();
     first_row_ = rows.first_row;
+    scratch_memory.read();
+    for (std::size_t i = scratch_bytes; i < scratch.size(); ++i) {
+      ASSERT_EQ(scratch[i], std::byte{0xFF}) << "more than the scratch was written";
+    }
   }
 
   std::int32_t row_of(std::size_t s) const { return first_row_[s]; }
@@ -218,16 +250,30 @@ class AttentionCase {
     }
   }
 
-  kernels::KvBatch batch_of(const Rows& rows) const {
-    kernels::KvBatch batch;
-    batch.sequences = static_cast<std::int32_t>(rows.context.size());
-    batch.max_pages = max_pages_;
-    batch.first_row = rows.first_row.data();
-    batch.new_tokens = rows.new_tokens.data();
-    batch.context = rows.context.data();
-    batch.pages = rows.pages.data();
-    return batch;
-  }
+  /// The arrays of a batch in device memory.
+  class DeviceBatch {
+   public:
+    DeviceBatch(const Rows& rows, std::int32_t max_pages)
+        : first_row_(rows.first_row),
+          new_tokens_(rows.new_tokens),
+          context_(rows.context),
+          pages_(rows.pages) {
+      batch_.sequences = static_cast<std::int32_t>(rows.context.size());
+      batch_.max_pages = max_pages;
+      batch_.first_row = first_row_.data();
+      batch_.new_tokens = new_tokens_.data();
+      batch_.context = context_.data();
+      batch_.pages = pages_.data();
+    }
+    const kernels::KvBatch& view() const { return batch_; }
+
+   private:
+    Numbers first_row_;
+    Numbers new_tokens_;
+    Numbers context_;
+    Numbers pages_;
+    kernels::KvBatch batch_;
+  };
 
   /// The last `added` of each; with `whole`, all of the context of those that have any.
   void append_part(std::vector<Tokens> tokens, bool whole) {
@@ -248,8 +294,14 @@ class AttentionCase {
       rows.pages.insert(rows.pages.end(), begin, begin + max_pages_);
     }
     if (who.empty()) return;
-    cuda::launch_append_kv(nullptr, cache_, batch_of(rows), rows.first.view(), rows.second.view());
+    const OnDevice keys(rows.first, shape_.activations);
+    const OnDevice values(rows.second, shape_.activations);
+    const DeviceCopy memory(memory_);
+    cache_.base = memory.data();
+    const DeviceBatch batch(rows, max_pages_);
+    cuda::launch_append_kv(nullptr, cache_, batch.view(), keys.view(), values.view());
     cuda::check(cudaDeviceSynchronize(), "append_kv");
+    memory.read();
   }
 
   AttentionShape shape_;

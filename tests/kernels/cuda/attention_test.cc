@@ -101,6 +101,17 @@ TEST(CudaAttentionShapes, OneTokenEachAndDevicesWithoutTensorCoresOfThatKind) {
   }
 }
 
+TEST(CudaAttentionShapes, TheDiagonalMayLieAnywhereInABlockOfKeys) {
+  for (const AttentionShape& shape : kKinds) {
+    std::vector<Tokens> tokens = {{41, 40}};  // only the last row of 32 sees key 32
+    for (std::int32_t before = 0; before < 66; ++before) tokens.push_back({before + 2, 2});
+    AttentionCase made(shape, tokens);
+    made.append();
+    made.attend();
+    expect_oracle(made, tolerance_of(shape.activations));
+  }
+}
+
 TEST(CudaAttention, GivesASequenceTheSameBitsInAnyCompany) {
   const std::vector<Tokens> tokens = {{700, 1}, {200, 130}, {17, 17}, {257, 1}, {90, 2}, {256, 1}};
   for (const AttentionShape& shape : kKinds) {
