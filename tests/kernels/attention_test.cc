@@ -104,14 +104,6 @@ TEST(AttentionBatch, RaggedSequencesReadAndWriteTheirOwnRowsOnly) {
 
 // --- 16-bit activations ----------------------------------------------------------------------
 
-Matrix as(const Matrix& from, DType dtype) {
-  Matrix to(from.rows(), from.columns(), dtype);
-  for (std::int64_t row = 0; row < from.rows(); ++row) {
-    for (std::int64_t i = 0; i < from.columns(); ++i) to.set(row, i, from.at(row, i));
-  }
-  return to;
-}
-
 // Widened on the way in and narrowed on the way out: between, they are floats.
 TEST(AttentionActivations, SixteenBitRowsGiveWhatTheirValuesAsFloatsGiveRounded) {
   for (const DType activations : {DType::f16, DType::bf16}) {

@@ -110,6 +110,31 @@ TEST_P(InstructionSets, AttendCachesOfAllTypesTokenByTokenAsInOnePiece) {
   }
 }
 
+TEST_P(InstructionSets, AttendRowsOfSixteenBitsAsTheirValuesInFloats) {
+  using attention_test::as;
+  using attention_test::Attention;
+  const std::int32_t tokens = 70;
+  const auto pages = attention_test::pages_from(0, 10);
+  for (const DType activations : {DType::f16, DType::bf16}) {
+    for (const DType dtype : {DType::f32, DType::f16, DType::bf16, DType::q8}) {
+      for (const std::int32_t dim : {20, 64}) {
+        Matrix rows[3];
+        Matrix wide[3];
+        for (std::uint64_t i = 0; i < 3; ++i) {
+          rows[i] = Matrix::random(tokens, dim, activations, i);
+          wide[i] = as(rows[i], DType::f32);
+        }
+        Matrix out(tokens, dim, activations);
+        Matrix wide_out(tokens, dim);
+        Attention attention(2, {dtype, 1, dim, 7}, 10);
+        attention.step({{0, tokens, tokens, pages}}, rows[0], rows[1], rows[2], out);
+        attention.step({{0, tokens, tokens, pages}}, wide[0], wide[1], wide[2], wide_out);
+        EXPECT_EQ(out.bytes(), as(wide_out, activations).bytes()) << name_of(dtype) << ' ' << dim;
+      }
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(X86, InstructionSets, testing::Values(HWY_SSE4, HWY_AVX2, HWY_AVX3),
                          [](const auto& target) {
                            return std::string(hwy::TargetName(target.param));

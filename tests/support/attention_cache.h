@@ -125,6 +125,15 @@ inline Matrix rows_of(const Matrix& from, std::int64_t first, std::int64_t count
   return rows;
 }
 
+/// The same values, rounded to another type that is not quantised.
+inline Matrix as(const Matrix& from, DType dtype) {
+  Matrix to(from.rows(), from.columns(), dtype);
+  for (std::int64_t row = 0; row < from.rows(); ++row) {
+    for (std::int64_t i = 0; i < from.columns(); ++i) to.set(row, i, from.at(row, i));
+  }
+  return to;
+}
+
 /// As the cache keeps it: each head of a row is a row of its own.
 inline Matrix rounded(const Matrix& from, DType dtype, std::int32_t heads) {
   if (is_quantized(dtype)) {
@@ -139,11 +148,7 @@ inline Matrix rounded(const Matrix& from, DType dtype, std::int32_t heads) {
     }
     return to;
   }
-  Matrix to(from.rows(), from.columns(), dtype);
-  for (std::int64_t row = 0; row < from.rows(); ++row) {
-    for (std::int64_t i = 0; i < from.columns(); ++i) to.set(row, i, from.at(row, i));
-  }
-  return to;
+  return as(from, dtype);
 }
 
 /// Queries meet quantised keys as integers of 16 bits (kernels/cpu/attention_codes-inl.h).
