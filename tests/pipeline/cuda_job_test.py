@@ -8,6 +8,7 @@ second is small; what follows in that answer is another text, and not compared.
 
 import array
 import json
+import re
 import shutil
 import struct
 import unittest
@@ -25,6 +26,8 @@ CPU_ATTENTION = ["--cpu-cache-compute"]
 # tests/data/opt-reference), and by 8 times that in bf16; a margin is the difference of two.
 F16_ERROR = 0.05
 BF16_ERROR = 0.25
+# With a cache of q8 a key that is a little off may take another code: a 255th of its range.
+Q8_ERROR = 0.15
 LEVELS = {"4bit": 15, "8bit": 255}
 # Streams run as late as they may, threads in some order: what a GPU is free to do.
 LATE = {"SLUICE_EMULATED_LATE": "1", "SLUICE_EMULATED_SEED": "1"}
@@ -96,11 +99,13 @@ class CudaJobTest(JobTest):
         (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
         return folder
 
-    def answers(self, folder, model, *arguments, ranks, device="cuda", environment=None):
-        """name -> record of a job with the model's reference prompts."""
+    def answers(self, folder, model, *arguments, ranks, device="cuda", environment=None,
+                prompts=None, tokens=None):
+        """name -> record of a job with the model's reference prompts, or so many of them."""
         cases = self.read_json(REFERENCE / model / "cases.json")
         rows = [{"custom_id": case["id"], "prompt": case["input_ids"], "ignore_eos": True,
-                 "max_tokens": len(case["greedy"]["tokens"])} for case in cases["single"]]
+                 "max_tokens": tokens or len(case["greedy"]["tokens"])}
+                for case in cases["single"][:prompts]]
         output = self.scratch / "output.jsonl"
         self.generate(folder, "--input", self.write_rows("rows.jsonl", rows), "--output", output,
                       "--overwrite", "--device", device, "--max-batch-tokens", 32, "--logprobs", 2,
@@ -135,11 +140,15 @@ class CudaJobTest(JobTest):
         """Against the CPU's answers with another checkpoint of the same weights."""
         with self.subTest(folder=folder.name, arguments=arguments, **options):
             wanted = {}
-            for name, record in self.answers(exact, model, *both, ranks=0, device="cpu").items():
+            # Sums of one warp for every element take an emulated GPU long.
+            few = {"prompts": 3, "tokens": 8}
+            exactly = self.answers(exact, model, *both, ranks=0, device="cpu", **few)
+            for name, record in exactly.items():
                 two = [sorted(step.values()) for step in record["logprobs"]["top_logprobs"]]
                 wanted[name] = (record["token_ids"], [step[-1] - step[-2] for step in two],
                                 record["logprobs"]["token_logprobs"])
-            self.compare(self.answers(folder, model, *arguments, *both, **options), wanted, error)
+            self.compare(self.answers(folder, model, *arguments, *both, **few, **options), wanted,
+                         error)
 
     def test_f32_gives_every_token(self):
         pre = self.converted("opt-pre", "F32")
@@ -169,10 +178,11 @@ class CudaJobTest(JobTest):
     def test_packed_weights_are_near_what_they_stand_for(self):
         # The CPU, given packed weights, would round what they are multiplied with, too.
         packed = ["--packed-dir", self.scratch / "packed"]
-        for kind, arguments, ranks, cache in (("4bit", WEIGHTS_ON_HOST, 2, "f32"),
-                                              ("8bit", CACHE_ON_HOST, 1, "q8")):
+        for kind, arguments, ranks, cache, error in (
+                ("4bit", WEIGHTS_ON_HOST, 2, "f32", F16_ERROR),
+                ("8bit", CACHE_ON_HOST, 1, "q8", Q8_ERROR)):
             self.check_as(self.converted("opt-pre", kind), REFERENCE / "opt-pre", "opt-pre",
-                          *arguments, *packed, "--compress-weight", kind, error=F16_ERROR,
+                          *arguments, *packed, "--compress-weight", kind, error=error,
                           both=["--cache-dtype", cache], ranks=ranks, environment=LATE)
 
     def test_ranks_take_a_gpu_each(self):
@@ -193,10 +203,12 @@ class CudaJobTest(JobTest):
             ended = self.run_job(*job, "--device", device,
                                  environment={"SLUICE_EMULATED_GPUS": gpus})
             self.assert_refused(ended, USAGE, reason)
-        # More than all of the GPU, after what the engine takes for itself.
-        ended = self.run_job(*job, "--device", "cuda", "--max-batch-tokens", 100000,
-                             environment={"SLUICE_EMULATED_GPU_MIB": "200"})
-        self.assert_refused(ended, NO_SPACE, "device memory", "bytes are wanted")
+        # A GPU with hardly more memory than the kernels take for themselves.
+        table = self.run_job(*job[:-1], "--device", "cuda", "--dry-run").stdout
+        kernels = int(re.search(r"kernels +(\d+) MiB", table)[1])
+        ended = self.run_job(*job, "--device", "cuda",
+                             environment={"SLUICE_EMULATED_GPU_MIB": str(kernels + 1)})
+        self.assert_refused(ended, NO_SPACE, "device", "MiB|bytes")
 
 
 if __name__ == "__main__":
