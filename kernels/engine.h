@@ -25,8 +25,8 @@ struct EngineOptions {
 };
 
 /// Throws ConfigError "CUDA backend unavailable: <reason>" where "cuda" was asked for by name.
-/// Where "auto" finds CUDA unavailable in a build that seeks it, the reason goes to stderr, one
-/// line.
+/// Where "auto" finds CUDA unavailable in a build that seeks it, on a machine with a driver, the
+/// reason goes to stderr, one line.
 Engine make_engine(const EngineOptions& options);
 
 /// The CPU engine (kernels/cpu).

@@ -126,7 +126,7 @@ __device__ inline void append_eight(const AppendCall& call, DType dtype, const v
       }
     }
   }
-  if constexpr (kType == DType::q8 || kType == DType::q4) {
+  if constexpr (kPacked<kType>) {
     const bool in_row = lane < (dim + 63) / 64 * 8;
     pack_group<kType>(value, has, lane, dim, in_row ? row : nullptr);
   } else {
@@ -165,7 +165,8 @@ __global__ void append_kv_kernel(AppendCall call, int lanes) {
     const int token = vector / (2 * kAppendHeads);
     std::byte* row = nullptr;
     if (vector < vectors && head < heads) {
-      row = vector_at<kType>(call.cache, pages, call.divider, position + token, head, values);
+      row = vector_at(call.cache, pages, call.divider, position + token, head, values,
+                      row_bytes<kType>(dim));
     }
     const std::int64_t at =
         ((std::int64_t{call.batch.first_row[s]} + first + token) * heads + head) * dim;

@@ -1,28 +1,73 @@
+// Launches of append_kv and attention; the prefill kernel's are in prefill_attention.cu. One source
+// for several kernels, because most of what nvcc takes is the headers, once per architecture.
 #include "kernels/cuda/attention.cuh"
 
+#include <algorithm>
+
+#include "kernels/cuda/append_kv.cuh"
 #include "kernels/cuda/attention_plan.h"
 #include "kernels/cuda/check.h"
+#include "kernels/cuda/decode_attention.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/launches.h"
+#include "kernels/device/error.h"
 
 namespace sluice::cuda {
 
 namespace {
 
-/// Calls `use` with the general kernel for a cache of `dtype`.
-template <class Use>
-void with_kernel(DType dtype, const Use& use) {
-  switch (dtype) {
+template <DType kType>
+void decode_as(cudaStream_t stream, unsigned blocks, const DecodeCall& call) {
+  const auto decode = [&](auto kernel) {
+    launch("decode_attention_kernel", stream, dim3(blocks), kDecodeThreads, 0, kernel, call);
+  };
+  return lanes_of(call.cache.head_dim) == 8 ? decode(decode_attention_kernel<kType, 8>)
+                                            : decode(decode_attention_kernel<kType, 16>);
+}
+
+void decode_piece(cudaStream_t stream, unsigned blocks, const DecodeCall& call) {
+  switch (call.cache.dtype) {
     case DType::f16:
-      return use(attention_kernel<DType::f16>);
+      return decode_as<DType::f16>(stream, blocks, call);
     case DType::bf16:
-      return use(attention_kernel<DType::bf16>);
+      return decode_as<DType::bf16>(stream, blocks, call);
     case DType::q8:
-      return use(attention_kernel<DType::q8>);
+      return decode_as<DType::q8>(stream, blocks, call);
     case DType::q4:
-      return use(attention_kernel<DType::q4>);
+      return decode_as<DType::q4>(stream, blocks, call);
     default:
-      return use(attention_kernel<DType::f32>);
+      return decode_as<DType::f32>(stream, blocks, call);
+  }
+}
+
+// Bound by memory: attention_work(), and of sequences beyond one span, decode_scratch_bytes() for
+// each head, written and read.
+void launch_decode_attention(cudaStream_t stream, TensorView out, TensorView query,
+                             const kernels::KvPages& cache, const kernels::KvBatch& batch,
+                             float scale, const AttentionPlan& plan,
+                             const AttentionResources& resources) {
+  if (plan.piece == 0) {
+    throw DeviceError("attention: the scratch is too small for one head; this is a bug of the caller");
+  }
+  DecodeCall call{out.data,
+                  query.data,
+                  reinterpret_cast<float*>(resources.scratch),
+                  query.dtype,
+                  cache,
+                  batch,
+                  page_divider(cache.page_tokens),
+                  scale * kLog2E,
+                  0,
+                  plan.spans};
+  const std::int64_t all = std::int64_t{batch.sequences} * cache.heads;
+  for (std::int64_t first = 0; first < all; first += plan.piece) {
+    const std::int64_t heads = std::min(plan.piece, all - first);
+    call.first_head = static_cast<int>(first);
+    decode_piece(stream, static_cast<unsigned>(heads * plan.spans), call);
+    if (plan.spans > 1) {
+      launch("merge_spans_kernel", stream, dim3(static_cast<unsigned>(heads)), kDecodeThreads, 0,
+             merge_spans_kernel, call);
+    }
   }
 }
 
@@ -30,18 +75,50 @@ void with_kernel(DType dtype, const Use& use) {
 void launch_general_attention(cudaStream_t stream, TensorView out, TensorView query,
                               const kernels::KvPages& cache, const kernels::KvBatch& batch,
                               float scale, int least_rows) {
-  const AttentionCall call{
-      out.data, query.data, out.dtype, query.dtype, cache, batch, page_divider(cache.page_tokens),
-      scale,    least_rows};
+  const auto vector_bytes = static_cast<std::int64_t>(row_bytes_of(cache.dtype, cache.head_dim));
+  const AttentionCall call{out.data,
+                           query.data,
+                           out.dtype,
+                           query.dtype,
+                           cache,
+                           batch,
+                           page_divider(cache.page_tokens),
+                           vector_bytes,
+                           scale,
+                           least_rows};
   const dim3 grid(static_cast<unsigned>(most_tiles(query.rows, batch.sequences, kAttentionRows)),
                   static_cast<unsigned>(cache.heads));
-  with_kernel(cache.dtype, [&](auto kernel) {
-    launch("attention_kernel", stream, grid, kAttentionThreads,
-           attention_shared_bytes(cache.head_dim), kernel, call);
-  });
+  launch("attention_kernel", stream, grid, kAttentionThreads,
+         attention_shared_bytes(cache.head_dim), attention_kernel, call);
 }
 
 }  // namespace
+
+// Bound by memory: append_kv_work(). Each element is read once and written once.
+void launch_append_kv(cudaStream_t stream, const kernels::KvPages& cache,
+                      const kernels::KvBatch& batch, TensorView keys, TensorView values) {
+  const AppendCall call{
+      cache,      batch,        page_divider(cache.page_tokens),   keys.data, values.data,
+      keys.dtype, values.dtype, appends_quads(cache, keys, values)};
+  const dim3 grid(static_cast<unsigned>(most_tiles(keys.rows, batch.sequences, kAppendTokens)),
+                  static_cast<unsigned>((cache.heads + kAppendHeads - 1) / kAppendHeads));
+  const int lanes = lanes_of(cache.head_dim);
+  const auto append = [&](auto kernel) {
+    launch("append_kv_kernel", stream, grid, kAppendThreads, 0, kernel, call, lanes);
+  };
+  switch (cache.dtype) {
+    case DType::f16:
+      return append(append_kv_kernel<DType::f16>);
+    case DType::bf16:
+      return append(append_kv_kernel<DType::bf16>);
+    case DType::q8:
+      return append(append_kv_kernel<DType::q8>);
+    case DType::q4:
+      return append(append_kv_kernel<DType::q4>);
+    default:
+      return append(append_kv_kernel<DType::f32>);
+  }
+}
 
 AttentionResources attention_resources(std::byte* scratch, std::size_t scratch_bytes) {
   int device = 0;
@@ -56,14 +133,10 @@ AttentionResources attention_resources(std::byte* scratch, std::size_t scratch_b
 }
 
 void prepare_attention() {
-  for (const DType dtype : {DType::f32, DType::f16, DType::bf16, DType::q8, DType::q4}) {
-    with_kernel(dtype, [](auto kernel) {
-      check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                                 cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                 static_cast<int>(attention_shared_bytes(kMostHeadDim))),
-            "cudaFuncSetAttribute of attention");
-    });
-  }
+  check(cudaFuncSetAttribute(reinterpret_cast<const void*>(attention_kernel),
+                             cudaFuncAttributeMaxDynamicSharedMemorySize,
+                             static_cast<int>(attention_shared_bytes(kMostHeadDim))),
+        "cudaFuncSetAttribute of attention");
   if (attention_resources(nullptr, 0).compute_capability >= 80) prepare_prefill_attention();
 }
 
@@ -71,8 +144,9 @@ void launch_attention(cudaStream_t stream, TensorView out, TensorView query,
                       const kernels::KvPages& cache, const kernels::KvBatch& batch, float scale,
                       const AttentionResources& resources) {
   const AttentionPlan plan = plan_attention(out, query, cache, batch, scale, resources);
-  if (plan.decode)
+  if (plan.decode) {
     launch_decode_attention(stream, out, query, cache, batch, scale, plan, resources);
+  }
   if (!plan.others) return;
   if (plan.tensor_cores) {
     launch_prefill_attention(stream, out, query, cache, batch, scale);

@@ -28,11 +28,23 @@ struct AttentionCall {
   kernels::KvPages cache;
   kernels::KvBatch batch;
   PageDivider divider;
+  std::int64_t vector_bytes;  // of the cache
   float scale;
   int least_rows;  // sequences of fewer new tokens are not its own
 };
 
-template <DType kType>
+/// Element `d` of a vector of the cache.
+__device__ inline float cached_element(DType dtype, const std::byte* vector, int head_dim, int d) {
+  switch (dtype) {
+    case DType::q8:
+      return element<DType::q8>(vector, head_dim, d);
+    case DType::q4:
+      return element<DType::q4>(vector, head_dim, d);
+    default:
+      return element_of(dtype, vector, d);
+  }
+}
+
 struct AttentionBlock {
   const AttentionCall& call;
   const std::int32_t* pages;
@@ -52,9 +64,9 @@ struct AttentionBlock {
     for (int i = static_cast<int>(threadIdx.x); i < keys * dim; i += kAttentionThreads) {
       const int key = i / dim;
       const int d = i % dim;
-      const std::byte* const vector =
-          vector_at<kType>(call.cache, pages, call.divider, first_key + key, head, values);
-      block[key * (dim + 1) + d] = element<kType>(vector, dim, d);
+      const std::byte* const vector = vector_at(call.cache, pages, call.divider, first_key + key,
+                                                head, values, call.vector_bytes);
+      block[key * (dim + 1) + d] = cached_element(call.cache.dtype, vector, dim, d);
     }
   }
 
@@ -109,8 +121,7 @@ struct AttentionBlock {
 };
 
 /// Grid: x most_tiles() of kAttentionRows, y heads.
-template <DType kType>
-__global__ void __launch_bounds__(kAttentionThreads) attention_kernel(AttentionCall call) {
+static __global__ void __launch_bounds__(kAttentionThreads) attention_kernel(AttentionCall call) {
   const SequenceTile found =
       find_tile(call.batch, static_cast<int>(blockIdx.x), kAttentionRows, call.least_rows);
   const int s = found.sequence;
@@ -124,18 +135,18 @@ __global__ void __launch_bounds__(kAttentionThreads) attention_kernel(AttentionC
   float* const scores = block + kKeyBlock * (dim + 1);
   float* const rest = scores + kAttentionRows * kKeyBlock;
   const int position = call.batch.context[s] - call.batch.new_tokens[s] + first;
-  AttentionBlock<kType> tile{call,
-                             call.batch.pages + std::int64_t{s} * call.batch.max_pages,
-                             static_cast<int>(blockIdx.y),
-                             rows,
-                             position,
-                             shared,
-                             sums,
-                             block,
-                             scores,
-                             rest,
-                             rest + kAttentionRows,
-                             rest + 2 * kAttentionRows};
+  AttentionBlock tile{call,
+                      call.batch.pages + std::int64_t{s} * call.batch.max_pages,
+                      static_cast<int>(blockIdx.y),
+                      rows,
+                      position,
+                      shared,
+                      sums,
+                      block,
+                      scores,
+                      rest,
+                      rest + kAttentionRows,
+                      rest + 2 * kAttentionRows};
   const std::int64_t width = std::int64_t{call.cache.heads} * dim;
   const std::int64_t at =
       (std::int64_t{call.batch.first_row[s]} + first) * width + std::int64_t{blockIdx.y} * dim;

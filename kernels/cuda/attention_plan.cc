@@ -34,7 +34,7 @@ AttentionPlan plan_attention(const TensorView& out, const TensorView& query,
                              float scale, const AttentionResources& resources) {
   AttentionPlan plan;
   const bool eights =
-      cache.head_dim <= kMostHeadDim && has_eights(cache) && out.dtype == query.dtype;
+      cache.head_dim <= kMostDecodeDim && has_eights(cache) && out.dtype == query.dtype;
   plan.decode = eights;
   // At most as many rows as sequences: a row each.
   plan.others = !plan.decode || query.rows > batch.sequences;

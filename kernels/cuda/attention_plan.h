@@ -18,6 +18,7 @@ namespace sluice::cuda {
 
 constexpr int kDecodeSpan = 256;  // tokens of the context
 constexpr int kMostHeadDim = 256;
+constexpr int kMostDecodeDim = 128;             // a longer head goes to the general kernel
 constexpr float kLog2E = 1.44269504088896341F;  // exponentials are powers of two
 
 /// For partial results of decode; a batch that needs more goes in pieces.
@@ -52,9 +53,7 @@ AttentionPlan plan_attention(const TensorView& out, const TensorView& query,
 bool appends_quads(const kernels::KvPages& cache, const TensorView& keys, const TensorView& values);
 
 /// Lanes that hold a vector of the cache, eight elements each.
-constexpr int lanes_of(std::int32_t head_dim) {
-  return head_dim <= 64 ? 8 : head_dim <= 128 ? 16 : 32;
-}
+constexpr int lanes_of(std::int32_t head_dim) { return head_dim <= 64 ? 8 : 16; }
 
 /// The least that attention moves (each sequence's cache once, queries and results) and computes
 /// (4 head_dim a key that a row sees, and head). [sequences] each, as in KvBatch.

@@ -115,7 +115,9 @@ void CudaBackend::call(Lane on, void (*function)(void*), void* argument) {
   if (on == Lane::host_compute) return host_.call(on, function, argument);
   use_device();
   put_pending(on);
-  check(cudaLaunchHostFunc(lane(on).stream(), function, argument), "cudaLaunchHostFunc");
+  lane(on).timed([=](cudaStream_t stream) {
+    check(cudaLaunchHostFunc(stream, function, argument), "cudaLaunchHostFunc");
+  });
 }
 
 Event CudaBackend::record(Lane on) {
@@ -142,6 +144,7 @@ void CudaBackend::wait(Lane on, Event event) {
     // Also where the event is past: what is collected together must not depend on the clock.
     use_device();
     put_pending(on);
+    if (on == Lane::compute && !done(event)) lane(on).expect(event.stall);
   }
   if (event.lane == Lane::host_compute) return wait_for_host(on, event);
   if (on != Lane::host_compute) {
@@ -179,8 +182,11 @@ void CudaBackend::synchronize(Event event) {
   if (event.lane == Lane::host_compute) return host_.synchronize(event);
   use_device();
   lane(event.lane).synchronize(event.ticket);
+  // Of a copy it is known how much of it was hidden once it is known when the compute lane stood
+  // still.
+  const std::int64_t known_ns = lane(Lane::compute).collect();
   for (const auto& stream : streams_) {
-    if (stream) stream->collect();
+    if (stream && stream != streams_[0]) stream->collect(known_ns);
   }
 }
 

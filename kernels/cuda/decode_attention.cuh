@@ -13,7 +13,7 @@
 
 namespace sluice::cuda {
 
-constexpr int kDecodeThreads = 128;
+constexpr int kDecodeThreads = 256;
 constexpr int kDecodeWarps = kDecodeThreads / 32;
 constexpr int kKeysInFlight = 4;  // of a group
 
@@ -36,6 +36,7 @@ struct DecodeSums {
   float largest = -INFINITY;
   float total = 0;
   float values[8] = {};
+  float shift = 0;  // of every value
 
   /// What the exponents are relative to: every key may have the score -infinity.
   __device__ static float base_of(float high) { return high == -INFINITY ? 0.0F : high; }
@@ -44,6 +45,7 @@ struct DecodeSums {
     const float factor = exp2_fast(largest - base_of(high));
     largest = high;
     total *= factor;
+    shift *= factor;
     for (float& value : values) value *= factor;
   }
 
@@ -51,6 +53,7 @@ struct DecodeSums {
   __device__ void merge_lanes(int distance) {
     rescale(fmaxf(largest, __shfl_xor_sync(0xFFFFFFFFU, largest, distance)));
     total += __shfl_xor_sync(0xFFFFFFFFU, total, distance);
+    shift += __shfl_xor_sync(0xFFFFFFFFU, shift, distance);
     for (float& value : values) value += __shfl_xor_sync(0xFFFFFFFFU, value, distance);
   }
 };
@@ -74,7 +77,8 @@ struct DecodeHead {
   int head_dim;
   int lane;  // of the group
   int group;
-  float query[8];  // scaled
+  float query[8];   // scaled
+  float query_sum;  // of these
 
   /// Keys [first, end), `end - 1` again for those beyond, which do not count.
   __device__ void add(int first, int end, DecodeSums& sums) const {
@@ -94,9 +98,10 @@ struct DecodeHead {
     float score[kKeysInFlight];
     float wide[8];
     for (int i = 0; i < kKeysInFlight; ++i) {
-      widen_eight<kType>(key[i], wide);
-      score[i] = 0;
-      for (int d = 0; d < 8; ++d) score[i] += query[d] * wide[d];
+      const ScaleShift of = widen_eight<kType>(key[i], wide);
+      float sum = 0;
+      for (int d = 0; d < 8; ++d) sum += query[d] * wide[d];
+      score[i] = kPacked<kType> ? sum * of.scale + query_sum * of.shift : sum;
     }
     for (int distance = kLanes / 2; distance > 0; distance /= 2) {
       for (float& sum : score) sum += __shfl_xor_sync(0xFFFFFFFFU, sum, distance);
@@ -110,8 +115,10 @@ struct DecodeHead {
     for (int i = 0; i < kKeysInFlight; ++i) {
       const float weight = exp2_fast(score[i] - DecodeSums::base_of(high));
       sums.total += weight;
-      widen_eight<kType>(value[i], wide);
-      for (int d = 0; d < 8; ++d) sums.values[d] += weight * wide[d];
+      const ScaleShift of = widen_eight<kType>(value[i], wide);
+      const float scaled = kPacked<kType> ? weight * of.scale : weight;
+      for (int d = 0; d < 8; ++d) sums.values[d] += scaled * wide[d];
+      if constexpr (kPacked<kType>) sums.shift += weight * of.shift;
     }
   }
 };
@@ -138,7 +145,7 @@ __device__ inline DecodeSums merge_parts(const float* parts, int count, std::int
   return sums;
 }
 
-/// Grid: x heads x spans. kLanes: 8, 16 or 32, of at least head_dim / 8 (q4: 8 a group of the row).
+/// Grid: x heads x spans. kLanes: lanes_of(head_dim).
 template <DType kType, int kLanes>
 __global__ void __launch_bounds__(kDecodeThreads) decode_attention_kernel(DecodeCall call) {
   constexpr int kStride = kLanes * 8 + 2;
@@ -165,7 +172,8 @@ __global__ void __launch_bounds__(kDecodeThreads) decode_attention_kernel(Decode
                                  dim,
                                  thread % kLanes,
                                  thread / kLanes,
-                                 {}};
+                                 {},
+                                 0};
   const std::int32_t* const pages = call.batch.pages + std::int64_t{s} * call.batch.max_pages;
   const int last_page = call.divider.page(end - 1);
   for (int page = lane.first_page + thread; page <= last_page; page += kDecodeThreads) {
@@ -175,6 +183,7 @@ __global__ void __launch_bounds__(kDecodeThreads) decode_attention_kernel(Decode
   for (int i = 0; i < 8; ++i) {
     const int d = element_at<kType>(lane.lane, i);
     lane.query[i] = d < dim ? element_of(call.activations, call.query, row + d) * call.scale : 0.0F;
+    lane.query_sum += lane.query[i];
   }
   __syncthreads();
 
@@ -185,7 +194,7 @@ __global__ void __launch_bounds__(kDecodeThreads) decode_attention_kernel(Decode
   if (thread % 32 < kLanes) {
     for (int i = 0; i < 8; ++i) {
       const int d = element_at<kType>(lane.lane, i);
-      if (d < dim) part[d] = sums.values[i];
+      if (d < dim) part[d] = sums.values[i] + sums.shift;
     }
     if (lane.lane == 0) {
       part[dim] = sums.largest;

@@ -27,16 +27,16 @@ inline PageDivider page_divider(std::int32_t page_tokens) {
 }
 
 /// Where head `head` of the token at `position` lies; `values`: its value, else its key.
-template <DType kType>
+/// vector_bytes: row_bytes of the cache's dtype and head_dim.
 __device__ inline std::byte* vector_at(const kernels::KvPages& cache, const std::int32_t* pages,
                                        PageDivider divider, std::int32_t position, int head,
-                                       bool values) {
+                                       bool values, std::int64_t vector_bytes) {
   const std::int32_t page = divider.page(position);
   const std::int32_t slot = position - page * divider.tokens;
   const std::int64_t vector =
       std::int64_t{(values ? cache.heads : 0) + head} * divider.tokens + slot;
   return static_cast<std::byte*>(cache.base) + pages[page] * cache.page_stride_bytes +
-         vector * row_bytes<kType>(cache.head_dim);
+         vector * vector_bytes;
 }
 
 /// Some rows of one sequence: what a block of a ragged kernel works at.
@@ -80,6 +80,9 @@ inline std::int64_t most_tiles(std::int64_t rows, std::int32_t sequences, int ti
 }
 
 template <DType kType>
+constexpr bool kPacked = kType == DType::q8 || kType == DType::q4;
+
+template <DType kType>
 constexpr int kSecondQuad = kType == DType::q4 ? 32 : 4;
 
 template <DType kType>
@@ -87,7 +90,7 @@ __device__ inline int first_element(int lane) {
   return kType == DType::q4 ? lane / 8 * 64 + lane % 8 * 4 : lane * 8;
 }
 
-/// Four floats of a lane's two quads, as they lie in the cache.
+/// A lane's eight elements, as they lie in the cache.
 template <DType kType>
 struct PackedEight {
   uint4 bits[kType == DType::f32 ? 2 : 1];  // q8: x, y codes, z scale; q4: x codes, z scale
@@ -98,7 +101,7 @@ struct PackedEight {
 template <DType kType>
 __device__ inline PackedEight<kType> load_eight(const std::byte* row, int columns, int lane) {
   PackedEight<kType> packed;
-  if constexpr (kType == DType::q8 || kType == DType::q4) {
+  if constexpr (kPacked<kType>) {
     const int groups = (columns + 63) / 64;
     const auto* const words = reinterpret_cast<const unsigned*>(row);
     const int of_scales = groups * (kType == DType::q8 ? 16 : 8);
@@ -132,40 +135,53 @@ __device__ inline std::uint32_t pack_pair(float low, float high, __nv_bfloat16) 
          std::uint32_t{__bfloat16_as_ushort(__float2bfloat16_rn(high))} << 16U;
 }
 
-/// The codes 0 ... 255 as floats: a code in the low bits of 2^23, less 2^23.
-__device__ inline float code_float(unsigned code) {
-  return __uint_as_float(code | 0x4B000000U) - 8388608.0F;
+/// The codes of a lane's elements become floats of value kCodeBias + code, by bits alone.
+template <DType kType>
+constexpr float kCodeBias = kType == DType::q8 ? 256.0F : 16.0F;
+
+/// Bits [at, at + width) of `word`, a code, to the top of a mantissa of kCodeBias.
+template <DType kType>
+__device__ inline float code_at(unsigned word, int at) {
+  constexpr int kTop = kType == DType::q8 ? 15 : 19;
+  constexpr unsigned kMask = kType == DType::q8 ? 0x7F8000U : 0x780000U;
+  const unsigned moved = at < kTop ? word << (kTop - at) : word >> (at - kTop);
+  return __uint_as_float((moved & kMask) | __float_as_uint(kCodeBias<kType>));
 }
 
+/// The elements of a lane are to[i] * scale + shift; scale 1 and shift 0 but for q8 and q4.
+struct ScaleShift {
+  float scale;
+  float shift;
+};
 template <DType kType>
-__device__ inline void widen_eight(const PackedEight<kType>& packed, float (&to)[8]) {
-  if constexpr (kType == DType::f32) {
+__device__ inline ScaleShift widen_eight(const PackedEight<kType>& packed, float (&to)[8]) {
+  const uint4& bits = packed.bits[0];
+  if constexpr (kPacked<kType>) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      to[i] = code_at<kType>(bits.x, 8 * i);
+      to[4 + i] =
+          kType == DType::q8 ? code_at<kType>(bits.y, 8 * i) : code_at<kType>(bits.x, 8 * i + 4);
+    }
+    const float2 factors = widen_pair(bits.z, __half{});  // scale, minimum
+    return {factors.x, factors.y - kCodeBias<kType> * factors.x};
+  } else if constexpr (kType == DType::f32) {
     for (int i = 0; i < 2; ++i) {
       to[4 * i] = __uint_as_float(packed.bits[i].x);
       to[4 * i + 1] = __uint_as_float(packed.bits[i].y);
       to[4 * i + 2] = __uint_as_float(packed.bits[i].z);
       to[4 * i + 3] = __uint_as_float(packed.bits[i].w);
     }
-  } else if constexpr (kType == DType::q8 || kType == DType::q4) {
-    const uint4& bits = packed.bits[0];
-    const float2 factors = widen_pair(bits.z, __half{});  // scale, minimum
-    for (int i = 0; i < 4; ++i) {
-      const unsigned byte = bits.x >> (8U * static_cast<unsigned>(i));
-      const unsigned other = bits.y >> (8U * static_cast<unsigned>(i));
-      const unsigned low = kType == DType::q8 ? byte & 0xFFU : byte & 15U;
-      const unsigned high = kType == DType::q8 ? other & 0xFFU : byte >> 4U & 15U;
-      to[i] = factors.y + factors.x * code_float(low);
-      to[4 + i] = factors.y + factors.x * code_float(high);
-    }
+    return {1.0F, 0.0F};
   } else {
     using T = typename Element<kType>::Type;
-    const unsigned words[4] = {packed.bits[0].x, packed.bits[0].y, packed.bits[0].z,
-                               packed.bits[0].w};
+    const unsigned words[4] = {bits.x, bits.y, bits.z, bits.w};
     for (int i = 0; i < 4; ++i) {
       const float2 pair = widen_pair(words[i], T{});
       to[2 * i] = pair.x;
       to[2 * i + 1] = pair.y;
     }
+    return {1.0F, 0.0F};
   }
 }
 

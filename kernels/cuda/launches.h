@@ -48,6 +48,10 @@ void launch_few_rows_product(cudaStream_t stream, const Columns& out, TensorView
 /// The same with weights of q8 or q4, which are read once for every 8 rows of `in`.
 void launch_quantized_product(cudaStream_t stream, const Columns& out, TensorView in,
                               TensorView weight, const ProductTail& tail);
+/// The same on tensor cores (sm_80 and later). `in` is f16 or bf16, a multiple of 256 columns;
+/// rows of in and weight are 16-byte aligned.
+void launch_tensor_product(cudaStream_t stream, const Columns& out, TensorView in,
+                           TensorView weight, const ProductTail& tail);
 /// Of a product, however it is done.
 KernelWork product_work(const Columns& out, TensorView in, TensorView weight,
                         const ProductTail& tail);
@@ -57,11 +61,7 @@ void launch_append_kv(cudaStream_t stream, const kernels::KvPages& cache,
 void launch_attention(cudaStream_t stream, TensorView out, TensorView query,
                       const kernels::KvPages& cache, const kernels::KvBatch& batch, float scale,
                       const AttentionResources& resources);
-/// The parts of launch_attention(), for what plan_attention() says.
-void launch_decode_attention(cudaStream_t stream, TensorView out, TensorView query,
-                             const kernels::KvPages& cache, const kernels::KvBatch& batch,
-                             float scale, const AttentionPlan& plan,
-                             const AttentionResources& resources);
+/// Its part on tensor cores, for what plan_attention() says.
 void launch_prefill_attention(cudaStream_t stream, TensorView out, TensorView query,
                               const kernels::KvPages& cache, const kernels::KvBatch& batch,
                               float scale);

@@ -62,7 +62,8 @@ struct PrefillSource {
 
   template <DType kType>
   __device__ const std::byte* vector(int position, bool values) const {
-    return vector_at<kType>(call.cache, pages, call.divider, min(position, end - 1), head, values);
+    return vector_at(call.cache, pages, call.divider, min(position, end - 1), head, values,
+                     row_bytes<kType>(kDim));
   }
 
   /// Of T, without waiting.
@@ -81,15 +82,16 @@ struct PrefillSource {
   /// Of another type, expanded.
   template <DType kType>
   __device__ void stage(T* tile, int first, bool values) const {
-    constexpr bool kPacked = kType == DType::q8 || kType == DType::q4;
-    constexpr int kLanes = kPacked ? (kDim + 63) / 64 * 8 : kDim / 8;
+    constexpr int kLanes = kPacked<kType> ? (kDim + 63) / 64 * 8 : kDim / 8;
 #pragma unroll 1
     for (int i = static_cast<int>(threadIdx.x); i < kPrefillKeys * kLanes; i += kPrefillThreads) {
       const int key = i / kLanes;
       const int lane = i % kLanes;
       float wide[8] = {};
       if (first + key < end) {
-        widen_eight<kType>(load_eight<kType>(vector<kType>(first + key, values), kDim, lane), wide);
+        const ScaleShift of = widen_eight<kType>(
+            load_eight<kType>(vector<kType>(first + key, values), kDim, lane), wide);
+        for (float& value : wide) value = value * of.scale + of.shift;
       }
       for (int quad = 0; quad < 2; ++quad) {
         const int d = first_element<kType>(lane) + quad * kSecondQuad<kType>;

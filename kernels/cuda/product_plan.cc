@@ -32,6 +32,11 @@ void plan_library(const ProductShape& shape, const ProductRules& rules, ProductP
   plan.tail_residual = shape.residual && !plan.residual;
 }
 
+/// What tensor_product.cuh asks for.
+bool fits_tensor_cores(const ProductShape& shape) {
+  return shape.in != DType::f32 && shape.operands_aligned && shape.depth % 256 == 0;
+}
+
 }  // namespace
 
 ProductPlan plan_product(const ProductShape& shape, const ProductRules& rules) {
@@ -40,8 +45,9 @@ ProductPlan plan_product(const ProductShape& shape, const ProductRules& rules) {
   if (is_quantized(shape.weight)) {
     plan_library(shape, rules, plan);
     // Scratch memory is where the expanded weights are; our own kernel can do any number of rows.
-    if (shape.rows <= rules.quantized_rows || plan.scratch) {
-      plan = {.way = ProductWay::quantized, .operand = shape.in};
+    const bool tensor = rules.tensor_cores && fits_tensor_cores(shape);
+    if (shape.rows <= (tensor ? rules.tensor_rows : rules.quantized_rows) || plan.scratch) {
+      plan = {.way = tensor ? ProductWay::tensor : ProductWay::quantized, .operand = shape.in};
     }
   } else if (shape.rows <= rules.few_rows) {
     plan = {.way = ProductWay::few_rows, .operand = shape.weight};

@@ -2,6 +2,7 @@
 // be tested where no device is.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 
@@ -20,7 +21,8 @@ struct ProductShape {
   DType weight = DType::f32;
   DType out = DType::f32;
   std::optional<DType> bias;
-  bool bias_aligned = true;  // to 16 bytes
+  bool bias_aligned = true;      // to 16 bytes,
+  bool operands_aligned = true;  // every row of in and weight
   kernels::Activation activation = kernels::Activation::none;
   std::optional<DType> residual;  // of out's shape
   bool residual_is_out = false;
@@ -33,17 +35,23 @@ struct ProductRules {
   /// Rows up to which dense weights are multiplied by our own kernel. One, until measured: a matrix
   /// by one vector is where cuBLASLt is known to be slow.
   std::int64_t few_rows = 1;
-  /// Rows up to which quantised weights are multiplied as they are; beyond, they are expanded once.
+  /// Rows up to which quantised weights are multiplied as they are, on plain cores and on tensor
+  /// cores; beyond, they are expanded once. Not measured: chosen by bytes that must be moved.
   std::int64_t quantized_rows = 16;
+  std::int64_t tensor_rows = 64;
+  bool tensor_cores = false;  // sm_80 and later
   /// Whether cuBLASLt does ReLU. Its max(0, x) may make 0 of NaN, which must not be hidden, so not
-  /// until a GPU was seen to keep NaN (CudaEngine.ReluKeepsNaN); then it saves reading and writing
+  /// until a GPU was seen to keep NaN (CudaLibrary.ReluKeepsNaN); then it saves reading and writing
   /// the result once.
   bool library_relu = false;
+  /// Most of the workspace that one conversion or expansion takes, if it is less than all.
+  std::size_t piece_bytes = ~std::size_t{0};
 };
 
 enum class ProductWay : std::uint8_t {
   few_rows,   // our own kernel, dense weights
   quantized,  // our own kernel, quantised weights
+  tensor,     // the same on tensor cores
   library     // cuBLASLt, and our own kernel for what it did not do
 };
 

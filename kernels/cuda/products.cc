@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "kernels/cuda/check.h"
 #include "kernels/cuda/launches.h"
 
 namespace sluice::cuda {
@@ -25,6 +26,8 @@ ProductShape shape_of(const Columns& out, const TensorView& in, const TensorView
   shape.out = out.dtype;
   if (tail.bias.there()) shape.bias = tail.bias.dtype;
   shape.bias_aligned = alignment_of(tail.bias.data) >= 16;
+  shape.operands_aligned = alignment_of(in.data) >= 16 && alignment_of(weight.data) >= 16 &&
+                           in.row_bytes() % 16 == 0 && weight.row_bytes() % 16 == 0;
   shape.activation = tail.activation;
   if (tail.residual.there()) shape.residual = tail.residual.dtype;
   shape.residual_is_out = tail.residual.there() && tail.residual.data == out.data;
@@ -41,6 +44,15 @@ ProductTail rows_of(const ProductTail& tail, std::int64_t first, std::int64_t co
 }
 
 }  // namespace
+
+ProductRules rules_of_device() {
+  int device = 0;
+  int major = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
+        "cudaDeviceGetAttribute");
+  return {.tensor_cores = major >= 8};
+}
 
 Products::Products(std::byte* workspace, const ProductRules& rules)
     : rules_(rules),
@@ -70,6 +82,8 @@ void Products::multiply(const Part& part) {
                                      part.weight, part.tail);
     case ProductWay::quantized:
       return launch_quantized_product(part.stream, part.out, part.in, part.weight, part.tail);
+    case ProductWay::tensor:
+      return launch_tensor_product(part.stream, part.out, part.in, part.weight, part.tail);
     case ProductWay::library:
       return multiply_by_library(part, plan);
   }
@@ -78,7 +92,8 @@ void Products::multiply(const Part& part) {
 /// Quantised weights are expanded, each once, as many rows at a time as the workspace holds.
 void Products::multiply_by_library(const Part& part, const ProductPlan& plan) {
   if (!is_quantized(part.weight.dtype)) return multiply_rows(part, plan);
-  const std::int64_t most = rows_that_fit(kWeightBytes, part.weight.columns, plan.operand);
+  const std::int64_t most =
+      rows_that_fit(std::min(kWeightBytes, rules_.piece_bytes), part.weight.columns, plan.operand);
   for (std::int64_t first = 0; first < part.weight.rows; first += most) {
     const TensorView packed = part.weight.slice(first, std::min(most, part.weight.rows - first));
     launch_expand(part.stream, packed, plan.operand, weights_);
@@ -93,10 +108,12 @@ void Products::multiply_by_library(const Part& part, const ProductPlan& plan) {
 void Products::multiply_rows(const Part& part, const ProductPlan& plan) {
   std::int64_t most = part.in.rows;
   if (part.in.dtype != plan.operand) {
-    most = std::min(most, rows_that_fit(kInputBytes, part.in.columns, plan.operand));
+    most = std::min(most, rows_that_fit(std::min(kInputBytes, rules_.piece_bytes), part.in.columns,
+                                        plan.operand));
   }
   if (plan.scratch) {
-    most = std::min(most, rows_that_fit(kWeightBytes, part.out.columns, DType::f32));
+    most = std::min(most, rows_that_fit(std::min(kWeightBytes, rules_.piece_bytes),
+                                        part.out.columns, DType::f32));
   }
   for (std::int64_t first = 0; first < part.in.rows; first += most) {
     const std::int64_t rows = std::min(most, part.in.rows - first);

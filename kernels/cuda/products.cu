@@ -4,6 +4,7 @@
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/launches.h"
 #include "kernels/cuda/quantized_product.cuh"
+#include "kernels/cuda/tensor_product.cuh"
 
 namespace sluice::cuda {
 
@@ -36,6 +37,23 @@ void multiply_quantized(cudaStream_t stream, const Columns& out, TensorView in, 
          quantized_product_kernel<kType>, matrix_of(out), in.data, in.dtype,
          static_cast<const std::byte*>(weight.data), static_cast<int>(in.rows), in.columns,
          weight.rows, end_of(tail), in_shares);
+}
+
+template <DType kType, class X, int kTiles, int kColumns>
+void multiply_on_tensor_cores(cudaStream_t stream, const Columns& out, TensorView in,
+                              TensorView weight, const ProductTail& tail) {
+  const unsigned pieces = blocks_for(in.rows, 8 * kColumns);
+  launch("tensor_product_kernel", stream, blocks_for(weight.rows, 16 * kTiles) * pieces,
+         kTensorWarps * 32, 0, tensor_product_kernel<kType, X, kTiles, kColumns>, matrix_of(out),
+         static_cast<const X*>(in.data), static_cast<const std::byte*>(weight.data),
+         static_cast<int>(in.rows), in.columns, weight.rows, pieces, end_of(tail));
+}
+
+template <DType kType, class X>
+void multiply_some(cudaStream_t stream, const Columns& out, TensorView in, TensorView weight,
+                   const ProductTail& tail) {
+  if (in.rows <= 8) return multiply_on_tensor_cores<kType, X, 1, 1>(stream, out, in, weight, tail);
+  multiply_on_tensor_cores<kType, X, 2, 2>(stream, out, in, weight, tail);
 }
 
 /// body(out, in, tail) for every `most` rows of them.
@@ -75,6 +93,17 @@ void launch_quantized_product(cudaStream_t stream, const Columns& out, TensorVie
               multiply_quantized<DType::q4>(stream, some_out, some_in, weight, some_tail);
             }
           });
+}
+
+void launch_tensor_product(cudaStream_t stream, const Columns& out, TensorView in,
+                           TensorView weight, const ProductTail& tail) {
+  const auto run = [&]<class X>() {
+    if (weight.dtype == DType::q8)
+      return multiply_some<DType::q8, X>(stream, out, in, weight, tail);
+    multiply_some<DType::q4, X>(stream, out, in, weight, tail);
+  };
+  if (in.dtype == DType::f16) return run.template operator()<__half>();
+  run.template operator()<__nv_bfloat16>();
 }
 
 KernelWork product_work(const Columns& out, TensorView in, TensorView weight,

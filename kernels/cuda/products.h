@@ -14,6 +14,9 @@
 
 namespace sluice::cuda {
 
+/// Of the current device. Throws DeviceError.
+ProductRules rules_of_device();
+
 class Products {
  public:
   /// Converted inputs; expanded weights, or else f32 results on their way to a narrower dtype. What
@@ -25,7 +28,7 @@ class Products {
 
   /// `workspace`: kWorkspaceBytes of device memory, 256-byte aligned, of one stream; it outlives
   /// this. The device is current. Throws DeviceError.
-  explicit Products(std::byte* workspace, const ProductRules& rules = {});
+  explicit Products(std::byte* workspace, const ProductRules& rules = rules_of_device());
 
   /// kernels::Ops::linear on `stream`, which may be captured. Shapes were checked by CudaOps.
   void linear(cudaStream_t stream, TensorView out, TensorView in, const SplitMatrix& weight,

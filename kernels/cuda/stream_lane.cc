@@ -6,17 +6,12 @@ namespace sluice::cuda {
 
 StreamLane::StreamLane(Activity activity, Trace* trace, cudaEvent_t clock_start,
                        std::int64_t clock_ns)
-    : activity_(activity), trace_(trace), clock_start_(clock_start), clock_ns_(clock_ns) {
+    : spans_(activity, trace, clock_start, clock_ns) {
   check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
   // Blocking: a waiting host thread sleeps, so that the ranks of a host do not steal cores.
   constexpr unsigned kFlags = cudaEventDisableTiming | cudaEventBlockingSync;
   for (cudaEvent_t& event : events_) {
     check(cudaEventCreateWithFlags(&event, kFlags), "cudaEventCreateWithFlags");
-  }
-  if (trace_ == nullptr) return;
-  for (Span& span : spans_) {
-    check(cudaEventCreate(&span.begin), "cudaEventCreate");
-    check(cudaEventCreate(&span.end), "cudaEventCreate");
   }
 }
 
@@ -25,10 +20,6 @@ StreamLane::~StreamLane() {
   cudaStreamSynchronize(stream_);
   for (const cudaEvent_t event : events_) {
     if (event != nullptr) cudaEventDestroy(event);
-  }
-  for (const Span& span : spans_) {
-    if (span.begin != nullptr) cudaEventDestroy(span.begin);
-    if (span.end != nullptr) cudaEventDestroy(span.end);
   }
   cudaStreamDestroy(stream_);
 }
@@ -74,50 +65,16 @@ void StreamLane::synchronize(std::uint64_t ticket) {
   mark_done(ticket);
 }
 
-std::size_t StreamLane::begin_span() {
-  if (trace_ == nullptr) return kSpans;
-  const std::size_t span = next_span_ % kSpans;
-  if (spans_[span].open) finish(spans_[span], true);
-  if (next_span_ - first_span_ >= kSpans) first_span_ = next_span_ - kSpans + 1;
-  check(cudaEventRecord(spans_[span].begin, stream_), "cudaEventRecord");
-  return span;
+void StreamLane::expect(Activity why) {
+  const std::lock_guard lock(putting_);
+  spans_.expect(why);
 }
 
-void StreamLane::end_span(std::size_t span) {
-  if (span == kSpans) return;
-  check(cudaEventRecord(spans_[span].end, stream_), "cudaEventRecord");
-  spans_[span].open = true;
-  ++next_span_;
-}
-
-/// False: it is not done, and `wait` did not ask to wait.
-bool StreamLane::finish(Span& span, bool wait) {
-  if (wait) {
-    check(cudaEventSynchronize(span.end), "cudaEventSynchronize");
-  } else if (const cudaError_t status = cudaEventQuery(span.end); status == cudaErrorNotReady) {
-    return false;
-  } else {
-    check(status, "cudaEventQuery");
-  }
-  float length_ms = 0;
-  float end_ms = 0;
-  // A float holds an hour to a quarter of a millisecond: enough for when, too little for how long.
-  check(cudaEventElapsedTime(&length_ms, span.begin, span.end), "cudaEventElapsedTime");
-  check(cudaEventElapsedTime(&end_ms, clock_start_, span.end), "cudaEventElapsedTime");
-  const auto ns = [](float ms) { return static_cast<std::int64_t>(static_cast<double>(ms) * 1e6); };
-  const std::int64_t end = clock_ns_ + ns(end_ms);
-  trace_->add(activity_, end - ns(length_ms), end);
-  span.open = false;
-  return true;
-}
-
-void StreamLane::collect() {
+std::int64_t StreamLane::collect(std::int64_t until_ns) {
   const std::unique_lock lock(putting_, std::try_to_lock);
-  if (!lock.owns_lock()) return;
-  while (first_span_ < next_span_ && spans_[first_span_ % kSpans].open) {
-    if (!finish(spans_[first_span_ % kSpans], false)) return;
-    ++first_span_;
-  }
+  if (!lock.owns_lock()) return 0;
+  spans_.collect(until_ns);
+  return spans_.known_ns();
 }
 
 }  // namespace sluice::cuda

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <mutex>
 
+#include "kernels/cuda/stream_spans.h"
 #include "kernels/device/trace.h"
 
 namespace sluice::cuda {
@@ -40,41 +41,28 @@ class StreamLane {
   template <class Put>
   void timed(const Put& put) {
     const std::lock_guard lock(putting_);
-    const std::size_t span = begin_span();
+    spans_.begin(stream_);
     put(stream_);
-    end_span(span);
+    spans_.end(stream_);
   }
-  /// Adds what is done by now, where nobody is putting work.
-  void collect();
+  /// What the next work will wait for.
+  void expect(Activity why);
+  /// Adds what is done by now and ended before `until_ns`, where nobody is putting work. Returns up
+  /// to when everything was added.
+  std::int64_t collect(std::int64_t until_ns = StreamSpans::kForEver);
 
  private:
   static constexpr std::size_t kEvents = 4096;
-  static constexpr std::size_t kSpans = 512;
-  struct Span {
-    cudaEvent_t begin = nullptr;
-    cudaEvent_t end = nullptr;
-    bool open = false;
-  };
-
-  std::size_t begin_span();
-  void end_span(std::size_t span);
-  bool finish(Span& span, bool wait);
   cudaEvent_t event_of(std::uint64_t ticket) { return events_[ticket % kEvents]; }
   bool is_past(std::uint64_t ticket) const { return ticket <= done_.load(); }
   void mark_done(std::uint64_t ticket);
 
-  Activity activity_;
-  Trace* trace_;
-  cudaEvent_t clock_start_;
-  std::int64_t clock_ns_;
   cudaStream_t stream_ = nullptr;
   std::mutex putting_;  // the order of the stream; guards what follows but done_
   std::array<cudaEvent_t, kEvents> events_ = {};
   std::uint64_t recorded_ = 0;
   std::atomic<std::uint64_t> done_{0};  // every ticket up to here is
-  std::array<Span, kSpans> spans_;
-  std::size_t next_span_ = 0;
-  std::size_t first_span_ = 0;  // the oldest that is open
+  StreamSpans spans_;
 };
 
 }  // namespace sluice::cuda

@@ -34,7 +34,11 @@ CpuBackend::CpuBackend(BackendInfo info, Trace* trace, const CopyLimits& limits)
       to_host_(limits.device_to_host_gbps) {
   for (std::size_t index = 0; index < queues_.size(); ++index) {
     const Lane lane = static_cast<Lane>(index);
-    queues_[index] = std::make_unique<LaneQueue>(name_of(lane), activity_of(lane), trace, failure_);
+    // Beside a device with memory of its own only one lane works, and that the others do not says
+    // nothing.
+    const bool works = info_.device_bytes == 0 || lane == Lane::host_compute;
+    queues_[index] = std::make_unique<LaneQueue>(name_of(lane), activity_of(lane),
+                                                 works ? trace : nullptr, failure_);
   }
 }
 

@@ -1,6 +1,9 @@
 #include "kernels/device/trace.h"
 
 #include <algorithm>
+#include <iterator>
+#include <numeric>
+#include <tuple>
 
 namespace sluice {
 
@@ -42,6 +45,8 @@ constexpr Cause kCauses[] = {{Activity::wait_weights, Activity::stall_weights},
                              {Activity::receive, Activity::stall_message},
                              {Activity::idle, Activity::stall_pass}};
 
+static_assert(std::size(kCauses) == std::tuple_size_v<Trace::Waited>);
+
 /// The compute lane's own: never exposed, or nothing else.
 bool is_of_compute_lane(Activity activity) {
   return activity == Activity::compute || activity >= Activity::stall_weights;
@@ -79,13 +84,18 @@ void Trace::add_bytes(Activity activity, std::uint64_t bytes) {
   bytes_[static_cast<int>(activity)].fetch_add(bytes, std::memory_order_relaxed);
 }
 
+Trace::Waited Trace::waited() const {
+  Waited waited = {};
+  for (std::size_t i = 0; i < waited.size(); ++i) {
+    waited[i] = busy_ns_[static_cast<int>(kCauses[i].wait)].load(std::memory_order_relaxed);
+  }
+  return waited;
+}
+
 void Trace::begin_stall() {
   stall_begin_ns_ = now_ns();
   stalls_.begin(stall_begin_ns_);
-  for (const Cause& cause : kCauses) {
-    const int wait = static_cast<int>(cause.wait);
-    waited_ns_[wait] = busy_ns_[wait].load(std::memory_order_relaxed);
-  }
+  waited_ = waited();
 }
 
 void Trace::end_stall(Activity why) {
@@ -97,23 +107,30 @@ void Trace::end_stall(Activity why) {
 void Trace::end_starvation() {
   const std::int64_t end_ns = now_ns();
   stalls_.end(end_ns);
-  const std::int64_t length_ns = end_ns - stall_begin_ns_;
-  std::int64_t waited_ns = 0;
-  for (const Cause& cause : kCauses) {
-    const int wait = static_cast<int>(cause.wait);
-    waited_ns_[wait] = busy_ns_[wait].load(std::memory_order_relaxed) - waited_ns_[wait];
-    waited_ns += waited_ns_[wait];
-  }
+  Waited meanwhile = waited();
+  for (std::size_t i = 0; i < meanwhile.size(); ++i) meanwhile[i] -= waited_[i];
+  take_starvation(stall_begin_ns_, end_ns, meanwhile);
+}
+
+void Trace::add_stall(std::int64_t begin_ns, std::int64_t end_ns, Activity why,
+                      const Waited& waited) {
+  stalls_.begin(begin_ns);
+  stalls_.end(end_ns);
+  if (why == Activity::stall_other) return take_starvation(begin_ns, end_ns, waited);
+  take(why, begin_ns, end_ns, -1, -1);
+}
+
+void Trace::take_starvation(std::int64_t begin_ns, std::int64_t end_ns, const Waited& waited) {
+  const std::int64_t length_ns = end_ns - begin_ns;
+  const std::int64_t waited_ns = std::accumulate(waited.begin(), waited.end(), std::int64_t{0});
   // The first of these waits may have begun while the lane still had work: no more than its share.
   const double part =
       waited_ns > length_ns ? static_cast<double>(length_ns) / static_cast<double>(waited_ns) : 1.0;
-  std::int64_t begin_ns = stall_begin_ns_;
-  for (const Cause& cause : kCauses) {
-    const std::int64_t waited = waited_ns_[static_cast<int>(cause.wait)];
-    if (waited == 0) continue;
-    const std::int64_t until_ns =
-        std::min(begin_ns + static_cast<std::int64_t>(part * static_cast<double>(waited)), end_ns);
-    take(cause.stall, begin_ns, until_ns, -1, -1);
+  for (std::size_t i = 0; i < waited.size(); ++i) {
+    if (waited[i] == 0) continue;
+    const std::int64_t until_ns = std::min(
+        begin_ns + static_cast<std::int64_t>(part * static_cast<double>(waited[i])), end_ns);
+    take(kCauses[i].stall, begin_ns, until_ns, -1, -1);
     begin_ns = until_ns;
   }
   if (begin_ns < end_ns) take(Activity::stall_other, begin_ns, end_ns, -1, -1);

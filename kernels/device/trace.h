@@ -5,6 +5,7 @@
 // other activity's span is told how much of it fell into such a time.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -71,6 +72,13 @@ class Trace {
   /// It had no work. What the executor waited for meanwhile says why; the rest is stall_other.
   void end_starvation();
 
+  /// What the executor has waited for so far, by cause.
+  using Waited = std::array<std::int64_t, 6>;
+  Waited waited() const;
+  /// The same two of a lane that learns later when it stood still: in turn, at times that do not go
+  /// back. `why` stall_other: it had no work, and the executor had `waited` meanwhile.
+  void add_stall(std::int64_t begin_ns, std::int64_t end_ns, Activity why, const Waited& waited);
+
   double busy_seconds(Activity activity) const;
   std::uint64_t bytes(Activity activity) const;
   /// Of busy_seconds(), those in which the compute lane stood still: not hidden behind it. 0 of the
@@ -85,6 +93,7 @@ class Trace {
  private:
   void take(Activity activity, std::int64_t begin_ns, std::int64_t end_ns, std::int32_t pass,
             std::int32_t layer);
+  void take_starvation(std::int64_t begin_ns, std::int64_t end_ns, const Waited& waited);
 
   Clock::time_point start_;
   std::unique_ptr<Span[]> spans_;
@@ -95,8 +104,8 @@ class Trace {
   std::atomic<std::int64_t> exposed_ns_[kActivityCount] = {};
 
   StallHistory stalls_;
-  std::int64_t stall_begin_ns_ = 0;              // the compute lane's thread
-  std::int64_t waited_ns_[kActivityCount] = {};  // ... busy_ns_ when it last stood still
+  std::int64_t stall_begin_ns_ = 0;  // the compute lane's thread
+  Waited waited_ = {};               // ... when it last stood still
 };
 
 /// Adds the time of its own life to a trace. `trace` may be null.

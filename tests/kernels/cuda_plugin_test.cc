@@ -176,6 +176,12 @@ class CudaProgram : public ScratchFolder {
     fs::copy_file(fake(plugin), scratch_ / folder / kPluginFile);
   }
 
+  /// As on a machine with a GPU: device auto looks no further without it.
+  void place_driver() const {
+    fs::create_directories(scratch_ / "loader");
+    fs::copy_file(fake("no_factory"), scratch_ / "loader" / "libcuda.so.1");
+  }
+
   Outcome run(const std::string& device, const std::string& program = "cuda_plugin_program") const {
     const std::string in = "'" + scratch_.string();
     const std::string command = "LD_LIBRARY_PATH=" + in + "/loader' " + in + "/bin/" + program +
@@ -206,6 +212,7 @@ void expect_plugin(const Outcome& outcome) {
 }
 
 TEST_F(CudaProgram, FindsThePluginBesideIt) {
+  place_driver();
   place("good", "bin");
   place("contrary", "lib/sluice");
   place("contrary", "loader");
@@ -244,7 +251,17 @@ TEST_F(CudaProgram, RefusesByNameWhatThePluginRefuses) {
   expect_refused(run("cuda:1"), "cudaErrorUnknown");
 }
 
+TEST_F(CudaProgram, TakesTheCpuUnderAutoWithoutAWordWhereThereIsNoDriver) {
+  if (has_cuda_driver()) GTEST_SKIP() << "this machine has an NVIDIA driver";
+  place("contrary", "bin");
+  const Outcome outcome = run("auto");
+  EXPECT_EQ(outcome.status, 0);
+  EXPECT_THAT(outcome.out, StartsWith("cpu ("));
+  EXPECT_THAT(outcome.error, IsEmpty());
+}
+
 TEST_F(CudaProgram, TakesTheCpuUnderAutoAndSaysWhy) {
+  place_driver();
   Outcome outcome = run("auto");
   EXPECT_EQ(outcome.status, 0);
   EXPECT_THAT(outcome.out, StartsWith("cpu ("));

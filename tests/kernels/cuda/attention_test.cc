@@ -220,8 +220,9 @@ TEST(AttentionPlan, ChoosesByWhatTheHostKnows) {
     EXPECT_FALSE(plan_of(cache, DType::f16, 96, 5).tensor_cores);
     EXPECT_FALSE(plan_of(cache, DType::f16, 64, 5, 75).tensor_cores);
     EXPECT_FALSE(plan_of(cache, DType::f16, 64, 5, 80, -1).tensor_cores);
-    EXPECT_FALSE(plan_of(cache, DType::f16, 264, 4).decode);
-    EXPECT_TRUE(plan_of(cache, DType::f16, 264, 4).others);
+    EXPECT_TRUE(plan_of(cache, DType::f16, 96, 5).decode);
+    EXPECT_FALSE(plan_of(cache, DType::f16, 136, 4).decode);
+    EXPECT_TRUE(plan_of(cache, DType::f16, 136, 4).others);
     // Pages that no lane can load eights from.
     EXPECT_EQ(plan_of(cache, DType::f16, 64, 5, 80, 1, 4).tensor_cores, is_quantized(cache));
     EXPECT_EQ(plan_of(cache, DType::f16, 64, 5, 80, 1, 4).decode, is_quantized(cache));

@@ -223,5 +223,41 @@ TEST(CudaGraphsOff, EveryCallIsLaunchedByItself) {
   EXPECT_EQ(backend.graph_counts().replayed, 0U);
 }
 
+/// A copy that the compute lane waits for is told as what it stood still for, and as not hidden.
+TEST(CudaStalls, WhatTheComputeLaneWaitedForIsTold) {
+  ASSERT_EQ(cudaSetDevice(0), cudaSuccess);
+  Trace trace(0);
+  BackendInfo info;
+  info.device_bytes = 1;
+  CudaBackend backend(info, 0, 1, &trace);
+  CudaOps ops(backend);
+  constexpr std::size_t kBytes = std::size_t{16} << 20;
+  const Memory device = backend.allocate_device(kBytes);
+  const Memory host = backend.allocate_host(kBytes, true);
+  const TensorView row{device.data(), DType::f32, 1, kWidth};
+  ops.layer_norm(row, row, {}, {}, 1e-5F);
+  backend.synchronize(backend.record(Lane::compute));
+
+  std::promise<void> gate;
+  static_cast<cudaStream_t>(backend.stream(Lane::host_to_device))
+      ->enqueue([opened = gate.get_future().share()] { opened.wait(); });
+  backend.copy(Lane::host_to_device, device.data(), host.data(), kBytes);
+  backend.wait(Lane::compute, backend.record(Lane::host_to_device).as(Activity::stall_weights));
+  ops.layer_norm(row, row, {}, {}, 1e-5F);
+  const Event computed = backend.record(Lane::compute);
+  EXPECT_EQ(trace.busy_seconds(Activity::stall_weights), 0.0) << "not known yet";
+  gate.set_value();
+  backend.synchronize(computed);
+  backend.call(
+      Lane::compute, [](void*) {}, nullptr);
+  backend.synchronize(backend.record(Lane::compute));
+
+  EXPECT_TRUE(trace.measures_stalls());
+  const double copied = trace.busy_seconds(Activity::host_to_device);
+  EXPECT_GT(copied, 0.0);
+  EXPECT_GE(trace.busy_seconds(Activity::stall_weights), copied);
+  EXPECT_DOUBLE_EQ(trace.exposed_seconds(Activity::host_to_device), copied);
+}
+
 }  // namespace
 }  // namespace sluice::cuda

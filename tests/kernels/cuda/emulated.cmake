@@ -36,6 +36,7 @@ add_dependencies(sluice_emulated sluice_cuda_emulated)
 
 # The engine's tests, each also with streams as late and threads as disordered as a GPU may have them.
 add_executable(test_cuda_engine_emulated engine_test.cc emulated_engine_test.cc
+               sample_engine_test.cc ${CMAKE_SOURCE_DIR}/stage/sampler.cc
                ${CMAKE_SOURCE_DIR}/kernels/cuda_plugin.cc
                ${CMAKE_SOURCE_DIR}/tests/support/reference_ops.cc)
 target_link_libraries(test_cuda_engine_emulated PRIVATE sluice::kernels fmt::fmt GTest::gtest

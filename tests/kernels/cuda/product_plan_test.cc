@@ -139,6 +139,26 @@ TEST(ProductPlan, QuantisedWeightsAreExpandedForManyRows) {
   }
 }
 
+TEST(ProductPlan, TensorCoresTakeAlignedRowsOfWholeParts) {
+  ProductShape shape = shape_of(DType::f16);
+  shape.weight = DType::q4;
+  shape.depth = 512;
+  shape.rows = 64;
+  const ProductRules rules{.tensor_cores = true};
+  EXPECT_EQ(plan_product(shape, rules).way, ProductWay::tensor);
+  EXPECT_EQ(plan_product(shape, {}).way, ProductWay::library);
+  for (const auto change :
+       {+[](ProductShape& s) { s.rows = 65; }, +[](ProductShape& s) { s.depth = 320; },
+        +[](ProductShape& s) { s.operands_aligned = false; },
+        +[](ProductShape& s) { s.in = s.out = DType::f32; }}) {
+    ProductShape other = shape;
+    change(other);
+    EXPECT_EQ(plan_product(other, rules).way, ProductWay::library);
+    other.rows = 3;
+    EXPECT_NE(plan_product(other, rules).way, ProductWay::library);
+  }
+}
+
 TEST(ProductPlan, QuantisedWeightsAndScratchDoNotMeet) {
   for (const DType in : {DType::f32, DType::f16, DType::bf16}) {
     for (const DType out : {DType::f32, in}) {

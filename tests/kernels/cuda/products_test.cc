@@ -13,6 +13,7 @@
 
 #include "kernels/cuda/launches.h"
 #include "tests/kernels/cuda/emulated_matrix.h"
+#include "tests/support/cuda_emulation/matmul.h"
 
 namespace sluice {
 namespace {
@@ -143,12 +144,58 @@ TEST_P(CudaProducts, OperandsAtOddAddresses) {
   }
 }
 
+/// Inputs, weights and results that go through the workspace in pieces.
+TEST_P(CudaProducts, PiecesOfTheWorkspace) {
+  const Workspace workspace;
+  const EmulatedStream stream;
+  const OnDevice weight = OnDevice::random(20, 64, weights(), 1);
+  const OnDevice in = OnDevice::random(23, 64, activations(), 2);
+  const OnDevice bias = OnDevice::random(1, 20, DType::f16, 3);
+  for (const std::size_t piece_bytes : {std::size_t{1}, std::size_t{900}}) {
+    Products products(workspace.data(), {.piece_bytes = piece_bytes});
+    for (const auto activation : {Activation::none, Activation::relu}) {
+      const OnDevice out = OnDevice::random(23, 20, activations(), 4);
+      products.linear(stream.get(), out.view(), in.view(), weight.split(9), bias.view(), activation,
+                      out.view());
+      stream.finish();
+      expect_near(
+          out.now(),
+          reference::linear(in.values(), weight.values(), bias.values(), activation, out.values()),
+          tolerance(activations(), 64));
+    }
+  }
+}
+
+/// cuBLASLt may have no algorithm for an epilogue, or for a product at all.
+TEST_P(CudaProducts, WhatTheLibraryCannotDoIsOurs) {
+  const Workspace workspace;
+  const EmulatedStream stream;
+  const OnDevice weight = OnDevice::random(24, 64, weights(), 1);
+  const OnDevice in = OnDevice::random(20, 64, activations(), 2);
+  const OnDevice bias = OnDevice::random(1, 24, activations(), 3);
+  for (const unsigned refused : {4U, 7U}) {  // bias; everything
+    emulated::refused_epilogues = refused;
+    Products products(workspace.data(), {.library_relu = true});
+    for (const auto activation : {Activation::none, Activation::relu, Activation::gelu}) {
+      const OnDevice out = OnDevice::random(20, 24, activations(), 4);
+      products.linear(stream.get(), out.view(), in.view(), weight.split(16), bias.view(),
+                      activation, out.view());
+      stream.finish();
+      expect_near(
+          out.now(),
+          reference::linear(in.values(), weight.values(), bias.values(), activation, out.values()),
+          tolerance(activations(), 64));
+    }
+  }
+  emulated::refused_epilogues = 0;
+}
+
 /// Every kernel of ours does any number of rows.
 TEST_P(CudaProducts, OurOwnKernelsAlone) {
   const Workspace workspace;
   const EmulatedStream stream;
   Products products(workspace.data(), {.few_rows = 1000, .quantized_rows = 1000});
-  for (const std::int64_t depth : {48, 320}) {
+  for (const std::int64_t depth : {48, 320, 768, 1288}) {
     const OnDevice weight = OnDevice::random(15, depth, weights(), 1);
     for (const std::int64_t rows : {1, 2, 4, 7, 11}) {
       const OnDevice in = OnDevice::random(rows, depth, activations(), 2);
@@ -164,6 +211,33 @@ TEST_P(CudaProducts, OurOwnKernelsAlone) {
     }
   }
   EXPECT_EQ(products.library().asked(), 0U);
+}
+
+/// Weights as they are on tensor cores: whole fragments and parts of them, both sizes of blocks.
+TEST_P(CudaProducts, TensorCoresAreThoseOfTheExpandedWeights) {
+  if (!is_quantized(weights()) || activations() == DType::f32) return;
+  const Workspace workspace;
+  for (const bool descending : {false, true}) {
+    const EmulatedStream stream(descending);
+    Products products(workspace.data());
+    for (const Case& one : {Case{1, 256, 16, 16}, Case{5, 768, 21, 4}, Case{8, 2560, 16, 16},
+                            Case{9, 256, 35, 0}, Case{33, 512, 64, 40}, Case{64, 256, 32, 32}}) {
+      for (const DType out_dtype : {activations(), DType::f32}) {
+        const OnDevice weight = OnDevice::random(one.columns, one.depth, weights(), 1);
+        const OnDevice in = OnDevice::random(one.rows, one.depth, activations(), 2);
+        const OnDevice bias = OnDevice::random(1, one.columns, activations(), 3);
+        const OnDevice out = OnDevice::random(one.rows, one.columns, out_dtype, 4);
+        products.linear(stream.get(), out.view(), in.view(), weight.split(one.resident),
+                        bias.view(), Activation::relu, out.view());
+        stream.finish();
+        // Codes are exact, scales and minima are applied in f32.
+        expect_near(out.now(),
+                    reference::linear(in.values(), weight.values(), bias.values(), Activation::relu,
+                                      out.values()),
+                    unit_of(out_dtype) + 1e-5 * std::sqrt(static_cast<double>(one.depth)));
+      }
+    }
+  }
 }
 
 std::string names(const testing::TestParamInfo<std::tuple<DType, DType>>& info) {
@@ -223,6 +297,33 @@ TEST(CudaProduct, AsksTheHeuristicOncePerShapeAndAlignment) {
   multiply(out.view(), in.view());
   EXPECT_EQ(products.library().asked(), 4U);
   stream.finish();
+}
+
+/// The first call of a shape asks the heuristic inside a capture; the graph multiplies every time.
+TEST(CudaProduct, CanBeCaptured) {
+  const Workspace workspace;
+  const EmulatedStream stream;
+  Products products(workspace.data());
+  const OnDevice weight = OnDevice::random(16, 64, DType::q8, 1);
+  const OnDevice in = OnDevice::random(20, 64, DType::f16, 2);
+  const OnDevice out(Matrix(20, 16), DType::f16);
+  const auto multiply = [&] {
+    products.linear(stream.get(), out.view(), in.view(), weight.split(16), {}, Activation::gelu,
+                    out.view());
+  };
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t ready = nullptr;
+  ASSERT_EQ(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeThreadLocal), cudaSuccess);
+  multiply();
+  ASSERT_EQ(cudaStreamEndCapture(stream.get(), &graph), cudaSuccess);
+  ASSERT_EQ(cudaGraphInstantiate(&ready, graph, 0), cudaSuccess);
+  for (int i = 0; i < 2; ++i) ASSERT_EQ(cudaGraphLaunch(ready, stream.get()), cudaSuccess);
+  stream.finish();
+  Matrix once = reference::linear(in.values(), weight.values(), {}, Activation::gelu, {});
+  expect_near(out.now(),
+              reference::linear(in.values(), weight.values(), {}, Activation::gelu, once), 0x1p-7);
+  cudaGraphExecDestroy(ready);
+  cudaGraphDestroy(graph);
 }
 
 /// Biases of two layers of one shape share a recipe, but each has its own.

@@ -16,6 +16,8 @@ struct cublasLtContext {};  // the name that its headers declare
 
 namespace sluice::emulated {
 
+unsigned refused_epilogues = 0;
+
 namespace {
 
 /// Behind the opaque handles.
@@ -208,6 +210,9 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
                                               int* count) {
   *count = 0;
   if (wanted <= 0) return CUBLAS_STATUS_INVALID_VALUE;
+  if ((operation_of(operation).epilogue & refused_epilogues) != 0) {
+    return CUBLAS_STATUS_NOT_SUPPORTED;
+  }
   std::string why;
   product_of(operation_of(operation), matrix_of(a), matrix_of(b), matrix_of(c), matrix_of(d), why);
   if (!why.empty()) return refuse(CUBLAS_STATUS_NOT_SUPPORTED, why);

@@ -10,6 +10,10 @@
 
 namespace sluice::emulated {
 
+/// Bits of cublasLtEpilogue_t that the heuristic of the emulated cuBLASLt finds no algorithm for,
+/// as a GPU's may for some shapes (CUBLASLT_EPILOGUE_DEFAULT: for products without any).
+extern unsigned refused_epilogues;
+
 struct Matrix {
   cudaDataType_t type = CUDA_R_32F;  // or 16F, 16BF
   std::int64_t rows = 0;
