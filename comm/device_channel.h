@@ -53,8 +53,8 @@ class DeviceChannel {
   virtual void abort() noexcept = 0;
 };
 
-/// Device memory that is left to NCCL where a stage would take all there is: for its buffers and its
-/// kernels. What it really takes is not known before it runs: not measured.
+/// Device memory that is left to NCCL, for its buffers and kernels, where a stage would take all
+/// there is. A guess: what it takes was not measured.
 constexpr std::uint64_t kNcclDeviceBytes = std::uint64_t{256} << 20U;
 
 /// What ranks that share hidden states agreed on.

@@ -7,14 +7,15 @@
 #include <string>
 
 #include "comm/device_channel.h"
+#include "kernels/cuda_plugin.h"
 #include "kernels/device/backend.h"
 #include "kernels/device/error.h"
 
 namespace sluice::comm {
 
-/// Raise it with every change of DeviceChannel, of NcclEnds or of the functions below, and with
-/// kernels::kEngineAbi: the plugin calls a Backend, too.
-constexpr int kNcclAbi = 1;
+/// Raise it by 1000 with every change of DeviceChannel, of NcclEnds or of the functions below. The
+/// plugin calls a Backend, too.
+constexpr int kNcclAbi = 1000 + kernels::kEngineAbi;
 constexpr const char* kNcclPluginFile = "libsluice_nccl.so";
 
 /// The ends of a rank. An id names the pair of a rank and the next one; null: there is no such

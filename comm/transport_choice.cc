@@ -62,7 +62,7 @@ TransportChoice decide(Transport wanted, const std::vector<RankDevice>& ranks,
 std::vector<std::pair<std::string, std::string>> nccl_environment(
     int rank, const std::vector<RankDevice>& ranks) {
   const RankDevice& own = ranks[static_cast<std::size_t>(rank)];
-  // Its watcher of ranks opens a port on every host for who knows what address to ask.
+  // RAS, by which NCCL lets others ask after its ranks, listens on a port of every host.
   std::vector<std::pair<std::string, std::string>> values = {{"NCCL_RAS_ENABLE", "0"}};
   const bool one_host = std::all_of(ranks.begin(), ranks.end(),
                                     [&](const RankDevice& one) { return one.host == own.host; });
