@@ -64,6 +64,7 @@ void Products::linear(cudaStream_t stream, TensorView out, TensorView in, const 
                       TensorView bias, kernels::Activation activation, TensorView residual) {
   const Columns all = Columns::of(out);
   const ProductTail tail{Columns::of(bias), activation, Columns::of(residual)};
+  in_workspace_ = {};
   std::int64_t first = 0;
   for (const TensorView& part : {weight.resident, weight.streamed}) {
     if (part.rows == 0) continue;
@@ -154,12 +155,15 @@ bool Products::try_library(const Part& part, const ProductPlan& plan) {
   return done;
 }
 
-/// The inputs as `operand`: where they are, or converted.
+/// The inputs as `operand`: where they are, or converted, once for all parts of a call.
 TensorView Products::converted(const Part& part, DType operand) {
   const TensorView& in = part.in;
   if (in.dtype == operand) return in;
+  const TensorView to{input_, operand, in.rows, in.columns};
+  if (in_workspace_.from == in && in_workspace_.to == to) return to;
   launch_convert(part.stream, operand, input_, in.dtype, in.data, in.rows * in.columns);
-  return {input_, operand, in.rows, in.columns};
+  in_workspace_ = {in, to};
+  return to;
 }
 
 }  // namespace sluice::cuda

@@ -55,6 +55,9 @@ class Products {
   std::byte* input_;
   std::byte* weights_;  // or scratch: see ProductPlan
   LibraryProduct library_;
+  struct {
+    TensorView from, to;
+  } in_workspace_;  // what input_ holds, in one call of linear()
 };
 
 }  // namespace sluice::cuda
