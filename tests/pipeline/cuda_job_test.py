@@ -141,7 +141,7 @@ class CudaJobTest(JobTest):
         with self.subTest(folder=folder.name, arguments=arguments, **options):
             wanted = {}
             # Sums of one warp for every element take an emulated GPU long.
-            few = {"prompts": 3, "tokens": 8}
+            few = {"prompts": 2, "tokens": 8}
             exactly = self.answers(exact, model, *both, ranks=0, device="cpu", **few)
             for name, record in exactly.items():
                 two = [sorted(step.values()) for step in record["logprobs"]["top_logprobs"]]
