@@ -151,11 +151,4 @@ void build_schedule(const ScheduleShape& shape, std::vector<Task>& tasks) {
   Builder(shape, tasks).run();
 }
 
-const char* name_of(TaskKind kind) {
-  static constexpr const char* kNames[] = {"acquire",     "receive", "embed",
-                                           "fetch cache", "compute", "store cache",
-                                           "logits",      "send",    "release"};
-  return kNames[static_cast<int>(kind)];
-}
-
 }  // namespace sluice::stage

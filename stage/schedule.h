@@ -65,6 +65,4 @@ constexpr std::int32_t stream_layers(const ScheduleShape& shape) {
 /// Overwrites `tasks`, keeping its capacity.
 void build_schedule(const ScheduleShape& shape, std::vector<Task>& tasks);
 
-const char* name_of(TaskKind kind);
-
 }  // namespace sluice::stage

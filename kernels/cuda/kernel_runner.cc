@@ -6,12 +6,6 @@
 
 namespace sluice::cuda {
 
-const char* name_of(OpKind kind) {
-  static constexpr const char* kNames[] = {"gather", "gather_add", "select_rows", "layer_norm",
-                                           "linear", "append_kv",  "attention",   "sample"};
-  return kNames[static_cast<int>(kind)];
-}
-
 KernelRunner::KernelRunner(Memory workspace)
     : workspace_(std::move(workspace)),
       products_(workspace_.data()),

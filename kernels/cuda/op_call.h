@@ -17,7 +17,6 @@ enum class OpKind : std::uint8_t {
   attention,
   sample
 };
-const char* name_of(OpKind kind);
 
 /// Two equal calls put equal work on a stream. Fields that a kind does not name stay as they are.
 struct OpCall {
