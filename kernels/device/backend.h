@@ -58,7 +58,8 @@ struct BackendInfo {
   bool samples = false;  // Ops::sample works
 };
 
-/// Move-only owner of one block of device or host memory, 4096-byte aligned, zero-filled lazily.
+/// Move-only owner of one block of device or host memory, zeroed (on the CPU lazily); 4096-byte
+/// aligned, or 256-byte on a GPU.
 class Memory {
  public:
   using Deleter = void (*)(void* data, std::size_t bytes);
