@@ -21,6 +21,12 @@ bool writes_to_disk(const RunConfig& config, const stage::StageConfig& stage) {
          (config.weights == WeightsFrom::dummy && policy.weights.disk > 0);
 }
 
+/// What a stage leaves free that may take a whole GPU: kernels' code, graphs and the driver's own
+/// needs come to the device while the job runs. Not measured.
+std::uint64_t spare_device_bytes(std::uint64_t free_bytes) {
+  return std::min(free_bytes / 32, std::uint64_t{1} << 30U);
+}
+
 /// Of the matrices as they lie in the checkpoint; of dummy weights, config.json's.
 DType weight_dtype(const OpenedModel& model) {
   const offload::TensorRecord* matrix =
@@ -101,7 +107,8 @@ void Rank::plan() {
       layout_.config.budgets.bytes[static_cast<std::size_t>(offload::Tier::device)];
   if (device.device_bytes > 0 && budget == 0) {
     const std::uint64_t nccl = transport_.nccl ? comm::kNcclDeviceBytes : 0;
-    budget = device.device_free_bytes - std::min(device.device_free_bytes, nccl);
+    const std::uint64_t spare = spare_device_bytes(device.device_free_bytes) + nccl;
+    budget = device.device_free_bytes - std::min(device.device_free_bytes, spare);
   }
   offload::DiskOptions disk_options;
   disk_options.read_gbps = layout_.config.limits.disk_read_gbps;
