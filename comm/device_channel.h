@@ -11,9 +11,8 @@
 // hold up its own host thread: whoever loads a kernel or takes device memory waits, in the driver,
 // for all that runs on the device. That is no deadlock as long as
 //   - messages go one way only, from each rank to the next;
-//   - receives are put in the order of the sends, and of messages alone whose pass is known, so
-//   that
-//     all that still has to happen for them happens on ranks before this one;
+//   - receives are put in the order of the sends, and only of messages whose pass is known: all
+//     that still has to happen for them happens on ranks before this one;
 //   - the pass is told to the next rank (which puts the receive) before anything of it is put here.
 #pragma once
 

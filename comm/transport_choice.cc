@@ -13,7 +13,7 @@ namespace {
 
 constexpr const char* kCuda = "cuda";
 
-bool same_gpu(const RankDevice& one, const RankDevice& other) {
+bool same_gpu(const RankPlace& one, const RankPlace& other) {
   return one.kind == kCuda && other.kind == kCuda && one.host == other.host &&
          one.device_id == other.device_id;
 }
@@ -23,7 +23,7 @@ struct Sharers {
   std::size_t first = 0;
   std::size_t second = 0;  // 0: there are none
 };
-Sharers sharers(const std::vector<RankDevice>& ranks) {
+Sharers sharers(const std::vector<RankPlace>& ranks) {
   for (std::size_t i = 0; i < ranks.size(); ++i) {
     for (std::size_t j = i + 1; j < ranks.size(); ++j) {
       if (same_gpu(ranks[i], ranks[j])) return {i, j};
@@ -34,7 +34,7 @@ Sharers sharers(const std::vector<RankDevice>& ranks) {
 
 }  // namespace
 
-std::string obstacle_to_nccl(Transport wanted, const std::vector<RankDevice>& ranks) {
+std::string obstacle_to_nccl(Transport wanted, const std::vector<RankPlace>& ranks) {
   for (std::size_t rank = 0; rank < ranks.size(); ++rank) {
     if (ranks[rank].kind != kCuda) return fmt::format("rank {} computes on the CPU", rank);
   }
@@ -44,11 +44,11 @@ std::string obstacle_to_nccl(Transport wanted, const std::vector<RankDevice>& ra
   return fmt::format("ranks {} and {} share GPU {}", first, second, ranks[first].device_id);
 }
 
-TransportChoice decide(Transport wanted, const std::vector<RankDevice>& ranks,
+TransportChoice decide(Transport wanted, const std::vector<RankPlace>& ranks,
                        const std::string& obstacle) {
   if (ranks.size() < 2) return {};
   const bool has_gpu = std::any_of(ranks.begin(), ranks.end(),
-                                   [](const RankDevice& rank) { return rank.kind == kCuda; });
+                                   [](const RankPlace& rank) { return rank.kind == kCuda; });
   const std::string mpi = has_gpu ? "host-staged MPI" : "MPI";
   if (wanted == Transport::mpi) return {false, mpi + " (asked for)"};
   if (obstacle.empty()) return {true, "nccl"};
@@ -60,17 +60,17 @@ TransportChoice decide(Transport wanted, const std::vector<RankDevice>& ranks,
 }
 
 std::vector<std::pair<std::string, std::string>> nccl_environment(
-    int rank, const std::vector<RankDevice>& ranks) {
-  const RankDevice& own = ranks[static_cast<std::size_t>(rank)];
+    int rank, const std::vector<RankPlace>& ranks) {
+  const RankPlace& own = ranks[static_cast<std::size_t>(rank)];
   // RAS, by which NCCL lets others ask after its ranks, listens on a port of every host.
   std::vector<std::pair<std::string, std::string>> values = {{"NCCL_RAS_ENABLE", "0"}};
   const bool one_host = std::all_of(ranks.begin(), ranks.end(),
-                                    [&](const RankDevice& one) { return one.host == own.host; });
+                                    [&](const RankPlace& one) { return one.host == own.host; });
   // Else the ranks meet on the first interface that leads out of the host.
   if (one_host) values.emplace_back("NCCL_SOCKET_IFNAME", "lo");
   // NCCL refuses two ranks of one host with one GPU ("Duplicate GPU detected").
   const auto with_own_gpu = std::count_if(
-      ranks.begin(), ranks.end(), [&](const RankDevice& one) { return same_gpu(one, own); });
+      ranks.begin(), ranks.end(), [&](const RankPlace& one) { return same_gpu(one, own); });
   if (with_own_gpu > 1) {
     values.emplace_back("NCCL_HOSTID", fmt::format("{}-rank-{}", own.host, rank));
   }
@@ -79,7 +79,7 @@ std::vector<std::pair<std::string, std::string>> nccl_environment(
 
 TransportChoice choose_transport(World& world, Transport wanted, const BackendInfo& device) {
   if (world.size() == 1) return {};
-  std::vector<RankDevice> ranks;
+  std::vector<RankPlace> ranks;
   for (const std::string& text : world.gather(device.kind + '\n' + device.device_id)) {
     const std::size_t end = text.find('\n');
     ranks.push_back({world.hosts()[ranks.size()].name, text.substr(0, end), text.substr(end + 1)});

@@ -10,7 +10,7 @@
 namespace sluice::comm {
 
 /// What a rank computes on.
-struct RankDevice {
+struct RankPlace {
   std::string host;
   std::string kind;       // BackendInfo::kind
   std::string device_id;  // BackendInfo::device_id
@@ -18,14 +18,14 @@ struct RankDevice {
 
 /// Why hidden states cannot go from device to device, or, where nobody asked for it by name, had
 /// better not: "rank 1 computes on the CPU". Empty: they can.
-std::string obstacle_to_nccl(Transport wanted, const std::vector<RankDevice>& ranks);
+std::string obstacle_to_nccl(Transport wanted, const std::vector<RankPlace>& ranks);
 
 /// The choice, where `obstacle` is what speaks against NCCL. Throws ConfigError.
-TransportChoice decide(Transport wanted, const std::vector<RankDevice>& ranks,
+TransportChoice decide(Transport wanted, const std::vector<RankPlace>& ranks,
                        const std::string& obstacle);
 
 /// What NCCL should find in the environment of `rank`, where the user has not set it.
 std::vector<std::pair<std::string, std::string>> nccl_environment(
-    int rank, const std::vector<RankDevice>& ranks);
+    int rank, const std::vector<RankPlace>& ranks);
 
 }  // namespace sluice::comm

@@ -30,6 +30,7 @@ Engine make_auto_engine(const EngineOptions& options) {
     // lines of several ranks do not mix; nothing is left to do if stderr is gone.
     const std::string line = fmt::format(
         "sluice: CUDA backend unavailable: {}; device auto takes the CPU\n", unavailable.reason);
+    if (options.local_rank > 0) return make_cpu_engine(options);  // one speaks for its host
     [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, line.data(), line.size());
   }
   return make_cpu_engine(options);

@@ -51,7 +51,7 @@ struct MachineRates {
   double device_to_host = 0;
   double disk_read = 0;
   double disk_write = 0;
-  double device_read = 0;  // of a device with memory of its own
+  double device_read = 0;  // of a device with memory of its own; -1: not known
 };
 
 struct StageReport {

@@ -56,6 +56,12 @@ CudaBackend::CudaBackend(BackendInfo info, int device, int threads, Trace* trace
   *reached_ = 0;
   runner_ = std::make_unique<KernelRunner>(allocate_device(KernelRunner::kWorkspaceBytes));
   info_.workspace_bytes = KernelRunner::kWorkspaceBytes;
+  // What the context and the streams took is gone for good; the workspace stands in every plan.
+  std::size_t free_bytes = 0;
+  std::size_t all_bytes = 0;
+  check(cudaMemGetInfo(&free_bytes, &all_bytes), "cudaMemGetInfo");
+  info_.device_bytes = all_bytes;
+  info_.device_free_bytes = free_bytes + info_.workspace_bytes;
   // For measuring what graphs bring.
   const char* const wanted = std::getenv("SLUICE_CUDA_GRAPHS");
   graphs_ = std::make_unique<CallGraphs>(*runner_, wanted == nullptr || wanted[0] != '0');

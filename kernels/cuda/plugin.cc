@@ -101,11 +101,7 @@ static BackendInfo describe(int device, const cudaDeviceProp& properties,
   check(cudaDeviceGetPCIBusId(pci_id.data(), static_cast<int>(pci_id.size()), device),
         "cudaDeviceGetPCIBusId");
   info.device_id = pci_id.data();
-  std::size_t free_bytes = 0;
-  std::size_t all_bytes = 0;
-  check(cudaMemGetInfo(&free_bytes, &all_bytes), "cudaMemGetInfo");
-  info.device_bytes = all_bytes;
-  info.device_free_bytes = free_bytes;
+  info.device_bytes = properties.totalGlobalMem;
   return info;
 }
 

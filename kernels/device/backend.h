@@ -50,7 +50,8 @@ struct BackendInfo {
   int threads = 1;                   // of the compute lane; 0 on a GPU
   /// Which device of the host it is, alike for every process: "0000:3b:00.0". Empty on the CPU.
   std::string device_id;
-  /// Of a device with memory of its own: all of it, and what was free when the engine was made.
+  /// Of a device with memory of its own: all of it, and what was free when the engine was made, its
+  /// workspace_bytes counted as free.
   std::uint64_t device_bytes = 0;
   std::uint64_t device_free_bytes = 0;
   /// Device memory that the engine took for itself, beside the arenas.

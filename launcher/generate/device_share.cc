@@ -53,14 +53,15 @@ void check_dtypes(const std::vector<RankDevice>& ranks) {
 
 std::string text_of(const RankDevice& device) {
   const auto word = [](const std::string& text) { return text.empty() ? "-" : text; };
-  return fmt::format("{} {} {} {} {}\n{}", device.kind, word(device.device_id),
-                     device.compute_dtype, device.wanted, device.free, device.host);
+  return fmt::format("{} {} {} {} {} {}\n{}", device.kind, word(device.device_id),
+                     device.compute_dtype, device.wanted, device.free, device.taken, device.host);
 }
 
 RankDevice rank_device_from(const std::string& text) {
   RankDevice device;
   std::istringstream in(text);
-  in >> device.kind >> device.device_id >> device.compute_dtype >> device.wanted >> device.free;
+  in >> device.kind >> device.device_id >> device.compute_dtype >> device.wanted >> device.free >>
+      device.taken;
   if (device.device_id == "-") device.device_id.clear();
   in.ignore();
   std::getline(in, device.host);
@@ -71,12 +72,16 @@ void check_devices(const std::vector<RankDevice>& ranks) {
   check_dtypes(ranks);
   for (const auto& [place, sharers] : sharing_of(ranks)) {
     std::uint64_t wanted = 0;
-    std::uint64_t free = 0;
+    std::uint64_t free = UINT64_MAX;
+    std::uint64_t others = 0;
     for (const std::size_t rank : sharers) {
       if (__builtin_add_overflow(wanted, ranks[rank].wanted, &wanted)) wanted = UINT64_MAX;
-      // Who looked first saw the GPU without the others' engines, which are in their plans.
-      free = std::max(free, ranks[rank].free);
+      // Who looked last saw the GPU with all contexts, and without the workspaces of the others,
+      // which are in their plans.
+      free = std::min(free, ranks[rank].free);
+      if (rank != sharers.front()) others += ranks[rank].taken;
     }
+    free += others;
     if (wanted <= free) continue;
     throw CapacityError(fmt::format(
         "GPU {} of host {}: {} plan {} of its memory, but only {} are free; set budget.device of "

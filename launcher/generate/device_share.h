@@ -16,7 +16,8 @@ struct RankDevice {
   std::string device_id;      // BackendInfo::device_id; empty: the CPU
   std::string compute_dtype;  // name_of()
   std::uint64_t wanted = 0;   // of the device's memory; nothing where it has none of its own
-  std::uint64_t free = 0;
+  std::uint64_t free = 0;     // BackendInfo::device_free_bytes
+  std::uint64_t taken = 0;    // BackendInfo::workspace_bytes: a part of both
 };
 
 /// One line, for World::gather().

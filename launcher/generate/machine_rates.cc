@@ -22,14 +22,14 @@ struct HostRates {
   std::string problem;
 };
 
-void find_engine(const MachineFile& file, const std::string& device, int threads,
-                 std::int64_t oldest, bool measures, std::int64_t now, HostRates& host) {
-  std::optional<stage::MachineRates> known = file.engine(device, threads, oldest);
+void find_engine(const MachineFile& file, int threads, std::int64_t oldest, bool measures,
+                 std::int64_t now, HostRates& host) {
+  std::optional<stage::MachineRates> known = file.engine("cpu", threads, oldest);
   if (!known && measures) {
-    known = measure_engine(device, threads);
+    known = measure_cpu(threads);
     known->memory_read = measure_memory_read(std::max(threads, 1));
     host.rates = *known;
-    file.keep_engine(device, threads, *known, now);
+    file.keep_engine("cpu", threads, *known, now);
   }
   if (known) host.rates = *known;
 }
@@ -58,8 +58,8 @@ HostRates find_rates(const comm::World& world, const RunConfig& config,
     const MachineFile file(machine_file_path(
         world.hosts()[static_cast<std::size_t>(world.rank())].name, processor_name()));
     // Of the CPU, which works beside every device.
-    const int threads = probe_threads("cpu", stage.threads * world.ranks_on_host());
-    find_engine(file, "cpu", threads, oldest, measures, now, host);
+    const int threads = probe_threads(stage.threads * world.ranks_on_host());
+    find_engine(file, threads, oldest, measures, now, host);
     find_disk(file, disk, oldest, measures, now, host);
   } catch (const Error& error) {
     host.problem = error.what();
@@ -110,8 +110,8 @@ stage::MachineRates rates_for_run(comm::World& world, const RunConfig& config,
                                   const std::filesystem::path& disk, bool seen,
                                   kernels::Engine& engine) {
   const ProbeMode mode = config.report.probe;
-  const bool wanted = mode == ProbeMode::again ||
-                      (world.broadcast(seen ? "1" : "0") == "1" && mode == ProbeMode::automatic);
+  const bool head_sees = world.broadcast(seen ? "1" : "0") == "1";  // collective: always
+  const bool wanted = mode == ProbeMode::again || (head_sees && mode == ProbeMode::automatic);
   const bool asks = world.local_rank() == 0;
   const std::vector<std::string> texts =
       world.gather(asks ? text_of(find_rates(world, config, stage, disk, wanted)) : "");
@@ -133,6 +133,7 @@ stage::MachineRates rates_for_run(comm::World& world, const RunConfig& config,
   if (engine.backend->info().device_bytes > 0) {
     // The others' GPUs are their own; copies of all ranks at once are what a run sees of the links.
     rates.flop = rates.host_to_device = rates.device_to_host = 0;
+    rates.device_read = -1;  // there is one, and it is not the host's memory
     try {
       if (wanted) measure_device(engine, rates);
     } catch (const Error&) {  // no room to measure in: the figures are not known

@@ -108,7 +108,8 @@ void Rank::plan() {
   if (device.device_bytes > 0 && budget == 0) {
     const std::uint64_t nccl = transport_.nccl ? comm::kNcclDeviceBytes : 0;
     const std::uint64_t spare = spare_device_bytes(device.device_free_bytes) + nccl;
-    budget = device.device_free_bytes - std::min(device.device_free_bytes, spare);
+    budget = std::max<std::uint64_t>(  // 0 would be no limit
+        device.device_free_bytes - std::min(device.device_free_bytes, spare), 1);
   }
   offload::DiskOptions disk_options;
   disk_options.read_gbps = layout_.config.limits.disk_read_gbps;
@@ -179,8 +180,12 @@ std::vector<RankDevice> Rank::devices() const {
   mine.kind = info.kind;
   mine.device_id = info.device_id;
   mine.compute_dtype = name_of(info.compute_dtype);
-  mine.wanted = info.device_bytes > 0 ? stage_->plan().total(offload::Tier::device) : 0;
+  if (info.device_bytes > 0) {
+    mine.wanted = stage_->plan().total(offload::Tier::device) +
+                  (transport_.nccl ? comm::kNcclDeviceBytes : 0);
+  }
   mine.free = info.device_free_bytes;
+  mine.taken = info.workspace_bytes;
   std::vector<RankDevice> all;
   for (const std::string& text : world_.gather(text_of(mine))) {
     all.push_back(rank_device_from(text));

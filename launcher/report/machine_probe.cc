@@ -117,9 +117,9 @@ void measure_device(kernels::Engine& engine, stage::MachineRates& rates) {
   });
 }
 
-stage::MachineRates measure_engine(const std::string& device, int threads) {
+stage::MachineRates measure_cpu(int threads) {
   kernels::EngineOptions options;
-  options.device = device;
+  options.device = "cpu";
   options.threads = threads;
   kernels::Engine engine = kernels::make_engine(options);
   stage::MachineRates rates;
@@ -163,9 +163,9 @@ double measure_disk_read(const std::filesystem::path& file) {
   return static_cast<double>(next * kRequest) / seconds;
 }
 
-int probe_threads(const std::string& device, int threads) {
+int probe_threads(int threads) {
   kernels::EngineOptions options;
-  options.device = device;
+  options.device = "cpu";
   options.threads = threads;
   return kernels::make_engine(options).backend->info().threads;
 }

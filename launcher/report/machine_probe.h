@@ -21,15 +21,14 @@ double measure_memory_read(int threads);
 /// Throws CapacityError where 512 MiB of device and host memory are not there.
 void measure_device(kernels::Engine& engine, stage::MachineRates& rates);
 
-/// The same of an engine of its own with no limits. Throws ConfigError where there is no such
-/// device.
-stage::MachineRates measure_engine(const std::string& device, int threads);
+/// The same of a CPU engine of its own, with no limits.
+stage::MachineRates measure_cpu(int threads);
 
 /// Reads past the page cache (O_DIRECT), 8 requests of 1 MiB at a time. 0 where the file system
 /// refuses that, or the file is smaller than 8 MiB. Throws IoError.
 double measure_disk_read(const std::filesystem::path& file);
 
 /// Threads a run uses on this machine: `threads`, or where that is 0 the cores it may use.
-int probe_threads(const std::string& device, int threads);
+int probe_threads(int threads);
 
 }  // namespace sluice::launcher

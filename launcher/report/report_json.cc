@@ -220,7 +220,7 @@ std::string report_json(const std::vector<stage::StageReport>& stages, const sta
                                     fmt::gmtime(std::chrono::system_clock::to_time_t(facts.date)))},
                {"command", facts.command_line},
                {"model", facts.model},
-               {"transport", facts.transport},
+               {"world", facts.world},
                {"config", facts.config_yaml},
                {"run", json_of(run)}};
   json["stages"] = Json::array();

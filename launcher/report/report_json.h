@@ -19,12 +19,12 @@ struct ReportFacts {
   std::string command_line;
   std::string model;
   std::string config_yaml;
-  std::string transport;  // "mpi", "local"
+  std::string world;  // "mpi", "local"
   std::chrono::system_clock::time_point date;
 };
 
 /// The report file: {"format": "sluice-report", "format_version": 1, "version", "date" (UTC, ISO
-/// 8601), "command", "model", "transport", "config", "run": {...}, "stages": [...]}; indented.
+/// 8601), "command", "model", "world", "config", "run": {...}, "stages": [...]}; indented.
 /// Times in seconds, sizes in bytes, rates per second (null where they are not known). Of a stage,
 /// "load", "run" and "decode" (the passes that only decode) have "activities" (by Activity), the
 /// latter two "work" (what computing took at least), "resources" and "bound" (resources.h).

@@ -33,7 +33,7 @@ double measured_rate(const stage::MachineRates& rates, Activity activity) {
     case Activity::device_to_host:
       return or_unknown(rates.device_to_host);
     case Activity::compute:
-      return or_unknown(rates.device_read > 0 ? rates.device_read : rates.memory_read);
+      return or_unknown(rates.device_read != 0 ? rates.device_read : rates.memory_read);
     case Activity::host_compute:
       return or_unknown(rates.memory_read);
     default:
@@ -71,7 +71,7 @@ std::vector<ResourceUse> resource_uses(const stage::StageReport& stage,
       use.bytes = host ? work.host_kv_bytes : work.weight_bytes + work.kv_bytes;
       use.flop = host ? work.host_flop : work.flop;
       // Beside a GPU the host's own is not known.
-      use.measured_flop = host && stage.rates.device_read > 0 ? -1 : or_unknown(stage.rates.flop);
+      use.measured_flop = host && stage.rates.device_read != 0 ? -1 : or_unknown(stage.rates.flop);
     }
     if (stage.measures_stalls && activity != Activity::compute && use.busy_seconds > 0) {
       use.hidden = std::clamp(1 - phase.totals.exposed[a] / use.busy_seconds, 0.0, 1.0);

@@ -30,7 +30,7 @@ def stream(program, model, options) -> dict:
     """The rates of a run with all weights on disk: in its steady state, and of the disk alone."""
     with tempfile.TemporaryDirectory() as folder:
         report = os.path.join(folder, "report.json")
-        subprocess.run([program, "generate", "--model", str(model), "--percent", "0", "0", "100",
+        subprocess.run([program, "generate", "--device", "cpu", "--model", str(model), "--percent", "0", "0", "100",
                         "0", "100", "0", "--prompt-len", "1", "--gen-len", str(options.tokens),
                         "--num-prompts", str(options.batch), "--gpu-batch-size",
                         str(options.batch), "--micro-batches", "1", "--offload-dir", folder,

@@ -252,12 +252,13 @@ class Bench:
             "prompt": [dice.randrange(4, bench_shapes.VOCABULARY) for _ in range(length)]}) + "\n"
             for i in range(count)))
         quarter = int(self.machine["device"] // 4)
+        device = "cuda:0" if self.options.device == "cuda" else self.options.device
         alone = {}
         for ranks in (1, 2, 4):
             output, report = self.scratch / f"ranks{ranks}.jsonl", self.scratch / "ranks.json"
             read = self.generate(
                 ["mpirun", "--bind-to", "none", "-n", ranks, self.program, "generate", "--model",
-                 self.model(shape), "--weights", "dummy", "--device", self.options.device,
+                 self.model(shape), "--weights", "dummy", "--device", device,
                  "--device-memory", quarter, "--input", rows, "--output", output, "--overwrite",
                  "--gpu-batch-size", 8, "--cache-dtype", "f16", "--report", report, "--probe",
                  "never", "--quiet"], report, max(20, seconds / 3))
@@ -269,7 +270,7 @@ class Bench:
                 "value": round(read["run"]["completion_tokens_per_second"], 2), "limit": None,
                 "ratio": None, "same_rows": sum(tokens[row] == alone[row] for row in alone),
                 "rows": count, "different_answers": len({str(t) for t in tokens.values()}),
-                "device_memory": quarter, "transport": read["transport"],
+                "device_memory": quarter, "transport": read["stages"][0]["transport"],
                 "note": "the ranks share one GPU's arithmetic"})
 
     def part(self, name, seconds):

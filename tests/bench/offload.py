@@ -37,7 +37,7 @@ class Bench:
         """One run of `batch` prompts in one micro-batch; its report, and what the system says."""
         with tempfile.TemporaryDirectory() as folder:
             report = os.path.join(folder, "report.json")
-            arguments = [self.program, "generate", "--model", str(model), "--prompt-len",
+            arguments = [self.program, "generate", "--device", "cpu", "--model", str(model), "--prompt-len",
                          str(prompt), "--gen-len", str(new_tokens), "--num-prompts", str(batch),
                          "--gpu-batch-size", str(batch), "--micro-batches", "1",
                          "--max-batch-tokens", str(batch * prompt), "--offload-dir", folder,

@@ -47,7 +47,7 @@ class Sluice:
     def run(self, batch, prompt) -> dict:
         with tempfile.TemporaryDirectory() as folder:
             report = os.path.join(folder, "report.json")
-            subprocess.run([self.program, "generate", "--model", str(self.model), *self.flags,
+            subprocess.run([self.program, "generate", "--device", "cpu", "--model", str(self.model), *self.flags,
                             "--prompt-len", str(prompt), "--gen-len", str(NEW_TOKENS),
                             "--num-prompts", str(batch), "--gpu-batch-size", str(batch),
                             "--micro-batches", "1", "--max-batch-tokens",

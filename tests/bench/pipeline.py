@@ -95,7 +95,7 @@ def real_run(options, ranks, threads, batch, micro_batches) -> float:
     with tempfile.TemporaryDirectory() as folder:
         report = os.path.join(folder, "report.json")
         launcher = ["mpirun", "--bind-to", "none", "-n", str(ranks)] if ranks > 1 else []
-        subprocess.run([*launcher, options.sluice, "generate", "--model", str(options.model),
+        subprocess.run([*launcher, options.sluice, "generate", "--device", "cpu", "--model", str(options.model),
                         "--threads", str(threads), "--prompt-len", str(PROMPT), "--gen-len",
                         str(NEW_TOKENS), "--num-prompts", str(batch * micro_batches),
                         "--gpu-batch-size", str(batch), "--micro-batches", str(micro_batches),

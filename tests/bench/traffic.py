@@ -71,7 +71,7 @@ def moved(options, folder, place, flags):
     """Bytes per pass, over what `place` is bound by."""
     activity, weights = PLACES[place]
     report = folder / "report.json"
-    command = [str(options.sluice or options.build / "sluice"), "generate", "--model", str(folder), "--prompt-len",
+    command = [str(options.sluice or options.build / "sluice"), "generate", "--device", "cpu", "--model", str(folder), "--prompt-len",
                "8", "--gen-len", str(options.passes), "--num-prompts", "2", "--gpu-batch-size", "2", "--percent",
                *weights, "100", "0", "100", "0", "--packed-dir", str(folder / "packed"),
                "--offload-dir", str(folder), "--report", str(report), "--quiet", *flags]

@@ -12,16 +12,16 @@ using testing::HasSubstr;
 using testing::Pair;
 using testing::UnorderedElementsAre;
 
-RankDevice gpu(const std::string& host, const std::string& id) { return {host, "cuda", id}; }
-RankDevice cpu(const std::string& host) { return {host, "cpu", ""}; }
+RankPlace gpu(const std::string& host, const std::string& id) { return {host, "cuda", id}; }
+RankPlace cpu(const std::string& host) { return {host, "cpu", ""}; }
 
-const std::vector<RankDevice> kTwoGpus = {gpu("a", "0000:3b:00.0"), gpu("a", "0000:5e:00.0")};
-const std::vector<RankDevice> kTwoHosts = {gpu("a", "0000:3b:00.0"), gpu("b", "0000:3b:00.0")};
-const std::vector<RankDevice> kShared = {gpu("a", "0000:01:00.0"), gpu("a", "0000:3b:00.0"),
+const std::vector<RankPlace> kTwoGpus = {gpu("a", "0000:3b:00.0"), gpu("a", "0000:5e:00.0")};
+const std::vector<RankPlace> kTwoHosts = {gpu("a", "0000:3b:00.0"), gpu("b", "0000:3b:00.0")};
+const std::vector<RankPlace> kShared = {gpu("a", "0000:01:00.0"), gpu("a", "0000:3b:00.0"),
                                          gpu("a", "0000:3b:00.0")};
-const std::vector<RankDevice> kMixed = {gpu("a", "0000:3b:00.0"), cpu("a")};
+const std::vector<RankPlace> kMixed = {gpu("a", "0000:3b:00.0"), cpu("a")};
 
-TransportChoice choose(Transport wanted, const std::vector<RankDevice>& ranks,
+TransportChoice choose(Transport wanted, const std::vector<RankPlace>& ranks,
                        const std::string& plugin_problem = "") {
   const std::string obstacle = obstacle_to_nccl(wanted, ranks);
   return decide(wanted, ranks, obstacle.empty() ? plugin_problem : obstacle);
@@ -35,7 +35,7 @@ TEST(TransportChoice, AutoTakesNcclWhereEveryRankHasAGpuOfItsOwn) {
 }
 
 TEST(TransportChoice, AutoSaysWhyNot) {
-  const auto text = [](const std::vector<RankDevice>& ranks, const std::string& problem = "") {
+  const auto text = [](const std::vector<RankPlace>& ranks, const std::string& problem = "") {
     const TransportChoice choice = choose(Transport::automatic, ranks, problem);
     EXPECT_FALSE(choice.nccl);
     return choice.text;
@@ -50,7 +50,7 @@ TEST(TransportChoice, AutoSaysWhyNot) {
 TEST(TransportChoice, NcclByNameNeverFallsBack) {
   EXPECT_TRUE(choose(Transport::nccl, kTwoGpus).nccl);
   EXPECT_TRUE(choose(Transport::nccl, kShared).nccl);  // as hosts of their own
-  const auto refusal = [](const std::vector<RankDevice>& ranks, const std::string& problem = "") {
+  const auto refusal = [](const std::vector<RankPlace>& ranks, const std::string& problem = "") {
     try {
       choose(Transport::nccl, ranks, problem);
     } catch (const ConfigError& error) {

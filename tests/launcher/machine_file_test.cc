@@ -89,7 +89,7 @@ TEST_F(MachineFileTest, WithoutAPlaceNothingIsKept) {
 
 TEST(MachineProbe, MeasuresWhatThereIs) {
   EXPECT_GT(measure_memory_read(2), 1e8);
-  const stage::MachineRates rates = measure_engine("cpu", 1);
+  const stage::MachineRates rates = measure_cpu(1);
   EXPECT_GT(rates.flop, 1e8);
   EXPECT_GT(rates.host_to_device, 1e7);
   EXPECT_GT(rates.device_to_host, 1e7);

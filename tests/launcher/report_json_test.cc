@@ -146,7 +146,7 @@ TEST(ReportJson, TheFileHasEverything) {
   facts.command_line = "sluice generate --prompt 'x'";
   facts.model = "m";
   facts.config_yaml = "model: m\n";
-  facts.transport = "mpi";
+  facts.world = "mpi";
   facts.date = std::chrono::system_clock::from_time_t(1700000000);
   const std::string text = report_json({full_report(), full_report()}, run, facts);
   EXPECT_EQ(text.back(), '\n');

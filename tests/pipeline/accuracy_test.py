@@ -5,7 +5,7 @@ import sys
 import unittest
 from pathlib import Path
 
-from job_support import ENVIRONMENT, SLUICE, SOURCE, JobTest
+from job_support import DEVICE, ENVIRONMENT, SLUICE, SOURCE, JobTest
 
 ACCURACY = SOURCE / "scripts/accuracy"
 MOST_POINTS = 1.0  # of exact match that may be lost
@@ -17,6 +17,7 @@ class AccuracyTest(JobTest):
         numbers = self.scratch / "accuracy.json"
         done = subprocess.run(
             [sys.executable, ACCURACY, "--build", Path(SLUICE).parent, "--models", "demo",
+             "--device", DEVICE,
              "--json", numbers],
             capture_output=True, text=True, check=False, env=ENVIRONMENT)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)

@@ -70,6 +70,7 @@ class DeviceJobTest(JobTest):
         alone = None
         for ranks in (1, 2, 4):
             got = self.tokens(REFERENCE / "opt-deep", rows, "--device-memory", "1GiB",
+                              "--device", "cuda:0" if DEVICE == "cuda" else DEVICE,
                               "--gpu-batch-size", 1, name=f"ranks{ranks}", ranks=ranks)
             alone = alone or got
             self.assertEqual(got, alone, ranks)

@@ -26,6 +26,7 @@ ARROWS = {
 THIRD_PARTY = {
     r"mpi\.h": r"comm/mpi_\w+\.(cc|h)",
     r"nccl\.h": r"comm/nccl/\w+\.(cc|h)",
+    r"cu(da|blas)\w*\.h": r"(kernels/cuda|comm/nccl)/\w+\.(cc|h|cu|cuh)",
     r"boost/asio.*": r"offload/disk_engine\.cc",
     r"boost/.*": r"offload/disk_engine\.cc",
     r"hwy/.*": r"kernels/(cpu|device)/[\w-]+\.(cc|h)",
@@ -87,7 +88,7 @@ class Tidy(unittest.TestCase):
 
     def test_folder_arrows(self):
         problems = []
-        for path in sources("*.h", "*.cc"):
+        for path in sources("*.h", "*.cc", "*.cu", "*.cuh"):
             folder = folder_of(path)
             if folder == "tests":
                 continue
@@ -100,7 +101,7 @@ class Tidy(unittest.TestCase):
 
     def test_third_party_headers_stay_in_their_rooms(self):
         problems = []
-        for path in sources("*.h", "*.cc"):
+        for path in sources("*.h", "*.cc", "*.cu", "*.cuh"):
             relative = path.relative_to(ROOT).as_posix()
             if relative.startswith("tests/"):
                 continue
