@@ -166,6 +166,11 @@ void NcclPair::locked(const Work& work) {
 
 void NcclPair::await(const char* call, ncclResult_t result, std::optional<Time> until) {
   const Backoff backoff(steady_clock::now());
+  // Some versions say at once that a message is on its stream while it is not: they are asked.
+  if (result == ncclSuccess) {
+    const ncclResult_t asked = ncclCommGetAsyncError(comm_, &result);
+    if (asked != ncclSuccess) fail("ncclCommGetAsyncError", asked);
+  }
   while (result == ncclInProgress) {
     const Time now = steady_clock::now();
     if (aborting_) throw CommError(fmt::format("NCCL: {} to rank {} was broken off", call, peer_));

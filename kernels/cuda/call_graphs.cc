@@ -144,6 +144,7 @@ void CallGraphs::capture(Kept& kept) {
     launch_all(capture_stream_);
     kept.graph = capture.finish();
   } catch (const DeviceError&) {
+    cudaGetLastError();  // or the next launch would be told of it
     return;
   }
   kept.refused = false;

@@ -4,7 +4,10 @@
 #include <fmt/core.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstdlib>
+#include <cstring>
+#include <thread>
 #include <utility>
 
 #include "kernels/cuda/check.h"
@@ -27,6 +30,22 @@ void* driver_function(const char* name) {
   return function;
 }
 
+void check_driver(CUresult status, const char* call) {
+  if (status == CUDA_SUCCESS) return;
+  throw DeviceError(fmt::format("{}: driver error {}", call, static_cast<int>(status)));
+}
+
+/// Until the GPU has written `mark`, or will not any more.
+void await_word(std::uint64_t& word, std::uint64_t mark, const std::atomic<bool>& failed) {
+  constexpr int kSpins = 1000;
+  constexpr auto kSleep = std::chrono::microseconds(20);
+  const std::atomic_ref<std::uint64_t> reached(word);
+  for (int spin = 0; reached.load(std::memory_order_acquire) < mark; ++spin) {
+    if (failed) throw DeviceError("the GPU failed while the host waited for it");
+    if (spin >= kSpins) std::this_thread::sleep_for(kSleep);
+  }
+}
+
 }  // namespace
 
 ClockEvent::ClockEvent() { check(cudaEventCreate(&event), "cudaEventCreate"); }
@@ -38,6 +57,7 @@ CudaBackend::CudaBackend(BackendInfo info, int device, int threads, Trace* trace
       threads_(threads),
       trace_(trace),
       wait_value_(driver_function("cuStreamWaitValue64")),
+      write_value_(driver_function("cuStreamWriteValue64")),
       host_(info_, trace) {
   std::int64_t clock_ns = 0;
   if (trace != nullptr) {
@@ -51,9 +71,10 @@ CudaBackend::CudaBackend(BackendInfo info, int device, int threads, Trace* trace
     streams_[i] = std::make_unique<StreamLane>(activity_of(static_cast<Lane>(i)), trace,
                                                clock_ ? clock_->event : nullptr, clock_ns);
   }
-  check(cudaHostAlloc(reinterpret_cast<void**>(&reached_), sizeof(*reached_), cudaHostAllocMapped),
+  constexpr std::size_t kWordBytes = kDeviceLaneCount * sizeof(std::uint64_t);
+  check(cudaHostAlloc(reinterpret_cast<void**>(&reached_), kWordBytes, cudaHostAllocMapped),
         "cudaHostAlloc");
-  *reached_ = 0;
+  std::memset(reached_, 0, kWordBytes);
   runner_ = std::make_unique<KernelRunner>(allocate_device(KernelRunner::kWorkspaceBytes));
   info_.workspace_bytes = KernelRunner::kWorkspaceBytes;
   // What the context and the streams took is gone for good; the workspace stands in every plan.
@@ -70,6 +91,10 @@ CudaBackend::CudaBackend(BackendInfo info, int device, int threads, Trace* trace
 CudaBackend::~CudaBackend() {
   cudaSetDevice(device_);
   // The host lane first: it may wait for streams, and streams for what it writes.
+  try {
+    watch_gpu_until(host_.record(Lane::host_compute));
+  } catch (const DeviceError&) {  // whoever uses the device has been told
+  }
   host_.drain(Lane::host_compute);
   for (auto& stream : streams_) stream.reset();
   graphs_.reset();
@@ -138,7 +163,7 @@ Event CudaBackend::record(Lane on) {
   // The ticket of what was put so far, and behind it the word that says it was reached.
   const std::lock_guard lock(host_mutex_);
   const Event event = host_.record(Lane::host_compute);
-  host_.put(Lane::host_compute, [word = reached_, ticket = event.ticket] {
+  host_.put(Lane::host_compute, [word = word_of(Lane::host_compute), ticket = event.ticket] {
     std::atomic_ref<std::uint64_t>(*word).store(ticket, std::memory_order_release);
   });
   return event;
@@ -156,11 +181,27 @@ void CudaBackend::wait(Lane on, Event event) {
   if (on != Lane::host_compute) {
     return lane(event.lane).hold(lane(on).stream(), event.ticket);
   }
-  host_.put(Lane::host_compute,
-            [awaited = &lane(event.lane), ticket = event.ticket, device = device_] {
-              check(cudaSetDevice(device), "cudaSetDevice");
-              awaited->synchronize(ticket);
-            });
+  let_host_wait(event);
+}
+
+void CudaBackend::let_host_wait(Event event) {
+  if (done(event)) return;
+  std::uint64_t mark = 0;
+  {
+    // A mark behind all that is on the stream by now: no more than that can be awaited, since what
+    // is there waits for nothing that the host lane does after this.
+    const std::lock_guard lock(marks_mutex_);
+    mark = ++marks_[static_cast<std::size_t>(event.lane)];
+    const auto write_value =
+        reinterpret_cast<CUresult (*)(CUstream, CUdeviceptr, cuuint64_t, unsigned)>(write_value_);
+    check_driver(
+        write_value(lane(event.lane).stream(), reinterpret_cast<CUdeviceptr>(word_of(event.lane)),
+                    mark, CU_STREAM_WRITE_VALUE_DEFAULT),
+        "cuStreamWriteValue64");
+  }
+  host_.put(Lane::host_compute, [word = word_of(event.lane), mark, failed = &failed_] {
+    await_word(*word, mark, *failed);
+  });
 }
 
 void CudaBackend::wait_for_host(Lane on, Event event) {
@@ -168,31 +209,58 @@ void CudaBackend::wait_for_host(Lane on, Event event) {
   use_device();
   const auto wait_value =
       reinterpret_cast<CUresult (*)(CUstream, CUdeviceptr, cuuint64_t, unsigned)>(wait_value_);
-  const CUresult status = wait_value(lane(on).stream(), reinterpret_cast<CUdeviceptr>(reached_),
-                                     event.ticket, CU_STREAM_WAIT_VALUE_GEQ);
-  if (status != CUDA_SUCCESS) {
-    throw DeviceError(
-        fmt::format("cuStreamWaitValue64: driver error {}", static_cast<int>(status)));
-  }
+  check_driver(
+      wait_value(lane(on).stream(), reinterpret_cast<CUdeviceptr>(word_of(Lane::host_compute)),
+                 event.ticket, CU_STREAM_WAIT_VALUE_GEQ),
+      "cuStreamWaitValue64");
 }
 
 bool CudaBackend::done(Event event) {
   if (event.ticket == 0) return true;
   if (event.lane == Lane::host_compute) return host_.done(event);
   use_device();
-  return lane(event.lane).done(event.ticket);
+  try {
+    return lane(event.lane).done(event.ticket);
+  } catch (...) {
+    failed_ = true;
+    throw;
+  }
 }
 
 void CudaBackend::synchronize(Event event) {
   if (event.ticket == 0) return;
-  if (event.lane == Lane::host_compute) return host_.synchronize(event);
   use_device();
-  lane(event.lane).synchronize(event.ticket);
+  if (event.lane == Lane::host_compute) {
+    watch_gpu_until(event);
+    return host_.synchronize(event);
+  }
+  try {
+    lane(event.lane).synchronize(event.ticket);
+  } catch (...) {
+    failed_ = true;
+    throw;
+  }
   // Of a copy it is known how much of it was hidden once it is known when the compute lane stood
   // still.
   const std::int64_t known_ns = lane(Lane::compute).collect();
   for (const auto& stream : streams_) {
     if (stream && stream != streams_[0]) stream->collect(known_ns);
+  }
+}
+
+/// The host lane may wait for the GPU, and does not ask whether that still lives.
+void CudaBackend::watch_gpu_until(Event of_host) {
+  constexpr auto kSleep = std::chrono::microseconds(50);
+  constexpr int kSleepsPerLook = 100;
+  for (int sleep = 1; !host_.done(of_host); ++sleep) {
+    std::this_thread::sleep_for(kSleep);
+    if (sleep % kSleepsPerLook != 0) continue;
+    for (const auto& stream : streams_) {
+      const cudaError_t status = stream ? cudaStreamQuery(stream->stream()) : cudaSuccess;
+      if (status == cudaSuccess || status == cudaErrorNotReady) continue;
+      failed_ = true;
+      check(status, "cudaStreamQuery");
+    }
   }
 }
 

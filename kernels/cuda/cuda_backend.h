@@ -3,12 +3,16 @@
 //
 // Streams cannot wait for an event that is not recorded yet, nor for a host thread's work. The
 // first never happens here: an Event is made by record(). For the second the host lane writes the
-// ticket it has reached to a word of pinned memory, which the stream waits for (cuStreamWaitValue).
+// ticket it has reached to a word of pinned memory, which the stream waits for (cuStreamWaitValue);
+// and the other way round a stream writes a word that the host lane looks at. The host lane calls
+// nothing of CUDA: a thread that puts work may hold the driver's lock until the GPU gets on, and
+// the GPU may be waiting for the host lane.
 #pragma once
 
 #include <cuda_runtime_api.h>
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -62,19 +66,27 @@ class CudaBackend final : public Backend {
   void put_pending(Lane lane);
   StreamLane& lane(Lane lane) { return *streams_[static_cast<std::size_t>(lane)]; }
   void wait_for_host(Lane lane, Event event);
+  void let_host_wait(Event event);
+  void watch_gpu_until(Event of_host);
+  std::uint64_t* word_of(Lane lane) const { return reached_ + static_cast<std::size_t>(lane); }
 
   BackendInfo info_;
   int device_;
   int threads_;
   Trace* trace_;
-  void* wait_value_ = nullptr;  // cuStreamWaitValue64
+  void* wait_value_ = nullptr;   // cuStreamWaitValue64
+  void* write_value_ = nullptr;  // cuStreamWriteValue64
   CpuBackend host_;
   std::unique_ptr<ClockEvent> clock_;
   std::array<std::unique_ptr<StreamLane>, kDeviceLaneCount> streams_;  // none: host_compute
   std::unique_ptr<KernelRunner> runner_;
   std::mutex pending_mutex_;
   std::unique_ptr<CallGraphs> graphs_;
-  std::uint64_t* reached_ = nullptr;  // pinned: the host lane's ticket
+  // Pinned: [kDeviceLaneCount] how far streams got, of marks_; at host_compute the host's ticket.
+  std::uint64_t* reached_ = nullptr;
+  std::array<std::uint64_t, kDeviceLaneCount> marks_ = {};
+  std::mutex marks_mutex_;
+  std::atomic<bool> failed_{false};  // the GPU: nobody need wait for it any more
   std::mutex host_mutex_;
 };
 

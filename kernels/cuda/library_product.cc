@@ -43,10 +43,14 @@ void set(cublasLtMatmulPreference_t preference, cublasLtMatmulPreferenceAttribut
         "cublasLtMatmulPreferenceSetAttribute");
 }
 
-cublasLtMatmulDesc_t make_operation(const LibraryCall& call, const void* bias) {
+/// Whether that is an answer rather than a failure.
+bool is_refusal(cublasStatus_t status) {
+  return status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_ARCH_MISMATCH;
+}
+
+cublasLtMatmulDesc_t make_operation(const LibraryCall& call, const void* bias,
+                                    cublasComputeType_t compute) {
   cublasLtMatmulDesc_t operation = nullptr;
-  const cublasComputeType_t compute =
-      call.operand == DType::f32 ? CUBLAS_COMPUTE_32F_PEDANTIC : CUBLAS_COMPUTE_32F;
   check(cublasLtMatmulDescCreate(&operation, compute, CUDA_R_32F), "cublasLtMatmulDescCreate");
   set(operation, CUBLASLT_MATMUL_DESC_TRANSA, CUBLAS_OP_T);
   set(operation, CUBLASLT_MATMUL_DESC_TRANSB, CUBLAS_OP_N);
@@ -71,8 +75,17 @@ LibraryProduct::LibraryProduct(std::byte* workspace, std::size_t workspace_bytes
 }
 
 LibraryProduct::Recipe LibraryProduct::make(const LibraryCall& call, const void* bias) {
+  if (call.operand == DType::f32) {
+    Recipe exact = make(call, bias, CUBLAS_COMPUTE_32F_PEDANTIC);
+    if (exact.possible) return exact;
+  }
+  return make(call, bias, CUBLAS_COMPUTE_32F);  // of f32, too: TF32 is another type
+}
+
+LibraryProduct::Recipe LibraryProduct::make(const LibraryCall& call, const void* bias,
+                                            cublasComputeType_t compute) {
   Recipe recipe;
-  recipe.operation.reset(make_operation(call, bias));
+  recipe.operation.reset(make_operation(call, bias, compute));
   recipe.weight.reset(make_layout(call.operand, call.depth, call.columns, call.depth));
   recipe.in.reset(make_layout(call.operand, call.depth, call.rows, call.depth));
   recipe.out.reset(make_layout(call.result, call.columns, call.rows, call.out_stride));
@@ -94,7 +107,7 @@ LibraryProduct::Recipe LibraryProduct::make(const LibraryCall& call, const void*
   const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
       handle_.get(), recipe.operation.get(), recipe.weight.get(), recipe.in.get(), recipe.out.get(),
       recipe.out.get(), made, 1, &best, &found);
-  if (status == CUBLAS_STATUS_NOT_SUPPORTED) return recipe;
+  if (is_refusal(status)) return recipe;
   check(status, "cublasLtMatmulAlgoGetHeuristic");
   recipe.algorithm = best.algo;
   recipe.possible = found > 0 && best.state == CUBLAS_STATUS_SUCCESS;
@@ -115,11 +128,13 @@ bool LibraryProduct::run(cudaStream_t stream, LibraryCall call, const Operands& 
   }
   const float one = 1.0F;
   const float beta = call.residual ? 1.0F : 0.0F;
-  check(cublasLtMatmul(handle_.get(), recipe.operation.get(), &one, operands.weight,
-                       recipe.weight.get(), operands.in, recipe.in.get(), &beta, added,
-                       recipe.out.get(), operands.out, recipe.out.get(), &recipe.algorithm,
-                       workspace_, workspace_bytes_, stream),
-        "cublasLtMatmul");
+  const cublasStatus_t status = cublasLtMatmul(
+      handle_.get(), recipe.operation.get(), &one, operands.weight, recipe.weight.get(),
+      operands.in, recipe.in.get(), &beta, added, recipe.out.get(), operands.out, recipe.out.get(),
+      &recipe.algorithm, workspace_, workspace_bytes_, stream);
+  recipe.possible = !is_refusal(status);
+  if (!recipe.possible) return false;
+  check(status, "cublasLtMatmul");
   return true;
 }
 

@@ -55,6 +55,7 @@ class LibraryProduct {
     bool possible = false;
   };
   Recipe make(const LibraryCall& call, const void* bias);
+  Recipe make(const LibraryCall& call, const void* bias, cublasComputeType_t compute);
 
   Owned<cublasLtHandle_t, cublasLtDestroy> handle_;
   std::byte* workspace_;

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <charconv>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <string>
@@ -106,6 +107,8 @@ static BackendInfo describe(int device, const cudaDeviceProp& properties,
 }
 
 static kernels::Engine make_engine(const kernels::EngineOptions& options) {
+  // Read before the first call of CUDA: lanes that share a hardware queue wait for each other.
+  setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
   const int device = choose_device(options, count_devices());
   check(cudaSetDevice(device), "cudaSetDevice");
   cudaDeviceProp properties = {};

@@ -21,7 +21,10 @@ void plan_library(const ProductShape& shape, const ProductRules& rules, ProductP
   const bool out_fits = shape.out == DType::f32 || shape.out == plan.operand;
   // What out held is needed after the product.
   const bool out_is_needed = activates && shape.residual && shape.residual_is_out;
-  plan.scratch = !out_fits || out_is_needed;
+  // Results of 16 bits at odd addresses are what cuBLASLt has slow kernels for, or none. (Expanded
+  // weights lie where the scratch would.)
+  const bool odd = !shape.out_aligned && shape.out != DType::f32 && !is_quantized(shape.weight);
+  plan.scratch = !out_fits || out_is_needed || odd;
   plan.result = plan.scratch ? DType::f32 : shape.out;
   plan.residual = shape.residual == plan.result && !activates && !plan.scratch;
   plan.bias = shape.bias == plan.result && shape.bias_aligned && !plan.scratch;

@@ -22,7 +22,8 @@ struct ProductShape {
   DType out = DType::f32;
   std::optional<DType> bias;
   bool bias_aligned = true;      // to 16 bytes,
-  bool operands_aligned = true;  // every row of in and weight
+  bool operands_aligned = true;  // every row of in and weight,
+  bool out_aligned = true;       // and of out
   kernels::Activation activation = kernels::Activation::none;
   std::optional<DType> residual;  // of out's shape
   bool residual_is_out = false;

@@ -9,11 +9,16 @@ namespace sluice::cuda {
 
 namespace {
 
+constexpr std::int64_t kAlignedRows = 64;
+
 /// How many rows of `row_bytes` fit; never none.
 std::int64_t rows_that_fit(std::size_t bytes, std::int64_t columns, DType dtype) {
   return std::max<std::int64_t>(
       1, static_cast<std::int64_t>(bytes / (static_cast<std::size_t>(columns) * size_of(dtype))));
 }
+
+/// Elements from row to row of results in scratch memory: 16-byte aligned.
+std::int64_t scratch_stride(std::int64_t columns) { return (columns + 3) / 4 * 4; }
 
 ProductShape shape_of(const Columns& out, const TensorView& in, const TensorView& weight,
                       const ProductTail& tail) {
@@ -28,6 +33,8 @@ ProductShape shape_of(const Columns& out, const TensorView& in, const TensorView
   shape.bias_aligned = alignment_of(tail.bias.data) >= 16;
   shape.operands_aligned = alignment_of(in.data) >= 16 && alignment_of(weight.data) >= 16 &&
                            in.row_bytes() % 16 == 0 && weight.row_bytes() % 16 == 0;
+  shape.out_aligned = alignment_of(out.data) >= 16 &&
+                      out.stride * static_cast<std::int64_t>(size_of(out.dtype)) % 16 == 0;
   shape.activation = tail.activation;
   if (tail.residual.there()) shape.residual = tail.residual.dtype;
   shape.residual_is_out = tail.residual.there() && tail.residual.data == out.data;
@@ -93,8 +100,10 @@ void Products::multiply(const Part& part) {
 /// Quantised weights are expanded, each once, as many rows at a time as the workspace holds.
 void Products::multiply_by_library(const Part& part, const ProductPlan& plan) {
   if (!is_quantized(part.weight.dtype)) return multiply_rows(part, plan);
-  const std::int64_t most =
+  std::int64_t most =
       rows_that_fit(std::min(kWeightBytes, rules_.piece_bytes), part.weight.columns, plan.operand);
+  // Columns of the result that begin at odd addresses are what cuBLASLt has slow kernels for.
+  if (most > kAlignedRows) most = most / kAlignedRows * kAlignedRows;
   for (std::int64_t first = 0; first < part.weight.rows; first += most) {
     const TensorView packed = part.weight.slice(first, std::min(most, part.weight.rows - first));
     launch_expand(part.stream, packed, plan.operand, weights_);
@@ -114,7 +123,7 @@ void Products::multiply_rows(const Part& part, const ProductPlan& plan) {
   }
   if (plan.scratch) {
     most = std::min(most, rows_that_fit(std::min(kWeightBytes, rules_.piece_bytes),
-                                        part.out.columns, DType::f32));
+                                        scratch_stride(part.out.columns), DType::f32));
   }
   for (std::int64_t first = 0; first < part.in.rows; first += most) {
     const std::int64_t rows = std::min(most, part.in.rows - first);
@@ -131,7 +140,8 @@ void Products::multiply_rows(const Part& part, const ProductPlan& plan) {
 bool Products::try_library(const Part& part, const ProductPlan& plan) {
   Columns result = part.out;
   if (plan.scratch) {
-    result = {weights_, DType::f32, part.out.rows, part.out.columns, part.out.columns};
+    result = {weights_, DType::f32, part.out.rows, part.out.columns,
+              scratch_stride(part.out.columns)};
   }
   LibraryCall call;
   call.rows = part.in.rows;

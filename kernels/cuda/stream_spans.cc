@@ -24,7 +24,8 @@ StreamSpans::StreamSpans(Activity activity, Trace* trace, cudaEvent_t clock_star
   if (trace_ == nullptr) return;
   for (Span& span : spans_) {
     check(cudaEventCreate(&span.begin), "cudaEventCreate");
-    check(cudaEventCreate(&span.end), "cudaEventCreate");
+    // Whoever must wait for it sleeps.
+    check(cudaEventCreateWithFlags(&span.end, cudaEventBlockingSync), "cudaEventCreateWithFlags");
   }
 }
 

@@ -223,6 +223,32 @@ TEST(CudaGraphsOff, EveryCallIsLaunchedByItself) {
   EXPECT_EQ(backend.graph_counts().replayed, 0U);
 }
 
+/// More is put than a stream's queue may hold while it waits for the host lane, which waits for a
+/// copy of another stream: the host lane must need nothing that whoever puts work may hold.
+TEST_F(CudaGraphs, TheHostLaneWaitsForStreamsWithoutCallingCuda) {
+  std::promise<void> gate;
+  static_cast<cudaStream_t>(backend_->stream(Lane::device_to_host))
+      ->enqueue([opened = gate.get_future().share()] { opened.wait(); });
+  float value = -1;
+  use_ids(3);
+  put(kOuts);
+  backend_->wait(Lane::device_to_host, backend_->record(Lane::compute));
+  backend_->copy(Lane::device_to_host, &value, out_[0].data(), sizeof(value));
+  backend_->wait(Lane::host_compute, backend_->record(Lane::device_to_host));
+  backend_->call(
+      Lane::host_compute, [](void* seen) { *static_cast<float*>(seen) += 1.0F; }, &value);
+  const Event added = backend_->record(Lane::host_compute);
+  backend_->wait(Lane::compute, added);
+  for (int round = 0; round < 4; ++round) put(CallGraphs::kMostCalls);
+  const Event computed = backend_->record(Lane::compute);
+  EXPECT_FALSE(backend_->done(added));
+  EXPECT_FALSE(backend_->done(computed));
+  gate.set_value();
+  backend_->synchronize(added);
+  EXPECT_EQ(value, 3.0F * kWidth + 1.0F);
+  backend_->synchronize(computed);
+}
+
 /// A copy that the compute lane waits for is told as what it stood still for, and as not hidden.
 TEST(CudaStalls, WhatTheComputeLaneWaitedForIsTold) {
   ASSERT_EQ(cudaSetDevice(0), cudaSuccess);

@@ -58,6 +58,22 @@ CUresult wait_value(CUstream handle, CUdeviceptr address, cuuint64_t value, unsi
   return CUDA_SUCCESS;
 }
 
+CUresult write_value(CUstream handle, CUdeviceptr address, cuuint64_t value, unsigned flags) {
+  Stream* const stream = stream_of(handle);
+  if (stream == nullptr) return CUDA_ERROR_INVALID_HANDLE;
+  if (stream->is_captured()) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+  if (flags != CU_STREAM_WRITE_VALUE_DEFAULT) return CUDA_ERROR_NOT_SUPPORTED;
+  auto* const word = reinterpret_cast<std::uint64_t*>(address);
+  if (address % sizeof(*word) != 0 || !misplaced(word, sizeof(*word), stream->device()).empty()) {
+    return CUDA_ERROR_INVALID_VALUE;
+  }
+  stream->enqueue([=] {
+    const std::atomic_ref<std::uint64_t> written(*word);
+    written.store(value, std::memory_order_release);
+  });
+  return CUDA_SUCCESS;
+}
+
 }  // namespace
 
 }  // namespace sluice::emulated
@@ -164,8 +180,13 @@ cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t start, cudaEvent_t end) 
 cudaError_t cudaGetDriverEntryPointByVersion(const char* name, void** function, unsigned,
                                              unsigned long long,
                                              cudaDriverEntryPointQueryResult* found) {
-  const bool known = std::strcmp(name, "cuStreamWaitValue64") == 0;
-  *function = known ? reinterpret_cast<void*>(&wait_value) : nullptr;
+  *function = nullptr;
+  if (std::strcmp(name, "cuStreamWaitValue64") == 0) {
+    *function = reinterpret_cast<void*>(&wait_value);
+  } else if (std::strcmp(name, "cuStreamWriteValue64") == 0) {
+    *function = reinterpret_cast<void*>(&write_value);
+  }
+  const bool known = *function != nullptr;
   if (found != nullptr) {
     *found = known ? cudaDriverEntryPointSuccess : cudaDriverEntryPointSymbolNotFound;
   }
