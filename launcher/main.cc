@@ -51,7 +51,7 @@ ExitStatus run(int argc, char** argv) {
         return ExitStatus::done;
       }
       return launcher::generate(parsed.config, parsed.dry_run,
-                                launcher::command_line_text(argc, argv));
+                                launcher::command_line_text(argc, argv), say);
     case launcher::Command::inspect:
       return static_cast<ExitStatus>(launcher::inspect(
           parsed.inspect.model,

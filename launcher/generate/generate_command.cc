@@ -233,8 +233,20 @@ class Generate {
 
 }  // namespace
 
-ExitStatus generate(const RunConfig& config, bool dry_run, const std::string& command_line) {
-  return Generate(config, dry_run, command_line).run();
+ExitStatus generate(const RunConfig& config, bool dry_run, const std::string& command_line,
+                    const std::function<void(const std::string& sentence)>& say) {
+  Generate command(config, dry_run, command_line);
+  // Said while the world is there, which ends when all ranks have come so far: mpirun ends a job as
+  // soon as one rank has left with a status, whether or not another still has the sentence to say.
+  try {
+    return command.run();
+  } catch (const Error& error) {
+    say(error.what());
+    return error.status();
+  } catch (const std::exception& error) {
+    say(error.what());
+    return ExitStatus::failure;
+  }
 }
 
 }  // namespace sluice::launcher

@@ -1,6 +1,7 @@
 // `sluice generate`: from the configuration to the answers, on every rank.
 #pragma once
 
+#include <functional>
 #include <string>
 
 #include "kernels/device/error.h"
@@ -9,9 +10,10 @@
 namespace sluice::launcher {
 
 /// Runs the job; collective when a launcher started several ranks. With `dry_run` only plans:
-/// prints the layers and memory of each stage. Returns done or rows_failed; throws what main turns
-/// into an exit status. Over MPI, what fails once the ranks are at work ends the process instead
-/// (World::fail).
-ExitStatus generate(const RunConfig& config, bool dry_run, const std::string& command_line);
+/// prints the layers and memory of each stage. What fails on the way to work is told to `say`, on
+/// every rank, and is the status returned; over MPI, what fails once the ranks are at work ends the
+/// process instead (World::fail). Throws where there can be no world of ranks.
+ExitStatus generate(const RunConfig& config, bool dry_run, const std::string& command_line,
+                    const std::function<void(const std::string& sentence)>& say);
 
 }  // namespace sluice::launcher
