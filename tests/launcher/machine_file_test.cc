@@ -93,8 +93,8 @@ TEST(MachineProbe, MeasuresWhatThereIs) {
   EXPECT_GT(rates.flop, 1e8);
   EXPECT_GT(rates.host_to_device, 1e7);
   EXPECT_GT(rates.device_to_host, 1e7);
-  EXPECT_EQ(probe_threads("cpu", 3), 3);
-  EXPECT_GT(probe_threads("cpu", 0), 0);
+  EXPECT_EQ(probe_threads(3), 3);
+  EXPECT_GT(probe_threads(0), 0);
 }
 
 TEST(MachineProbe, ADiskThatCannotBeMeasuredHasNoRate) {
