@@ -157,7 +157,7 @@ TEST(ReportJson, TheFileHasEverything) {
   EXPECT_EQ(json.at("date"), "2023-11-14T22:13:20Z");
   EXPECT_EQ(json.at("command"), facts.command_line);
   EXPECT_EQ(json.at("model"), "m");
-  EXPECT_EQ(json.at("transport"), "mpi");
+  EXPECT_EQ(json.at("world"), "mpi");
   EXPECT_EQ(json.at("config"), "model: m\n");
   EXPECT_EQ(json.at("run").at("requests"), 10);
   EXPECT_EQ(json.at("run").at("failed"), 1);

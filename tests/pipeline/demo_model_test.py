@@ -146,7 +146,7 @@ class DemoModelTest(JobTest):
         for key in ("format", "format_version", "version", "date", "command", "model", "transport",
                     "config", "run", "stages"):
             self.assertIn(key, told)
-        self.assertEqual(told["transport"], "mpi")
+        self.assertEqual(told["world"], "mpi")
         self.assertEqual((told["run"]["requests"], told["run"]["failed"]), (5, 0))
         self.assertEqual(told["run"]["completion_tokens"], 15)
         self.assertEqual([stage["rank"] for stage in told["stages"]], [0, 1])
