@@ -166,10 +166,12 @@ void NcclPair::locked(const Work& work) {
 
 void NcclPair::await(const char* call, ncclResult_t result, std::optional<Time> until) {
   const Backoff backoff(steady_clock::now());
-  // Some versions say at once that a message is on its stream while it is not: they are asked.
-  if (result == ncclSuccess) {
-    const ncclResult_t asked = ncclCommGetAsyncError(comm_, &result);
-    if (asked != ncclSuccess) fail("ncclCommGetAsyncError", asked);
+  // Some versions say at once that a message is on its stream while it is not: they are asked. What
+  // has failed under way meanwhile is for check() to tell.
+  ncclResult_t state = ncclSuccess;
+  if (result == ncclSuccess && ncclCommGetAsyncError(comm_, &state) == ncclSuccess &&
+      state == ncclInProgress) {
+    result = state;
   }
   while (result == ncclInProgress) {
     const Time now = steady_clock::now();

@@ -57,23 +57,27 @@ class VerifyTest(unittest.TestCase):
 
     def test_adds_up(self):
         status, said = self.verify()
-        self.assertEqual((status, said[-1]), (0, "6 passed, 0 failed, 3 skipped"))
+        self.assertEqual((status, said[-1]), (0, "6 passed, 0 failed, 5 skipped"))
         lines = [json.loads(line) for line in
                  (self.root / "out/verify.jsonl").read_text().splitlines()]
         self.assertEqual([line["name"] for line in lines],
-                         ["test_cuda_engine", "device_job (cuda)", "accuracy (cuda)"])
+                         ["test_cuda_engine", "test_cuda_launches_gpu", "NCCL is there", "device_job (cuda)",
+                          "accuracy (cuda)"])
         self.assertEqual({line["device"] for line in lines}, {"cuda"})
+        # What is not there is skipped, not passed over.
+        self.assertEqual([line["missing"] for line in lines if "missing" in line],
+                         ["test_cuda_launches_gpu", "test_comm"])
 
     def test_a_failure_fails(self):
         self.assertEqual(self.verify(ENGINE_FAILS="1", ENGINE_STATUS="1")[1][-1],
-                         "6 passed, 1 failed, 3 skipped")
+                         "6 passed, 1 failed, 5 skipped")
         # A crash says nothing of what it did not reach.
         status, said = self.verify(ENGINE_STATUS="139")
-        self.assertEqual((status, said[-1]), (1, "6 passed, 1 failed, 3 skipped"))
+        self.assertEqual((status, said[-1]), (1, "6 passed, 1 failed, 5 skipped"))
         (self.root / "tests/pipeline/accuracy_test.py").write_text(
             JOB.replace("pass", "self.fail()", 1))
         status, said = self.verify()
-        self.assertEqual((status, said[-1]), (1, "5 passed, 1 failed, 3 skipped"))
+        self.assertEqual((status, said[-1]), (1, "5 passed, 1 failed, 5 skipped"))
 
     def test_a_device_that_cannot_be_used_is_a_failure(self):
         status, said = self.verify("--device", "cuda", SLUICE_STATUS="2")
@@ -81,7 +85,7 @@ class VerifyTest(unittest.TestCase):
 
     def test_no_time_left_is_a_failure(self):
         status, said = self.verify("--minutes", "0")
-        self.assertEqual((status, said[-1]), (1, "0 passed, 3 failed, 0 skipped"))
+        self.assertEqual((status, said[-1]), (1, "0 passed, 3 failed, 2 skipped"))
 
     def test_sanitizers_run_the_engine_again_and_what_they_find_fails(self):
         tools = self.root / "tools"
@@ -91,7 +95,7 @@ class VerifyTest(unittest.TestCase):
             '[ "$2" != racecheck ] || exit 9\n')
         (tools / "compute-sanitizer").chmod(0o755)
         status, said = self.verify("--sanitize", PATH=f"{tools}:{os.environ['PATH']}")
-        self.assertEqual((status, said[-1]), (1, "10 passed, 1 failed, 5 skipped"))
+        self.assertEqual((status, said[-1]), (1, "10 passed, 1 failed, 7 skipped"))
         told = (tools / "compute-sanitizer.said").read_text().splitlines()
         self.assertEqual([line.split()[1] for line in told], ["memcheck", "racecheck"])
         for line in told:
