@@ -143,7 +143,7 @@ class DemoModelTest(JobTest):
         report, trace = self.scratch / "report.json", self.scratch / "trace.json"
         self.answer(rows, *SPREAD, "--report", report, "--trace", trace, ranks=2)
         told = self.read_json(report)
-        for key in ("format", "format_version", "version", "date", "command", "model", "transport",
+        for key in ("format", "format_version", "version", "date", "command", "model", "world",
                     "config", "run", "stages"):
             self.assertIn(key, told)
         self.assertEqual(told["world"], "mpi")
