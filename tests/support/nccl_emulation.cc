@@ -126,6 +126,8 @@ bool pass_on(ncclComm& comm, void* data, std::size_t bytes, bool sending) {
 void run_message(ncclComm& comm, void* data, std::size_t bytes, bool sending, int number) {
   int broken = told("SLUICE_EMULATED_NCCL_BREAKS", std::to_string(number));
   if (broken == 0 && !pass_on(comm, data, bytes, sending)) broken = ncclRemoteError;
+  // The call that put the message is answered first: what breaks is told as being under way.
+  while (broken != 0 && !comm.asked && !comm.aborted) nap();
   if (broken != 0 && !comm.aborted) {
     if (comm.last_error.empty()) comm.last_error = "the connection was closed by the peer";
     if (comm.state == ncclSuccess) comm.state = broken;
@@ -146,10 +148,9 @@ ncclResult_t put(ncclComm_t comm, void* data, std::size_t count, ncclDataType_t 
   const bool sending = std::strcmp(call, "ncclSend") == 0;
   ++comm->pending;
   const int number = ++comm->messages;
+  comm->asked = comm->blocking;
   stream->enqueue([=] { run_message(*comm, data, count, sending, number); });
-  if (comm->blocking) return ncclSuccess;
-  comm->asked = false;
-  return ncclInProgress;
+  return comm->blocking ? ncclSuccess : ncclInProgress;
 }
 
 void release(ncclComm_t comm) {
