@@ -133,7 +133,7 @@ class FaultTest(unittest.TestCase):
                              rf"step was: pass 17, layer {5 + victim}\. .*--resume\.$")
                     # Who speaks has removed its files; mpirun may kill the others before they could.
                     self.assertIn(victim, job.files())
-                    self.assertNotIn(1 if victim == 0 else 0, job.files())
+                    self.assertLess(len(job.files()), ranks)
 
     def test_a_crash_is_a_death(self):
         job, status = self.strike(3, signal.SIGSEGV, [1])

@@ -13,6 +13,7 @@ struct Resumption {
   const void* bottom = nullptr;
   std::size_t bytes = 0;
   void* fake_stack = nullptr;
+  void* thread_state = nullptr;
 };
 
 /// Stops the one that runs, until somebody switches back to `from`.
