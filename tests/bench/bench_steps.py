@@ -1,5 +1,6 @@
 """Steps of a long benchmark, each with a time limit; what was measured before one fails is kept."""
 import contextlib
+import ctypes
 import json
 import os
 import pathlib
@@ -12,6 +13,16 @@ import time
 
 class StepFailed(Exception):
     pass
+
+
+LIBC = ctypes.CDLL(None)
+PR_SET_PDEATHSIG = 1
+
+
+def end_with_parent():
+    """For preexec_fn: a child in a session of its own would keep the GPU when this program is
+    killed."""
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Steps:
@@ -45,6 +56,7 @@ class Steps:
         try:
             process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log, text=True,
                                        stdin=subprocess.DEVNULL, start_new_session=True,
+                                       preexec_fn=end_with_parent,
                                        env=os.environ | (environment or {}))
         except OSError as error:
             raise StepFailed(str(error)) from error

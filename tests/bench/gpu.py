@@ -14,6 +14,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import traceback
 
 import bench_direct_read
 import bench_flexgen
@@ -33,6 +34,7 @@ class Bench:
         self.program = os.path.abspath(options.sluice)
         self.build = pathlib.Path(self.program).parent
         self.rates, self.rates_measured = dict(cases.ASSUMED), False
+        self.disk_measured = False
         self.machine = machine(options, self.scratch)
         self.prompt = 32 if options.tiny else cases.PROMPT
         self.python = options.python or shutil.which("python3") or sys.executable
@@ -74,13 +76,14 @@ class Bench:
                                "unit": "TFLOP/s"})
             # The device's peak is the best that anybody reached.
             self.rates["product"] = max(self.rates["product"], figure["tflop_per_s"] * 1e12)
+        if why:
+            raise StepFailed(f"{why}; sizes are chosen by assumed rates, bounds are left out")
+        self.rates_measured = True
         size = 1 << (24 if self.options.tiny else 31)
         self.rates["disk_read"] = bench_direct_read.measure(self.scratch / "disk", size)
         self.steps.figure({"name": "rate_disk_read", "unit": "GB/s",
                            "value": round(self.rates["disk_read"] / 1e9, 3)})
-        if why:
-            raise StepFailed(f"{why}; sizes are chosen by assumed rates, bounds are left out")
-        self.rates_measured = True
+        self.disk_measured = True
 
     def cublas_best(self, shapes, seconds):
         """(shape -> figure, why it failed or None); nothing without a GPU."""
@@ -180,6 +183,7 @@ class Bench:
                    for key in ("prefill", "decode", "load")}
         bound = sum(seconds for seconds, _ in least.values())
         amount = cases.amounts(case, shape, self.prompt, gen)["decode"]["host_to_device"]
+        on_disk = case.percent[0] + case.percent[1] < 100
         figure = {
             "name": case.name, "unit": "token/s",
             "value": round(statistics.median(tokens / whole(turn) for turn in ours), 3),
@@ -193,7 +197,7 @@ class Bench:
             "link_bytes_over_least": round(ours[0]["host_to_device_bytes"] / amount, 3)
                                      if amount else None,
             "report_bound_by": ours[0]["bound_by"], "disk": ours[0]["disk"]}
-        if self.rates_measured:
+        if self.rates_measured and (self.disk_measured or not on_disk):
             figure |= {"limit": round(tokens / bound, 3), "of_bound": round(
                 statistics.median(bound / whole(turn) for turn in ours), 4)}
             for phase, (seconds, resource) in least.items():
@@ -212,7 +216,7 @@ class Bench:
                 "peer_load_seconds": round(loaded["load_seconds"], 2),
                 "peer_turns": len(theirs), "peer_torch": loaded["torch"],
                 "peer_peak_device_bytes": theirs[-1]["peak_gpu_bytes"]}
-            if case.percent[0] + case.percent[1] < 100:
+            if on_disk:
                 figure["peer_page_cache"] = "dropped before each layer"
         self.steps.figure(figure)
 
@@ -378,7 +382,9 @@ def main() -> int:
         bench = Bench(options, steps, scratch)
         steps.common = {"device": bench.machine["gpu"] or options.device,
                         "commit": commit(), "command": "scripts/bench gpu " + " ".join(sys.argv[3:])}
-        if not options.flexgen:
+        if options.flexgen:
+            bench_flexgen.wake_torch(bench.python, steps.log)
+        else:
             steps.note("no --flexgen DIR: its side is left out")
         failed = 0
         for index, name in enumerate(wanted):
@@ -386,9 +392,11 @@ def main() -> int:
             steps.note(f"{name}, up to {seconds:.0f} s")
             try:
                 bench.part(name, seconds)
-            except (StepFailed, OSError, KeyError, ValueError) as error:
+            except Exception as error:  # whatever it is, the other parts are worth having
                 failed += 1
-                steps.failed(name, error)
+                steps.failed(name, f"{type(error).__name__}: {error}")
+                if not isinstance(error, StepFailed):
+                    traceback.print_exc(file=steps.log)
         steps.note(f"{len(wanted) - failed} parts done, {failed} failed")
     return 1 if failed else 0
 

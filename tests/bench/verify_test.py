@@ -18,6 +18,11 @@ while [ $# -gt 0 ]; do [ "$1" = --report ] && printf ' "device": "%s",\\n' "$DEV
 exit ${SLUICE_STATUS:-0}
 """
 ENGINE = """#!/bin/sh
+case "$1" in
+  --gtest_list_tests) printf 'Running main()\\nA.\\n  One\\n  Two # of what\\nB/C.\\n  One\\n'; exit ;;
+  --gtest_filter=A.*) echo '[       OK ] A.One (0 ms)'; exit 0 ;;
+  --gtest_filter=B/C.*) echo '[       OK ] B/C.One (0 ms)'; echo '[  FAILED  ] B/C.Two (3 ms)'; exit 1 ;;
+esac
 echo '[       OK ] A.One (0 ms)'
 echo '[       OK ] A.Two (0 ms)'
 echo '[  SKIPPED ] A.Three (0 ms)'
@@ -69,11 +74,14 @@ class VerifyTest(unittest.TestCase):
                          ["test_cuda_launches_gpu", "test_comm"])
 
     def test_a_failure_fails(self):
-        self.assertEqual(self.verify(ENGINE_FAILS="1", ENGINE_STATUS="1")[1][-1],
-                         "6 passed, 1 failed, 5 skipped")
-        # A crash says nothing of what it did not reach.
-        status, said = self.verify(ENGINE_STATUS="139")
-        self.assertEqual((status, said[-1]), (1, "6 passed, 1 failed, 5 skipped"))
+        # Each group by itself, in the place of all of them.
+        for how in ({"ENGINE_FAILS": "1", "ENGINE_STATUS": "1"}, {"ENGINE_STATUS": "139"}):
+            with self.subTest(how=how):
+                status, said = self.verify(**how)
+                self.assertEqual((status, said[-1]), (1, "6 passed, 1 failed, 4 skipped"))
+                lines = (self.root / "out/verify.jsonl").read_text().splitlines()
+                self.assertEqual([json.loads(line)["name"] for line in lines][1:3],
+                                 ["test_cuda_engine A", "test_cuda_engine B/C"])
         (self.root / "tests/pipeline/accuracy_test.py").write_text(
             JOB.replace("pass", "self.fail()", 1))
         status, said = self.verify()
@@ -82,6 +90,15 @@ class VerifyTest(unittest.TestCase):
     def test_a_device_that_cannot_be_used_is_a_failure(self):
         status, said = self.verify("--device", "cuda", SLUICE_STATUS="2")
         self.assertEqual((status, said[-1]), (1, "0 passed, 1 failed, 0 skipped"))
+
+    def test_what_outlasts_its_time_keeps_what_it_had(self):
+        (self.root / "tests/pipeline/accuracy_test.py").write_text(
+            JOB.replace('argv=["x"]', "verbosity=2, argv=['x']").replace(
+                'self.skipTest("no")', "import os, signal; os.kill(os.getppid(), signal.SIGALRM); "
+                "signal.pause()"))
+        status, said = self.verify()
+        self.assertEqual((status, said[-1]), (1, "6 passed, 1 failed, 4 skipped"))
+        self.assertIn("out of time", said[-3])
 
     def test_no_time_left_is_a_failure(self):
         status, said = self.verify("--minutes", "0")

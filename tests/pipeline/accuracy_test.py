@@ -31,7 +31,10 @@ class AccuracyTest(JobTest):
                                         exact["exact_match"] - MOST_POINTS)
                 self.assertLessEqual(forms[form]["perplexity"],
                                      exact["perplexity"] * MOST_PERPLEXITY)
-        # They are what they say: no two of them compute the same.
+        # They are what they say: no two of them compute the same. But on a GPU keys and values of
+        # a 16-bit model have 16 bits before they are cached.
+        if DEVICE.startswith("cuda"):
+            self.assertEqual(forms.pop("fp16")["perplexity"], exact["perplexity"])
         self.assertEqual(len({form["perplexity"] for form in forms.values()}), len(forms))
 
 

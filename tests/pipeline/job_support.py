@@ -24,7 +24,7 @@ REFERENCE = SOURCE / "tests/data/opt-reference"
 DEVICE = os.environ.get("SLUICE_TEST_DEVICE", "cpu")
 
 DONE, FAILURE, USAGE, BAD_INPUT, NO_SPACE, PEER_LOST, ROWS_FAILED = range(7)
-MAX_SECONDS = 120  # a job that takes longer hangs
+MAX_SECONDS = int(os.environ.get("SLUICE_TEST_JOB_SECONDS", 120))  # a job that takes longer hangs
 
 ENVIRONMENT = {
     name: value for name, value in os.environ.items()
