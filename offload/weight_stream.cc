@@ -96,6 +96,13 @@ class WeightStream::Impl {
     return lease;
   }
 
+  Lease shape_of(std::int32_t layer) const {
+    Lease lease;
+    lease.layer_ = layer;
+    lease.tensors_ = &views_[static_cast<std::size_t>(layer)][0];
+    return lease;
+  }
+
   void release(const Lease& lease) {
     if (lease.slot_ < 0) return;
     Slot& slot = slots_[static_cast<std::size_t>(lease.slot_)];
@@ -337,6 +344,10 @@ WeightStream::~WeightStream() = default;
 
 WeightStream::Lease WeightStream::acquire(std::int32_t layer, std::int32_t pass) {
   return impl_->acquire(layer, pass);
+}
+
+WeightStream::Lease WeightStream::shape_of(std::int32_t layer) const {
+  return impl_->shape_of(layer);
 }
 
 void WeightStream::release(const Lease& lease) { impl_->release(lease); }

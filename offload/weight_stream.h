@@ -61,6 +61,8 @@ class WeightStream {
   /// layer's copies are enqueued (time goes to Activity::wait_weights), then makes Lane::compute
   /// wait for them. Throws IoError of a failed read. At most `slots` leases at a time.
   Lease acquire(std::int32_t layer, std::int32_t pass);
+  /// Where a layer's rows lie, whatever is in those that pass through the ring; not to be released.
+  Lease shape_of(std::int32_t layer) const;
   /// After the last work that reads the lease was put on Lane::compute.
   void release(const Lease& lease);
 

@@ -94,4 +94,36 @@ TensorView output_head(kernels::Ops& ops, const ModelConfig& model, const Lease&
   return logits;
 }
 
+void try_embedding(kernels::Ops& ops, const ModelConfig& model, const Lease& weights,
+                   const LayerWorkspace& workspace, std::int64_t tokens) {
+  if (!model.projected()) return;
+  ops.linear(workspace.normed.slice(0, tokens), workspace.token_embedding.slice(0, tokens),
+             weights.tensor(kProjectIn), {}, Activation::none, {});
+}
+
+void try_decoder_layer(kernels::Ops& ops, const ModelConfig& model, const Lease& weights,
+                       const LayerWorkspace& workspace, std::int64_t tokens) {
+  const TensorView in = workspace.normed.slice(0, tokens);
+  const TensorView hidden = workspace.query[1].slice(0, tokens);
+  const TensorView ffn = workspace.ffn.slice(0, tokens);
+  linear(ops, weights, kQueryWeight, kQueryBias, workspace.query[0].slice(0, tokens), in);
+  linear(ops, weights, kKeyWeight, kKeyBias, workspace.keys[0].slice(0, tokens), in);
+  linear(ops, weights, kValueWeight, kValueBias, workspace.values[0].slice(0, tokens), in);
+  linear(ops, weights, kOutWeight, kOutBias, hidden, in, Activation::none, hidden);
+  linear(ops, weights, kFc1Weight, kFc1Bias, ffn, in, model.activation);
+  linear(ops, weights, kFc2Weight, kFc2Bias, hidden, ffn, Activation::none, hidden);
+}
+
+void try_output_head(kernels::Ops& ops, const ModelConfig& model, const Lease& weights,
+                     const HeadWorkspace& workspace, std::int64_t rows) {
+  TensorView in = workspace.selected.slice(0, rows);
+  if (model.projected()) {
+    const TensorView projected = workspace.projected.slice(0, rows);
+    ops.linear(projected, in, weights.tensor(kProjectOut), {}, Activation::none, {});
+    in = projected;
+  }
+  ops.linear(workspace.logits.slice(0, rows), in, weights.tensor(kHeadTokens), {}, Activation::none,
+             {});
+}
+
 }  // namespace sluice::stage

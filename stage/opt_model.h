@@ -49,4 +49,17 @@ TensorView output_head(kernels::Ops& ops, const ModelConfig& model,
                        const offload::WeightStream::Lease& weights, const HeadWorkspace& workspace,
                        TensorView hidden, const std::int32_t* rows, std::int32_t count);
 
+/// The products of the first `tokens` rows of a workspace, each once, of whatever is in it and in
+/// the weights. A GPU's library looks for its kernels, and loads them, when it is first asked for a
+/// shape, which may wait for all that the GPU is doing; results are nobody's.
+void try_embedding(kernels::Ops& ops, const ModelConfig& model,
+                   const offload::WeightStream::Lease& weights, const LayerWorkspace& workspace,
+                   std::int64_t tokens);
+void try_decoder_layer(kernels::Ops& ops, const ModelConfig& model,
+                       const offload::WeightStream::Lease& weights, const LayerWorkspace& workspace,
+                       std::int64_t tokens);
+void try_output_head(kernels::Ops& ops, const ModelConfig& model,
+                     const offload::WeightStream::Lease& weights, const HeadWorkspace& workspace,
+                     std::int64_t rows);
+
 }  // namespace sluice::stage

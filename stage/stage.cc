@@ -147,6 +147,7 @@ class Stage::Impl {
                      progress ? static_cast<void (*)(std::uint64_t, void*)>(report) : nullptr,
                      context);
     workspace_.emplace(layout_, device_, host_);
+    if (backend.info().kind != "cpu") try_products();
     load_seconds_ = seconds_since(begin);
   }
 
@@ -216,6 +217,29 @@ class Stage::Impl {
       rooms.push_back(cache_room_from(text));
     }
     return rooms;
+  }
+
+  /// Before the clock runs, and before ranks wait for each other on their devices.
+  void try_products() {
+    const kernels::Engine& engine = resources_.engine;
+    const std::int32_t first_decoder_layer = layout_.first() ? 1 : 0;
+    for (const std::int64_t tokens :
+         {layout_.tokens(), std::int64_t{layout_.batching.gpu_batch_size}}) {
+      const std::int64_t some = std::min(tokens, layout_.tokens());
+      if (layout_.first()) {
+        try_embedding(*engine.device_ops, layout_.model, weights_->shape_of(0), workspace_->layer,
+                      some);
+      }
+      try_decoder_layer(*engine.device_ops, layout_.model, weights_->shape_of(first_decoder_layer),
+                        workspace_->layer, some);
+    }
+    if (layout_.last()) {
+      try_output_head(
+          *engine.device_ops, layout_.model, weights_->shape_of(weights_->layer_count() - 1),
+          workspace_->head,
+          std::min<std::int64_t>(layout_.batching.gpu_batch_size, layout_.logit_rows()));
+    }
+    engine.backend->synchronize(engine.backend->record(Lane::compute));
   }
 
   bool needs_disk() const {

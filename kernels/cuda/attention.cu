@@ -133,6 +133,19 @@ AttentionResources attention_resources(std::byte* scratch, std::size_t scratch_b
   return {scratch, scratch_bytes, 10 * major + minor};
 }
 
+const void* kernel_of_attention() { return reinterpret_cast<const void*>(attention_kernel); }
+
+bool has_code_for_device() {
+  cudaFuncAttributes attributes = {};
+  const cudaError_t status = cudaFuncGetAttributes(&attributes, kernel_of_attention());
+  if (status == cudaErrorNoKernelImageForDevice || status == cudaErrorInvalidDeviceFunction) {
+    cudaGetLastError();
+    return false;
+  }
+  check(status, "cudaFuncGetAttributes of attention");
+  return true;
+}
+
 void prepare_attention() {
   check(cudaFuncSetAttribute(reinterpret_cast<const void*>(attention_kernel),
                              cudaFuncAttributeMaxDynamicSharedMemorySize,

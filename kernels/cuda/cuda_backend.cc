@@ -11,29 +11,13 @@
 #include <utility>
 
 #include "kernels/cuda/check.h"
+#include "kernels/cuda/driver.h"
 #include "kernels/cuda/pinned_memory.h"
 #include "kernels/device/error.h"
 
 namespace sluice::cuda {
 
 namespace {
-
-/// From the driver, which is not linked with.
-void* driver_function(const char* name) {
-  void* function = nullptr;
-  cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
-  check(cudaGetDriverEntryPointByVersion(name, &function, 12000, cudaEnableDefault, &found),
-        "cudaGetDriverEntryPointByVersion");
-  if (found != cudaDriverEntryPointSuccess || function == nullptr) {
-    throw DeviceError(fmt::format("the NVIDIA driver has no {}; use a newer driver", name));
-  }
-  return function;
-}
-
-void check_driver(CUresult status, const char* call) {
-  if (status == CUDA_SUCCESS) return;
-  throw DeviceError(fmt::format("{}: driver error {}", call, static_cast<int>(status)));
-}
 
 /// Until the GPU has written `mark`, or will not any more.
 void await_word(std::uint64_t& word, std::uint64_t mark, const std::atomic<bool>& failed) {
@@ -56,8 +40,8 @@ CudaBackend::CudaBackend(BackendInfo info, int device, int threads, Trace* trace
       device_(device),
       threads_(threads),
       trace_(trace),
-      wait_value_(driver_function("cuStreamWaitValue64")),
-      write_value_(driver_function("cuStreamWriteValue64")),
+      wait_value_(driver_function("cuStreamWaitValue64", 12000)),
+      write_value_(driver_function("cuStreamWriteValue64", 12000)),
       host_(info_, trace) {
   std::int64_t clock_ns = 0;
   if (trace != nullptr) {
@@ -126,7 +110,10 @@ Memory CudaBackend::allocate_device(std::size_t bytes) {
 }
 
 Memory CudaBackend::allocate_host(std::size_t bytes, bool pinned) {
-  if (!pinned) return map_memory(bytes, "host memory");
+  if (!pinned) {
+    pins_all_ = pins_all_ && bytes == 0;
+    return map_memory(bytes, "host memory");
+  }
   use_device();
   return pinned_memory(bytes, threads_);
 }
@@ -206,6 +193,12 @@ void CudaBackend::let_host_wait(Event event) {
 
 void CudaBackend::wait_for_host(Lane on, Event event) {
   if (host_.done(event)) return;
+  if (!pins_all_) {
+    // A copy from memory that is not pinned may read it when it is put, not when the stream gets
+    // there (CUDA driver API, "API synchronization behavior").
+    watch_gpu_until(event);
+    return host_.synchronize(event);
+  }
   use_device();
   const auto wait_value =
       reinterpret_cast<CUresult (*)(CUstream, CUdeviceptr, cuuint64_t, unsigned)>(wait_value_);

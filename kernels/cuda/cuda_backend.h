@@ -77,6 +77,7 @@ class CudaBackend final : public Backend {
   void* wait_value_ = nullptr;   // cuStreamWaitValue64
   void* write_value_ = nullptr;  // cuStreamWriteValue64
   CpuBackend host_;
+  std::atomic<bool> pins_all_{true};  // the host memory it gave out
   std::unique_ptr<ClockEvent> clock_;
   std::array<std::unique_ptr<StreamLane>, kDeviceLaneCount> streams_;  // none: host_compute
   std::unique_ptr<KernelRunner> runner_;

@@ -75,6 +75,16 @@ void launch_sample(cudaStream_t stream, kernels::SampledRow* sampled, TensorView
 /// At least: every logit read once and compared.
 KernelWork sample_work(TensorView logits);
 
+/// A kernel of each source file (load_kernels.h).
+const void* kernel_of_attention();
+const void* kernel_of_prefill_attention();
+const void* kernel_of_products();
+const void* kernel_of_rows();
+const void* kernel_of_sample();
+
+/// Whether this library has code for the current device. Throws DeviceError where that cannot be
+/// told.
+bool has_code_for_device();
 /// Of the current device.
 AttentionResources attention_resources(std::byte* scratch, std::size_t scratch_bytes);
 /// Allows attention the shared memory it needs, once per device, which is current. Throws

@@ -16,6 +16,7 @@
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/launches.h"
+#include "kernels/cuda/load_kernels.h"
 #include "kernels/cuda/locality.h"
 #include "kernels/cuda_plugin.h"
 #include "kernels/device/error.h"
@@ -69,15 +70,12 @@ int choose_device(const kernels::EngineOptions& options, int count) {
   return device;
 }
 
-/// A kernel of this library must have code for the device.
-void check_architecture(const cudaDeviceProp& properties) {
+/// What a driver may be too old, or too odd, for costs time, and nothing else.
+void try_to_load_kernels() {
   try {
-    prepare_attention();
-  } catch (const DeviceError& error) {
-    throw Refusal(
-        fmt::format("{} is of compute capability {}.{}, which this plugin was not built "
-                    "for ({})",
-                    properties.name, properties.major, properties.minor, error.what()));
+    load_kernels();
+  } catch (const DeviceError&) {
+    cudaGetLastError();
   }
 }
 
@@ -113,7 +111,13 @@ static kernels::Engine make_engine(const kernels::EngineOptions& options) {
   check(cudaSetDevice(device), "cudaSetDevice");
   cudaDeviceProp properties = {};
   check(cudaGetDeviceProperties(&properties, device), "cudaGetDeviceProperties");
-  check_architecture(properties);
+  if (!has_code_for_device()) {
+    throw Refusal(
+        fmt::format("{} is of compute capability {}.{}, which this plugin was not built for",
+                    properties.name, properties.major, properties.minor));
+  }
+  prepare_attention();
+  try_to_load_kernels();
   const int threads =
       options.threads > 0 ? options.threads : kernels::default_threads(options.ranks_on_host);
   BackendInfo info = describe(device, properties, options, threads);

@@ -35,6 +35,10 @@ void with_kernel(DType activations, bool direct, std::int32_t head_dim, const Us
 
 }  // namespace
 
+const void* kernel_of_prefill_attention() {
+  return reinterpret_cast<const void*>(prefill_attention_kernel<__half, 64, true>);
+}
+
 void prepare_prefill_attention() {
   for (const DType dtype : {DType::f16, DType::bf16}) {
     for (const bool direct : {false, true}) {

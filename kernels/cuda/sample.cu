@@ -17,6 +17,8 @@ KernelWork sample_work(TensorView logits) {
   return {4 * elements, elements};
 }
 
+const void* kernel_of_sample() { return reinterpret_cast<const void*>(sample_kernel); }
+
 void launch_sample(cudaStream_t stream, kernels::SampledRow* sampled, TensorView logits,
                    const kernels::SampleRow* rows, const std::int32_t* history, float* scratch,
                    std::size_t scratch_bytes) {

@@ -8,10 +8,9 @@ StreamLane::StreamLane(Activity activity, Trace* trace, cudaEvent_t clock_start,
                        std::int64_t clock_ns)
     : spans_(activity, trace, clock_start, clock_ns) {
   check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
-  // Blocking: a waiting host thread sleeps, so that the ranks of a host do not steal cores.
-  constexpr unsigned kFlags = cudaEventDisableTiming | cudaEventBlockingSync;
   for (cudaEvent_t& event : events_) {
-    check(cudaEventCreateWithFlags(&event, kFlags), "cudaEventCreateWithFlags");
+    check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming | waiting_flags()),
+          "cudaEventCreateWithFlags");
   }
 }
 

@@ -1,6 +1,7 @@
 #include "kernels/cuda/stream_spans.h"
 
 #include <cmath>
+#include <cstdlib>
 
 #include "kernels/cuda/check.h"
 
@@ -18,14 +19,18 @@ std::int64_t nanoseconds_between(cudaEvent_t from, cudaEvent_t to) {
 
 }  // namespace
 
+unsigned waiting_flags() {
+  const char* const spin = std::getenv("SLUICE_CUDA_SPIN");
+  return spin != nullptr && spin[0] == '1' ? cudaEventDefault : cudaEventBlockingSync;
+}
+
 StreamSpans::StreamSpans(Activity activity, Trace* trace, cudaEvent_t clock_start,
                          std::int64_t clock_ns)
     : activity_(activity), trace_(trace), last_end_(clock_start), last_end_ns_(clock_ns) {
   if (trace_ == nullptr) return;
   for (Span& span : spans_) {
     check(cudaEventCreate(&span.begin), "cudaEventCreate");
-    // Whoever must wait for it sleeps.
-    check(cudaEventCreateWithFlags(&span.end, cudaEventBlockingSync), "cudaEventCreateWithFlags");
+    check(cudaEventCreateWithFlags(&span.end, waiting_flags()), "cudaEventCreateWithFlags");
   }
 }
 

@@ -13,6 +13,10 @@
 
 namespace sluice::cuda {
 
+/// Of events that host threads wait for: they sleep, so that the ranks of a host do not steal cores
+/// from each other; with SLUICE_CUDA_SPIN=1 in the environment they spin.
+unsigned waiting_flags();
+
 /// One thread at a time, with the stream's device current.
 class StreamSpans {
  public:

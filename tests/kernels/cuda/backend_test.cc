@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda/load_kernels.h"
 #include "tests/support/cuda_emulation/stream.h"
 
 namespace sluice::cuda {
@@ -250,6 +251,8 @@ TEST_F(CudaGraphs, TheHostLaneWaitsForStreamsWithoutCallingCuda) {
 }
 
 /// A copy that the compute lane waits for is told as what it stood still for, and as not hidden.
+TEST(CudaKernels, AreLoadedOfEveryFile) { EXPECT_EQ(cuda::load_kernels(), 5); }
+
 TEST(CudaStalls, WhatTheComputeLaneWaitedForIsTold) {
   ASSERT_EQ(cudaSetDevice(0), cudaSuccess);
   Trace trace(0);

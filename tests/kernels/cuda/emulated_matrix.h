@@ -46,6 +46,8 @@ class OnDevice {
     }
     EXPECT_EQ(cudaMalloc(&data_, bytes_.size()), cudaSuccess);
     EXPECT_EQ(cudaMemcpy(data_, bytes_.data(), bytes_.size(), cudaMemcpyDefault), cudaSuccess);
+    // It may return before the bytes are there, and streams of their own do not wait for them.
+    EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
   }
   static OnDevice random(std::int64_t rows, std::int64_t columns, DType dtype, std::uint64_t seed,
                          std::size_t offset = 0) {
@@ -104,6 +106,7 @@ class Numbers {
     const std::size_t bytes = numbers.size() * sizeof(std::int32_t);
     EXPECT_EQ(cudaMalloc(&data_, bytes), cudaSuccess);
     EXPECT_EQ(cudaMemcpy(data_, numbers.data(), bytes, cudaMemcpyDefault), cudaSuccess);
+    EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
   }
   ~Numbers() { cudaFree(data_); }
   Numbers(Numbers&&) = delete;

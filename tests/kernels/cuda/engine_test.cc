@@ -2,9 +2,11 @@
 // is none.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <numeric>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -242,30 +244,49 @@ class CudaLanes : public testing::Test {
   }
 };
 
-TEST_F(CudaLanes, StreamsWaitForTheHostLane) {
-  Backend& backend = *gpu().engine.backend;
-  std::vector<float> source(1 << 20, 1.0F);
-  std::vector<float> target(source.size(), 0.0F);
-  const Memory device = backend.allocate_device(source.size() * sizeof(float));
-  struct Fill {
-    std::vector<float>* values;
-  } fill{&source};
+/// Floats that the host lane adds one to, and whether they are pinned.
+void count_on_both_sides(Backend& backend, std::size_t count, bool pinned) {
+  const std::size_t bytes = count * sizeof(float);
+  const Memory source = backend.allocate_host(bytes, pinned);
+  const Memory target = backend.allocate_host(bytes, pinned);
+  const Memory device = backend.allocate_device(bytes);
+  auto values = std::span(reinterpret_cast<float*>(source.data()), count);
+  const auto* const got = reinterpret_cast<const float*>(target.data());
+  std::fill(values.begin(), values.end(), 0.0F);
   for (int round = 0; round < 100; ++round) {
     backend.call(
         Lane::host_compute,
         [](void* argument) {
-          for (float& value : *static_cast<Fill*>(argument)->values) value += 1.0F;
+          for (float& value : *static_cast<std::span<float>*>(argument)) value += 1.0F;
         },
-        &fill);
+        &values);
     backend.wait(Lane::host_to_device, backend.record(Lane::host_compute));
-    backend.copy(Lane::host_to_device, device.data(), source.data(), source.size() * sizeof(float));
+    backend.copy(Lane::host_to_device, device.data(), source.data(), bytes);
     backend.wait(Lane::device_to_host, backend.record(Lane::host_to_device));
-    backend.copy(Lane::device_to_host, target.data(), device.data(), target.size() * sizeof(float));
+    backend.copy(Lane::device_to_host, target.data(), device.data(), bytes);
     const Event back = backend.record(Lane::device_to_host);
     backend.wait(Lane::host_compute, back);
     backend.synchronize(back);
-    ASSERT_EQ(target.front(), static_cast<float>(round + 2));
-    ASSERT_EQ(target.back(), static_cast<float>(round + 2));
+    ASSERT_EQ(got[0], static_cast<float>(round + 1));
+    ASSERT_EQ(got[count - 1], static_cast<float>(round + 1));
+  }
+}
+
+TEST_F(CudaLanes, StreamsWaitForTheHostLane) {
+  Backend& backend = *gpu().engine.backend;
+  for (const std::size_t count : {std::size_t{1000}, std::size_t{1} << 20}) {
+    SCOPED_TRACE(count);
+    count_on_both_sides(backend, count, true);
+  }
+}
+
+TEST_F(CudaLanes, StreamsWaitForTheHostLaneOfMemoryThatIsNotPinned) {
+  kernels::EngineOptions options;
+  options.device = "cuda";
+  const kernels::Engine engine = kernels::make_cuda_engine(options);
+  for (const std::size_t count : {std::size_t{1000}, std::size_t{1} << 20}) {
+    SCOPED_TRACE(count);
+    count_on_both_sides(*engine.backend, count, false);
   }
 }
 

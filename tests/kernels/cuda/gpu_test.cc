@@ -7,6 +7,7 @@
 #include <iostream>
 
 #include "kernels/cuda/library_product.h"
+#include "kernels/cuda/load_kernels.h"
 #include "tests/kernels/cuda/emulated_matrix.h"
 #include "tests/support/cuda_emulation/block.h"
 #include "tests/support/cuda_emulation/matmul.h"
@@ -36,6 +37,10 @@ struct NeedsGpu : testing::Environment {
 };
 [[maybe_unused]] const auto* const needs_gpu =
     testing::AddGlobalTestEnvironment(new NeedsGpu);  // GoogleTest's own
+
+TEST(CudaKernels, AreAllLoadedAtOnce) {
+  EXPECT_GE(cuda::load_kernels(), 50);  // most are templates, for dtypes and shapes
+}
 
 /// Whether ProductRules::library_relu may be true. While it is false this only says what was seen.
 TEST(CudaLibrary, ReluKeepsNaN) {

@@ -36,6 +36,9 @@ int current_device();
 void break_device(int device, const std::string& why);
 bool is_broken(int device);
 
+/// The driver's function of that name about modules, or null.
+void* module_function(const char* name);
+
 /// The status, which becomes the calling thread's last error unless it is cudaSuccess. Prints
 /// `why`, if there is one: for what a GPU would refuse with no more than a code.
 cudaError_t answer(cudaError_t status, const std::string& why = {});

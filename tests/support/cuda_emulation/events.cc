@@ -185,6 +185,8 @@ cudaError_t cudaGetDriverEntryPointByVersion(const char* name, void** function, 
     *function = reinterpret_cast<void*>(&wait_value);
   } else if (std::strcmp(name, "cuStreamWriteValue64") == 0) {
     *function = reinterpret_cast<void*>(&write_value);
+  } else {
+    *function = module_function(name);
   }
   const bool known = *function != nullptr;
   if (found != nullptr) {

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstring>
 #include <set>
+#include <vector>
 
 #include "tests/support/cuda_emulation/capture.h"
 #include "tests/support/cuda_emulation/device.h"
@@ -72,6 +73,19 @@ cudaError_t put_copy(Stream& stream, void* target, const void* source, std::size
   if (bytes == 0) return cudaSuccess;
   if (const std::string why = bad_copy(target, source, bytes, kind); !why.empty()) {
     return answer(cudaErrorInvalidValue, "cudaMemcpy: " + why);
+  }
+  // What is not pinned may be read when the copy is put, and small pieces are.
+  constexpr std::size_t kReadAtOnce = 64 << 10;
+  if (bytes <= kReadAtOnce && place_of(source, bytes).kind == Place::Kind::plain_host) {
+    const auto* const first = static_cast<const std::byte*>(source);
+    stream.enqueue([=, read = std::vector<std::byte>(first, first + bytes)] {
+      if (const std::string why = bad_copy(target, read.data(), bytes, kind); !why.empty()) {
+        throw std::logic_error("cudaMemcpy: " + why);
+      }
+      const Access open(true);
+      std::memcpy(target, read.data(), bytes);
+    });
+    return cudaSuccess;
   }
   stream.enqueue([=] {
     // Once more: it may have been freed meanwhile.
