@@ -147,7 +147,7 @@ class Stage::Impl {
                      progress ? static_cast<void (*)(std::uint64_t, void*)>(report) : nullptr,
                      context);
     workspace_.emplace(layout_, device_, host_);
-    if (backend.info().kind != "cpu") try_products();
+    if (backend.info().loads_kernels) try_products();
     load_seconds_ = seconds_since(begin);
   }
 

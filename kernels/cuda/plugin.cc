@@ -96,6 +96,7 @@ static BackendInfo describe(int device, const cudaDeviceProp& properties,
   info.compute_dtype = compute_dtype(options.weight_dtype);
   info.threads = 0;
   info.samples = true;
+  info.loads_kernels = true;
   std::array<char, 32> pci_id = {};
   check(cudaDeviceGetPCIBusId(pci_id.data(), static_cast<int>(pci_id.size()), device),
         "cudaDeviceGetPCIBusId");

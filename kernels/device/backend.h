@@ -56,7 +56,8 @@ struct BackendInfo {
   std::uint64_t device_free_bytes = 0;
   /// Device memory that the engine took for itself, beside the arenas.
   std::uint64_t workspace_bytes = 0;
-  bool samples = false;  // Ops::sample works
+  bool loads_kernels = false;  // when a shape first comes, which stops other work
+  bool samples = false;        // Ops::sample works
 };
 
 /// Move-only owner of one block of device or host memory, zeroed (on the CPU lazily); 4096-byte
