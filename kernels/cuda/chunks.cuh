@@ -28,12 +28,15 @@ __device__ inline T load_aligned(const void* from) {
   return value;
 #endif
 }
-template <class T>
-__device__ inline void store_aligned(void* to, const T& value) {
+/// 16 bytes of global memory, aligned, in one store: nvcc takes a plain one apart where its words
+/// are made one after the other.
+__device__ inline void store_aligned(void* to, const uint4& words) {
 #ifdef __CUDACC__
-  *static_cast<T*>(to) = value;
+  asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(to)),
+               "r"(words.x), "r"(words.y), "r"(words.z), "r"(words.w)
+               : "memory");
 #else
-  std::memcpy(to, &value, sizeof(T));
+  std::memcpy(to, &words, sizeof(words));
 #endif
 }
 
@@ -100,8 +103,10 @@ __device__ inline void write_chunk(const float (&from)[kChunk], T* to) {
 }
 template <>
 __device__ inline void write_chunk<float>(const float (&from)[kChunk], float* to) {
-  store_aligned(to, float4{from[0], from[1], from[2], from[3]});
-  store_aligned(to + 4, float4{from[4], from[5], from[6], from[7]});
+  store_aligned(to, uint4{__float_as_uint(from[0]), __float_as_uint(from[1]),
+                          __float_as_uint(from[2]), __float_as_uint(from[3])});
+  store_aligned(to + 4, uint4{__float_as_uint(from[4]), __float_as_uint(from[5]),
+                              __float_as_uint(from[6]), __float_as_uint(from[7])});
 }
 
 /// Elements [first, first + 8) of a row of a dtype known when it runs: f32, f16 or bf16.
