@@ -76,24 +76,43 @@ __device__ inline unsigned narrow_word(float low, float high) {
   return word;
 }
 
-/// from[0 .. 8), 16-byte aligned.
+/// Eight elements as they lie in memory.
+template <class T>
+struct Chunk {
+  static constexpr int kWords = kChunk * static_cast<int>(sizeof(T)) / 16;
+  uint4 words[kWords];
+
+  /// from[0 .. 8), 16-byte aligned.
+  __device__ static Chunk load(const T* from) {
+    Chunk chunk;
+#pragma unroll
+    for (int i = 0; i < kWords; ++i) {
+      chunk.words[i] = load_aligned<uint4>(from + i * kChunk / kWords);
+    }
+    return chunk;
+  }
+
+  __device__ void widen(float (&to)[kChunk]) const {
+#pragma unroll
+    for (int i = 0; i < kWords; ++i) {
+      const unsigned word[4] = {words[i].x, words[i].y, words[i].z, words[i].w};
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        if constexpr (kWords == 2) {
+          to[4 * i + j] = __uint_as_float(word[j]);
+        } else {
+          const float2 pair = widen_word<T>(word[j]);
+          to[2 * j] = pair.x;
+          to[2 * j + 1] = pair.y;
+        }
+      }
+    }
+  }
+};
+
 template <class T>
 __device__ inline void read_chunk(const T* from, float (&to)[kChunk]) {
-  const auto words = load_aligned<uint4>(from);
-  const unsigned word[4] = {words.x, words.y, words.z, words.w};
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    const float2 pair = widen_word<T>(word[i]);
-    to[2 * i] = pair.x;
-    to[2 * i + 1] = pair.y;
-  }
-}
-template <>
-__device__ inline void read_chunk<float>(const float* from, float (&to)[kChunk]) {
-  const auto low = load_aligned<float4>(from);
-  const auto high = load_aligned<float4>(from + 4);
-  to[0] = low.x, to[1] = low.y, to[2] = low.z, to[3] = low.w;
-  to[4] = high.x, to[5] = high.y, to[6] = high.z, to[7] = high.w;
+  Chunk<T>::load(from).widen(to);
 }
 
 template <class T>
