@@ -269,7 +269,7 @@ __device__ inline void append_group(const Elements& elements, const AppendPlace&
 
 /// Caches of q8 and q4; a head longer than a group of lanes is taken in turns.
 template <DType kType, class Elements>
-__global__ void __launch_bounds__(kAppendThreads, 8) append_codes_kernel(AppendCall call) {
+__global__ void __launch_bounds__(kAppendThreads, 7) append_codes_kernel(AppendCall call) {
   const SequenceTile found = append_tile(call);
   if (found.sequence == call.batch.sequences) return;
   const AppendVectors vectors = append_vectors(call, found);
