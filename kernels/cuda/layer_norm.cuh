@@ -23,16 +23,6 @@ __device__ inline float row_sum(float value, unsigned row_threads, float* partia
   return warp_sum(lane < row_threads / 32 ? partial[lane] : 0.0F);
 }
 
-/// Words of elements that change nothing as factors and, zeros' signs included, as terms.
-template <class T>
-constexpr unsigned kOnes = 0x3F800000;
-template <>
-constexpr unsigned kOnes<__half> = 0x3C003C00;
-template <>
-constexpr unsigned kOnes<__nv_bfloat16> = 0x3F803F80;
-template <class T>
-constexpr unsigned kMinusZeros = sizeof(T) == 4 ? 0x80000000 : 0x80008000;
-
 /// A row and the threads that are at it. out may be in.
 template <class T>
 struct NormRow {
@@ -57,39 +47,44 @@ struct NormRow {
     return rsqrtf(row_sum(squares, threads, partial[1]) * part + epsilon);
   }
 
-  /// Eight elements of a vector from `column`; where there are none, the words `other`.
-  __device__ Chunk<T> chunk_of(const void* vector, int column, unsigned other) const {
-    if (vector != nullptr && column < columns) {
-      return Chunk<T>::load(static_cast<const T*>(vector) + column);
-    }
-    Chunk<T> chunk;
-#pragma unroll
-    for (uint4& words : chunk.words) words = {other, other, other, other};
-    return chunk;
-  }
-
-  /// Weight and bias are of T. All that a thread loads is on its way before it waits for the first.
+  /// Weight and bias are there and of T. All that a thread loads is on its way before it waits for
+  /// the first; beyond the row it loads the row's last, and takes no notice.
   __device__ void in_chunks() const {
+    const int end = static_cast<int>(columns);
     const auto column = [&](int k) {
       return static_cast<int>(thread + static_cast<unsigned>(k) * threads) * kChunk;
+    };
+    const auto load = [&](const void* row, int k) {
+      return Chunk<T>::load(static_cast<const T*>(row) + min(column(k), end - kChunk));
     };
     Chunk<T> row[kNormChunks];
     Chunk<T> factor[kNormChunks];
     Chunk<T> term[kNormChunks];
 #pragma unroll
-    for (int k = 0; k < kNormChunks; ++k) row[k] = chunk_of(from, column(k), 0);
+    for (int k = 0; k < kNormChunks; ++k) row[k] = load(from, k);
 #pragma unroll
     for (int k = 0; k < kNormChunks; ++k) {
-      factor[k] = chunk_of(weight.data, column(k), kOnes<T>);
-      term[k] = chunk_of(bias.data, column(k), kMinusZeros<T>);
+      factor[k] = load(weight.data, k);
+      term[k] = load(bias.data, k);
+    }
+    // nvcc would put the vectors' loads off until the row has come, if the row did not need them.
+    const unsigned nothing = threads >> 16U;
+#pragma unroll
+    for (int k = 0; k < kNormChunks; ++k) {
+#pragma unroll
+      for (int i = 0; i < Chunk<T>::kWords; ++i) {
+        row[k].words[i].x |= (factor[k].words[i].x | term[k].words[i].x) & nothing;
+      }
     }
     float sum = 0;
     float value[kChunk];
 #pragma unroll
     for (int k = 0; k < kNormChunks; ++k) {
       row[k].widen(value);
+      float of_chunk = 0;
 #pragma unroll
-      for (int i = 0; i < kChunk; ++i) sum += value[i];
+      for (int i = 0; i < kChunk; ++i) of_chunk += value[i];
+      if (column(k) < end) sum += of_chunk;
     }
     const float mean = mean_of(sum);
     float squares = 0;
@@ -99,12 +94,12 @@ struct NormRow {
       float of_chunk = 0;
 #pragma unroll
       for (int i = 0; i < kChunk; ++i) of_chunk += (value[i] - mean) * (value[i] - mean);
-      if (column(k) < columns) squares += of_chunk;
+      if (column(k) < end) squares += of_chunk;
     }
     const float scale = scale_of(squares);
 #pragma unroll
     for (int k = 0; k < kNormChunks; ++k) {
-      if (column(k) >= columns) continue;
+      if (column(k) >= end) continue;
       float weights[kChunk];
       float biases[kChunk];
       row[k].widen(value);
@@ -141,7 +136,7 @@ struct NormRow {
 };
 
 /// out, in: [rows, columns]. part: 1 / columns. in_chunks: rows and vectors can be read so,
-/// vectors are of T, and row_threads can keep a row.
+/// both vectors are there and of T, and row_threads can keep a row.
 template <class T>
 __global__ void __launch_bounds__(kMostNormThreads)
     layer_norm_kernel(T* out, const T* in, std::int64_t rows, std::int64_t columns,

@@ -101,7 +101,7 @@ void launch_layer_norm(cudaStream_t stream, TensorView out, TensorView in, Tenso
   const std::int64_t rows_a_block = threads / row_threads;
   const auto blocks = static_cast<unsigned>((out.rows + rows_a_block - 1) / rows_a_block);
   const auto readable = [&](const TensorView& vector) {
-    return vector.rows == 0 || (vector.dtype == in.dtype && rows_aligned(vector, kChunkBytes));
+    return vector.rows > 0 && vector.dtype == in.dtype && rows_aligned(vector, kChunkBytes);
   };
   const bool in_chunks = in.columns % kChunk == 0 && in.columns <= kMostWarps * kPerWarp &&
                          rows_aligned(out, kChunkBytes) && rows_aligned(in, kChunkBytes) &&
