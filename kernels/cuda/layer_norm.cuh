@@ -1,6 +1,6 @@
 // Layer norm, in two passes (mean, then variance) over a row that is read from memory once and kept
-// in registers. Rows that cannot be read in chunks, or are wider than a block can keep, are read
-// three times, twice from cache. Bound by memory.
+// in registers. Rows that cannot be read in chunks, are wider than a block can keep, or have not
+// both vectors, of their own dtype, are read three times, twice from cache. Bound by memory.
 #pragma once
 
 #include "kernels/cuda/chunks.cuh"
