@@ -93,31 +93,54 @@ void launch_general_attention(cudaStream_t stream, TensorView out, TensorView qu
          attention_shared_bytes(cache.head_dim), attention_kernel, call);
 }
 
+template <DType kType>
+auto codes_kernel_of(AppendBy by, DType from) -> void (*)(AppendCall) {
+  if (by != AppendBy::quads) return append_codes_kernel<kType, AppendAny>;
+  switch (from) {
+    case DType::f16:
+      return append_codes_kernel<kType, AppendQuads<__half>>;
+    case DType::bf16:
+      return append_codes_kernel<kType, AppendQuads<__nv_bfloat16>>;
+    default:
+      return append_codes_kernel<kType, AppendQuads<float>>;
+  }
+}
+
 }  // namespace
 
 // Bound by memory: append_kv_work(). Each element is read once and written once.
 void launch_append_kv(cudaStream_t stream, const kernels::KvPages& cache,
                       const kernels::KvBatch& batch, TensorView keys, TensorView values) {
-  const AppendCall call{
-      cache,      batch,        page_divider(cache.page_tokens),   keys.data, values.data,
-      keys.dtype, values.dtype, appends_quads(cache, keys, values)};
+  const AppendBy by = append_by(cache, keys, values);
+  const auto vector_bytes = static_cast<std::int64_t>(row_bytes_of(cache.dtype, cache.head_dim));
+  const std::int64_t lanes = by == AppendBy::elements ? 32
+                             : by == AppendBy::words  ? (vector_bytes + 15) / 16
+                                                      : lanes_of(cache.head_dim);
+  const AppendCall call{cache,        batch,        page_divider(cache.page_tokens),
+                        keys.data,    values.data,  keys.dtype,
+                        values.dtype, vector_bytes, lanes <= 8 ? 3 : lanes <= 16 ? 4 : 5};
+  const int groups = kAppendThreads >> call.lane_bits;
   const dim3 grid(static_cast<unsigned>(most_tiles(keys.rows, batch.sequences, kAppendTokens)),
-                  static_cast<unsigned>((cache.heads + kAppendHeads - 1) / kAppendHeads));
-  const int lanes = lanes_of(cache.head_dim);
+                  static_cast<unsigned>((2 * cache.heads + groups - 1) / groups));
   const auto append = [&](auto kernel) {
-    launch("append_kv_kernel", stream, grid, kAppendThreads, 0, kernel, call, lanes);
+    launch("append_kv_kernel", stream, grid, kAppendThreads, 0, kernel, call);
   };
   switch (cache.dtype) {
-    case DType::f16:
-      return append(append_kv_kernel<DType::f16>);
-    case DType::bf16:
-      return append(append_kv_kernel<DType::bf16>);
     case DType::q8:
-      return append(append_kv_kernel<DType::q8>);
+      return append(codes_kernel_of<DType::q8>(by, keys.dtype));
     case DType::q4:
-      return append(append_kv_kernel<DType::q4>);
+      return append(codes_kernel_of<DType::q4>(by, keys.dtype));
     default:
-      return append(append_kv_kernel<DType::f32>);
+      break;
+  }
+  if (by == AppendBy::words) return append(append_words_kernel);
+  switch (cache.dtype) {
+    case DType::f16:
+      return append(append_elements_kernel<DType::f16>);
+    case DType::bf16:
+      return append(append_elements_kernel<DType::bf16>);
+    default:
+      return append(append_elements_kernel<DType::f32>);
   }
 }
 

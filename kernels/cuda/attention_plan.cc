@@ -50,10 +50,17 @@ AttentionPlan plan_attention(const TensorView& out, const TensorView& query,
   return plan;
 }
 
-bool appends_quads(const kernels::KvPages& cache, const TensorView& keys,
+AppendBy append_by(const kernels::KvPages& cache, const TensorView& keys,
                    const TensorView& values) {
-  return cache.head_dim % 4 == 0 && is_aligned(keys.data, 16) && is_aligned(values.data, 16) &&
-         is_aligned(cache, is_quantized(cache.dtype) ? 4 : 16);
+  if (keys.dtype != values.dtype || !is_aligned(keys.data, 16) || !is_aligned(values.data, 16)) {
+    return AppendBy::elements;
+  }
+  if (is_quantized(cache.dtype)) {
+    return cache.head_dim % 4 == 0 ? AppendBy::quads : AppendBy::elements;
+  }
+  const bool whole = row_bytes_of(cache.dtype, cache.head_dim) % 16 == 0;
+  return whole && cache.dtype == keys.dtype && is_aligned(cache, 16) ? AppendBy::words
+                                                                     : AppendBy::elements;
 }
 
 KernelWork attention_work(const kernels::KvPages& cache, DType activations,

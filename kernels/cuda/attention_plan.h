@@ -49,8 +49,10 @@ AttentionPlan plan_attention(const TensorView& out, const TensorView& query,
                              const kernels::KvPages& cache, const kernels::KvBatch& batch,
                              float scale, const AttentionResources& resources);
 
-/// Whether append_kv may load and store four elements at a time.
-bool appends_quads(const kernels::KvPages& cache, const TensorView& keys, const TensorView& values);
+/// How append_kv takes vectors: copied by words of 16 bytes (cache and activations are of one
+/// dtype), quantised by quads of elements, or, whatever they are, by elements.
+enum class AppendBy { words, quads, elements };
+AppendBy append_by(const kernels::KvPages& cache, const TensorView& keys, const TensorView& values);
 
 /// Lanes that hold a vector of the cache, eight elements each.
 constexpr int lanes_of(std::int32_t head_dim) { return head_dim <= 64 ? 8 : 16; }

@@ -28,12 +28,15 @@ __device__ inline T load_aligned(const void* from) {
   return value;
 #endif
 }
-template <class T>
-__device__ inline void store_aligned(void* to, const T& value) {
+/// 16 bytes of global memory, aligned, in one store: nvcc takes a plain one apart where its words
+/// are made one after the other.
+__device__ inline void store_aligned(void* to, const uint4& words) {
 #ifdef __CUDACC__
-  *static_cast<T*>(to) = value;
+  asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(to)),
+               "r"(words.x), "r"(words.y), "r"(words.z), "r"(words.w)
+               : "memory");
 #else
-  std::memcpy(to, &value, sizeof(T));
+  std::memcpy(to, &words, sizeof(words));
 #endif
 }
 
@@ -73,24 +76,43 @@ __device__ inline unsigned narrow_word(float low, float high) {
   return word;
 }
 
-/// from[0 .. 8), 16-byte aligned.
+/// Eight elements as they lie in memory.
+template <class T>
+struct Chunk {
+  static constexpr int kWords = kChunk * static_cast<int>(sizeof(T)) / 16;
+  uint4 words[kWords];
+
+  /// from[0 .. 8), 16-byte aligned.
+  __device__ static Chunk load(const T* from) {
+    Chunk chunk;
+#pragma unroll
+    for (int i = 0; i < kWords; ++i) {
+      chunk.words[i] = load_aligned<uint4>(from + i * kChunk / kWords);
+    }
+    return chunk;
+  }
+
+  __device__ void widen(float (&to)[kChunk]) const {
+#pragma unroll
+    for (int i = 0; i < kWords; ++i) {
+      const unsigned word[4] = {words[i].x, words[i].y, words[i].z, words[i].w};
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        if constexpr (kWords == 2) {
+          to[4 * i + j] = __uint_as_float(word[j]);
+        } else {
+          const float2 pair = widen_word<T>(word[j]);
+          to[2 * j] = pair.x;
+          to[2 * j + 1] = pair.y;
+        }
+      }
+    }
+  }
+};
+
 template <class T>
 __device__ inline void read_chunk(const T* from, float (&to)[kChunk]) {
-  const auto words = load_aligned<uint4>(from);
-  const unsigned word[4] = {words.x, words.y, words.z, words.w};
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    const float2 pair = widen_word<T>(word[i]);
-    to[2 * i] = pair.x;
-    to[2 * i + 1] = pair.y;
-  }
-}
-template <>
-__device__ inline void read_chunk<float>(const float* from, float (&to)[kChunk]) {
-  const auto low = load_aligned<float4>(from);
-  const auto high = load_aligned<float4>(from + 4);
-  to[0] = low.x, to[1] = low.y, to[2] = low.z, to[3] = low.w;
-  to[4] = high.x, to[5] = high.y, to[6] = high.z, to[7] = high.w;
+  Chunk<T>::load(from).widen(to);
 }
 
 template <class T>
@@ -100,8 +122,10 @@ __device__ inline void write_chunk(const float (&from)[kChunk], T* to) {
 }
 template <>
 __device__ inline void write_chunk<float>(const float (&from)[kChunk], float* to) {
-  store_aligned(to, float4{from[0], from[1], from[2], from[3]});
-  store_aligned(to + 4, float4{from[4], from[5], from[6], from[7]});
+  store_aligned(to, uint4{__float_as_uint(from[0]), __float_as_uint(from[1]),
+                          __float_as_uint(from[2]), __float_as_uint(from[3])});
+  store_aligned(to + 4, uint4{__float_as_uint(from[4]), __float_as_uint(from[5]),
+                              __float_as_uint(from[6]), __float_as_uint(from[7])});
 }
 
 /// Elements [first, first + 8) of a row of a dtype known when it runs: f32, f16 or bf16.

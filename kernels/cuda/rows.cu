@@ -100,13 +100,17 @@ void launch_layer_norm(cudaStream_t stream, TensorView out, TensorView in, Tenso
   const unsigned threads = warps == 1 ? kNormThreads : row_threads;
   const std::int64_t rows_a_block = threads / row_threads;
   const auto blocks = static_cast<unsigned>((out.rows + rows_a_block - 1) / rows_a_block);
+  const auto readable = [&](const TensorView& vector) {
+    return vector.rows > 0 && vector.dtype == in.dtype && rows_aligned(vector, kChunkBytes);
+  };
   const bool in_chunks = in.columns % kChunk == 0 && in.columns <= kMostWarps * kPerWarp &&
                          rows_aligned(out, kChunkBytes) && rows_aligned(in, kChunkBytes) &&
-                         rows_aligned(weight, kChunkBytes) && rows_aligned(bias, kChunkBytes);
+                         readable(weight) && readable(bias);
   with_activation(in.dtype, [&]<class T>() {
     launch("layer_norm_kernel", stream, blocks, threads, 0, layer_norm_kernel<T>,
            static_cast<T*>(out.data), static_cast<const T*>(in.data), in.rows, in.columns,
-           vector_of(weight), vector_of(bias), epsilon, row_threads, in_chunks);
+           vector_of(weight), vector_of(bias), epsilon, 1.0F / static_cast<float>(in.columns),
+           row_threads, in_chunks);
   });
 }
 

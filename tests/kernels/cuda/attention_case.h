@@ -30,6 +30,7 @@ struct AttentionShape {
   std::int32_t head_dim = 64;
   std::int32_t page_tokens = 16;
   float scale = 0.2F;
+  std::size_t offset = 0;  // bytes that keys and values lie behind an aligned address
 };
 
 struct Tokens {
@@ -294,8 +295,8 @@ class AttentionCase {
       rows.pages.insert(rows.pages.end(), begin, begin + max_pages_);
     }
     if (who.empty()) return;
-    const OnDevice keys(rows.first, shape_.activations);
-    const OnDevice values(rows.second, shape_.activations);
+    const OnDevice keys(rows.first, shape_.activations, shape_.offset);
+    const OnDevice values(rows.second, shape_.activations, shape_.offset);
     const DeviceCopy memory(memory_);
     cache_.base = memory.data();
     const DeviceBatch batch(rows, max_pages_);

@@ -111,24 +111,54 @@ TEST_P(CudaRows, SelectRowsTakesThem) {
 }
 
 TEST_P(CudaRows, LayerNormIsTheOracles) {
+  const double tolerance = 2 * unit_of(GetParam()) + 1e-5;
   for (const bool descending : {false, true}) {
     const EmulatedStream stream(descending);
-    for (const std::int64_t width : {1, 31, 72, 768, 1000, 1032, 4096, 16400}) {
+    for (const std::int64_t width :
+         {1, 31, 72, 256, 264, 512, 520, 768, 1000, 1032, 4096, 16384, 16392}) {
       const std::int64_t rows = width > 2000 ? 2 : 6;
-      const OnDevice in = OnDevice::random(rows, width, GetParam(), 1);
-      const OnDevice weight = OnDevice::random(1, width, DType::f16, 2);
-      const OnDevice bias = OnDevice::random(1, width, DType::bf16, 3);
-      const OnDevice out(Matrix(rows, width), GetParam());
-      const double tolerance = 2 * unit_of(GetParam()) + 1e-5;
+      // Vectors of the activations' dtype, as models have them, and of others.
+      for (const auto& [of_weight, of_bias] :
+           {std::pair(GetParam(), GetParam()), std::pair(DType::f16, DType::bf16)}) {
+        const OnDevice in = OnDevice::random(rows, width, GetParam(), 1);
+        const OnDevice weight = OnDevice::random(1, width, of_weight, 2);
+        const OnDevice bias = OnDevice::random(1, width, of_bias, 3);
+        const OnDevice out(Matrix(rows, width), GetParam());
+        const auto norm = [&](const OnDevice& to, const TensorView& by, const TensorView& plus) {
+          cuda::launch_layer_norm(stream.get(), to.view(), in.view(), by, plus, 1e-5F);
+          stream.finish();
+        };
+        norm(out, weight.view(), bias.view());
+        expect_near(out.now(),
+                    reference::layer_norm(in.values(), weight.values(), bias.values(), 1e-5),
+                    tolerance);
+        norm(out, weight.view(), {});
+        expect_near(out.now(), reference::layer_norm(in.values(), weight.values(), {}, 1e-5),
+                    tolerance);
+        norm(out, {}, bias.view());
+        expect_near(out.now(), reference::layer_norm(in.values(), {}, bias.values(), 1e-5),
+                    tolerance);
+        norm(in, {}, {});  // in place
+        expect_near(in.now(), reference::layer_norm(in.values(), {}, {}, 1e-5), tolerance);
+      }
+    }
+  }
+}
+
+TEST_P(CudaRows, LayerNormOfEqualElementsIsTheBias) {
+  const EmulatedStream stream;
+  for (const std::int64_t width : {31, 72, 768, 1000, 5120}) {
+    for (const double value : {1001.0, 3.0, -7.0}) {
+      Matrix values(1, width);
+      for (std::int64_t c = 0; c < width; ++c) values.set(0, c, value);
+      const OnDevice in(values, GetParam());
+      const OnDevice weight = OnDevice::random(1, width, GetParam(), 1);
+      const OnDevice bias = OnDevice::random(1, width, GetParam(), 2);
+      const OnDevice out(Matrix(1, width), GetParam());
       cuda::launch_layer_norm(stream.get(), out.view(), in.view(), weight.view(), bias.view(),
                               1e-5F);
       stream.finish();
-      expect_near(out.now(),
-                  reference::layer_norm(in.values(), weight.values(), bias.values(), 1e-5),
-                  tolerance);
-      cuda::launch_layer_norm(stream.get(), in.view(), in.view(), {}, {}, 1e-5F);  // in place
-      stream.finish();
-      expect_near(in.now(), reference::layer_norm(in.values(), {}, {}, 1e-5), tolerance);
+      expect_near(out.now(), bias.values(), 0);
     }
   }
 }

@@ -126,6 +126,9 @@ inline int __clz(int bits) { return std::countl_zero(static_cast<unsigned>(bits)
 inline int __ffs(int bits) {
   return bits == 0 ? 0 : std::countr_zero(static_cast<unsigned>(bits)) + 1;
 }
+inline float __saturatef(float value) {
+  return value > 0.0F ? std::fmin(value, 1.0F) : 0.0F;  // and of NaN 0
+}
 inline unsigned __umulhi(unsigned a, unsigned b) {
   return static_cast<unsigned>(std::uint64_t{a} * b >> 32U);
 }
