@@ -7,6 +7,7 @@
 #include <type_traits>
 
 #include "kernels/cuda/elements.cuh"
+#include "kernels/cuda/tensor_core.cuh"
 
 namespace sluice::cuda {
 
@@ -145,7 +146,7 @@ __device__ inline float code_at(unsigned word, int at) {
   constexpr int kTop = kType == DType::q8 ? 15 : 19;
   constexpr unsigned kMask = kType == DType::q8 ? 0x7F8000U : 0x780000U;
   const unsigned moved = at < kTop ? word << (kTop - at) : word >> (at - kTop);
-  return __uint_as_float((moved & kMask) | __float_as_uint(kCodeBias<kType>));
+  return __uint_as_float(and_or(moved, kMask, __float_as_uint(kCodeBias<kType>)));
 }
 
 /// The elements of a lane are to[i] * scale + shift; scale 1 and shift 0 but for q8 and q4.
