@@ -27,17 +27,29 @@ inline PageDivider page_divider(std::int32_t page_tokens) {
   return {page_tokens, std::int64_t{1} << shift == page_tokens ? shift : -1};
 }
 
-/// Where head `head` of the token at `position` lies; `values`: its value, else its key.
-/// vector_bytes: row_bytes of the cache's dtype and head_dim.
+/// Bytes from cache.base to the vectors of the token at `position`: from there to that of a head,
+/// head_offset(). vector_bytes: row_bytes of the cache's dtype and head_dim.
+__device__ inline std::int64_t token_offset(const kernels::KvPages& cache,
+                                            const std::int32_t* pages, PageDivider divider,
+                                            std::int32_t position, std::int64_t vector_bytes) {
+  const std::int32_t page = divider.page(position);
+  const std::int32_t slot = position - page * divider.tokens;
+  return pages[page] * cache.page_stride_bytes + slot * vector_bytes;
+}
+
+/// `values`: to the head's value, else its key.
+__device__ inline std::int64_t head_offset(const kernels::KvPages& cache, int head, bool values,
+                                           std::int64_t vector_bytes) {
+  return std::int64_t{(values ? cache.heads : 0) + head} * cache.page_tokens * vector_bytes;
+}
+
+/// Where head `head` of the token at `position` lies.
 __device__ inline std::byte* vector_at(const kernels::KvPages& cache, const std::int32_t* pages,
                                        PageDivider divider, std::int32_t position, int head,
                                        bool values, std::int64_t vector_bytes) {
-  const std::int32_t page = divider.page(position);
-  const std::int32_t slot = position - page * divider.tokens;
-  const std::int64_t vector =
-      std::int64_t{(values ? cache.heads : 0) + head} * divider.tokens + slot;
-  return static_cast<std::byte*>(cache.base) + pages[page] * cache.page_stride_bytes +
-         vector * vector_bytes;
+  return static_cast<std::byte*>(cache.base) +
+         token_offset(cache, pages, divider, position, vector_bytes) +
+         head_offset(cache, head, values, vector_bytes);
 }
 
 /// Some rows of one sequence: what a block of a ragged kernel works at.

@@ -54,7 +54,12 @@ void prepare_prefill_attention() {
 void launch_prefill_attention(cudaStream_t stream, TensorView out, TensorView query,
                               const kernels::KvPages& cache, const kernels::KvBatch& batch,
                               float scale) {
-  const PrefillCall call{out.data,      query.data, cache, batch, page_divider(cache.page_tokens),
+  const PrefillCall call{out.data,
+                         query.data,
+                         cache,
+                         batch,
+                         page_divider(cache.page_tokens),
+                         static_cast<std::int64_t>(row_bytes_of(cache.dtype, cache.head_dim)),
                          scale * kLog2E};
   const dim3 grid(static_cast<unsigned>(most_tiles(query.rows, batch.sequences, kPrefillRows)),
                   static_cast<unsigned>(cache.heads));

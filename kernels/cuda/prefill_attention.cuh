@@ -36,10 +36,11 @@ __device__ inline int chunk_behind(int at, int d) {
   return kExchanged<kDim> ? at ^ d : at + d;
 }
 
-/// Bytes of dynamic shared memory: queries, keys, values.
+/// Bytes of dynamic shared memory: queries, keys, values, and where two blocks of tokens lie.
 template <int kDim>
 constexpr std::size_t kPrefillSharedBytes = std::size_t{kPrefillRows + 2 * kPrefillKeys} *
-                                            kPrefillStride<kDim> * sizeof(__half);
+                                                kPrefillStride<kDim> * sizeof(__half) +
+                                            2 * kPrefillKeys * sizeof(std::int64_t);
 
 struct PrefillCall {
   void* out;  // [.., heads x head_dim] of T, as is query
@@ -47,52 +48,83 @@ struct PrefillCall {
   kernels::KvPages cache;
   kernels::KvBatch batch;
   PageDivider divider;
-  float scale;  // times log2(e), > 0
+  std::int64_t vector_bytes;  // of the cache
+  float scale;                // times log2(e), > 0
 };
 
-/// Brings keys, or values, to shared memory: kPrefillKeys rows, zeros from `end` on.
+/// Where the tokens of a block of keys lie, found once for all of its keys' and values' chunks:
+/// ask() for the page, and put() the offset down once it is likely there. Both by the threads of
+/// one warp, which are as many as the keys; of two blocks in turn, `first` is the position of the
+/// first key. From `end` on it is the last token again: those keys have no weight, but are added.
+struct PrefillTokens {
+  const PrefillCall& call;
+  const std::int32_t* pages;
+  int end;
+  std::int64_t* offsets;  // shared [2, kPrefillKeys], as token_offset()
+  std::int32_t page = 0;
+  std::int32_t slot = 0;
+
+  __device__ void ask(int first) {
+    if (threadIdx.x >= kPrefillKeys) return;
+    const int position = min(first + static_cast<int>(threadIdx.x), end - 1);
+    const std::int32_t index = call.divider.page(position);
+    slot = position - index * call.divider.tokens;
+    page = pages[index];
+  }
+  __device__ void put(int first) const {
+    if (threadIdx.x >= kPrefillKeys) return;
+    block(first)[threadIdx.x] = page * call.cache.page_stride_bytes + slot * call.vector_bytes;
+  }
+  __device__ std::int64_t* block(int first) const { return offsets + first % (2 * kPrefillKeys); }
+};
+
+/// Brings keys, or values, to shared memory: kPrefillKeys rows.
 template <class T, int kDim>
 struct PrefillSource {
   static constexpr int kStride = kPrefillStride<kDim>;
 
-  const PrefillCall& call;
-  const std::int32_t* pages;
-  int head;
-  int end;
+  DType dtype;            // of the cache
+  const std::byte* keys;  // of this head, of a token at offset 0
+  std::int64_t to_values;
 
-  template <DType kType>
-  __device__ const std::byte* vector(int position, bool values) const {
-    return vector_at(call.cache, pages, call.divider, min(position, end - 1), head, values,
-                     row_bytes<kType>(kDim));
-  }
-
-  /// Of T, without waiting.
-  template <DType kType>
-  __device__ void copy(T* tile, int first, bool values) const {
+  /// Of T, without waiting. A thread has the same chunk of some rows.
+  __device__ void copy(T* tile, const std::int64_t* offsets, bool values) const {
     constexpr int kChunks = kDim / 8;
-#pragma unroll kDim == 64 ? 1 : 2
-    for (int i = static_cast<int>(threadIdx.x); i < kPrefillKeys * kChunks; i += kPrefillThreads) {
-      const int key = i / kChunks;
-      const int chunk = i % kChunks;
-      copy_async_16(tile + chunk_at<kDim>(key, chunk),
-                    vector<kType>(first + key, values) + chunk * 16, first + key < end);
+    constexpr int kRows = kPrefillThreads / kChunks;  // at once
+    static_assert(!kExchanged<kDim> || kRows % 8 == 0);
+    const int row = static_cast<int>(threadIdx.x) / kChunks;
+    const int chunk = static_cast<int>(threadIdx.x) % kChunks;
+    if (row >= kRows) return;
+    T* const to = tile + chunk_at<kDim>(row, chunk);
+    const std::byte* const from = keys + (values ? to_values : 0) + chunk * 16;
+    // All offsets first: a copy behind a load of shared memory waits for it.
+    constexpr int kCopies = (kPrefillKeys + kRows - 1) / kRows;
+    const auto has = [&](int i) {
+      return (i + 1) * kRows <= kPrefillKeys || i * kRows + row < kPrefillKeys;
+    };
+    std::int64_t at[kCopies];
+#pragma unroll
+    for (int i = 0; i < kCopies; ++i) {
+      if (has(i)) at[i] = offsets[i * kRows + row];
+    }
+#pragma unroll
+    for (int i = 0; i < kCopies; ++i) {
+      if (has(i)) copy_async_16(to + i * kRows * kStride, from + at[i], true);
     }
   }
 
   /// Of another type, expanded.
   template <DType kType>
-  __device__ void stage(T* tile, int first, bool values) const {
+  __device__ void stage(T* tile, const std::int64_t* offsets, bool values) const {
     constexpr int kLanes = kPacked<kType> ? (kDim + 63) / 64 * 8 : kDim / 8;
 #pragma unroll 1
     for (int i = static_cast<int>(threadIdx.x); i < kPrefillKeys * kLanes; i += kPrefillThreads) {
       const int key = i / kLanes;
       const int lane = i % kLanes;
-      float wide[8] = {};
-      if (first + key < end) {
-        const ScaleShift of = widen_eight<kType>(
-            load_eight<kType>(vector<kType>(first + key, values), kDim, lane), wide);
-        for (float& value : wide) value = value * of.scale + of.shift;
-      }
+      float wide[8];
+      const ScaleShift of = widen_eight<kType>(
+          load_eight<kType>(keys + (values ? to_values : 0) + offsets[key], kDim, lane), wide);
+      for (float& value : wide) value = value * of.scale + of.shift;
       for (int quad = 0; quad < 2; ++quad) {
         const int d = first_element<kType>(lane) + quad * kSecondQuad<kType>;
         const float* const from = wide + 4 * quad;
@@ -103,24 +135,25 @@ struct PrefillSource {
     }
   }
 
+  /// offsets: PrefillTokens::block().
   template <bool kDirect>
-  __device__ void bring(T* tile, int first, bool values) const {
+  __device__ void bring(T* tile, const std::int64_t* offsets, bool values) const {
     if constexpr (kDirect) {
-      copy<std::is_same_v<T, __half> ? DType::f16 : DType::bf16>(tile, first, values);
+      copy(tile, offsets, values);
       commit_copies();
       return;
     }
-    switch (call.cache.dtype) {
+    switch (dtype) {
       case DType::f16:
-        return stage<DType::f16>(tile, first, values);
+        return stage<DType::f16>(tile, offsets, values);
       case DType::bf16:
-        return stage<DType::bf16>(tile, first, values);
+        return stage<DType::bf16>(tile, offsets, values);
       case DType::q8:
-        return stage<DType::q8>(tile, first, values);
+        return stage<DType::q8>(tile, offsets, values);
       case DType::q4:
-        return stage<DType::q4>(tile, first, values);
+        return stage<DType::q4>(tile, offsets, values);
       default:
-        return stage<DType::f32>(tile, first, values);
+        return stage<DType::f32>(tile, offsets, values);
     }
   }
 };
@@ -291,6 +324,13 @@ __global__ void __launch_bounds__(kPrefillThreads, kDim == 64 && kDirect ? 3 : 2
     T* const query = reinterpret_cast<T*>(dynamic_shared());
     T* const keys = query + kPrefillRows * kStride;
     T* const values = keys + kPrefillKeys * kStride;
+    const int end = position + rows;  // keys that the last row sees
+    PrefillTokens tokens{call, call.batch.pages + std::int64_t{s} * call.batch.max_pages, end,
+                         reinterpret_cast<std::int64_t*>(values + kPrefillKeys * kStride)};
+    for (const int block : {0, kPrefillKeys}) {
+      tokens.ask(block);
+      tokens.put(block);
+    }
 
     constexpr int kChunks = kDim / 8;
     const T* const from = static_cast<const T*>(call.query) + at;
@@ -301,10 +341,13 @@ __global__ void __launch_bounds__(kPrefillThreads, kDim == 64 && kDirect ? 3 : 2
                     from + min(row, rows - 1) * width + chunk * 8, row < rows);
     }
     commit_copies();
-    const int end = position + rows;  // keys that the last row sees
     const PrefillSource<T, kDim> source{
-        call, call.batch.pages + std::int64_t{s} * call.batch.max_pages, head, end};
-    source.template bring<kDirect>(keys, 0, false);
+        call.cache.dtype,
+        static_cast<const std::byte*>(call.cache.base) +
+            head_offset(call.cache, head, false, call.vector_bytes),
+        head_offset(call.cache, call.cache.heads, false, call.vector_bytes)};
+    __syncthreads();  // the tokens' offsets are there
+    source.template bring<kDirect>(keys, tokens.block(0), false);
 
     const int of_warp = static_cast<int>(threadIdx.x) / 32 * kWarpRows;
     PrefillWarp<T, kDim> warp{static_cast<int>(threadIdx.x) % 32, call.scale};
@@ -312,17 +355,19 @@ __global__ void __launch_bounds__(kPrefillThreads, kDim == 64 && kDirect ? 3 : 2
       // Whether this warp has rows, and they see any of these keys.
       const bool sees = of_warp < rows && key < position + of_warp + kWarpRows;
       wait_copies<0>();
-      __syncthreads();  // keys are there, and the last values read
-      source.template bring<kDirect>(values, key, true);
+      __syncthreads();  // keys, and the next block's offsets, are there, and the last values read
+      tokens.ask(key + 2 * kPrefillKeys);
+      source.template bring<kDirect>(values, tokens.block(key), true);
       if (sees) {
         warp.score(query + of_warp * kStride, keys);
         const int ahead = key - position - of_warp;
         if (ahead + kPrefillKeys > 1) warp.mask(ahead);
       }
       wait_copies<0>();
-      __syncthreads();  // values are there, and the keys read
+      __syncthreads();  // values are there, and the keys, and this block's offsets, read
+      tokens.put(key + 2 * kPrefillKeys);
       if (key + kPrefillKeys < end) {
-        source.template bring<kDirect>(keys, key + kPrefillKeys, false);
+        source.template bring<kDirect>(keys, tokens.block(key + kPrefillKeys), false);
       }
       if (sees) {
         warp.exponentials();

@@ -69,7 +69,7 @@ TEST(CudaAttentionShapes, AnyPageSizeWill) {
   for (AttentionShape shape : kKinds) {
     for (const int page_tokens : {1, 7, 16, 64}) {
       shape.page_tokens = page_tokens;
-      AttentionCase made(shape, {{300, 1}, {70, 33}, {2, 2}});
+      AttentionCase made(shape, {{300, 1}, {70, 33}, {2, 2}, {165, 5}});
       made.append();
       made.attend();
       expect_oracle(made, tolerance_of(shape.activations));
