@@ -221,37 +221,51 @@ struct PrefillWarp {
 
   /// Weights in place of scores; sums so far count less where there is a larger score.
   __device__ void exponentials() {
+    float factor[2][2];
 #pragma unroll
     for (int m = 0; m < 2; ++m) {
 #pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        float high = largest[m][half];
+      for (int half = 0; half < 2; ++half) factor[m][half] = weigh(m, half);
+    }
+    // A factor of 1 changes no bit. NaN is not 1.
+    const bool all_one =
+        factor[0][0] == 1 && factor[0][1] == 1 && factor[1][0] == 1 && factor[1][1] == 1;
+    if (__all_sync(0xFFFFFFFFU, all_one)) return;
 #pragma unroll
-        for (int n = 0; n < kPrefillKeys / 8; ++n) {
-          high = fmaxf(high, fmaxf(scores[m][n][2 * half], scores[m][n][2 * half + 1]));
-        }
-        high = fmaxf(high, __shfl_xor_sync(0xFFFFFFFFU, high, 1));
-        high = fmaxf(high, __shfl_xor_sync(0xFFFFFFFFU, high, 2));
-        const float base = high == -INFINITY ? 0.0F : high * scale;
-        const float factor = exp2_fast(largest[m][half] * scale - base);
-        largest[m][half] = high;
-        float sum = 0;
+    for (int m = 0; m < 2; ++m) {
 #pragma unroll
-        for (int n = 0; n < kPrefillKeys / 8; ++n) {
+      for (int n = 0; n < kDim / 8; ++n) {
 #pragma unroll
-          for (int i = 2 * half; i < 2 * half + 2; ++i) {
-            scores[m][n][i] = exp2_fast(scores[m][n][i] * scale - base);
-            sum += scores[m][n][i];
-          }
-        }
-        total[m][half] = total[m][half] * factor + sum;
-#pragma unroll
-        for (int n = 0; n < kDim / 8; ++n) {
-          out[m][n][2 * half] *= factor;
-          out[m][n][2 * half + 1] *= factor;
-        }
+        for (int i = 0; i < 4; ++i) out[m][n][i] *= factor[m][i / 2];
       }
     }
+  }
+
+  /// exponentials() of a row, but for `out`: what that is to be multiplied by.
+  __device__ float weigh(int m, int half) {
+    float high = largest[m][half];
+#pragma unroll
+    for (int n = 0; n < kPrefillKeys / 8; ++n) {
+      high = fmaxf(high, fmaxf(scores[m][n][2 * half], scores[m][n][2 * half + 1]));
+    }
+    high = fmaxf(high, __shfl_xor_sync(0xFFFFFFFFU, high, 1));
+    high = fmaxf(high, __shfl_xor_sync(0xFFFFFFFFU, high, 2));
+    const float base = high == -INFINITY ? 0.0F : high * scale;
+    // Not computed where it is 1: as one multiplication and addition it would come out beside it.
+    const float factor =
+        high == largest[m][half] ? 1.0F : exp2_fast(largest[m][half] * scale - base);
+    largest[m][half] = high;
+    float sum = 0;
+#pragma unroll
+    for (int n = 0; n < kPrefillKeys / 8; ++n) {
+#pragma unroll
+      for (int i = 2 * half; i < 2 * half + 2; ++i) {
+        scores[m][n][i] = exp2_fast(scores[m][n][i] * scale - base);
+        sum += scores[m][n][i];
+      }
+    }
+    total[m][half] = total[m][half] * factor + sum;
+    return factor;
   }
 
   /// out += weights values; weights rounded to T.
