@@ -159,20 +159,34 @@ struct PrefillSource {
 };
 
 /// 32 query rows of a warp: two fragments of 16, m = 0 and 1. Of a fragment this lane has row
-/// lane / 4 (half 0) and that + 8 (half 1).
-template <class T, int kDim>
+/// lane / 4 (half 0) and that + 8 (half 1). kKeep: queries stay in registers.
+template <class T, int kDim, bool kKeep>
 struct PrefillWarp {
   static constexpr int kStride = kPrefillStride<kDim>;
 
   int lane;
   float scale;
+  const T* query;  // shared, this warp's rows
+  std::uint32_t kept[kKeep ? kDim / 16 : 1][2][4] = {};
   float out[2][kDim / 8][4] = {};
   float largest[2][2] = {{-INFINITY, -INFINITY}, {-INFINITY, -INFINITY}};  // not scaled
   float total[2][2] = {};                                                  // of this lane's columns
   float scores[2][kPrefillKeys / 8][4] = {};
 
-  /// scores = query keys^T. query: shared, this warp's rows.
-  __device__ void score(const T* query, const T* keys) {
+  /// Of the queries' columns [d, d + 16).
+  __device__ void load_query(int d, std::uint32_t (&a)[2][4]) const {
+    const T* const q = query + chunk_behind<kDim>(chunk_at<kDim>(lane % 16, lane / 16), d);
+    load_matrix_x4(a[0], q);
+    load_matrix_x4(a[1], q + 16 * kStride);
+  }
+  /// Once they are in shared memory.
+  __device__ void keep_query() {
+#pragma unroll
+    for (int d = 0; d < kDim; d += 16) load_query(d, kept[d / 16]);
+  }
+
+  /// scores = query keys^T.
+  __device__ void score(const T* keys) {
 #pragma unroll
     for (auto& row : scores) {
 #pragma unroll
@@ -181,15 +195,16 @@ struct PrefillWarp {
         for (float& value : tile) value = 0;
       }
     }
-    const int in_query = chunk_at<kDim>(lane % 16, lane / 16);
     const int in_keys = chunk_at<kDim>(lane % 8 + lane / 16 * 8, lane / 8 % 2);
 #pragma unroll
     for (int d = 0; d < kDim; d += 16) {
       std::uint32_t a[2][4];
-      const T* const q = query + chunk_behind<kDim>(in_query, d);
+      if constexpr (kKeep) {
+        memcpy(a, kept[d / 16], sizeof(a));
+      } else {
+        load_query(d, a);
+      }
       const T* const k = keys + chunk_behind<kDim>(in_keys, d);
-      load_matrix_x4(a[0], q);
-      load_matrix_x4(a[1], q + 16 * kStride);
 #pragma unroll
       for (int n = 0; n < kPrefillKeys / 8; n += 2) {
         std::uint32_t b[4];
@@ -317,6 +332,10 @@ struct PrefillWarp {
   }
 };
 
+/// Where registers allow it with as many blocks on a multiprocessor.
+template <int kDim, bool kDirect>
+constexpr bool kKeepsQuery = kDim == 80 || (kDim == 64 && !kDirect);
+
 /// Grid: x most_tiles() of kPrefillRows, y heads. T: __half or __nv_bfloat16, of activations;
 /// kDirect: of the cache too.
 template <class T, int kDim, bool kDirect>
@@ -364,7 +383,13 @@ __global__ void __launch_bounds__(kPrefillThreads, kDim == 64 && kDirect ? 3 : 2
     source.template bring<kDirect>(keys, tokens.block(0), false);
 
     const int of_warp = static_cast<int>(threadIdx.x) / 32 * kWarpRows;
-    PrefillWarp<T, kDim> warp{static_cast<int>(threadIdx.x) % 32, call.scale};
+    PrefillWarp<T, kDim, kKeepsQuery<kDim, kDirect>> warp{static_cast<int>(threadIdx.x) % 32,
+                                                          call.scale, query + of_warp * kStride};
+    if constexpr (kKeepsQuery<kDim, kDirect>) {
+      wait_copies<0>();
+      __syncthreads();  // queries are there
+      warp.keep_query();
+    }
     for (int key = 0; key < end; key += kPrefillKeys) {
       // Whether this warp has rows, and they see any of these keys.
       const bool sees = of_warp < rows && key < position + of_warp + kWarpRows;
@@ -373,7 +398,7 @@ __global__ void __launch_bounds__(kPrefillThreads, kDim == 64 && kDirect ? 3 : 2
       tokens.ask(key + 2 * kPrefillKeys);
       source.template bring<kDirect>(values, tokens.block(key), true);
       if (sees) {
-        warp.score(query + of_warp * kStride, keys);
+        warp.score(keys);
         const int ahead = key - position - of_warp;
         if (ahead + kPrefillKeys > 1) warp.mask(ahead);
       }
