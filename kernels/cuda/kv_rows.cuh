@@ -11,20 +11,26 @@
 
 namespace sluice::cuda {
 
-/// position / page_tokens without a division where page_tokens is a power of two.
+/// Positions, which are not negative, divided by page_tokens: by a multiplication with a rounded-up
+/// reciprocal (Granlund and Montgomery, "Division by Invariant Integers using Multiplication",
+/// 1994, theorem 4.2).
 struct PageDivider {
   std::int32_t tokens;
-  std::int32_t shift;  // -1: no power of two
+  std::uint32_t reciprocal;  // 2^(31 + shift) / tokens
+  std::int32_t shift;        // 2^shift is tokens, or the next power of two
 
   __device__ std::int32_t page(std::int32_t position) const {
-    return shift >= 0 ? position >> shift : position / tokens;
+    return static_cast<std::int32_t>(
+        __umulhi(2 * static_cast<std::uint32_t>(position), reciprocal) >> shift);
   }
 };
 
 inline PageDivider page_divider(std::int32_t page_tokens) {
   std::int32_t shift = 0;
   while (std::int64_t{1} << shift < page_tokens) ++shift;
-  return {page_tokens, std::int64_t{1} << shift == page_tokens ? shift : -1};
+  const auto tokens = static_cast<std::uint64_t>(page_tokens);
+  const std::uint64_t reciprocal = ((std::uint64_t{1} << (31 + shift)) + tokens - 1) / tokens;
+  return {page_tokens, static_cast<std::uint32_t>(reciprocal), shift};
 }
 
 /// Bytes from cache.base to the vectors of the token at `position`: from there to that of a head,
