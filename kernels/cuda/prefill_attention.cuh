@@ -2,161 +2,11 @@
 // a running softmax (FlashAttention-2: no matrix of scores in memory). A block has kPrefillRows
 // query rows of one head, a warp 32 of them; blocks of kPrefillKeys keys and values come to shared
 // memory while the block before is computed.
-//
-// Rows in shared memory lie so that the eight 16-byte chunks of a matrix that ldmatrix reads, one
-// of each row, are in different banks.
 #pragma once
 
-#include "kernels/cuda/kv_rows.cuh"
-#include "kernels/cuda/tensor_core.cuh"
+#include "kernels/cuda/prefill_source.cuh"
 
 namespace sluice::cuda {
-
-constexpr int kPrefillThreads = 128;
-constexpr int kPrefillRows = 128;
-constexpr int kPrefillKeys = 32;
-constexpr int kWarpRows = 32;
-
-/// Rows of 8 or 16 chunks are as they are, their chunks exchanged; others have an odd number.
-template <int kDim>
-constexpr bool kExchanged = kDim % 64 == 0;
-/// Elements between rows in shared memory.
-template <int kDim>
-constexpr int kPrefillStride = kExchanged<kDim> ? kDim : (kDim / 8 | 1) * 8;
-
-/// Where chunk `chunk` of row `row` begins, in elements.
-template <int kDim>
-__device__ inline int chunk_at(int row, int chunk) {
-  return row * kPrefillStride<kDim> + (kExchanged<kDim> ? chunk ^ row % 8 : chunk) * 8;
-}
-/// Where the chunk lies that is `d` elements, whole pairs of chunks, behind the even or odd one at
-/// `at`, which is one of a row's first two.
-template <int kDim>
-__device__ inline int chunk_behind(int at, int d) {
-  return kExchanged<kDim> ? at ^ d : at + d;
-}
-
-/// Bytes of dynamic shared memory: queries, keys, values, and where two blocks of tokens lie.
-template <int kDim>
-constexpr std::size_t kPrefillSharedBytes = std::size_t{kPrefillRows + 2 * kPrefillKeys} *
-                                                kPrefillStride<kDim> * sizeof(__half) +
-                                            2 * kPrefillKeys * sizeof(std::int64_t);
-
-struct PrefillCall {
-  void* out;  // [.., heads x head_dim] of T, as is query
-  const void* query;
-  kernels::KvPages cache;
-  kernels::KvBatch batch;
-  PageDivider divider;
-  std::int64_t vector_bytes;  // of the cache
-  float scale;                // times log2(e), > 0
-};
-
-/// Where the tokens of a block of keys lie, found once for all of its keys' and values' chunks:
-/// ask() for the page, and put() the offset down once it is likely there. Both by the threads of
-/// one warp, which are as many as the keys; of two blocks in turn, `first` is the position of the
-/// first key. From `end` on it is the last token again: those keys have no weight, but are added.
-struct PrefillTokens {
-  const PrefillCall& call;
-  const std::int32_t* pages;
-  int end;
-  std::int64_t* offsets;  // shared [2, kPrefillKeys], as token_offset()
-  std::int32_t page = 0;
-  std::int32_t slot = 0;
-
-  __device__ void ask(int first) {
-    if (threadIdx.x >= kPrefillKeys) return;
-    const int position = min(first + static_cast<int>(threadIdx.x), end - 1);
-    const std::int32_t index = call.divider.page(position);
-    slot = position - index * call.divider.tokens;
-    page = pages[index];
-  }
-  __device__ void put(int first) const {
-    if (threadIdx.x >= kPrefillKeys) return;
-    block(first)[threadIdx.x] = page * call.cache.page_stride_bytes + slot * call.vector_bytes;
-  }
-  __device__ std::int64_t* block(int first) const { return offsets + first % (2 * kPrefillKeys); }
-};
-
-/// Brings keys, or values, to shared memory: kPrefillKeys rows.
-template <class T, int kDim>
-struct PrefillSource {
-  static constexpr int kStride = kPrefillStride<kDim>;
-
-  DType dtype;            // of the cache
-  const std::byte* keys;  // of this head, of a token at offset 0
-  std::int64_t to_values;
-
-  /// Of T, without waiting. A thread has the same chunk of some rows.
-  __device__ void copy(T* tile, const std::int64_t* offsets, bool values) const {
-    constexpr int kChunks = kDim / 8;
-    constexpr int kRows = kPrefillThreads / kChunks;  // at once
-    static_assert(!kExchanged<kDim> || kRows % 8 == 0);
-    const int row = static_cast<int>(threadIdx.x) / kChunks;
-    const int chunk = static_cast<int>(threadIdx.x) % kChunks;
-    if (row >= kRows) return;
-    T* const to = tile + chunk_at<kDim>(row, chunk);
-    const std::byte* const from = keys + (values ? to_values : 0) + chunk * 16;
-    // All offsets first: a copy behind a load of shared memory waits for it.
-    constexpr int kCopies = (kPrefillKeys + kRows - 1) / kRows;
-    const auto has = [&](int i) {
-      return (i + 1) * kRows <= kPrefillKeys || i * kRows + row < kPrefillKeys;
-    };
-    std::int64_t at[kCopies];
-#pragma unroll
-    for (int i = 0; i < kCopies; ++i) {
-      if (has(i)) at[i] = offsets[i * kRows + row];
-    }
-#pragma unroll
-    for (int i = 0; i < kCopies; ++i) {
-      if (has(i)) copy_async_16(to + i * kRows * kStride, from + at[i], true);
-    }
-  }
-
-  /// Of another type, expanded.
-  template <DType kType>
-  __device__ void stage(T* tile, const std::int64_t* offsets, bool values) const {
-    constexpr int kLanes = kPacked<kType> ? (kDim + 63) / 64 * 8 : kDim / 8;
-#pragma unroll 1
-    for (int i = static_cast<int>(threadIdx.x); i < kPrefillKeys * kLanes; i += kPrefillThreads) {
-      const int key = i / kLanes;
-      const int lane = i % kLanes;
-      float wide[8];
-      const ScaleShift of = widen_eight<kType>(
-          load_eight<kType>(keys + (values ? to_values : 0) + offsets[key], kDim, lane), wide);
-      for (float& value : wide) value = value * of.scale + of.shift;
-      for (int quad = 0; quad < 2; ++quad) {
-        const int d = first_element<kType>(lane) + quad * kSecondQuad<kType>;
-        const float* const from = wide + 4 * quad;
-        if (d >= kDim) continue;
-        *reinterpret_cast<uint2*>(tile + chunk_at<kDim>(key, d / 8) + d % 8) = {
-            pack_pair(from[0], from[1], T{}), pack_pair(from[2], from[3], T{})};
-      }
-    }
-  }
-
-  /// offsets: PrefillTokens::block().
-  template <bool kDirect>
-  __device__ void bring(T* tile, const std::int64_t* offsets, bool values) const {
-    if constexpr (kDirect) {
-      copy(tile, offsets, values);
-      commit_copies();
-      return;
-    }
-    switch (dtype) {
-      case DType::f16:
-        return stage<DType::f16>(tile, offsets, values);
-      case DType::bf16:
-        return stage<DType::bf16>(tile, offsets, values);
-      case DType::q8:
-        return stage<DType::q8>(tile, offsets, values);
-      case DType::q4:
-        return stage<DType::q4>(tile, offsets, values);
-      default:
-        return stage<DType::f32>(tile, offsets, values);
-    }
-  }
-};
 
 /// 32 query rows of a warp: two fragments of 16, m = 0 and 1. Of a fragment this lane has row
 /// lane / 4 (half 0) and that + 8 (half 1). kKeep: queries stay in registers.
@@ -337,12 +187,15 @@ template <int kDim, bool kDirect>
 constexpr bool kKeepsQuery = kDim == 80 || (kDim == 64 && !kDirect);
 
 /// Grid: x most_tiles() of kPrefillRows, y heads. T: __half or __nv_bfloat16, of activations;
-/// kDirect: of the cache too.
-template <class T, int kDim, bool kDirect>
-__global__ void __launch_bounds__(kPrefillThreads, kDim == 64 && kDirect ? 3 : 2)
+/// kType: of the cache.
+template <class T, int kDim, DType kType>
+__global__ void __launch_bounds__(kPrefillThreads,
+                                  kDim == 64 && PrefillSource<T, kDim, kType>::kDirect ? 3 : 2)
     prefill_attention_kernel(PrefillCall call) {
   if constexpr (kTensorCores) {
+    using Source = PrefillSource<T, kDim, kType>;
     constexpr int kStride = kPrefillStride<kDim>;
+    constexpr bool kKeep = kKeepsQuery<kDim, Source::kDirect>;
     const SequenceTile found = find_tile(call.batch, static_cast<int>(blockIdx.x), kPrefillRows, 2);
     const int s = found.sequence;
     if (s == call.batch.sequences) return;
@@ -374,18 +227,18 @@ __global__ void __launch_bounds__(kPrefillThreads, kDim == 64 && kDirect ? 3 : 2
                     from + min(row, rows - 1) * width + chunk * 8, row < rows);
     }
     commit_copies();
-    const PrefillSource<T, kDim> source{
-        call.cache.dtype,
-        static_cast<const std::byte*>(call.cache.base) +
-            head_offset(call.cache, head, false, call.vector_bytes),
-        head_offset(call.cache, call.cache.heads, false, call.vector_bytes)};
+    Source source{static_cast<const std::byte*>(call.cache.base) +
+                      head_offset(call.cache, head, false, call.vector_bytes),
+                  head_offset(call.cache, call.cache.heads, false, call.vector_bytes)};
     __syncthreads();  // the tokens' offsets are there
-    source.template bring<kDirect>(keys, tokens.block(0), false);
+    source.ask(tokens.block(0), false);
+    source.bring(keys, tokens.block(0), false);
+    source.ask(tokens.block(0), true);
 
     const int of_warp = static_cast<int>(threadIdx.x) / 32 * kWarpRows;
-    PrefillWarp<T, kDim, kKeepsQuery<kDim, kDirect>> warp{static_cast<int>(threadIdx.x) % 32,
-                                                          call.scale, query + of_warp * kStride};
-    if constexpr (kKeepsQuery<kDim, kDirect>) {
+    PrefillWarp<T, kDim, kKeep> warp{static_cast<int>(threadIdx.x) % 32, call.scale,
+                                     query + of_warp * kStride};
+    if constexpr (kKeep) {
       wait_copies<0>();
       __syncthreads();  // queries are there
       warp.keep_query();
@@ -396,7 +249,8 @@ __global__ void __launch_bounds__(kPrefillThreads, kDim == 64 && kDirect ? 3 : 2
       wait_copies<0>();
       __syncthreads();  // keys, and the next block's offsets, are there, and the last values read
       tokens.ask(key + 2 * kPrefillKeys);
-      source.template bring<kDirect>(values, tokens.block(key), true);
+      source.bring(values, tokens.block(key), true);
+      if (key + kPrefillKeys < end) source.ask(tokens.block(key + kPrefillKeys), false);
       if (sees) {
         warp.score(keys);
         const int ahead = key - position - of_warp;
@@ -406,7 +260,8 @@ __global__ void __launch_bounds__(kPrefillThreads, kDim == 64 && kDirect ? 3 : 2
       __syncthreads();  // values are there, and the keys, and this block's offsets, read
       tokens.put(key + 2 * kPrefillKeys);
       if (key + kPrefillKeys < end) {
-        source.template bring<kDirect>(keys, tokens.block(key + kPrefillKeys), false);
+        source.bring(keys, tokens.block(key + kPrefillKeys), false);
+        source.ask(tokens.block(key + kPrefillKeys), true);
       }
       if (sees) {
         warp.exponentials();
