@@ -103,9 +103,10 @@ struct PrefillSource {
   /// Of this thread: its first row, and its lane.
   __device__ static int row() { return static_cast<int>(threadIdx.x) / kLanes; }
   __device__ static int lane() { return static_cast<int>(threadIdx.x) % kLanes; }
-  /// Whether it has a row `turn` * kRows further on.
+  /// Whether there is a row `turn` * kRows further on. (Threads beyond the last whole one of kRows
+  /// bring what others bring in the next turn.)
   __device__ static bool has(int turn) {
-    if (kRows * kLanes < kPrefillThreads && row() >= kRows) return false;
+    static_assert(kRows * kLanes == kPrefillThreads || kPrefillKeys % kRows != 0);
     return (turn + 1) * kRows <= kPrefillKeys || turn * kRows + row() < kPrefillKeys;
   }
 
