@@ -158,13 +158,25 @@ __device__ inline std::uint32_t pack_pair(float low, float high, __nv_bfloat16) 
 template <DType kType>
 constexpr float kCodeBias = kType == DType::q8 ? 256.0F : 16.0F;
 
-/// Bits [at, at + width) of `word`, a code, to the top of a mantissa of kCodeBias.
-template <DType kType>
-__device__ inline float code_at(unsigned word, int at) {
-  constexpr int kTop = kType == DType::q8 ? 15 : 19;
-  constexpr unsigned kMask = kType == DType::q8 ? 0x7F8000U : 0x780000U;
-  const unsigned moved = at < kTop ? word << (kTop - at) : word >> (at - kTop);
-  return __uint_as_float(and_or(moved, kMask, __float_as_uint(kCodeBias<kType>)));
+/// The four codes of a word of q8: a code goes to the top of the mantissa.
+__device__ inline void widen_bytes(unsigned word, float* to) {
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const unsigned moved = i < 2 ? word << (15 - 8 * i) : word >> (8 * i - 15);
+    to[i] = __uint_as_float(and_or(moved, 0x7F8000U, __float_as_uint(kCodeBias<DType::q8>)));
+  }
+}
+/// The eight codes of a word of q4, the low ones of its bytes first: a code comes to bits 3 to 6 of
+/// its byte, under a one, and that byte goes before the last one, 0x41, of a float.
+__device__ inline void widen_nibbles(unsigned word, float (&to)[8]) {
+  static_assert(kCodeBias<DType::q4> == 16.0F);  // 0x41800000
+  const unsigned low = and_or(word << 3U, 0x78787878U, 0x80808080U);
+  const unsigned high = and_or(word >> 1U, 0x78787878U, 0x80808080U);
+#pragma unroll
+  for (unsigned i = 0; i < 4; ++i) {
+    to[i] = __uint_as_float(__byte_perm(low, 0x41000000U, 0x7044U | i << 8U));
+    to[4 + i] = __uint_as_float(__byte_perm(high, 0x41000000U, 0x7044U | i << 8U));
+  }
 }
 
 /// The elements of a lane are to[i] * scale + shift; scale 1 and shift 0 but for q8 and q4.
@@ -176,11 +188,11 @@ template <DType kType>
 __device__ inline ScaleShift widen_eight(const PackedEight<kType>& packed, float (&to)[8]) {
   const uint4& bits = packed.bits[0];
   if constexpr (kPacked<kType>) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      to[i] = code_at<kType>(bits.x, 8 * i);
-      to[4 + i] =
-          kType == DType::q8 ? code_at<kType>(bits.y, 8 * i) : code_at<kType>(bits.x, 8 * i + 4);
+    if constexpr (kType == DType::q8) {
+      widen_bytes(bits.x, to);
+      widen_bytes(bits.y, to + 4);
+    } else {
+      widen_nibbles(bits.x, to);
     }
     const float2 factors = widen_pair(bits.z, __half{});  // scale, minimum
     return {factors.x, factors.y - kCodeBias<kType> * factors.x};
