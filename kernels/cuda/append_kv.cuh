@@ -46,8 +46,8 @@ __device__ inline void store_quad(const float* from, T* to) {
   if constexpr (std::is_same_v<T, float>) {
     *reinterpret_cast<float4*>(to) = {from[0], from[1], from[2], from[3]};
   } else {
-    *reinterpret_cast<uint2*>(to) = {pack_pair(from[0], from[1], T{}),
-                                     pack_pair(from[2], from[3], T{})};
+    *reinterpret_cast<uint2*>(to) = {narrow_word<T>(from[0], from[1]),
+                                     narrow_word<T>(from[2], from[3])};
   }
 }
 

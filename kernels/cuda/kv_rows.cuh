@@ -6,7 +6,7 @@
 
 #include <type_traits>
 
-#include "kernels/cuda/elements.cuh"
+#include "kernels/cuda/chunks.cuh"
 #include "kernels/cuda/tensor_core.cuh"
 
 namespace sluice::cuda {
@@ -142,16 +142,6 @@ __device__ inline float2 widen_pair(unsigned bits, __half) {
 }
 __device__ inline float2 widen_pair(unsigned bits, __nv_bfloat16) {
   return {__uint_as_float(bits << 16U), __uint_as_float(bits & 0xFFFF0000U)};
-}
-
-/// Two floats rounded to 16 bits, the first one low.
-__device__ inline std::uint32_t pack_pair(float low, float high, __half) {
-  return std::uint32_t{__half_as_ushort(__float2half_rn(low))} |
-         std::uint32_t{__half_as_ushort(__float2half_rn(high))} << 16U;
-}
-__device__ inline std::uint32_t pack_pair(float low, float high, __nv_bfloat16) {
-  return std::uint32_t{__bfloat16_as_ushort(__float2bfloat16_rn(low))} |
-         std::uint32_t{__bfloat16_as_ushort(__float2bfloat16_rn(high))} << 16U;
 }
 
 /// The codes of a lane's elements become floats of value kCodeBias + code, by bits alone.

@@ -144,7 +144,7 @@ struct PrefillWarp {
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
           const float* const pair = scores[m][key / 8 + i / 2] + i % 2 * 2;
-          a[m][i] = pack_pair(pair[0], pair[1], T{});
+          a[m][i] = narrow_word<T>(pair[0], pair[1]);
         }
       }
 #pragma unroll
@@ -175,7 +175,7 @@ struct PrefillWarp {
 #pragma unroll
         for (int n = 0; n < kDim / 8; ++n) {
           *reinterpret_cast<std::uint32_t*>(to + row * width + n * 8 + lane % 4 * 2) =
-              pack_pair(out[m][n][2 * half] * inverse, out[m][n][2 * half + 1] * inverse, T{});
+              narrow_word<T>(out[m][n][2 * half] * inverse, out[m][n][2 * half + 1] * inverse);
         }
       }
     }

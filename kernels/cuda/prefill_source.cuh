@@ -159,7 +159,7 @@ struct PrefillSource {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       pair[i] =
-          pack_pair(wide[2 * i] * of.scale + of.shift, wide[2 * i + 1] * of.scale + of.shift, T{});
+          narrow_word<T>(wide[2 * i] * of.scale + of.shift, wide[2 * i + 1] * of.scale + of.shift);
     }
     const int first = first_element<kType>(lane());
     T* const to = tile + chunk_at<kDim>(row(), first / 8) + first % 8;
