@@ -69,27 +69,21 @@ template <DType kType, int kLanes>
 struct DecodeHead {
   static constexpr int kGroups = kDecodeThreads / kLanes;
 
-  const std::byte* keys;  // of this head, in page 0
+  const std::byte* keys;  // of this head, of a token at offset 0
   std::int64_t to_values;
-  const std::int64_t* page_at;  // shared: offsets of the span's pages
-  PageDivider divider;
-  int first_page;
+  const std::int64_t* offsets;  // shared: token_offset() of the span's tokens, [kDecodeSpan]
   int head_dim;
   int lane;  // of the group
   int group;
   float query[8];   // scaled
   float query_sum;  // of these
 
-  /// Keys [first, end), `end - 1` again for those beyond, which do not count.
-  __device__ void add(int first, int end, DecodeSums& sums) const {
+  /// Keys of the span from `first` on; those from `count` on do not count.
+  __device__ void add(int first, int count, DecodeSums& sums) const {
     PackedEight<kType> key[kKeysInFlight] = {};
     PackedEight<kType> value[kKeysInFlight] = {};
     for (int i = 0; i < kKeysInFlight; ++i) {
-      const int position = min(first + i * kGroups + group, end - 1);
-      const int page = divider.page(position);
-      const std::byte* const row =
-          keys + page_at[page - first_page] +
-          std::int64_t{position - page * divider.tokens} * row_bytes<kType>(head_dim);
+      const std::byte* const row = keys + offsets[first + i * kGroups + group];
       if (first_element<kType>(lane) < head_dim) {
         key[i] = load_eight<kType>(row, head_dim, lane);
         value[i] = load_eight<kType>(row + to_values, head_dim, lane);
@@ -108,7 +102,7 @@ struct DecodeHead {
     }
     float high = sums.largest;
     for (int i = 0; i < kKeysInFlight; ++i) {
-      if (first + i * kGroups + group >= end) score[i] = -INFINITY;
+      if (first + i * kGroups + group >= count) score[i] = -INFINITY;
       high = fmaxf(high, score[i]);
     }
     sums.rescale(high);
@@ -149,7 +143,7 @@ __device__ inline DecodeSums merge_parts(const float* parts, int count, std::int
 template <DType kType, int kLanes>
 __global__ void __launch_bounds__(kDecodeThreads) decode_attention_kernel(DecodeCall call) {
   constexpr int kStride = kLanes * 8 + 2;
-  __shared__ std::int64_t page_at[kDecodeSpan + 1];
+  __shared__ std::int64_t offsets[kDecodeSpan];
   __shared__ float parts[kDecodeWarps * kStride];
   const int heads = call.cache.heads;
   const int dim = call.cache.head_dim;
@@ -163,22 +157,21 @@ __global__ void __launch_bounds__(kDecodeThreads) decode_attention_kernel(Decode
   const int end = min(first + kDecodeSpan, context);
   const int thread = static_cast<int>(threadIdx.x);
 
-  const std::int64_t vectors = std::int64_t{call.divider.tokens} * row_bytes<kType>(dim);
-  DecodeHead<kType, kLanes> lane{static_cast<const std::byte*>(call.cache.base) + head * vectors,
-                                 heads * vectors,
-                                 page_at,
-                                 call.divider,
-                                 call.divider.page(first),
+  const std::int64_t vector_bytes = row_bytes<kType>(dim);
+  DecodeHead<kType, kLanes> lane{static_cast<const std::byte*>(call.cache.base) +
+                                     head_offset(call.cache, head, false, vector_bytes),
+                                 head_offset(call.cache, heads, false, vector_bytes),
+                                 offsets,
                                  dim,
                                  thread % kLanes,
                                  thread / kLanes,
                                  {},
                                  0};
-  const std::int32_t* const pages = call.batch.pages + std::int64_t{s} * call.batch.max_pages;
-  const int last_page = call.divider.page(end - 1);
-  for (int page = lane.first_page + thread; page <= last_page; page += kDecodeThreads) {
-    page_at[page - lane.first_page] = pages[page] * call.cache.page_stride_bytes;
-  }
+  static_assert(kDecodeThreads == kDecodeSpan);
+  // For those from `end` on, where the last token is.
+  offsets[thread] =
+      token_offset(call.cache, call.batch.pages + std::int64_t{s} * call.batch.max_pages,
+                   call.divider, min(first + thread, end - 1), vector_bytes);
   const std::int64_t row = (std::int64_t{call.batch.first_row[s]} * heads + head) * dim;
   for (int i = 0; i < 8; ++i) {
     const int d = element_at<kType>(lane.lane, i);
@@ -188,7 +181,8 @@ __global__ void __launch_bounds__(kDecodeThreads) decode_attention_kernel(Decode
   __syncthreads();
 
   DecodeSums sums;
-  for (int key = first; key < end; key += lane.kGroups * kKeysInFlight) lane.add(key, end, sums);
+  const int count = end - first;
+  for (int key = 0; key < count; key += lane.kGroups * kKeysInFlight) lane.add(key, count, sums);
   for (int distance = kLanes; distance < 32; distance *= 2) sums.merge_lanes(distance);
   float* const part = parts + thread / 32 * kStride;
   if (thread % 32 < kLanes) {

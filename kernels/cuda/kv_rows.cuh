@@ -6,37 +6,56 @@
 
 #include <type_traits>
 
-#include "kernels/cuda/elements.cuh"
+#include "kernels/cuda/chunks.cuh"
+#include "kernels/cuda/tensor_core.cuh"
 
 namespace sluice::cuda {
 
-/// position / page_tokens without a division where page_tokens is a power of two.
+/// Positions, which are not negative, divided by page_tokens: by a multiplication with a rounded-up
+/// reciprocal (Granlund and Montgomery, "Division by Invariant Integers using Multiplication",
+/// 1994, theorem 4.2).
 struct PageDivider {
   std::int32_t tokens;
-  std::int32_t shift;  // -1: no power of two
+  std::uint32_t reciprocal;  // 2^(31 + shift) / tokens
+  std::int32_t shift;        // 2^shift is tokens, or the next power of two
 
   __device__ std::int32_t page(std::int32_t position) const {
-    return shift >= 0 ? position >> shift : position / tokens;
+    return static_cast<std::int32_t>(
+        __umulhi(2 * static_cast<std::uint32_t>(position), reciprocal) >> shift);
   }
 };
 
 inline PageDivider page_divider(std::int32_t page_tokens) {
   std::int32_t shift = 0;
   while (std::int64_t{1} << shift < page_tokens) ++shift;
-  return {page_tokens, std::int64_t{1} << shift == page_tokens ? shift : -1};
+  const auto tokens = static_cast<std::uint64_t>(page_tokens);
+  const std::uint64_t reciprocal = ((std::uint64_t{1} << (31 + shift)) + tokens - 1) / tokens;
+  return {page_tokens, static_cast<std::uint32_t>(reciprocal), shift};
 }
 
-/// Where head `head` of the token at `position` lies; `values`: its value, else its key.
-/// vector_bytes: row_bytes of the cache's dtype and head_dim.
+/// Bytes from cache.base to the vectors of the token at `position`: from there to that of a head,
+/// head_offset(). vector_bytes: row_bytes of the cache's dtype and head_dim.
+__device__ inline std::int64_t token_offset(const kernels::KvPages& cache,
+                                            const std::int32_t* pages, PageDivider divider,
+                                            std::int32_t position, std::int64_t vector_bytes) {
+  const std::int32_t page = divider.page(position);
+  const std::int32_t slot = position - page * divider.tokens;
+  return pages[page] * cache.page_stride_bytes + slot * vector_bytes;
+}
+
+/// `values`: to the head's value, else its key.
+__device__ inline std::int64_t head_offset(const kernels::KvPages& cache, int head, bool values,
+                                           std::int64_t vector_bytes) {
+  return std::int64_t{(values ? cache.heads : 0) + head} * cache.page_tokens * vector_bytes;
+}
+
+/// Where head `head` of the token at `position` lies.
 __device__ inline std::byte* vector_at(const kernels::KvPages& cache, const std::int32_t* pages,
                                        PageDivider divider, std::int32_t position, int head,
                                        bool values, std::int64_t vector_bytes) {
-  const std::int32_t page = divider.page(position);
-  const std::int32_t slot = position - page * divider.tokens;
-  const std::int64_t vector =
-      std::int64_t{(values ? cache.heads : 0) + head} * divider.tokens + slot;
-  return static_cast<std::byte*>(cache.base) + pages[page] * cache.page_stride_bytes +
-         vector * vector_bytes;
+  return static_cast<std::byte*>(cache.base) +
+         token_offset(cache, pages, divider, position, vector_bytes) +
+         head_offset(cache, head, values, vector_bytes);
 }
 
 /// Some rows of one sequence: what a block of a ragged kernel works at.
@@ -125,27 +144,29 @@ __device__ inline float2 widen_pair(unsigned bits, __nv_bfloat16) {
   return {__uint_as_float(bits << 16U), __uint_as_float(bits & 0xFFFF0000U)};
 }
 
-/// Two floats rounded to 16 bits, the first one low.
-__device__ inline std::uint32_t pack_pair(float low, float high, __half) {
-  return std::uint32_t{__half_as_ushort(__float2half_rn(low))} |
-         std::uint32_t{__half_as_ushort(__float2half_rn(high))} << 16U;
-}
-__device__ inline std::uint32_t pack_pair(float low, float high, __nv_bfloat16) {
-  return std::uint32_t{__bfloat16_as_ushort(__float2bfloat16_rn(low))} |
-         std::uint32_t{__bfloat16_as_ushort(__float2bfloat16_rn(high))} << 16U;
-}
-
 /// The codes of a lane's elements become floats of value kCodeBias + code, by bits alone.
 template <DType kType>
 constexpr float kCodeBias = kType == DType::q8 ? 256.0F : 16.0F;
 
-/// Bits [at, at + width) of `word`, a code, to the top of a mantissa of kCodeBias.
-template <DType kType>
-__device__ inline float code_at(unsigned word, int at) {
-  constexpr int kTop = kType == DType::q8 ? 15 : 19;
-  constexpr unsigned kMask = kType == DType::q8 ? 0x7F8000U : 0x780000U;
-  const unsigned moved = at < kTop ? word << (kTop - at) : word >> (at - kTop);
-  return __uint_as_float((moved & kMask) | __float_as_uint(kCodeBias<kType>));
+/// The four codes of a word of q8: a code goes to the top of the mantissa.
+__device__ inline void widen_bytes(unsigned word, float* to) {
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const unsigned moved = i < 2 ? word << (15 - 8 * i) : word >> (8 * i - 15);
+    to[i] = __uint_as_float(and_or(moved, 0x7F8000U, __float_as_uint(kCodeBias<DType::q8>)));
+  }
+}
+/// The eight codes of a word of q4, the low ones of its bytes first: a code comes to bits 3 to 6 of
+/// its byte, under a one, and that byte goes before the last one, 0x41, of a float.
+__device__ inline void widen_nibbles(unsigned word, float (&to)[8]) {
+  static_assert(kCodeBias<DType::q4> == 16.0F);  // 0x41800000
+  const unsigned low = and_or(word << 3U, 0x78787878U, 0x80808080U);
+  const unsigned high = and_or(word >> 1U, 0x78787878U, 0x80808080U);
+#pragma unroll
+  for (unsigned i = 0; i < 4; ++i) {
+    to[i] = __uint_as_float(__byte_perm(low, 0x41000000U, 0x7044U | i << 8U));
+    to[4 + i] = __uint_as_float(__byte_perm(high, 0x41000000U, 0x7044U | i << 8U));
+  }
 }
 
 /// The elements of a lane are to[i] * scale + shift; scale 1 and shift 0 but for q8 and q4.
@@ -157,11 +178,11 @@ template <DType kType>
 __device__ inline ScaleShift widen_eight(const PackedEight<kType>& packed, float (&to)[8]) {
   const uint4& bits = packed.bits[0];
   if constexpr (kPacked<kType>) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      to[i] = code_at<kType>(bits.x, 8 * i);
-      to[4 + i] =
-          kType == DType::q8 ? code_at<kType>(bits.y, 8 * i) : code_at<kType>(bits.x, 8 * i + 4);
+    if constexpr (kType == DType::q8) {
+      widen_bytes(bits.x, to);
+      widen_bytes(bits.y, to + 4);
+    } else {
+      widen_nibbles(bits.x, to);
     }
     const float2 factors = widen_pair(bits.z, __half{});  // scale, minimum
     return {factors.x, factors.y - kCodeBias<kType> * factors.x};

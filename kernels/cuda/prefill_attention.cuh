@@ -2,144 +2,41 @@
 // a running softmax (FlashAttention-2: no matrix of scores in memory). A block has kPrefillRows
 // query rows of one head, a warp 32 of them; blocks of kPrefillKeys keys and values come to shared
 // memory while the block before is computed.
-//
-// Rows in shared memory lie so that the eight 16-byte chunks of a matrix that ldmatrix reads, one
-// of each row, are in different banks.
 #pragma once
 
-#include "kernels/cuda/kv_rows.cuh"
-#include "kernels/cuda/tensor_core.cuh"
+#include "kernels/cuda/prefill_source.cuh"
 
 namespace sluice::cuda {
 
-constexpr int kPrefillThreads = 128;
-constexpr int kPrefillRows = 128;
-constexpr int kPrefillKeys = 32;
-constexpr int kWarpRows = 32;
-
-/// Rows of 8 or 16 chunks are as they are, their chunks exchanged; others have an odd number.
-template <int kDim>
-constexpr bool kExchanged = kDim % 64 == 0;
-/// Elements between rows in shared memory.
-template <int kDim>
-constexpr int kPrefillStride = kExchanged<kDim> ? kDim : (kDim / 8 | 1) * 8;
-
-/// Where chunk `chunk` of row `row` begins, in elements.
-template <int kDim>
-__device__ inline int chunk_at(int row, int chunk) {
-  return row * kPrefillStride<kDim> + (kExchanged<kDim> ? chunk ^ row % 8 : chunk) * 8;
-}
-/// Where the chunk lies that is `d` elements, whole pairs of chunks, behind the even or odd one at
-/// `at`, which is one of a row's first two.
-template <int kDim>
-__device__ inline int chunk_behind(int at, int d) {
-  return kExchanged<kDim> ? at ^ d : at + d;
-}
-
-/// Bytes of dynamic shared memory: queries, keys, values.
-template <int kDim>
-constexpr std::size_t kPrefillSharedBytes = std::size_t{kPrefillRows + 2 * kPrefillKeys} *
-                                            kPrefillStride<kDim> * sizeof(__half);
-
-struct PrefillCall {
-  void* out;  // [.., heads x head_dim] of T, as is query
-  const void* query;
-  kernels::KvPages cache;
-  kernels::KvBatch batch;
-  PageDivider divider;
-  float scale;  // times log2(e), > 0
-};
-
-/// Brings keys, or values, to shared memory: kPrefillKeys rows, zeros from `end` on.
-template <class T, int kDim>
-struct PrefillSource {
-  static constexpr int kStride = kPrefillStride<kDim>;
-
-  const PrefillCall& call;
-  const std::int32_t* pages;
-  int head;
-  int end;
-
-  template <DType kType>
-  __device__ const std::byte* vector(int position, bool values) const {
-    return vector_at(call.cache, pages, call.divider, min(position, end - 1), head, values,
-                     row_bytes<kType>(kDim));
-  }
-
-  /// Of T, without waiting.
-  template <DType kType>
-  __device__ void copy(T* tile, int first, bool values) const {
-    constexpr int kChunks = kDim / 8;
-#pragma unroll kDim == 64 ? 1 : 2
-    for (int i = static_cast<int>(threadIdx.x); i < kPrefillKeys * kChunks; i += kPrefillThreads) {
-      const int key = i / kChunks;
-      const int chunk = i % kChunks;
-      copy_async_16(tile + chunk_at<kDim>(key, chunk),
-                    vector<kType>(first + key, values) + chunk * 16, first + key < end);
-    }
-  }
-
-  /// Of another type, expanded.
-  template <DType kType>
-  __device__ void stage(T* tile, int first, bool values) const {
-    constexpr int kLanes = kPacked<kType> ? (kDim + 63) / 64 * 8 : kDim / 8;
-#pragma unroll 1
-    for (int i = static_cast<int>(threadIdx.x); i < kPrefillKeys * kLanes; i += kPrefillThreads) {
-      const int key = i / kLanes;
-      const int lane = i % kLanes;
-      float wide[8] = {};
-      if (first + key < end) {
-        const ScaleShift of = widen_eight<kType>(
-            load_eight<kType>(vector<kType>(first + key, values), kDim, lane), wide);
-        for (float& value : wide) value = value * of.scale + of.shift;
-      }
-      for (int quad = 0; quad < 2; ++quad) {
-        const int d = first_element<kType>(lane) + quad * kSecondQuad<kType>;
-        const float* const from = wide + 4 * quad;
-        if (d >= kDim) continue;
-        *reinterpret_cast<uint2*>(tile + chunk_at<kDim>(key, d / 8) + d % 8) = {
-            pack_pair(from[0], from[1], T{}), pack_pair(from[2], from[3], T{})};
-      }
-    }
-  }
-
-  template <bool kDirect>
-  __device__ void bring(T* tile, int first, bool values) const {
-    if constexpr (kDirect) {
-      copy<std::is_same_v<T, __half> ? DType::f16 : DType::bf16>(tile, first, values);
-      commit_copies();
-      return;
-    }
-    switch (call.cache.dtype) {
-      case DType::f16:
-        return stage<DType::f16>(tile, first, values);
-      case DType::bf16:
-        return stage<DType::bf16>(tile, first, values);
-      case DType::q8:
-        return stage<DType::q8>(tile, first, values);
-      case DType::q4:
-        return stage<DType::q4>(tile, first, values);
-      default:
-        return stage<DType::f32>(tile, first, values);
-    }
-  }
-};
-
 /// 32 query rows of a warp: two fragments of 16, m = 0 and 1. Of a fragment this lane has row
-/// lane / 4 (half 0) and that + 8 (half 1).
-template <class T, int kDim>
+/// lane / 4 (half 0) and that + 8 (half 1). kKeep: queries stay in registers.
+template <class T, int kDim, bool kKeep>
 struct PrefillWarp {
   static constexpr int kStride = kPrefillStride<kDim>;
 
   int lane;
   float scale;
+  const T* query;  // shared, this warp's rows
+  std::uint32_t kept[kKeep ? kDim / 16 : 1][2][4] = {};
   float out[2][kDim / 8][4] = {};
   float largest[2][2] = {{-INFINITY, -INFINITY}, {-INFINITY, -INFINITY}};  // not scaled
   float total[2][2] = {};                                                  // of this lane's columns
   float scores[2][kPrefillKeys / 8][4] = {};
 
-  /// scores = query keys^T. query: shared, this warp's rows.
-  __device__ void score(const T* query, const T* keys) {
+  /// Of the queries' columns [d, d + 16).
+  __device__ void load_query(int d, std::uint32_t (&a)[2][4]) const {
+    const T* const q = query + chunk_behind<kDim>(chunk_at<kDim>(lane % 16, lane / 16), d);
+    load_matrix_x4(a[0], q);
+    load_matrix_x4(a[1], q + 16 * kStride);
+  }
+  /// Once they are in shared memory.
+  __device__ void keep_query() {
+#pragma unroll
+    for (int d = 0; d < kDim; d += 16) load_query(d, kept[d / 16]);
+  }
+
+  /// scores = query keys^T.
+  __device__ void score(const T* keys) {
 #pragma unroll
     for (auto& row : scores) {
 #pragma unroll
@@ -148,15 +45,16 @@ struct PrefillWarp {
         for (float& value : tile) value = 0;
       }
     }
-    const int in_query = chunk_at<kDim>(lane % 16, lane / 16);
     const int in_keys = chunk_at<kDim>(lane % 8 + lane / 16 * 8, lane / 8 % 2);
 #pragma unroll
     for (int d = 0; d < kDim; d += 16) {
       std::uint32_t a[2][4];
-      const T* const q = query + chunk_behind<kDim>(in_query, d);
+      if constexpr (kKeep) {
+        memcpy(a, kept[d / 16], sizeof(a));
+      } else {
+        load_query(d, a);
+      }
       const T* const k = keys + chunk_behind<kDim>(in_keys, d);
-      load_matrix_x4(a[0], q);
-      load_matrix_x4(a[1], q + 16 * kStride);
 #pragma unroll
       for (int n = 0; n < kPrefillKeys / 8; n += 2) {
         std::uint32_t b[4];
@@ -188,37 +86,51 @@ struct PrefillWarp {
 
   /// Weights in place of scores; sums so far count less where there is a larger score.
   __device__ void exponentials() {
+    float factor[2][2];
 #pragma unroll
     for (int m = 0; m < 2; ++m) {
 #pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        float high = largest[m][half];
+      for (int half = 0; half < 2; ++half) factor[m][half] = weigh(m, half);
+    }
+    // A factor of 1 changes no bit. NaN is not 1.
+    const bool all_one =
+        factor[0][0] == 1 && factor[0][1] == 1 && factor[1][0] == 1 && factor[1][1] == 1;
+    if (__all_sync(0xFFFFFFFFU, all_one)) return;
 #pragma unroll
-        for (int n = 0; n < kPrefillKeys / 8; ++n) {
-          high = fmaxf(high, fmaxf(scores[m][n][2 * half], scores[m][n][2 * half + 1]));
-        }
-        high = fmaxf(high, __shfl_xor_sync(0xFFFFFFFFU, high, 1));
-        high = fmaxf(high, __shfl_xor_sync(0xFFFFFFFFU, high, 2));
-        const float base = high == -INFINITY ? 0.0F : high * scale;
-        const float factor = exp2_fast(largest[m][half] * scale - base);
-        largest[m][half] = high;
-        float sum = 0;
+    for (int m = 0; m < 2; ++m) {
 #pragma unroll
-        for (int n = 0; n < kPrefillKeys / 8; ++n) {
+      for (int n = 0; n < kDim / 8; ++n) {
 #pragma unroll
-          for (int i = 2 * half; i < 2 * half + 2; ++i) {
-            scores[m][n][i] = exp2_fast(scores[m][n][i] * scale - base);
-            sum += scores[m][n][i];
-          }
-        }
-        total[m][half] = total[m][half] * factor + sum;
-#pragma unroll
-        for (int n = 0; n < kDim / 8; ++n) {
-          out[m][n][2 * half] *= factor;
-          out[m][n][2 * half + 1] *= factor;
-        }
+        for (int i = 0; i < 4; ++i) out[m][n][i] *= factor[m][i / 2];
       }
     }
+  }
+
+  /// exponentials() of a row, but for `out`: what that is to be multiplied by.
+  __device__ float weigh(int m, int half) {
+    float high = largest[m][half];
+#pragma unroll
+    for (int n = 0; n < kPrefillKeys / 8; ++n) {
+      high = fmaxf(high, fmaxf(scores[m][n][2 * half], scores[m][n][2 * half + 1]));
+    }
+    high = fmaxf(high, __shfl_xor_sync(0xFFFFFFFFU, high, 1));
+    high = fmaxf(high, __shfl_xor_sync(0xFFFFFFFFU, high, 2));
+    const float base = high == -INFINITY ? 0.0F : high * scale;
+    // Not computed where it is 1: as one multiplication and addition it would come out beside it.
+    const float factor =
+        high == largest[m][half] ? 1.0F : exp2_fast(largest[m][half] * scale - base);
+    largest[m][half] = high;
+    float sum = 0;
+#pragma unroll
+    for (int n = 0; n < kPrefillKeys / 8; ++n) {
+#pragma unroll
+      for (int i = 2 * half; i < 2 * half + 2; ++i) {
+        scores[m][n][i] = exp2_fast(scores[m][n][i] * scale - base);
+        sum += scores[m][n][i];
+      }
+    }
+    total[m][half] = total[m][half] * factor + sum;
+    return factor;
   }
 
   /// out += weights values; weights rounded to T.
@@ -232,7 +144,7 @@ struct PrefillWarp {
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
           const float* const pair = scores[m][key / 8 + i / 2] + i % 2 * 2;
-          a[m][i] = pack_pair(pair[0], pair[1], T{});
+          a[m][i] = narrow_word<T>(pair[0], pair[1]);
         }
       }
 #pragma unroll
@@ -263,20 +175,27 @@ struct PrefillWarp {
 #pragma unroll
         for (int n = 0; n < kDim / 8; ++n) {
           *reinterpret_cast<std::uint32_t*>(to + row * width + n * 8 + lane % 4 * 2) =
-              pack_pair(out[m][n][2 * half] * inverse, out[m][n][2 * half + 1] * inverse, T{});
+              narrow_word<T>(out[m][n][2 * half] * inverse, out[m][n][2 * half + 1] * inverse);
         }
       }
     }
   }
 };
 
+/// Where registers allow it with as many blocks on a multiprocessor.
+template <int kDim, bool kDirect>
+constexpr bool kKeepsQuery = kDim == 80 || (kDim == 64 && !kDirect);
+
 /// Grid: x most_tiles() of kPrefillRows, y heads. T: __half or __nv_bfloat16, of activations;
-/// kDirect: of the cache too.
-template <class T, int kDim, bool kDirect>
-__global__ void __launch_bounds__(kPrefillThreads, kDim == 64 && kDirect ? 3 : 2)
+/// kType: of the cache.
+template <class T, int kDim, DType kType>
+__global__ void __launch_bounds__(kPrefillThreads,
+                                  kDim == 64 && PrefillSource<T, kDim, kType>::kDirect ? 3 : 2)
     prefill_attention_kernel(PrefillCall call) {
   if constexpr (kTensorCores) {
+    using Source = PrefillSource<T, kDim, kType>;
     constexpr int kStride = kPrefillStride<kDim>;
+    constexpr bool kKeep = kKeepsQuery<kDim, Source::kDirect>;
     const SequenceTile found = find_tile(call.batch, static_cast<int>(blockIdx.x), kPrefillRows, 2);
     const int s = found.sequence;
     if (s == call.batch.sequences) return;
@@ -291,6 +210,13 @@ __global__ void __launch_bounds__(kPrefillThreads, kDim == 64 && kDirect ? 3 : 2
     T* const query = reinterpret_cast<T*>(dynamic_shared());
     T* const keys = query + kPrefillRows * kStride;
     T* const values = keys + kPrefillKeys * kStride;
+    const int end = position + rows;  // keys that the last row sees
+    PrefillTokens tokens{call, call.batch.pages + std::int64_t{s} * call.batch.max_pages, end,
+                         reinterpret_cast<std::int64_t*>(values + kPrefillKeys * kStride)};
+    for (const int block : {0, kPrefillKeys}) {
+      tokens.ask(block);
+      tokens.put(block);
+    }
 
     constexpr int kChunks = kDim / 8;
     const T* const from = static_cast<const T*>(call.query) + at;
@@ -301,28 +227,41 @@ __global__ void __launch_bounds__(kPrefillThreads, kDim == 64 && kDirect ? 3 : 2
                     from + min(row, rows - 1) * width + chunk * 8, row < rows);
     }
     commit_copies();
-    const int end = position + rows;  // keys that the last row sees
-    const PrefillSource<T, kDim> source{
-        call, call.batch.pages + std::int64_t{s} * call.batch.max_pages, head, end};
-    source.template bring<kDirect>(keys, 0, false);
+    Source source{static_cast<const std::byte*>(call.cache.base) +
+                      head_offset(call.cache, head, false, call.vector_bytes),
+                  head_offset(call.cache, call.cache.heads, false, call.vector_bytes)};
+    __syncthreads();  // the tokens' offsets are there
+    source.ask(tokens.block(0), false);
+    source.bring(keys, tokens.block(0), false);
+    source.ask(tokens.block(0), true);
 
     const int of_warp = static_cast<int>(threadIdx.x) / 32 * kWarpRows;
-    PrefillWarp<T, kDim> warp{static_cast<int>(threadIdx.x) % 32, call.scale};
+    PrefillWarp<T, kDim, kKeep> warp{static_cast<int>(threadIdx.x) % 32, call.scale,
+                                     query + of_warp * kStride};
+    if constexpr (kKeep) {
+      wait_copies<0>();
+      __syncthreads();  // queries are there
+      warp.keep_query();
+    }
     for (int key = 0; key < end; key += kPrefillKeys) {
       // Whether this warp has rows, and they see any of these keys.
       const bool sees = of_warp < rows && key < position + of_warp + kWarpRows;
       wait_copies<0>();
-      __syncthreads();  // keys are there, and the last values read
-      source.template bring<kDirect>(values, key, true);
+      __syncthreads();  // keys, and the next block's offsets, are there, and the last values read
+      tokens.ask(key + 2 * kPrefillKeys);
+      source.bring(values, tokens.block(key), true);
+      if (key + kPrefillKeys < end) source.ask(tokens.block(key + kPrefillKeys), false);
       if (sees) {
-        warp.score(query + of_warp * kStride, keys);
+        warp.score(keys);
         const int ahead = key - position - of_warp;
         if (ahead + kPrefillKeys > 1) warp.mask(ahead);
       }
       wait_copies<0>();
-      __syncthreads();  // values are there, and the keys read
+      __syncthreads();  // values are there, and the keys, and this block's offsets, read
+      tokens.put(key + 2 * kPrefillKeys);
       if (key + kPrefillKeys < end) {
-        source.template bring<kDirect>(keys, key + kPrefillKeys, false);
+        source.bring(keys, tokens.block(key + kPrefillKeys), false);
+        source.ask(tokens.block(key + kPrefillKeys), true);
       }
       if (sees) {
         warp.exponentials();

@@ -95,5 +95,12 @@ __device__ inline float exp2_fast(float x) {
   return result;
 }
 
+/// (x & mask) | bias. Written out it is two instructions where both are constants.
+__device__ inline std::uint32_t and_or(std::uint32_t x, std::uint32_t mask, std::uint32_t bias) {
+  std::uint32_t result = 0;
+  asm("lop3.b32 %0, %1, %2, %3, 0xEA;" : "=r"(result) : "r"(x), "r"(mask), "r"(bias));
+  return result;
+}
+
 }  // namespace sluice::cuda
 #endif

@@ -137,4 +137,8 @@ void wait_copies() {
 
 inline float exp2_fast(float x) { return std::exp2(x); }
 
+inline std::uint32_t and_or(std::uint32_t x, std::uint32_t mask, std::uint32_t bias) {
+  return (x & mask) | bias;
+}
+
 }  // namespace sluice::cuda

@@ -69,7 +69,7 @@ TEST(CudaAttentionShapes, AnyPageSizeWill) {
   for (AttentionShape shape : kKinds) {
     for (const int page_tokens : {1, 7, 16, 64}) {
       shape.page_tokens = page_tokens;
-      AttentionCase made(shape, {{300, 1}, {70, 33}, {2, 2}});
+      AttentionCase made(shape, {{300, 1}, {70, 33}, {2, 2}, {165, 5}});
       made.append();
       made.attend();
       expect_oracle(made, tolerance_of(shape.activations));
@@ -106,6 +106,26 @@ TEST(CudaAttentionShapes, TheDiagonalMayLieAnywhereInABlockOfKeys) {
     std::vector<Tokens> tokens = {{41, 40}};  // only the last row of 32 sees key 32
     for (std::int32_t before = 0; before < 66; ++before) tokens.push_back({before + 2, 2});
     AttentionCase made(shape, tokens);
+    made.append();
+    made.attend();
+    expect_oracle(made, tolerance_of(shape.activations));
+  }
+}
+
+TEST(CudaAttentionShapes, TheLargestScoreMayRiseInOneRowAlone) {
+  for (const AttentionShape& shape : {AttentionShape{DType::f16, DType::f16, 1, 64, 16},
+                                      AttentionShape{DType::bf16, DType::bf16, 1, 128, 16},
+                                      AttentionShape{DType::q8, DType::f16, 1, 80, 16}}) {
+    // A row likes a key of the first 32, and in sequence s row s one of the next 32 better.
+    AttentionCase made(shape, std::vector<Tokens>(32, {96, 32}));
+    for (int s = 0; s < 32; ++s) {
+      const auto of = static_cast<std::size_t>(s);
+      for (int d = 0; d < shape.head_dim; ++d) {
+        for (int row = 0; row < 32; ++row) made.query(of).set(row, d, row == d ? 10 : 0);
+        for (int key = 0; key < 96; ++key) made.keys(of).set(key, d, key == d ? 1 : 0);
+      }
+      made.keys(of).set(32 + s * 5 % 32, s, 4);
+    }
     made.append();
     made.attend();
     expect_oracle(made, tolerance_of(shape.activations));
@@ -173,12 +193,14 @@ bool has_nan(AttentionCase& made, std::size_t s) {
 
 TEST(CudaAttention, ShowsNaN) {
   for (const AttentionShape& shape : kKinds) {
-    // The query of a one-token sequence; one row of a chunk; a key of the context; a value.
-    AttentionCase made(shape, {{300, 1}, {60, 20}, {300, 1}, {60, 20}, {60, 20}, {40, 1}});
+    // The query of a one-token sequence; one row of a chunk; a key of the context; a value; a key
+    // that a chunk sees.
+    AttentionCase made(shape, {{300, 1}, {60, 20}, {300, 1}, {60, 20}, {60, 20}, {40, 1}, {90, 9}});
     made.query(0).set(0, 3, NAN);
     made.query(1).set(7, 3, NAN);
     made.keys(2).set(259, 3, NAN);
     made.values(3).set(0, 3, NAN);
+    made.keys(6).set(40, 3, NAN);
     made.append();
     made.attend();
     const std::int64_t head = shape.head_dim;
@@ -189,6 +211,7 @@ TEST(CudaAttention, ShowsNaN) {
     for (std::int32_t row = 0; row < 20; ++row) EXPECT_TRUE(is_nan_row(made, 3, row, 3, 4));
     EXPECT_FALSE(has_nan(made, 4));
     EXPECT_FALSE(has_nan(made, 5));
+    for (std::int32_t row = 0; row < 9; ++row) EXPECT_TRUE(is_nan_row(made, 6, row, 0, head));
   }
 }
 

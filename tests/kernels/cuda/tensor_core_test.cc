@@ -4,7 +4,9 @@
 // The kernels want the words above.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
+#include <limits>
 #include <vector>
 
 #include "kernels/cuda/prefill_attention.cuh"
@@ -171,6 +173,22 @@ void expect_all_banks() {
       banks |= 1U << at / 8 % 8;
     }
     EXPECT_EQ(banks, 0xFFU) << "head_dim " << kDim << ", chunk " << chunk;
+  }
+}
+
+TEST(PageDivider, Divides) {
+  constexpr std::int32_t kMost = std::numeric_limits<std::int32_t>::max();
+  for (const std::int32_t tokens : {1, 2, 3, 5, 7, 10, 16, 48, 255, 641, 65536, 65537,
+                                    (1 << 30) - 1, 1 << 30, (1 << 30) + 1, kMost - 1, kMost}) {
+    const cuda::PageDivider divider = cuda::page_divider(tokens);
+    for (std::int32_t page = 0; page < std::min(kMost / tokens, 1000); ++page) {
+      for (const std::int32_t first : {page * tokens, (kMost / tokens - page) * tokens}) {
+        for (const std::int32_t position : {std::max(first - 1, 0), first}) {
+          ASSERT_EQ(divider.page(position), position / tokens) << position << " / " << tokens;
+        }
+      }
+    }
+    EXPECT_EQ(divider.page(kMost), kMost / tokens) << tokens;
   }
 }
 
