@@ -21,7 +21,7 @@ constexpr int kTensorWarps = 8;            // of a block; each has every 8th par
 constexpr std::int64_t kTensorPart = 256;  // columns: a lane has 4 groups on their way
 constexpr int kTensorGroups = 4;
 
-/// Two codes, in the low bits of the halves of a word, as elements of X. Codes < 16.
+/// Two codes, the low four bits of the halves of a word, as elements of X.
 template <class X>
 __device__ inline std::uint32_t small_codes(std::uint32_t codes) {
   // Or'ed into the last bits of 1024 (bf16: 128), a code is added to it.
@@ -29,7 +29,7 @@ __device__ inline std::uint32_t small_codes(std::uint32_t codes) {
   constexpr std::uint32_t kBase = kHalf ? 0x64006400U : 0x43004300U;
   typename PairOf<X>::Type pair;
   typename PairOf<X>::Type base;
-  const std::uint32_t word = codes | kBase;
+  const std::uint32_t word = and_or(codes, 0x000F000FU, kBase);
   memcpy(static_cast<void*>(&pair), &word, sizeof(word));
   memcpy(static_cast<void*>(&base), &kBase, sizeof(word));
   pair = __hsub2(pair, base);
@@ -83,8 +83,8 @@ struct TensorCodes {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         const std::uint32_t two = __byte_perm(word[i / 2], 0, i % 2 == 1 ? 0x4342 : 0x4140);
-        pairs[i] = small_codes<X>(two & 0x000F000FU);
-        pairs[4 + i] = small_codes<X>(two >> 4U & 0x000F000FU);
+        pairs[i] = small_codes<X>(two);
+        pairs[4 + i] = small_codes<X>(two >> 4U);
       }
     }
   }

@@ -135,6 +135,9 @@ void wait_copies() {
   support::async_copies().finish(kPending);
 }
 
+inline std::uint32_t and_or(std::uint32_t word, std::uint32_t mask, std::uint32_t bits) {
+  return (word & mask) | bits;
+}
 inline float exp2_fast(float x) { return std::exp2(x); }
 
 }  // namespace sluice::cuda
