@@ -1,6 +1,7 @@
 #include "kernels/cuda/products.h"
 
 #include <algorithm>
+#include <cstdlib>
 
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/launches.h"
@@ -58,7 +59,12 @@ ProductRules rules_of_device() {
   check(cudaGetDevice(&device), "cudaGetDevice");
   check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
         "cudaDeviceGetAttribute");
-  return {.tensor_cores = major >= 8};
+  // For measuring what cuBLASLt's ReLU brings, and whether it keeps NaN.
+  const char* const relu = std::getenv("SLUICE_CUDA_LIBRARY_RELU");
+  ProductRules rules;
+  rules.tensor_cores = major >= 8;
+  if (relu != nullptr) rules.library_relu = relu[0] != '0';
+  return rules;
 }
 
 Products::Products(std::byte* workspace, const ProductRules& rules)

@@ -14,7 +14,8 @@
 
 namespace sluice::cuda {
 
-/// Of the current device. Throws DeviceError.
+/// Of the current device; SLUICE_CUDA_LIBRARY_RELU in the environment, 0 or 1, is library_relu.
+/// Throws DeviceError.
 ProductRules rules_of_device();
 
 class Products {

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <memory>
 #include <string>
 #include <tuple>
@@ -274,6 +275,25 @@ TEST(CudaProduct, KeepsNaN) {
         }
       }
     }
+  }
+}
+
+/// For measuring: 16-bit fc1 of many rows then has no pass of ours over its result.
+TEST(CudaProduct, TheEnvironmentLeavesReluToTheLibrary) {
+  cuda::ProductShape shape;
+  shape.rows = 512;
+  shape.columns = shape.depth = 64;
+  shape.in = shape.weight = shape.out = DType::f16;
+  shape.bias = DType::f16;
+  shape.activation = Activation::relu;
+  for (const char* const value : {"", "0", "1"}) {
+    if (*value != 0) {
+      ASSERT_EQ(setenv("SLUICE_CUDA_LIBRARY_RELU", value, 1), 0);
+    }
+    const ProductRules rules = cuda::rules_of_device();
+    unsetenv("SLUICE_CUDA_LIBRARY_RELU");
+    EXPECT_EQ(rules.library_relu, *value == '1');
+    EXPECT_EQ(plan_product(shape, rules).has_tail(), *value != '1');
   }
 }
 
