@@ -63,6 +63,8 @@ ProductRules rules_of_device() {
   const char* const relu = std::getenv("SLUICE_CUDA_LIBRARY_RELU");
   ProductRules rules;
   rules.tensor_cores = major >= 8;
+  check(cudaDeviceGetAttribute(&rules.multiprocessors, cudaDevAttrMultiProcessorCount, device),
+        "cudaDeviceGetAttribute");
   if (relu != nullptr) rules.library_relu = relu[0] != '0';
   return rules;
 }
@@ -97,10 +99,18 @@ void Products::multiply(const Part& part) {
     case ProductWay::quantized:
       return launch_quantized_product(part.stream, part.out, part.in, part.weight, part.tail);
     case ProductWay::tensor:
-      return launch_tensor_product(part.stream, part.out, part.in, part.weight, part.tail);
+      return multiply_on_tensor_cores(part, plan);
     case ProductWay::library:
       return multiply_by_library(part, plan);
   }
+}
+
+void Products::multiply_on_tensor_cores(const Part& part, const ProductPlan& plan) {
+  const std::int64_t most = rows_that_fit(std::min(kWeightBytes, rules_.piece_bytes),
+                                          kTensorMostRows * part.weight.rows, DType::f32);
+  launch_tensor_product(part.stream, part.out, part.in, part.weight, part.tail,
+                        static_cast<int>(std::min<std::int64_t>(plan.splits, most)),
+                        reinterpret_cast<float*>(weights_));
 }
 
 /// Quantised weights are expanded, each once, as many rows at a time as the workspace holds.

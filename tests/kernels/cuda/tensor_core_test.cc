@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kernels/cuda/prefill_attention.cuh"
+#include "kernels/cuda/tensor_product.cuh"
 
 namespace sluice {
 namespace {
@@ -178,6 +179,32 @@ TEST(PrefillTile, RowsOfAMatrixLieInDifferentBanks) {
   expect_all_banks<64>();
   expect_all_banks<80>();
   expect_all_banks<128>();
+}
+
+/// Eight lanes, those of two rows, read 16 bytes each at a time; eight chunks are all banks.
+template <DType kType>
+void expect_rows_side_by_side() {
+  for (int half = 0; half < 2; ++half) {
+    unsigned read = 0;
+    for (const int second : {0, cuda::kSecondChunk<kType>}) {
+      for (int row = 0; row < 8; row += 2) {
+        unsigned banks = 0;
+        for (int lane = 0; lane < 8; ++lane) {
+          const int chunk = half * 8 + cuda::lane_chunk<kType>(lane % 4) + second;
+          const int at = cuda::slab_chunk<kType>(row + lane / 4, chunk);
+          banks |= 1U << at % 8;
+          if (row == 0 && lane < 4) read |= 1U << chunk;
+        }
+        EXPECT_EQ(banks, 0xFFU) << name_of(kType) << ", row " << row << ", second " << second;
+      }
+    }
+    EXPECT_EQ(read, half == 0 ? 0xFFU : 0xFF00U) << "every chunk of the half, once";
+  }
+}
+
+TEST(TensorSlab, TwoRowsLieInAllBanks) {
+  expect_rows_side_by_side<DType::q8>();
+  expect_rows_side_by_side<DType::q4>();
 }
 
 }  // namespace
