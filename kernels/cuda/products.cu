@@ -40,7 +40,8 @@ void multiply_quantized(cudaStream_t stream, const Columns& out, TensorView in, 
 }
 
 /// Bound by memory: product_work(). From L2 a block reads 2 bytes of every input for 128 weights,
-/// at 32 rows 0.9 of q4 weights' own bytes; splits write and read 4 bytes of every result.
+/// at 32 rows 0.9 of q4 weights' own bytes; each split writes 4 bytes of every result, which are
+/// read once.
 template <DType kType, class X, int kColumns>
 void multiply_on_tensor_cores(cudaStream_t stream, const Columns& out, TensorView in,
                               TensorView weight, const ProductTail& tail,

@@ -148,7 +148,8 @@ template <DType kType, class X, int kColumns>
 struct TensorProduct {
   using Shared = TensorShared<kColumns>;
   static constexpr int kCodeBytes = kType == DType::q8 ? 64 : 32;  // of a group
-  static constexpr int kAhead = kType == DType::q8 ? 1 : 2;        // slabs of codes on their way
+  /// Slabs of codes on their way: where they are large or take long, one is enough.
+  static constexpr int kAhead = kType == DType::q8 || kColumns > 4 ? 1 : 2;
 
   Shared* shared;
   const X* in;  // the thread's first chunk of the first slab

@@ -151,6 +151,43 @@ TEST_P(TensorProduct, EveryOrderOfThreadsAndBlocks) {
   }
 }
 
+/// The same bytes in memory of their own, a multiple of 4096: what is read behind them is not
+/// there.
+class Alone {
+ public:
+  explicit Alone(const OnDevice& matrix) : view_(matrix.view()) {
+    EXPECT_EQ(view_.bytes() % 4096, 0U);
+    EXPECT_EQ(cudaMalloc(&view_.data, view_.bytes()), cudaSuccess);
+    EXPECT_EQ(cudaMemcpy(view_.data, matrix.view().data, view_.bytes(), cudaMemcpyDefault),
+              cudaSuccess);
+  }
+  ~Alone() { cudaFree(view_.data); }
+  Alone(Alone&&) = delete;
+  const TensorView& view() const { return view_; }
+
+ private:
+  TensorView view_;
+};
+
+TEST_P(TensorProduct, NothingIsReadBehindOperands) {
+  const EmulatedStream stream;
+  constexpr std::int64_t kDepth = 1024;
+  const OnDevice weight = OnDevice::random(64, kDepth, weights(), 1);
+  const Alone weight_alone(weight);
+  for (const std::int64_t rows : {6, 14, 20, 38}) {
+    const OnDevice in = OnDevice::random(rows, kDepth, activations(), 2);
+    const Alone in_alone(in);
+    const OnDevice out(Matrix(rows, 64), DType::f32);
+    const OnDevice out_alone(Matrix(rows, 64), DType::f32);
+    cuda::launch_tensor_product(stream.get(), Columns::of(out.view()), in.view(), weight.view(), {},
+                                1, nullptr);
+    cuda::launch_tensor_product(stream.get(), Columns::of(out_alone.view()), in_alone.view(),
+                                weight_alone.view(), {}, 1, nullptr);
+    stream.finish();
+    EXPECT_EQ(bytes_of(out.now()), bytes_of(out_alone.now())) << rows;
+  }
+}
+
 /// NaN and infinity of an input are in its row's results, and in no other's; not in those of the
 /// next product either, whose shared memory may still hold them.
 TEST_P(TensorProduct, NaNOfInputs) {
