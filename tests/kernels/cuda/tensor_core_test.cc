@@ -7,6 +7,9 @@
 #include <array>
 #include <vector>
 
+// Kernels that are no templates are not called here.
+#pragma GCC diagnostic ignored "-Wunused-function"
+
 #include "kernels/cuda/prefill_attention.cuh"
 #include "kernels/cuda/tensor_product.cuh"
 
