@@ -33,9 +33,10 @@ constexpr int kTensorTiles = 2;  // of 16 rows of weights, of a warp
 static_assert(kTensorBlock == kTensorRowWarps * kTensorTiles * 16);
 constexpr int kTensorSlabs = 2;  // of a part: its groups 0 and 2, then 1 and 3
 
-/// Codes become elements of X by their bits alone, as codes + kTensorBias; what is too much is
-/// taken from the minimum. (The last bits of 1024, or of 128 in bf16, count ones; of 64 in f16,
-/// 16ths.)
+/// Codes become elements of X by their bits alone, as code + kTensorBias; what is too much is taken
+/// from the minimum. (The last bit of 1024 counts 1, as that of 128 in bf16; that of 64 a 16th.)
+/// The two then cancel in f32, which with inputs of one sign costs some 5e-5 of the results' size:
+/// a tenth of what rounding them to f16 does.
 template <DType kType, class X>
 constexpr float kTensorBias = std::is_same_v<X, __half> ? (kType == DType::q8 ? 1024.0F : 64.0F)
                                                         : (kType == DType::q8 ? -128.0F : 128.0F);
