@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <stdexcept>
 #include <vector>
 
 // Kernels that are no templates are not called here.
@@ -161,6 +162,24 @@ TEST(AsyncCopy, ComesAtTheWaitForItsGroup) {
     EXPECT_EQ(shared[4], 5);
     EXPECT_EQ(shared[8], 0);
   });
+}
+
+TEST(AsyncCopy, GoesToAPlaceOnlyAfterTheWaitForTheOneBefore) {
+  alignas(16) static float shared[4];
+  alignas(16) static const float global[4] = {};
+  const auto copy_twice = [](bool waits) {
+    support::launch_on_host({1, 1, 1}, 1, 0, [waits] {
+      cuda::copy_async_16(shared, global, true);
+      cuda::commit_copies();
+      if (waits) cuda::wait_copies<0>();
+      cuda::copy_async_16(shared, global, true);
+      cuda::commit_copies();
+      cuda::wait_copies<0>();
+    });
+  };
+  EXPECT_NO_THROW(copy_twice(true));
+  EXPECT_THROW(copy_twice(false), std::logic_error);
+  EXPECT_NO_THROW(copy_twice(true)) << "what was under way is forgotten";
 }
 
 /// ldmatrix reads a chunk of each of eight rows at a time; eight chunks are all banks.
