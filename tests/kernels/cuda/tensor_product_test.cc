@@ -107,6 +107,16 @@ TEST_P(TensorProduct, ResultsAtOddAddresses) {
     expect_oracle({4, 512, 36, 2}, out);
     expect_oracle({4, 512, 40, 2, 4}, out);
   }
+  const EmulatedStream stream;
+  const OnDevice weight = OnDevice::random(40, 512, weights(), 1);
+  const OnDevice in = OnDevice::random(4, 512, activations(), 2);
+  const OnDevice out(Matrix(4, 40), activations(), 4);
+  const OnDevice parts(Matrix(2 * 4, 40), DType::f32);
+  cuda::launch_tensor_product(stream.get(), Columns::of(out.view()), in.view(), weight.view(), {},
+                              2, static_cast<float*>(parts.view().data));
+  stream.finish();
+  expect_near(out.now(), reference::linear(in.values(), weight.values(), {}, Activation::none, {}),
+              tolerance(activations(), 512));
 }
 
 std::vector<std::byte> bytes_of(const Matrix& matrix) { return matrix.bytes(); }
