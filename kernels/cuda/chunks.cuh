@@ -3,6 +3,8 @@
 // element (element_of, store_element), in loops of their own that cost the compiler little.
 #pragma once
 
+#include <cassert>
+#include <cstdint>
 #include <cstring>
 
 #include "kernels/cuda/elements.cuh"
@@ -23,6 +25,7 @@ __device__ inline T load_aligned(const void* from) {
 #ifdef __CUDACC__
   return *static_cast<const T*>(from);
 #else
+  assert(reinterpret_cast<std::uintptr_t>(from) % sizeof(T) == 0);
   T value;
   std::memcpy(&value, from, sizeof(T));
   return value;
@@ -36,6 +39,7 @@ __device__ inline void store_aligned(void* to, const uint4& words) {
                "r"(words.x), "r"(words.y), "r"(words.z), "r"(words.w)
                : "memory");
 #else
+  assert(reinterpret_cast<std::uintptr_t>(to) % sizeof(words) == 0);
   std::memcpy(to, &words, sizeof(words));
 #endif
 }

@@ -48,10 +48,12 @@ void launch_few_rows_product(cudaStream_t stream, const Columns& out, TensorView
 /// The same with weights of q8 or q4, which are read once for every 8 rows of `in`.
 void launch_quantized_product(cudaStream_t stream, const Columns& out, TensorView in,
                               TensorView weight, const ProductTail& tail);
-/// The same on tensor cores (sm_80 and later). `in` is f16 or bf16, a multiple of 256 columns;
-/// rows of in and weight are 16-byte aligned.
+/// The same on tensor cores (sm_80 and later), the weights read once for every 64 rows. `in` is f16
+/// or bf16, a multiple of 256 columns; rows of in and weight are 16-byte aligned. The columns are
+/// cut into `splits`, at most a 256th of them; parts: where there are several, memory of f32
+/// [splits, min(in.rows, 64), weight.rows], 16-byte aligned.
 void launch_tensor_product(cudaStream_t stream, const Columns& out, TensorView in,
-                           TensorView weight, const ProductTail& tail);
+                           TensorView weight, const ProductTail& tail, int splits, float* parts);
 /// Of a product, however it is done.
 KernelWork product_work(const Columns& out, TensorView in, TensorView weight,
                         const ProductTail& tail);

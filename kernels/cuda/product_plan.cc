@@ -37,7 +37,17 @@ void plan_library(const ProductShape& shape, const ProductRules& rules, ProductP
 
 /// What tensor_product.cuh asks for.
 bool fits_tensor_cores(const ProductShape& shape) {
-  return shape.in != DType::f32 && shape.operands_aligned && shape.depth % 256 == 0;
+  return shape.in != DType::f32 && shape.operands_aligned && shape.depth % kTensorPart == 0;
+}
+
+/// Two blocks a multiprocessor, but none of less than 1024 columns: what blocks of a split write,
+/// another kernel reads once more.
+int tensor_splits(const ProductShape& shape, const ProductRules& rules) {
+  constexpr std::int64_t kLeastParts = 4;
+  const std::int64_t blocks = (shape.columns + kTensorBlock - 1) / kTensorBlock;
+  const std::int64_t filling = 2 * std::int64_t{rules.multiprocessors} / blocks;
+  const std::int64_t most = shape.depth / kTensorPart / kLeastParts;
+  return static_cast<int>(std::max<std::int64_t>(1, std::min(filling, most)));
 }
 
 }  // namespace
@@ -51,6 +61,7 @@ ProductPlan plan_product(const ProductShape& shape, const ProductRules& rules) {
     const bool tensor = rules.tensor_cores && fits_tensor_cores(shape);
     if (shape.rows <= (tensor ? rules.tensor_rows : rules.quantized_rows) || plan.scratch) {
       plan = {.way = tensor ? ProductWay::tensor : ProductWay::quantized, .operand = shape.in};
+      if (tensor) plan.splits = tensor_splits(shape, rules);
     }
   } else if (shape.rows <= rules.few_rows) {
     plan = {.way = ProductWay::few_rows, .operand = shape.weight};

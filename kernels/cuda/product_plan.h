@@ -31,6 +31,11 @@ struct ProductShape {
   bool operator==(const ProductShape&) const = default;
 };
 
+// What a block of tensor_product.cuh has:
+constexpr int kTensorBlock = 128;          // rows of weights
+constexpr int kTensorMostRows = 64;        // of the input
+constexpr std::int64_t kTensorPart = 256;  // columns at a time: what their number is a multiple of
+
 /// What the device can do, and which of our own kernels are asked for.
 struct ProductRules {
   /// Rows up to which dense weights are multiplied by our own kernel. One, until measured: a matrix
@@ -39,8 +44,9 @@ struct ProductRules {
   /// Rows up to which quantised weights are multiplied as they are, on plain cores and on tensor
   /// cores; beyond, they are expanded once. Not measured: chosen by bytes that must be moved.
   std::int64_t quantized_rows = 16;
-  std::int64_t tensor_rows = 64;
+  std::int64_t tensor_rows = kTensorMostRows;
   bool tensor_cores = false;  // sm_80 and later
+  int multiprocessors = 0;    // that blocks of tensor_product.cuh are to fill
   /// Whether cuBLASLt does ReLU. Its max(0, x) may make 0 of NaN, which must not be hidden, so not
   /// until a GPU was seen to keep NaN (CudaLibrary.ReluKeepsNaN); then it saves reading and writing
   /// the result once.
@@ -61,6 +67,9 @@ struct ProductPlan {
   /// What weights and inputs are multiplied as: inputs of another dtype are converted, quantised
   /// weights expanded.
   DType operand = DType::f32;
+  /// Of ProductWay::tensor: into how many the columns of the weights are cut. The same for every
+  /// number of rows, so that a row has the same bits in any company.
+  int splits = 1;
   // Of ProductWay::library:
   DType result = DType::f32;  // of cuBLASLt
   bool scratch = false;       // it goes to scratch memory, not to out

@@ -1,6 +1,7 @@
 #include "kernels/cuda/products.h"
 
 #include <algorithm>
+#include <cstdlib>
 
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/launches.h"
@@ -58,7 +59,14 @@ ProductRules rules_of_device() {
   check(cudaGetDevice(&device), "cudaGetDevice");
   check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
         "cudaDeviceGetAttribute");
-  return {.tensor_cores = major >= 8};
+  // For measuring what cuBLASLt's ReLU brings, and whether it keeps NaN.
+  const char* const relu = std::getenv("SLUICE_CUDA_LIBRARY_RELU");
+  ProductRules rules;
+  rules.tensor_cores = major >= 8;
+  check(cudaDeviceGetAttribute(&rules.multiprocessors, cudaDevAttrMultiProcessorCount, device),
+        "cudaDeviceGetAttribute");
+  if (relu != nullptr) rules.library_relu = relu[0] != '0';
+  return rules;
 }
 
 Products::Products(std::byte* workspace, const ProductRules& rules)
@@ -91,10 +99,18 @@ void Products::multiply(const Part& part) {
     case ProductWay::quantized:
       return launch_quantized_product(part.stream, part.out, part.in, part.weight, part.tail);
     case ProductWay::tensor:
-      return launch_tensor_product(part.stream, part.out, part.in, part.weight, part.tail);
+      return multiply_on_tensor_cores(part, plan);
     case ProductWay::library:
       return multiply_by_library(part, plan);
   }
+}
+
+void Products::multiply_on_tensor_cores(const Part& part, const ProductPlan& plan) {
+  const std::int64_t most = rows_that_fit(std::min(kWeightBytes, rules_.piece_bytes),
+                                          kTensorMostRows * part.weight.rows, DType::f32);
+  launch_tensor_product(part.stream, part.out, part.in, part.weight, part.tail,
+                        static_cast<int>(std::min<std::int64_t>(plan.splits, most)),
+                        reinterpret_cast<float*>(weights_));
 }
 
 /// Quantised weights are expanded, each once, as many rows at a time as the workspace holds.

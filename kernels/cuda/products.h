@@ -14,13 +14,14 @@
 
 namespace sluice::cuda {
 
-/// Of the current device. Throws DeviceError.
+/// Of the current device; SLUICE_CUDA_LIBRARY_RELU in the environment, 0 or 1, is library_relu.
+/// Throws DeviceError.
 ProductRules rules_of_device();
 
 class Products {
  public:
-  /// Converted inputs; expanded weights, or else f32 results on their way to a narrower dtype. What
-  /// needs more goes in pieces.
+  /// Converted inputs; expanded weights, or else f32 results on their way to a narrower dtype, or
+  /// sums over some of the columns. What needs more goes in pieces.
   static constexpr std::size_t kInputBytes = std::size_t{64} << 20;
   static constexpr std::size_t kWeightBytes = std::size_t{64} << 20;
   static constexpr std::size_t kProductBytes = std::size_t{32} << 20;  // cuBLASLt's own
@@ -46,6 +47,7 @@ class Products {
     ProductTail tail;
   };
   void multiply(const Part& part);
+  void multiply_on_tensor_cores(const Part& part, const ProductPlan& plan);
   void multiply_by_library(const Part& part, const ProductPlan& plan);
   void multiply_rows(const Part& part, const ProductPlan& plan);
   bool try_library(const Part& part, const ProductPlan& plan);
@@ -53,7 +55,7 @@ class Products {
 
   ProductRules rules_;
   std::byte* input_;
-  std::byte* weights_;  // or scratch: see ProductPlan
+  std::byte* weights_;  // or scratch, or the sums of splits: see ProductPlan
   LibraryProduct library_;
   struct {
     TensorView from, to;

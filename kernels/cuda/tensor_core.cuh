@@ -1,6 +1,6 @@
-// Instructions of sm_80 and later that CUDA C++ has no words for: products of fragments on tensor
-// cores, and copies to shared memory that do not wait. The only place where code depends on the
-// architecture; tests/support/cuda_tensor_core.h has twins for the host.
+// Instructions that CUDA C++ has no words for: of sm_80 and later, products of fragments on tensor
+// cores and copies to shared memory that do not wait; and some that all have. The only place where
+// code depends on the architecture; tests/support/cuda_tensor_core.h has twins for the host.
 //
 // Fragments (PTX ISA, "Matrix Fragments for mma.m16n8k16 with floating point type"), of the lane
 // with g = lane / 4 and t = lane % 4; a register of a or b holds two neighbours, the first one low:
@@ -88,17 +88,17 @@ __device__ inline void wait_copies() {
 #undef SLUICE_TENSOR_CORE_ASM
 #undef SLUICE_PURE_ASM
 
+/// word & mask | bits in one instruction: nvcc makes two of constants.
+__device__ inline std::uint32_t and_or(std::uint32_t word, std::uint32_t mask, std::uint32_t bits) {
+  std::uint32_t result = 0;
+  asm("lop3.b32 %0, %1, %2, %3, 0xEA;" : "=r"(result) : "r"(word), "r"(mask), "r"(bits));
+  return result;
+}
+
 /// 2^x by the special function unit: 2 ulp, 0 of -infinity, NaN of NaN.
 __device__ inline float exp2_fast(float x) {
   float result = 0;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
-  return result;
-}
-
-/// (x & mask) | bias. Written out it is two instructions where both are constants.
-__device__ inline std::uint32_t and_or(std::uint32_t x, std::uint32_t mask, std::uint32_t bias) {
-  std::uint32_t result = 0;
-  asm("lop3.b32 %0, %1, %2, %3, 0xEA;" : "=r"(result) : "r"(x), "r"(mask), "r"(bias));
   return result;
 }
 

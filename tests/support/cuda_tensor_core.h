@@ -27,6 +27,16 @@ struct AsyncCopies {
   };
   std::vector<std::vector<Copy>> groups{1};
 
+  /// Two copies under way to one place come in any order.
+  void check_free(const void* to) {
+    for (const std::vector<Copy>& group : groups) {
+      for (const Copy& copy : group) {
+        if (copy.to != to) continue;
+        groups.assign(1, {});
+        throw std::logic_error("a copy to where another one is under way");
+      }
+    }
+  }
   void finish(std::size_t pending) {
     while (groups.size() > pending + 1) {
       for (const Copy& copy : groups.front()) std::memcpy(copy.to, copy.bytes.data(), 16);
@@ -124,6 +134,7 @@ inline void load_matrix_x4_transposed(std::uint32_t (&to)[4], const void* row) {
 inline void copy_async_16(void* shared, const void* global, bool there) {
   support::check_aligned(shared);
   support::check_aligned(global);
+  support::async_copies().check_free(shared);
   support::AsyncCopies::Copy copy{shared, {}};
   if (there) std::memcpy(copy.bytes.data(), global, 16);
   support::async_copies().groups.back().push_back(copy);
@@ -135,10 +146,9 @@ void wait_copies() {
   support::async_copies().finish(kPending);
 }
 
-inline float exp2_fast(float x) { return std::exp2(x); }
-
-inline std::uint32_t and_or(std::uint32_t x, std::uint32_t mask, std::uint32_t bias) {
-  return (x & mask) | bias;
+inline std::uint32_t and_or(std::uint32_t word, std::uint32_t mask, std::uint32_t bits) {
+  return (word & mask) | bits;
 }
+inline float exp2_fast(float x) { return std::exp2(x); }
 
 }  // namespace sluice::cuda

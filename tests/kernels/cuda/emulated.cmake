@@ -66,7 +66,7 @@ sluice_test(test_cuda_emulation
 # Launches and products, without the engine around them.
 set(cuda_folder ${CMAKE_SOURCE_DIR}/kernels/cuda)
 sluice_test(test_cuda_products
-  SOURCES rows_test.cc products_test.cc product_plan_test.cc
+  SOURCES rows_test.cc products_test.cc tensor_product_test.cc product_plan_test.cc
           ${cuda_folder}/rows.cu ${cuda_folder}/products.cu ${cuda_folder}/products.cc
           ${cuda_folder}/library_product.cc ${cuda_folder}/product_plan.cc ${cuda_folder}/check.cc
           ${CMAKE_SOURCE_DIR}/tests/support/reference_ops.cc

@@ -144,7 +144,7 @@ TEST(ProductPlan, TensorCoresTakeAlignedRowsOfWholeParts) {
   shape.weight = DType::q4;
   shape.depth = 512;
   shape.rows = 64;
-  const ProductRules rules{.tensor_cores = true};
+  const ProductRules rules{.tensor_cores = true, .multiprocessors = 4};
   EXPECT_EQ(plan_product(shape, rules).way, ProductWay::tensor);
   EXPECT_EQ(plan_product(shape, {}).way, ProductWay::library);
   for (const auto change :
@@ -157,6 +157,30 @@ TEST(ProductPlan, TensorCoresTakeAlignedRowsOfWholeParts) {
     other.rows = 3;
     EXPECT_NE(plan_product(other, rules).way, ProductWay::library);
   }
+}
+
+/// Two blocks of 128 rows of weights a multiprocessor, none of less than 1024 columns, however many
+/// rows the input has.
+TEST(ProductPlan, ColumnsAreSplitWhereRowsOfWeightsDoNotFillTheDevice) {
+  ProductShape shape = shape_of(DType::f16);
+  shape.weight = DType::q4;
+  const ProductRules rules{.tensor_cores = true, .multiprocessors = 132};
+  struct Case {
+    std::int64_t columns, depth;
+    int splits;
+  };
+  for (const Case& one : {Case{12288, 4096, 2}, Case{4096, 4096, 4}, Case{4096, 16384, 8},
+                          Case{16896, 4096, 2}, Case{16897, 4096, 1}, Case{50272, 4096, 1},
+                          Case{768, 1792, 1}, Case{768, 2048, 2}, Case{1, 49152, 48}}) {
+    shape.columns = one.columns;
+    shape.depth = one.depth;
+    for (const std::int64_t rows : {1, 8, 33, 64}) {
+      shape.rows = rows;
+      EXPECT_EQ(plan_product(shape, rules).splits, one.splits) << one.columns << ' ' << one.depth;
+    }
+  }
+  shape.rows = 65;
+  EXPECT_EQ(plan_product(shape, rules).splits, 1) << "cuBLASLt's";
 }
 
 TEST(ProductPlan, QuantisedWeightsAndScratchDoNotMeet) {

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <memory>
 #include <string>
 #include <tuple>
@@ -213,33 +214,6 @@ TEST_P(CudaProducts, OurOwnKernelsAlone) {
   EXPECT_EQ(products.library().asked(), 0U);
 }
 
-/// Weights as they are on tensor cores: whole fragments and parts of them, both sizes of blocks.
-TEST_P(CudaProducts, TensorCoresAreThoseOfTheExpandedWeights) {
-  if (!is_quantized(weights()) || activations() == DType::f32) return;
-  const Workspace workspace;
-  for (const bool descending : {false, true}) {
-    const EmulatedStream stream(descending);
-    Products products(workspace.data());
-    for (const Case& one : {Case{1, 256, 16, 16}, Case{5, 768, 21, 4}, Case{8, 2560, 16, 16},
-                            Case{9, 256, 35, 0}, Case{33, 512, 64, 40}, Case{64, 256, 32, 32}}) {
-      for (const DType out_dtype : {activations(), DType::f32}) {
-        const OnDevice weight = OnDevice::random(one.columns, one.depth, weights(), 1);
-        const OnDevice in = OnDevice::random(one.rows, one.depth, activations(), 2);
-        const OnDevice bias = OnDevice::random(1, one.columns, activations(), 3);
-        const OnDevice out = OnDevice::random(one.rows, one.columns, out_dtype, 4);
-        products.linear(stream.get(), out.view(), in.view(), weight.split(one.resident),
-                        bias.view(), Activation::relu, out.view());
-        stream.finish();
-        // Codes are exact, scales and minima are applied in f32.
-        expect_near(out.now(),
-                    reference::linear(in.values(), weight.values(), bias.values(), Activation::relu,
-                                      out.values()),
-                    unit_of(out_dtype) + 1e-5 * std::sqrt(static_cast<double>(one.depth)));
-      }
-    }
-  }
-}
-
 std::string names(const testing::TestParamInfo<std::tuple<DType, DType>>& info) {
   return std::string(name_of(std::get<0>(info.param))) + "_by_" +
          std::string(name_of(std::get<1>(info.param)));
@@ -274,6 +248,25 @@ TEST(CudaProduct, KeepsNaN) {
         }
       }
     }
+  }
+}
+
+/// For measuring: 16-bit fc1 of many rows then has no pass of ours over its result.
+TEST(CudaProduct, TheEnvironmentLeavesReluToTheLibrary) {
+  cuda::ProductShape shape;
+  shape.rows = 512;
+  shape.columns = shape.depth = 64;
+  shape.in = shape.weight = shape.out = DType::f16;
+  shape.bias = DType::f16;
+  shape.activation = Activation::relu;
+  for (const char* const value : {"", "0", "1"}) {
+    if (*value != 0) {
+      ASSERT_EQ(setenv("SLUICE_CUDA_LIBRARY_RELU", value, 1), 0);
+    }
+    const ProductRules rules = cuda::rules_of_device();
+    unsetenv("SLUICE_CUDA_LIBRARY_RELU");
+    EXPECT_EQ(rules.library_relu, *value == '1');
+    EXPECT_EQ(plan_product(shape, rules).has_tail(), *value != '1');
   }
 }
 

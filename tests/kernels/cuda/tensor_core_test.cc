@@ -7,9 +7,14 @@
 #include <algorithm>
 #include <array>
 #include <limits>
+#include <stdexcept>
 #include <vector>
 
+// Kernels that are no templates are not called here.
+#pragma GCC diagnostic ignored "-Wunused-function"
+
 #include "kernels/cuda/prefill_attention.cuh"
+#include "kernels/cuda/tensor_product.cuh"
 
 namespace sluice {
 namespace {
@@ -161,6 +166,24 @@ TEST(AsyncCopy, ComesAtTheWaitForItsGroup) {
   });
 }
 
+TEST(AsyncCopy, GoesToAPlaceOnlyAfterTheWaitForTheOneBefore) {
+  alignas(16) static float shared[4];
+  alignas(16) static const float global[4] = {};
+  const auto copy_twice = [](bool waits) {
+    support::launch_on_host({1, 1, 1}, 1, 0, [waits] {
+      cuda::copy_async_16(shared, global, true);
+      cuda::commit_copies();
+      if (waits) cuda::wait_copies<0>();
+      cuda::copy_async_16(shared, global, true);
+      cuda::commit_copies();
+      cuda::wait_copies<0>();
+    });
+  };
+  EXPECT_NO_THROW(copy_twice(true));
+  EXPECT_THROW(copy_twice(false), std::logic_error);
+  EXPECT_NO_THROW(copy_twice(true)) << "what was under way is forgotten";
+}
+
 /// ldmatrix reads a chunk of each of eight rows at a time; eight chunks are all banks.
 template <int kDim>
 void expect_all_banks() {
@@ -196,6 +219,32 @@ TEST(PrefillTile, RowsOfAMatrixLieInDifferentBanks) {
   expect_all_banks<64>();
   expect_all_banks<80>();
   expect_all_banks<128>();
+}
+
+/// Eight lanes, those of two rows, read 16 bytes each at a time; eight chunks are all banks.
+template <DType kType>
+void expect_rows_side_by_side() {
+  for (int half = 0; half < 2; ++half) {
+    unsigned read = 0;
+    for (const int second : {0, cuda::kSecondChunk<kType>}) {
+      for (int row = 0; row < 8; row += 2) {
+        unsigned banks = 0;
+        for (int lane = 0; lane < 8; ++lane) {
+          const int chunk = half * 8 + cuda::lane_chunk<kType>(lane % 4) + second;
+          const int at = cuda::slab_chunk<kType>(row + lane / 4, chunk);
+          banks |= 1U << at % 8;
+          if (row == 0 && lane < 4) read |= 1U << chunk;
+        }
+        EXPECT_EQ(banks, 0xFFU) << name_of(kType) << ", row " << row << ", second " << second;
+      }
+    }
+    EXPECT_EQ(read, half == 0 ? 0xFFU : 0xFF00U) << "every chunk of the half, once";
+  }
+}
+
+TEST(TensorSlab, TwoRowsLieInAllBanks) {
+  expect_rows_side_by_side<DType::q8>();
+  expect_rows_side_by_side<DType::q4>();
 }
 
 }  // namespace
