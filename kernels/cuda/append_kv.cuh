@@ -97,7 +97,7 @@ static __global__ void append_words_kernel(AppendCall call) {
 #pragma unroll
       for (int i = 0; i < kAhead; ++i) {
         if (token + i < vectors.tokens && vectors.there) {
-          store_aligned(vectors.to + rows[i] + word * 16, kept[i]);
+          store_words(vectors.to + rows[i] + word * 16, kept[i]);
         }
       }
     }

@@ -31,9 +31,18 @@ __device__ inline T load_aligned(const void* from) {
   return value;
 #endif
 }
+template <class T>
+__device__ inline void store_aligned(void* to, const T& value) {
+#ifdef __CUDACC__
+  *static_cast<T*>(to) = value;
+#else
+  assert(reinterpret_cast<std::uintptr_t>(to) % sizeof(T) == 0);
+  std::memcpy(to, &value, sizeof(T));
+#endif
+}
 /// 16 bytes of global memory, aligned, in one store: nvcc takes a plain one apart where its words
 /// are made one after the other.
-__device__ inline void store_aligned(void* to, const uint4& words) {
+__device__ inline void store_words(void* to, const uint4& words) {
 #ifdef __CUDACC__
   asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(to)),
                "r"(words.x), "r"(words.y), "r"(words.z), "r"(words.w)
@@ -121,15 +130,15 @@ __device__ inline void read_chunk(const T* from, float (&to)[kChunk]) {
 
 template <class T>
 __device__ inline void write_chunk(const float (&from)[kChunk], T* to) {
-  store_aligned(to, uint4{narrow_word<T>(from[0], from[1]), narrow_word<T>(from[2], from[3]),
-                          narrow_word<T>(from[4], from[5]), narrow_word<T>(from[6], from[7])});
+  store_words(to, uint4{narrow_word<T>(from[0], from[1]), narrow_word<T>(from[2], from[3]),
+                        narrow_word<T>(from[4], from[5]), narrow_word<T>(from[6], from[7])});
 }
 template <>
 __device__ inline void write_chunk<float>(const float (&from)[kChunk], float* to) {
-  store_aligned(to, uint4{__float_as_uint(from[0]), __float_as_uint(from[1]),
-                          __float_as_uint(from[2]), __float_as_uint(from[3])});
-  store_aligned(to + 4, uint4{__float_as_uint(from[4]), __float_as_uint(from[5]),
-                              __float_as_uint(from[6]), __float_as_uint(from[7])});
+  store_words(to, uint4{__float_as_uint(from[0]), __float_as_uint(from[1]),
+                        __float_as_uint(from[2]), __float_as_uint(from[3])});
+  store_words(to + 4, uint4{__float_as_uint(from[4]), __float_as_uint(from[5]),
+                            __float_as_uint(from[6]), __float_as_uint(from[7])});
 }
 
 /// Elements [first, first + 8) of a row of a dtype known when it runs: f32, f16 or bf16.
