@@ -64,11 +64,8 @@ sluice_test(test_cuda_emulation
   LABELS "unit;cuda")
 
 # Launches and products, without the engine around them.
-set(cuda_folder ${CMAKE_SOURCE_DIR}/kernels/cuda)
 sluice_test(test_cuda_products
   SOURCES rows_test.cc products_test.cc tensor_product_test.cc product_plan_test.cc
-          ${cuda_folder}/rows.cu ${cuda_folder}/products.cu ${cuda_folder}/products.cc
-          ${cuda_folder}/library_product.cc ${cuda_folder}/product_plan.cc ${cuda_folder}/check.cc
           ${CMAKE_SOURCE_DIR}/tests/support/reference_ops.cc
-  LIBRARIES sluice::kernels cuda_emulated fmt::fmt
+  LIBRARIES cuda_engine_objects
   LABELS "unit;cuda")
