@@ -26,6 +26,7 @@ esac
 echo '[       OK ] A.One (0 ms)'
 echo '[       OK ] A.Two (0 ms)'
 echo '[  SKIPPED ] A.Three (0 ms)'
+echo '[  SKIPPED ] there is no GPU'
 [ -z "$ENGINE_FAILS" ] || echo '[  FAILED  ] A.Four (3 ms)'
 exit ${ENGINE_STATUS:-0}
 """
@@ -62,7 +63,7 @@ class VerifyTest(unittest.TestCase):
 
     def test_adds_up(self):
         status, said = self.verify()
-        self.assertEqual((status, said[-1]), (0, "6 passed, 0 failed, 5 skipped"))
+        self.assertEqual((status, said[-1]), (0, "6 passed, 0 failed, 6 skipped"))
         lines = [json.loads(line) for line in
                  (self.root / "out/verify.jsonl").read_text().splitlines()]
         self.assertEqual([line["name"] for line in lines],
@@ -85,7 +86,7 @@ class VerifyTest(unittest.TestCase):
         (self.root / "tests/pipeline/accuracy_test.py").write_text(
             JOB.replace("pass", "self.fail()", 1))
         status, said = self.verify()
-        self.assertEqual((status, said[-1]), (1, "5 passed, 1 failed, 5 skipped"))
+        self.assertEqual((status, said[-1]), (1, "5 passed, 1 failed, 6 skipped"))
 
     def test_a_device_that_cannot_be_used_is_a_failure(self):
         status, said = self.verify("--device", "cuda", SLUICE_STATUS="2")
@@ -97,7 +98,7 @@ class VerifyTest(unittest.TestCase):
                 'self.skipTest("no")', "import os, signal; os.kill(os.getppid(), signal.SIGALRM); "
                 "signal.pause()"))
         status, said = self.verify()
-        self.assertEqual((status, said[-1]), (1, "6 passed, 1 failed, 4 skipped"))
+        self.assertEqual((status, said[-1]), (1, "6 passed, 1 failed, 5 skipped"))
         self.assertIn("out of time", said[-3])
 
     def test_no_time_left_is_a_failure(self):
@@ -112,7 +113,7 @@ class VerifyTest(unittest.TestCase):
             '[ "$2" != racecheck ] || exit 9\n')
         (tools / "compute-sanitizer").chmod(0o755)
         status, said = self.verify("--sanitize", PATH=f"{tools}:{os.environ['PATH']}")
-        self.assertEqual((status, said[-1]), (1, "10 passed, 1 failed, 7 skipped"))
+        self.assertEqual((status, said[-1]), (1, "10 passed, 1 failed, 10 skipped"))
         told = (tools / "compute-sanitizer.said").read_text().splitlines()
         self.assertEqual([line.split()[1] for line in told], ["memcheck", "racecheck"])
         for line in told:
