@@ -1,4 +1,4 @@
-// Launches of our own products (those of cuBLASLt: lt_product.cc).
+// Launches of our own products (those of cuBLASLt: library_product.cc).
 #include "kernels/cuda/dispatch.cuh"
 #include "kernels/cuda/few_rows_product.cuh"
 #include "kernels/cuda/launch.cuh"

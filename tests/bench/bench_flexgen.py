@@ -21,12 +21,6 @@ from bench_steps import end_with_parent
 PAD = 1
 
 
-def wake_torch(python, log):
-    """PyTorch's gigabytes of libraries are read from the disk while something else is measured."""
-    subprocess.Popen([python, "-c", "import torch; torch.cuda.is_available()"], stdout=log, stderr=log,
-                     stdin=subprocess.DEVNULL, preexec_fn=end_with_parent)
-
-
 class Failed(Exception):
     """FlexGen did not do what it was asked; the text says why."""
 
