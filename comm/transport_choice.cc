@@ -69,8 +69,8 @@ std::vector<std::pair<std::string, std::string>> nccl_environment(
   // Else the ranks meet on the first interface that leads out of the host.
   if (one_host) values.emplace_back("NCCL_SOCKET_IFNAME", "lo");
   // NCCL refuses two ranks of one host with one GPU ("Duplicate GPU detected").
-  const auto with_own_gpu = std::count_if(
-      ranks.begin(), ranks.end(), [&](const RankPlace& one) { return same_gpu(one, own); });
+  const auto with_own_gpu = std::count_if(ranks.begin(), ranks.end(),
+                                          [&](const RankPlace& one) { return same_gpu(one, own); });
   if (with_own_gpu > 1) {
     values.emplace_back("NCCL_HOSTID", fmt::format("{}-rank-{}", own.host, rank));
   }

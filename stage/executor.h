@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "comm/device_channel.h"
-#include "offload/activation_store.h"
+#include "offload/activations/activation_store.h"
 #include "stage/departures.h"
 #include "stage/opt_model.h"
 #include "stage/pass_inbox.h"

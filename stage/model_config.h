@@ -7,8 +7,8 @@
 
 #include "kernels/device/dtype.h"
 #include "kernels/ops.h"
-#include "offload/placement.h"
-#include "offload/weight_compression.h"
+#include "offload/weights/placement.h"
+#include "offload/weights/weight_compression.h"
 
 namespace sluice::stage {
 

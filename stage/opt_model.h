@@ -6,8 +6,8 @@
 #include <cstdint>
 
 #include "kernels/ops.h"
-#include "offload/kv_cache.h"
-#include "offload/weight_stream.h"
+#include "offload/kv/kv_cache.h"
+#include "offload/weights/weight_stream.h"
 #include "stage/model_config.h"
 
 namespace sluice::stage {

@@ -6,7 +6,7 @@
 #include <functional>
 #include <vector>
 
-#include "offload/placement.h"
+#include "offload/weights/placement.h"
 #include "stage/pass.h"
 #include "stage/report.h"
 #include "stage/stage_memory.h"

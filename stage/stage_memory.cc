@@ -5,8 +5,8 @@
 #include <limits>
 #include <string>
 
-#include "offload/disk_engine.h"
-#include "offload/kv_pools.h"
+#include "offload/disk/disk_engine.h"
+#include "offload/kv/kv_pools.h"
 
 namespace sluice::stage {
 

@@ -6,11 +6,11 @@
 #include <filesystem>
 #include <vector>
 
-#include "offload/activation_store.h"
-#include "offload/kv_cache.h"
+#include "offload/activations/activation_store.h"
+#include "offload/kv/kv_cache.h"
 #include "offload/memory_plan.h"
-#include "offload/placement.h"
-#include "offload/weight_stream.h"
+#include "offload/weights/placement.h"
+#include "offload/weights/weight_stream.h"
 #include "stage/model_config.h"
 #include "stage/stage_config.h"
 

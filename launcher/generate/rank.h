@@ -15,7 +15,7 @@
 #include "launcher/generate/device_share.h"
 #include "launcher/generate/rank_weights.h"
 #include "launcher/model/model_folder.h"
-#include "offload/checkpoint.h"
+#include "offload/checkpoint/checkpoint.h"
 #include "stage/report.h"
 #include "stage/request.h"
 #include "stage/stage.h"

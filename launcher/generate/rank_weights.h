@@ -7,8 +7,8 @@
 
 #include "launcher/config/run_config.h"
 #include "launcher/model/model_folder.h"
-#include "offload/checkpoint.h"
-#include "offload/packed_source.h"
+#include "offload/checkpoint/checkpoint.h"
+#include "offload/weights/packed_source.h"
 
 namespace sluice::launcher {
 

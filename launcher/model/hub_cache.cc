@@ -8,7 +8,7 @@
 #include <cstdlib>
 
 #include "kernels/device/error.h"
-#include "offload/input_file.h"
+#include "offload/checkpoint/input_file.h"
 
 namespace sluice::launcher {
 

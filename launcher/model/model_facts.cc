@@ -9,7 +9,7 @@
 #include <utility>
 
 #include "kernels/device/error.h"
-#include "offload/weight_source.h"
+#include "offload/weights/weight_source.h"
 #include "stage/layer_split.h"
 
 namespace sluice::launcher {

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "launcher/model/model_folder.h"
-#include "offload/checkpoint.h"
+#include "offload/checkpoint/checkpoint.h"
 #include "offload/policy.h"
 
 namespace sluice::launcher {

@@ -11,9 +11,9 @@
 
 #include "kernels/device/error.h"
 #include "launcher/model/hub_cache.h"
-#include "offload/digest.h"
-#include "offload/input_file.h"
-#include "offload/json_walk.h"
+#include "offload/checkpoint/digest.h"
+#include "offload/checkpoint/input_file.h"
+#include "offload/checkpoint/json_walk.h"
 
 namespace sluice::launcher {
 

@@ -7,7 +7,7 @@
 #include <ostream>
 
 #include "launcher/report/progress.h"
-#include "offload/packed_source.h"
+#include "offload/weights/packed_source.h"
 
 namespace sluice::launcher {
 

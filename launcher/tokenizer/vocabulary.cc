@@ -9,7 +9,7 @@
 #include "kernels/device/error.h"
 #include "launcher/tokenizer/json_problem.h"
 #include "launcher/tokenizer/utf8.h"
-#include "offload/input_file.h"
+#include "offload/checkpoint/input_file.h"
 
 namespace sluice::launcher {
 namespace {

@@ -18,7 +18,7 @@ RankPlace cpu(const std::string& host) { return {host, "cpu", ""}; }
 const std::vector<RankPlace> kTwoGpus = {gpu("a", "0000:3b:00.0"), gpu("a", "0000:5e:00.0")};
 const std::vector<RankPlace> kTwoHosts = {gpu("a", "0000:3b:00.0"), gpu("b", "0000:3b:00.0")};
 const std::vector<RankPlace> kShared = {gpu("a", "0000:01:00.0"), gpu("a", "0000:3b:00.0"),
-                                         gpu("a", "0000:3b:00.0")};
+                                        gpu("a", "0000:3b:00.0")};
 const std::vector<RankPlace> kMixed = {gpu("a", "0000:3b:00.0"), cpu("a")};
 
 TransportChoice choose(Transport wanted, const std::vector<RankPlace>& ranks,

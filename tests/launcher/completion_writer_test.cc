@@ -12,8 +12,8 @@
 namespace sluice::launcher {
 namespace {
 
-using testing::HasSubstr;
 using support::ModelFolder;
+using testing::HasSubstr;
 
 const std::string kFirst = R"({"custom_id":"a","text":"1"})";
 const std::string kSecond = R"({"custom_id":"b","text":"2"})";

@@ -13,11 +13,11 @@
 namespace sluice::launcher {
 namespace {
 
+using support::refusal;
+using support::write_file;
 using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
-using support::refusal;
-using support::write_file;
 
 const std::filesystem::path kReference =
     std::filesystem::path(SLUICE_SOURCE_DIR) / "tests" / "data" / "opt-reference";

@@ -14,9 +14,9 @@ namespace sluice::launcher {
 namespace {
 
 using nlohmann::json;
+using support::ModelFolder;
 using testing::AllOf;
 using testing::HasSubstr;
-using support::ModelFolder;
 using testing::Property;
 
 /// Files of the small vocabulary with the merges " "+"t" and "h"+"e".

@@ -7,8 +7,8 @@
 
 #include "kernels/engine.h"
 #include "launcher/model/model_folder.h"
-#include "offload/disk_engine.h"
-#include "offload/weight_source.h"
+#include "offload/disk/disk_engine.h"
+#include "offload/weights/weight_source.h"
 #include "stage/opt_model.h"
 #include "stage/stage_memory.h"
 #include "stage/workspace.h"

@@ -61,9 +61,7 @@ TEST_P(PassesTest, OnePromptAtATime) {
 }
 
 // Chunks of some prompts beside decode steps of others of the same micro-batch.
-TEST_P(PassesTest, ChunksBesideDecodeSteps) {
-  expect_reference_tokens(GetParam(), 3, 3, 2);
-}
+TEST_P(PassesTest, ChunksBesideDecodeSteps) { expect_reference_tokens(GetParam(), 3, 3, 2); }
 
 INSTANTIATE_TEST_SUITE_P(Tiers, PassesTest, testing::ValuesIn(tiers()),
                          [](const auto& each) { return each.param.name; });

@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "offload/weight_source.h"
+#include "offload/weights/weight_source.h"
 #include "tests/support/file_bytes.h"
 
 namespace sluice::stage {

@@ -8,7 +8,7 @@
 #include <string>
 #include <utility>
 
-#include "offload/disk_requests.h"
+#include "offload/disk/disk_requests.h"
 
 namespace sluice::support {
 

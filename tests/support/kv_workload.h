@@ -15,7 +15,7 @@
 
 #include "kernels/half.h"
 #include "kernels/ops.h"
-#include "offload/kv_cache.h"
+#include "offload/kv/kv_cache.h"
 #include "tests/support/scratch_folder.h"
 
 namespace sluice::support {

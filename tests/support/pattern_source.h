@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "kernels/device/error.h"
-#include "offload/weight_source.h"
+#include "offload/weights/weight_source.h"
 
 namespace sluice::support {
 

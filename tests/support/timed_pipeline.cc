@@ -4,8 +4,8 @@
 #include <mutex>
 #include <thread>
 
-#include "offload/disk_engine.h"
-#include "offload/weight_source.h"
+#include "offload/disk/disk_engine.h"
+#include "offload/weights/weight_source.h"
 #include "stage/stage.h"
 #include "tests/support/delayed_world.h"
 

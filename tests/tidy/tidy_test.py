@@ -27,13 +27,13 @@ THIRD_PARTY = {
     r"mpi\.h": r"comm/mpi_\w+\.(cc|h)",
     r"nccl\.h": r"comm/nccl/\w+\.(cc|h)",
     r"cu(da|blas)\w*\.h": r"(kernels/cuda|comm/nccl)/\w+\.(cc|h|cu|cuh)",
-    r"boost/asio.*": r"offload/disk_engine\.cc",
-    r"boost/.*": r"offload/disk_engine\.cc",
+    r"boost/asio.*": r"offload/disk/disk_engine\.cc",
+    r"boost/.*": r"offload/disk/disk_engine\.cc",
     r"hwy/.*": r"kernels/(cpu|device)/[\w-]+\.(cc|h)",
     r"yaml-cpp/.*": r"launcher/config/config_yaml\.cc",
     r"CLI/.*": r"launcher/config/cli\w*\.cc",
     r"pcre2\.h": r"launcher/tokenizer/\w+\.cc",
-    r"nlohmann/.*": r"(launcher/(model|jobs|report|tokenizer)/\w+\.(cc|h)|offload/(checkpoint|safetensors|json_walk)\.(cc|h))",
+    r"nlohmann/.*": r"(launcher/(model|jobs|report|tokenizer)/\w+\.(cc|h)|offload/checkpoint/(checkpoint|safetensors|json_walk)\.(cc|h))",
     r"fmt/.*": r"(launcher|stage|comm|offload|kernels)/.*\.cc",
 }
 MAX_FILE_LINES = 450

@@ -1,0 +1,430 @@
+#include "offload/kv/kv_cache.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "kernels/device/error.h"
+#include "offload/kv/kv_disk.h"
+#include "offload/kv/kv_layout.h"
+#include "offload/kv/kv_pages.h"
+#include "offload/kv/kv_rows.h"
+#include "offload/kv/kv_stream.h"
+#include "offload/kv/kv_tables.h"
+
+namespace sluice::offload {
+
+namespace {
+
+[[noreturn]] void throw_bug(const std::string& what) {
+  throw Error(ExitStatus::failure, "KV cache: " + what + " (a bug of sluice)");
+}
+
+std::byte* take(Arena& arena, std::uint64_t bytes, const char* purpose) {
+  return bytes == 0 ? nullptr : arena.take(bytes, purpose);
+}
+
+KvMemory take_memory(const KvLayout& layout, Arena& device, Arena& host) {
+  const KvMemory sizes(layout, {});
+  KvMemory::Blocks blocks;
+  blocks.device_cache = take(device, sizes.device_cache_bytes, "KV cache");
+  blocks.device_staging = take(device, sizes.device_staging_bytes, "KV staging");
+  blocks.host_cache = take(host, sizes.host_cache_bytes, "KV cache");
+  blocks.host_staging = take(host, sizes.host_staging_bytes, "KV staging");
+  return KvMemory(layout, blocks);
+}
+
+/// A GPU batch: its present pass and the one before, whose work may still be on the lanes.
+struct GpuBatch {
+  std::vector<KvStep> steps;  // 2
+  std::size_t present = 1;
+  bool begun = false;
+  std::byte* device_tables = nullptr;
+};
+
+}  // namespace
+
+void KvCache::plan(const KvShape& shape, const Policy& policy, MemoryPlan& plan) {
+  const KvLayout layout(shape, policy);
+  const KvMemory sizes(layout, {});
+  const auto reserve = [&plan](Tier tier, const char* purpose, std::uint64_t bytes) {
+    if (bytes > 0) plan.reserve(tier, purpose, bytes);
+  };
+  reserve(Tier::device, "KV cache", sizes.device_cache_bytes);
+  reserve(Tier::host, "KV cache", sizes.host_cache_bytes);
+  reserve(Tier::disk, "KV cache", layout.file_bytes());
+  reserve(Tier::device, "KV staging", sizes.device_staging_bytes);
+  reserve(Tier::host, "KV staging", sizes.host_staging_bytes);
+}
+
+class KvCache::Impl {
+ public:
+  Impl(kernels::Engine& engine, const KvShape& shape, const Policy& policy, Arena& device,
+       Arena& host, DiskEngine* disk, const RunFolder* folder, Trace* trace)
+      : engine_(engine),
+        trace_(trace),
+        layout_(shape, policy),
+        memory_(take_memory(layout_, device, host)),
+        appended_(layout_),
+        rows_(*engine.backend, layout_, memory_),
+        disk_(make_disk(disk, folder)),
+        stream_(*engine.backend, layout_, memory_, appended_, disk_.get(), trace),
+        pages_(layout_),
+        lengths_(static_cast<std::size_t>(shape.slots), 0),
+        taken_(lengths_.size(), 0) {
+    std::byte* tables = memory_.host_tables;
+    gpu_batches_.resize(static_cast<std::size_t>(shape.gpu_batches));
+    for (std::size_t b = 0; b < gpu_batches_.size(); ++b) {
+      gpu_batches_[b].device_tables =
+          memory_.device_tables + b * KvStep::device_table_bytes(layout_);
+      for (int i = 0; i < 2; ++i) {
+        gpu_batches_[b].steps.emplace_back(layout_, tables);
+        tables += KvStep::host_table_bytes(layout_);
+      }
+    }
+  }
+
+  ~Impl() {
+    // The arenas may go once this returns: nothing on any lane may still read or write them.
+    for (const Lane lane :
+         {Lane::compute, Lane::host_to_device, Lane::device_to_host, Lane::host_compute}) {
+      try {
+        engine_.backend->synchronize(engine_.backend->record(lane));
+      } catch (const Error&) {
+        // A failed device does nothing any more; whoever uses it has been told.
+      }
+    }
+  }
+
+  void begin(std::int32_t gpu_batch, std::span<const KvSequence> sequences, std::int32_t pass);
+  void prefetch(std::int32_t layer, std::int32_t gpu_batch);
+  void attend(std::int32_t layer, std::int32_t gpu_batch, TensorView out, TensorView query,
+              TensorView keys, TensorView values, float scale);
+  Event store(std::int32_t layer, std::int32_t gpu_batch, TensorView keys, TensorView values);
+  void forget(std::span<const std::int32_t> slots);
+  KvUsage usage() const;
+  const KvLayout& layout() const { return layout_; }
+
+ private:
+  std::unique_ptr<KvDisk> make_disk(DiskEngine* disk, const RunFolder* folder);
+  void poll();
+  void check_sequences(std::span<const KvSequence> sequences);
+  void check_sequence(const KvSequence& sequence, std::int64_t& tokens) const;
+  void start_sequences(std::span<const KvSequence> sequences);
+  void add_usage(std::int32_t slot, KvUsage& usage) const;
+  std::int32_t most_tokens(const KvSequence& sequence) const {
+    return sequence.total == 0 ? layout_.shape.tokens_per_slot : sequence.total;
+  }
+  void check_rows(const KvStep& step, const char* name, TensorView view) const;
+  KvStep& step_of(std::int32_t layer, std::int32_t gpu_batch);
+  kernels::KvPages pages_of(Tier tier, std::int32_t layer) const;
+  const std::byte* device_copy(const KvTable& table, const KvStep& step,
+                               std::int32_t gpu_batch) const;
+  Event attend_on_host(KvStep& step, std::int32_t layer, KvRowStaging::Set& set, TensorView query,
+                       TensorView keys, TensorView values, float scale);
+  void mark_appended(const std::vector<std::int32_t>& slots, std::int32_t layer, Event event);
+
+  kernels::Engine& engine_;
+  Trace* trace_;
+  const KvLayout layout_;
+  const KvMemory memory_;
+  KvAppended appended_;
+  KvRowStaging rows_;
+  std::unique_ptr<KvDisk> disk_;
+  KvStream stream_;
+  KvPageTable pages_;
+  std::vector<std::int32_t> lengths_;  // tokens each slot holds
+  std::vector<char> taken_;            // marks of check_sequences()
+  std::vector<GpuBatch> gpu_batches_;
+  KvUsage ended_;  // of sequences that have been forgotten
+};
+
+std::unique_ptr<KvDisk> KvCache::Impl::make_disk(DiskEngine* disk, const RunFolder* folder) {
+  if (layout_.slots_in(Tier::disk) == 0) return nullptr;
+  if (disk == nullptr || folder == nullptr) {
+    throw_bug("policy.cache keeps sequences on disk, but no disk engine or run folder was given");
+  }
+  return std::make_unique<KvDisk>(engine_, layout_, memory_, *disk, *folder, trace_);
+}
+
+void KvCache::Impl::poll() {
+  if (disk_ == nullptr) return;
+  stream_.poll();
+  disk_->poll();
+}
+
+void KvCache::Impl::check_sequence(const KvSequence& sequence, std::int64_t& tokens) const {
+  const KvShape& shape = layout_.shape;
+  if (sequence.slot < 0 || sequence.slot >= shape.slots) {
+    throw_bug(fmt::format("slot {} does not exist; there are {}", sequence.slot, shape.slots));
+  }
+  const std::int32_t length = lengths_[static_cast<std::size_t>(sequence.slot)];
+  const std::int64_t history = std::int64_t{sequence.context} - sequence.new_tokens;
+  const std::int64_t most = history == 0
+                                ? std::min(most_tokens(sequence), shape.tokens_per_slot)
+                                : std::int64_t{pages_.count(sequence.slot)} * shape.page_tokens;
+  if (sequence.new_tokens < 1 ||
+      sequence.context > std::min<std::int64_t>(most, shape.tokens_per_slot) ||
+      (history != 0 && history != length)) {
+    throw_bug(fmt::format("slot {} holds {} tokens of at most {}; {} new ones cannot make it {}",
+                          sequence.slot, length, most, sequence.new_tokens, sequence.context));
+  }
+  const std::int64_t end = std::int64_t{sequence.first_row} + sequence.new_tokens;
+  tokens += sequence.new_tokens;
+  if (sequence.first_row < 0 || std::max(end, tokens) > shape.tokens_per_gpu_batch) {
+    throw_bug(fmt::format("slot {} has rows {} to {} of a GPU batch of at most {} tokens",
+                          sequence.slot, sequence.first_row, end - 1, shape.tokens_per_gpu_batch));
+  }
+}
+
+void KvCache::Impl::check_sequences(std::span<const KvSequence> sequences) {
+  if (sequences.size() > static_cast<std::size_t>(layout_.shape.gpu_batch_size)) {
+    throw_bug(fmt::format("a GPU batch of {} sequences was begun; at most {} were planned",
+                          sequences.size(), layout_.shape.gpu_batch_size));
+  }
+  std::int64_t tokens = 0;
+  for (const KvSequence& sequence : sequences) check_sequence(sequence, tokens);
+  std::int32_t twice = -1;
+  for (const KvSequence& sequence : sequences) {
+    char& taken = taken_[static_cast<std::size_t>(sequence.slot)];
+    if (taken != 0) twice = sequence.slot;
+    taken = 1;
+  }
+  for (const KvSequence& sequence : sequences) taken_[static_cast<std::size_t>(sequence.slot)] = 0;
+  if (twice >= 0) throw_bug(fmt::format("slot {} is twice in one GPU batch", twice));
+}
+
+void KvCache::Impl::check_rows(const KvStep& step, const char* name, TensorView view) const {
+  if (view.dtype != layout_.shape.compute_dtype || view.row_bytes() != layout_.row_bytes ||
+      view.rows < step.rows) {
+    throw_bug(fmt::format("{} is {} [{}, {}]; wanted are {} rows of {} bytes in {}", name,
+                          name_of(view.dtype), view.rows, view.columns, step.rows,
+                          layout_.row_bytes, name_of(layout_.shape.compute_dtype)));
+  }
+}
+
+KvStep& KvCache::Impl::step_of(std::int32_t layer, std::int32_t gpu_batch) {
+  if (layer < 0 || layer >= layout_.shape.layers || gpu_batch < 0 ||
+      gpu_batch >= layout_.shape.gpu_batches ||
+      !gpu_batches_[static_cast<std::size_t>(gpu_batch)].begun) {
+    throw_bug(
+        fmt::format("layer {} of GPU batch {} does not exist or was not begun", layer, gpu_batch));
+  }
+  GpuBatch& batch = gpu_batches_[static_cast<std::size_t>(gpu_batch)];
+  return batch.steps[batch.present];
+}
+
+kernels::KvPages KvCache::Impl::pages_of(Tier tier, std::int32_t layer) const {
+  std::byte* base = tier == Tier::device ? memory_.device_pages : memory_.host_pages;
+  const auto first = static_cast<std::size_t>(layout_.page_index(layer, 0, tier));
+  return layout_.pages_at(base + first * layout_.page_bytes, layout_.page_bytes);
+}
+
+// The tables a step has on the device: `device`, then `streamed`, as they lie in host memory.
+const std::byte* KvCache::Impl::device_copy(const KvTable& table, const KvStep& step,
+                                            std::int32_t gpu_batch) const {
+  return gpu_batches_[static_cast<std::size_t>(gpu_batch)].device_tables +
+         (table.memory() - step.device.memory());
+}
+
+void KvCache::Impl::begin(std::int32_t gpu_batch, std::span<const KvSequence> sequences,
+                          std::int32_t pass) {
+  if (gpu_batch < 0 || gpu_batch >= layout_.shape.gpu_batches) {
+    throw_bug(
+        fmt::format("GPU batch {} was begun; there are {}", gpu_batch, layout_.shape.gpu_batches));
+  }
+  check_sequences(sequences);
+  poll();
+  GpuBatch& batch = gpu_batches_[static_cast<std::size_t>(gpu_batch)];
+  batch.present = 1 - batch.present;
+  batch.begun = true;
+  KvStep& step = batch.steps[batch.present];
+  Backend& backend = *engine_.backend;
+  if (!backend.done(step.uploaded) || !backend.done(step.host_used)) {
+    const ScopedSpan span(trace_, Activity::wait_kv, pass);
+    backend.synchronize(step.uploaded);
+    backend.synchronize(step.host_used);
+  }
+  start_sequences(sequences);
+  step.fill(layout_, pages_, sequences, pass);
+  // On the lane that reads them: what the last pass still needs of the old tables it has read by
+  // then, and a few kilobytes need not queue behind weights on Lane::host_to_device.
+  for (const KvTable* table : {&step.device, &step.streamed}) {
+    if (table->empty()) continue;
+    std::byte* target = batch.device_tables + (table->memory() - step.device.memory());
+    backend.copy(Lane::compute, target, table->memory(), table->used_bytes());
+    step.uploaded = backend.record(Lane::compute);
+  }
+}
+
+void KvCache::Impl::start_sequences(std::span<const KvSequence> sequences) {
+  for (const KvSequence& sequence : sequences) {
+    if (sequence.context == sequence.new_tokens) forget({&sequence.slot, 1});
+  }
+  for (const KvSequence& sequence : sequences) {
+    if (sequence.context == sequence.new_tokens) {
+      pages_.take(sequence.slot, most_tokens(sequence));
+    }
+    lengths_[static_cast<std::size_t>(sequence.slot)] = sequence.context;
+  }
+}
+
+void KvCache::Impl::forget(std::span<const std::int32_t> slots) {
+  for (const std::int32_t slot : slots) {
+    if (slot < 0 || slot >= layout_.shape.slots) {
+      throw_bug(fmt::format("slot {} is forgotten; there are {}", slot, layout_.shape.slots));
+    }
+    std::int32_t& length = lengths_[static_cast<std::size_t>(slot)];
+    add_usage(slot, ended_);
+    pages_.give_back(slot);
+    length = 0;
+  }
+}
+
+void KvCache::Impl::add_usage(std::int32_t slot, KvUsage& usage) const {
+  const auto page_tokens = static_cast<std::uint64_t>(layout_.shape.page_tokens);
+  usage.tokens_stored += static_cast<std::uint64_t>(lengths_[static_cast<std::size_t>(slot)]);
+  usage.tokens_taken += static_cast<std::uint64_t>(pages_.count(slot)) * page_tokens;
+}
+
+KvUsage KvCache::Impl::usage() const {
+  KvUsage usage = ended_;
+  for (std::int32_t slot = 0; slot < layout_.shape.slots; ++slot) add_usage(slot, usage);
+  return usage;
+}
+
+void KvCache::Impl::prefetch(std::int32_t layer, std::int32_t gpu_batch) {
+  poll();
+  stream_.fetch(step_of(layer, gpu_batch), layer);
+}
+
+Event KvCache::Impl::attend_on_host(KvStep& step, std::int32_t layer, KvRowStaging::Set& set,
+                                    TensorView query, TensorView keys, TensorView values,
+                                    float scale) {
+  rows_.bring(set.query, query, step.host_rows);
+  rows_.bring(set.keys, keys, step.host_rows);
+  rows_.bring(set.values, values, step.host_rows);
+  rows_.hand_over();
+  const kernels::KvPages pages = pages_of(Tier::host, layer);
+  engine_.host_ops->append_kv(pages, step.host.batch(), set.keys, set.values);
+  engine_.host_ops->attention(set.out, set.query, pages, step.host.batch(), scale);
+  set.free = engine_.backend->record(Lane::host_compute);
+  step.host_used = set.free;
+  return set.free;
+}
+
+void KvCache::Impl::attend(std::int32_t layer, std::int32_t gpu_batch, TensorView out,
+                           TensorView query, TensorView keys, TensorView values, float scale) {
+  KvStep& step = step_of(layer, gpu_batch);
+  check_rows(step, "out", out);
+  check_rows(step, "query", query);
+  check_rows(step, "keys", keys);
+  check_rows(step, "values", values);
+  poll();
+  Backend& backend = *engine_.backend;
+  kernels::Ops& ops = *engine_.device_ops;
+
+  // The CPU starts first: it is the slowest, and the device works beside it.
+  KvRowStaging::Set* on_host = nullptr;
+  Event host_done;
+  if (layout_.host_attends && !step.host.empty()) {
+    on_host = &rows_.next(backend.record(Lane::compute));
+    host_done = attend_on_host(step, layer, *on_host, query, keys, values, scale);
+  }
+  if (!step.device.empty()) {
+    const kernels::KvPages pages = pages_of(Tier::device, layer);
+    const auto batch = step.device.batch_at(device_copy(step.device, step, gpu_batch));
+    ops.append_kv(pages, batch, keys, values);
+    ops.attention(out, query, pages, batch, scale);
+  }
+  if (!step.streamed.empty()) {
+    const kernels::KvPages pages = layout_.pages_at(stream_.open(step, layer), layout_.page_bytes);
+    const auto batch = step.streamed.batch_at(device_copy(step.streamed, step, gpu_batch));
+    ops.append_kv(pages, batch, keys, values);
+    ops.attention(out, query, pages, batch, scale);
+    stream_.close(step, layer);
+  }
+  if (on_host != nullptr) {
+    backend.wait(Lane::compute, host_done.as(Activity::stall_host_compute));
+    rows_.take_back(out, on_host->out, step.host_rows);
+  }
+}
+
+void KvCache::Impl::mark_appended(const std::vector<std::int32_t>& slots, std::int32_t layer,
+                                  Event event) {
+  for (const std::int32_t slot : slots) appended_.at(slot, layer) = event;
+}
+
+Event KvCache::Impl::store(std::int32_t layer, std::int32_t gpu_batch, TensorView keys,
+                           TensorView values) {
+  KvStep& step = step_of(layer, gpu_batch);
+  check_rows(step, "keys", keys);
+  check_rows(step, "values", values);
+  poll();
+  Backend& backend = *engine_.backend;
+  const bool host = !step.host.empty() && !layout_.host_attends;
+  if (!host && step.disk_slots.empty()) {
+    // The CPU's rows left before its attention, which Lane::compute has waited for.
+    return {};
+  }
+  // After the attention, not only after the keys: it has read the pages that are appended to now.
+  KvRowStaging::Set& set = rows_.next(backend.record(Lane::compute));
+  for (const auto* rows : {host ? &step.host_rows : nullptr, &step.disk_rows}) {
+    if (rows == nullptr) continue;
+    rows_.bring(set.keys, keys, *rows);
+    rows_.bring(set.values, values, *rows);
+  }
+  const Event left = rows_.hand_over();
+  if (host) {
+    engine_.host_ops->append_kv(pages_of(Tier::host, layer), step.host.batch(), set.keys,
+                                set.values);
+    mark_appended(step.host_slots, layer, backend.record(Lane::host_compute));
+  }
+  if (!step.disk_slots.empty()) {
+    mark_appended(step.disk_slots, layer, disk_->append(step, layer, set.keys, set.values));
+  }
+  set.free = backend.record(Lane::host_compute);
+  step.host_used = set.free;
+  return left;
+}
+
+KvCache::KvCache(kernels::Engine& engine, const KvShape& shape, const Policy& policy, Arena& device,
+                 Arena& host, DiskEngine* disk, const RunFolder* folder, Trace* trace)
+    : impl_(std::make_unique<Impl>(engine, shape, policy, device, host, disk, folder, trace)) {}
+
+KvCache::~KvCache() = default;
+
+void KvCache::begin(std::int32_t gpu_batch, std::span<const KvSequence> sequences,
+                    std::int32_t pass) {
+  impl_->begin(gpu_batch, sequences, pass);
+}
+
+void KvCache::prefetch(std::int32_t layer, std::int32_t gpu_batch) {
+  impl_->prefetch(layer, gpu_batch);
+}
+
+void KvCache::attend(std::int32_t layer, std::int32_t gpu_batch, TensorView out, TensorView query,
+                     TensorView keys, TensorView values, float scale) {
+  impl_->attend(layer, gpu_batch, out, query, keys, values, scale);
+}
+
+Event KvCache::store(std::int32_t layer, std::int32_t gpu_batch, TensorView keys,
+                     TensorView values) {
+  return impl_->store(layer, gpu_batch, keys, values);
+}
+
+Tier KvCache::tier_of(std::int32_t slot) const {
+  return impl_->layout().tiers.at(static_cast<std::size_t>(slot));
+}
+
+void KvCache::forget(std::span<const std::int32_t> slots) { impl_->forget(slots); }
+
+PerTier<std::int32_t> KvCache::pool_pages() const { return impl_->layout().pool; }
+
+KvUsage KvCache::usage() const { return impl_->usage(); }
+
+std::uint64_t KvCache::disk_bytes() const { return impl_->layout().file_bytes(); }
+
+}  // namespace sluice::offload

@@ -1,0 +1,112 @@
+// Keys and values of every sequence of a stage, in three tiers, and the attention over them.
+//
+// Every sequence slot has a home tier (cache_tiers()), and every tier a pool of pages, of which a
+// sequence takes what it can need at most when it starts and which it gives back when it ends: a
+// short sequence does not keep the memory of a long one. Device sequences are attended where
+// they lie. Host sequences are attended by the CPU beside them (cpu_cache_compute: only query, new
+// keys and values and the result cross the link), or streamed page by page through device staging.
+// Disk sequences keep full pages in one file and their last, partial page in host memory, and are
+// streamed through host and device staging; a page is written once, when it is full, so that
+// writing costs what the new tokens are, not what the history is.
+//
+// The result is the same, bit for bit, wherever a sequence lives (kernels/ops.h, law).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "kernels/device/tensor_view.h"
+#include "kernels/device/trace.h"
+#include "kernels/ops.h"
+#include "offload/disk/disk_engine.h"
+#include "offload/memory_plan.h"
+#include "offload/policy.h"
+
+namespace sluice::offload {
+
+struct KvShape {
+  std::int32_t layers = 0;                // of this stage
+  std::int32_t slots = 0;                 // sequences: micro-batches x GPU batches x GPU-batch size
+  std::int32_t tokens_per_slot = 0;       // longest sequence of the job
+  std::int32_t gpu_batches = 1;           // per micro-batch: GPU batches that are open at a time
+  std::int32_t gpu_batch_size = 1;        // sequences per GPU batch
+  std::int32_t tokens_per_gpu_batch = 1;  // most new tokens of a GPU batch in one pass
+  std::int32_t heads = 0;
+  std::int32_t head_dim = 0;
+  /// What ends in the middle of a page wastes half of one: 3.8 % of 200 tokens.
+  std::int32_t page_tokens = 16;
+  /// Pages of a layer in each tier's pool; 0: so many that all slots of the tier can hold
+  /// tokens_per_slot at a time. At least one such sequence must fit (kv_pools.h).
+  PerTier<std::int32_t> pool_pages = {};
+  DType compute_dtype = DType::f32;  // of query, keys, values, out
+};
+
+/// A sequence of a GPU batch in a pass; see kernels::KvBatch. context counts the new tokens.
+/// context == new_tokens starts a new sequence in the slot (what the slot held is forgotten).
+struct KvSequence {
+  std::int32_t slot = 0;
+  std::int32_t first_row = 0;
+  std::int32_t new_tokens = 0;
+  std::int32_t context = 0;
+  /// Of a sequence that starts: most tokens it will ever have; 0: tokens_per_slot. Ignored later.
+  std::int32_t total = 0;
+};
+
+/// Of the sequences so far.
+struct KvUsage {
+  std::uint64_t tokens_stored = 0;  // at their ends, or now
+  std::uint64_t tokens_taken = 0;   // what their pages hold
+};
+
+class KvCache {
+ public:
+  /// Reserves "KV cache" in each tier, "KV staging" in device and host.
+  static void plan(const KvShape& shape, const Policy& policy, MemoryPlan& plan);
+
+  /// Takes exactly what plan() reserved. `disk` and `folder` may be null when policy.cache.disk is
+  /// 0; else a file of the planned size is made in `folder`. All references must outlive it.
+  KvCache(kernels::Engine& engine, const KvShape& shape, const Policy& policy, Arena& device,
+          Arena& host, DiskEngine* disk, const RunFolder* folder, Trace* trace);
+  ~KvCache();
+
+  /// The sequences of GPU batch `gpu_batch` in the coming pass. Called once per pass and GPU batch,
+  /// before its first prefetch() or attend(), and after the last store() of the pass before.
+  /// Waits for nothing but the previous-but-one pass. Throws Error for sequences that cannot be.
+  /// A sequence that starts takes pages, in the order given; whoever admits sequences sees to it
+  /// that the pool of the slot's tier has them.
+  void begin(std::int32_t gpu_batch, std::span<const KvSequence> sequences, std::int32_t pass);
+
+  /// What these slots held is forgotten; their pages may be taken by others. Not between the
+  /// begin() of a pass and its last store().
+  void forget(std::span<const std::int32_t> slots);
+
+  /// Starts to fetch the streamed sequences of (layer, gpu_batch). Calls come in the order of the
+  /// attend() calls, at most one ahead; attend() fetches by itself what was not prefetched.
+  void prefetch(std::int32_t layer, std::int32_t gpu_batch);
+
+  /// Appends keys and values and attends; out, query, keys, values: device [tokens, heads x
+  /// head_dim] of the GPU batch. Puts its work on the lanes; blocks only for disk reads and for a
+  /// staging slot (time goes to Activity::wait_kv). Lane::compute is ordered after all of `out`.
+  void attend(std::int32_t layer, std::int32_t gpu_batch, TensorView out, TensorView query,
+              TensorView keys, TensorView values, float scale);
+
+  /// Takes the new keys and values of host and disk sequences home; after attend() of the same
+  /// step. Returns when keys, values and query may be overwritten: Lane::compute must wait for the
+  /// event (a default one where nothing was taken home). Throws IoError or CapacityError of a page
+  /// that could not be written; such failures may also come from the calls above.
+  Event store(std::int32_t layer, std::int32_t gpu_batch, TensorView keys, TensorView values);
+
+  Tier tier_of(std::int32_t slot) const;
+  KvUsage usage() const;
+  /// Of a layer, in each tier's pool.
+  PerTier<std::int32_t> pool_pages() const;
+  /// Bytes of the cache file.
+  std::uint64_t disk_bytes() const;
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace sluice::offload

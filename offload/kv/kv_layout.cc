@@ -1,0 +1,184 @@
+#include "offload/kv/kv_layout.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <limits>
+#include <numeric>
+
+#include "kernels/device/error.h"
+#include "offload/kv/kv_tables.h"
+
+namespace sluice::offload {
+
+namespace {
+
+constexpr std::uint64_t kFileAlignment = 4096;  // O_DIRECT reads straight into staging
+constexpr std::uint64_t kBlockAlignment = 64;   // what an arena gives by default
+
+[[noreturn]] void throw_too_large() {
+  throw CapacityError(
+      "KV cache: its size does not fit 63 bits; lower the number of slots or max_sequence_tokens");
+}
+
+std::uint64_t product(std::uint64_t a, std::uint64_t b) {
+  std::uint64_t result = 0;
+  if (__builtin_mul_overflow(a, b, &result) || result > std::numeric_limits<std::int64_t>::max()) {
+    throw_too_large();
+  }
+  return result;
+}
+
+std::uint64_t rounded_up(std::uint64_t bytes, std::uint64_t alignment) {
+  std::uint64_t result = 0;
+  if (__builtin_add_overflow(bytes, alignment - 1, &result)) throw_too_large();
+  return result / alignment * alignment;
+}
+
+std::uint64_t count_of(std::int32_t value) { return static_cast<std::uint64_t>(value); }
+
+}  // namespace
+
+std::byte* KvCarver::take(std::uint64_t count, std::uint64_t bytes, std::uint64_t alignment) {
+  const std::uint64_t size = rounded_up(product(count, bytes), kBlockAlignment);
+  if (size == 0) return nullptr;
+  std::byte* start = base_ == nullptr ? nullptr : base_ + used_;
+  std::uint64_t reserved = size;
+  if (alignment > kBlockAlignment) {
+    // A fixed allowance, whatever the block's address is: the plan has no address.
+    reserved = rounded_up(size, alignment) + alignment;
+    if (start != nullptr) {
+      const auto address = reinterpret_cast<std::uintptr_t>(start);
+      start += (alignment - address % alignment) % alignment;
+    }
+  }
+  if (__builtin_add_overflow(used_, reserved, &used_)) throw_too_large();
+  if (used_ > std::numeric_limits<std::int64_t>::max()) throw_too_large();
+  return start;
+}
+
+KvLayout::KvLayout(const KvShape& of_shape, const Policy& policy)
+    : shape(of_shape), cache_dtype(policy.cache_dtype) {
+  check_shape(policy);
+  place_slots(policy.cache);
+  host_attends = policy.cpu_cache_compute && slots_in(Tier::host) > 0;
+  size_pools();
+  measure();
+}
+
+void KvLayout::check_shape(const Policy& policy) const {
+  const std::pair<const char*, std::int32_t> values[] = {
+      {"layers", shape.layers},
+      {"slots", shape.slots},
+      {"tokens_per_slot", shape.tokens_per_slot},
+      {"gpu_batches", shape.gpu_batches},
+      {"gpu_batch_size", shape.gpu_batch_size},
+      {"tokens_per_gpu_batch", shape.tokens_per_gpu_batch},
+      {"heads", shape.heads},
+      {"head_dim", shape.head_dim},
+      {"page_tokens", shape.page_tokens}};
+  for (const auto& [name, value] : values) {
+    if (value < 1)
+      throw ConfigError(fmt::format("KV cache: {} is {}; it must be >= 1", name, value));
+  }
+  if (policy.cache_dtype == DType::i32 || shape.compute_dtype == DType::i32) {
+    throw ConfigError(
+        "KV cache: its dtype is i32; use f32, f16, bf16, q8 or q4 (policy.cache_dtype)");
+  }
+  const double sum = policy.cache.device + policy.cache.host + policy.cache.disk;
+  if (!(sum > 99.999 && sum < 100.001)) {
+    throw ConfigError(fmt::format(
+        "policy.cache: the shares of device, host and disk add up to {}; make it 100", sum));
+  }
+}
+
+void KvLayout::place_slots(const Shares& shares) {
+  tiers = cache_tiers(shares, shape.slots);
+  places.reserve(tiers.size());
+  for (const Tier tier : tiers) places.push_back(slots[static_cast<std::size_t>(tier)]++);
+}
+
+void KvLayout::size_pools() {
+  pages_per_slot = pages_for(shape.tokens_per_slot);
+  std::uint64_t pages = 0;
+  for (std::size_t tier = 0; tier < pool.size(); ++tier) {
+    const std::uint64_t most = product(count_of(slots[tier]), count_of(pages_per_slot));
+    const std::int32_t asked = shape.pool_pages[tier];
+    if (asked < 0 || (asked > 0 && most > 0 && asked < pages_per_slot)) {
+      throw ConfigError(fmt::format(
+          "KV cache: the {} tier's pool has {} pages but a sequence of {} tokens needs {}",
+          name_of(static_cast<Tier>(tier)), asked, shape.tokens_per_slot, pages_per_slot));
+    }
+    const std::uint64_t size = asked == 0 ? most : std::min(most, count_of(asked));
+    pages += size;
+    if (pages > std::numeric_limits<std::int32_t>::max()) {
+      throw CapacityError(fmt::format(
+          "KV cache: {} pages of a layer cannot be numbered in 32 bits; use larger pages", pages));
+    }
+    pool[tier] = static_cast<std::int32_t>(size);
+  }
+}
+
+void KvLayout::measure() {
+  const std::uint64_t width = product(count_of(shape.heads), count_of(shape.head_dim));
+  row_bytes = product(width, size_of(shape.compute_dtype));
+  page_bytes = product(product(count_of(shape.heads), count_of(shape.page_tokens)),
+                       2 * row_bytes_of(cache_dtype, shape.head_dim));
+  file_page_bytes = rounded_up(page_bytes, kFileAlignment);
+  const auto pages = std::accumulate(pool.begin(), pool.end(), std::uint64_t{0});
+  product(product(pages, count_of(shape.layers)), file_page_bytes);  // every offset fits
+
+  const std::int32_t streamed = slots_in(Tier::disk) + (host_attends ? 0 : slots_in(Tier::host));
+  streamed_sequences = std::min(shape.gpu_batch_size, streamed);
+  disk_sequences = std::min(shape.gpu_batch_size, slots_in(Tier::disk));
+  const auto most_pages = [this](std::int32_t sequences, std::int32_t in_pools) {
+    return static_cast<std::int32_t>(
+        std::min(std::int64_t{sequences} * pages_per_slot, std::int64_t{in_pools}));
+  };
+  streamed_pages = most_pages(streamed_sequences,
+                              pool_of(Tier::disk) + (host_attends ? 0 : pool_of(Tier::host)));
+  disk_pages = most_pages(disk_sequences, pool_of(Tier::disk));
+  // n new tokens fill at most floor((n - 1) / page_tokens) + 1 pages (the first may have begun in
+  // an earlier pass), and no sequence has more than its pages.
+  const std::int64_t by_tokens = shape.tokens_per_gpu_batch / shape.page_tokens + disk_sequences;
+  completed_pages = static_cast<std::int32_t>(std::min(by_tokens, std::int64_t{disk_pages}));
+}
+
+kernels::KvPages KvLayout::pages_at(std::byte* base, std::size_t stride_bytes) const {
+  return {base,        cache_dtype,   static_cast<std::int64_t>(stride_bytes), shape.page_tokens,
+          shape.heads, shape.head_dim};
+}
+
+KvMemory::KvMemory(const KvLayout& layout, const Blocks& blocks) {
+  const std::uint64_t layers = count_of(layout.shape.layers);
+  const auto cache_of = [&](Tier tier) { return product(layers, count_of(layout.pool_of(tier))); };
+  KvCarver device_cache(blocks.device_cache);
+  device_pages = device_cache.take(cache_of(Tier::device), layout.page_bytes);
+
+  KvCarver host_cache(blocks.host_cache);
+  host_pages = host_cache.take(cache_of(Tier::host), layout.page_bytes);
+  host_tails =
+      host_cache.take(product(layers, count_of(layout.slots_in(Tier::disk))), layout.page_bytes);
+
+  const std::uint64_t gpu_batches = count_of(layout.shape.gpu_batches);
+  const std::uint64_t tokens = count_of(layout.shape.tokens_per_gpu_batch);
+  const std::uint64_t row_arrays = !layout.uses_rows() ? 0U : layout.host_attends ? 4U : 2U;
+  KvCarver device(blocks.device_staging);
+  KvCarver host(blocks.host_staging);
+  for (std::size_t i = 0; i < 2; ++i) {
+    device_ring[i] = device.take(count_of(layout.streamed_pages), layout.page_bytes);
+    read_ring[i] = host.take(count_of(layout.disk_pages), layout.file_page_bytes, kFileAlignment);
+    write_ring[i] =
+        host.take(count_of(layout.completed_pages), layout.file_page_bytes, kFileAlignment);
+    row_ring[i] = host.take(product(tokens, row_arrays), layout.row_bytes);
+  }
+  device_tables = device.take(gpu_batches, KvStep::device_table_bytes(layout));
+  host_tables = host.take(2 * gpu_batches, KvStep::host_table_bytes(layout));
+
+  device_cache_bytes = device_cache.used();
+  host_cache_bytes = host_cache.used();
+  device_staging_bytes = device.used();
+  host_staging_bytes = host.used();
+}
+
+}  // namespace sluice::offload

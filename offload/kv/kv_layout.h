@@ -1,0 +1,107 @@
+// Where every page of every sequence lies, and what each memory of the cache is made of: arithmetic
+// over a shape and a policy, without a device.
+//
+// A page number stands for one page of every layer; which sequence has which is KvPageTable's.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "kernels/ops.h"
+#include "offload/kv/kv_cache.h"
+#include "offload/memory_plan.h"
+#include "offload/policy.h"
+
+namespace sluice::offload {
+
+/// Carves regions out of one block; over a null base it measures what the block must have.
+class KvCarver {
+ public:
+  explicit KvCarver(std::byte* base) : base_(base) {}
+  /// A region of `count` x `bytes`, on a multiple of `alignment` (<= 4096; the block itself may
+  /// start on any multiple of 64). Throws CapacityError where the size does not fit 63 bits.
+  std::byte* take(std::uint64_t count, std::uint64_t bytes, std::uint64_t alignment = 64);
+  std::uint64_t used() const { return used_; }
+
+ private:
+  std::byte* base_;
+  std::uint64_t used_ = 0;
+};
+
+class KvLayout {
+ public:
+  /// Throws ConfigError for a shape that cannot be, CapacityError for one that cannot be counted.
+  KvLayout(const KvShape& shape, const Policy& policy);
+
+  KvShape shape;
+  DType cache_dtype = DType::f32;
+  bool host_attends = false;            // host sequences are attended by the CPU
+  std::vector<Tier> tiers;              // by slot
+  std::vector<std::int32_t> places;     // by slot: its number among the slots of its tier
+  PerTier<std::int32_t> slots = {};     // how many slots each tier is home to
+  std::int32_t pages_per_slot = 0;      // of the longest sequence
+  PerTier<std::int32_t> pool = {};      // pages of a layer
+  std::size_t page_bytes = 0;           // in memory
+  std::size_t file_page_bytes = 0;      // in the file and its staging: a multiple of 4096
+  std::size_t row_bytes = 0;            // of query, keys, values, out
+  std::int32_t streamed_sequences = 0;  // most of one GPU batch
+  std::int32_t streamed_pages = 0;      // ... and of a layer of them
+  std::int32_t disk_sequences = 0;      // most of one GPU batch
+  std::int32_t disk_pages = 0;          // ... and of a layer of them
+  std::int32_t completed_pages = 0;     // most pages of disk sequences filled by one GPU batch
+
+  std::int32_t slots_in(Tier tier) const { return slots[static_cast<std::size_t>(tier)]; }
+  std::int32_t pool_of(Tier tier) const { return pool[static_cast<std::size_t>(tier)]; }
+  bool uses_rows() const { return slots_in(Tier::host) + slots_in(Tier::disk) > 0; }
+  std::int32_t pages_for(std::int32_t tokens) const { return (tokens - 1) / shape.page_tokens + 1; }
+
+  /// A page in its tier's [layer][page].
+  std::int64_t page_index(std::int32_t layer, std::int32_t page, Tier tier) const {
+    return std::int64_t{layer} * pool_of(tier) + page;
+  }
+  /// Offset in the file, which is [layer][page]: neighbours of a sequence are one request.
+  std::uint64_t file_offset(std::int32_t layer, std::int32_t page) const {
+    return static_cast<std::uint64_t>(page_index(layer, page, Tier::disk)) * file_page_bytes;
+  }
+  std::uint64_t file_bytes() const { return file_offset(shape.layers, 0); }
+  kernels::KvPages pages_at(std::byte* base, std::size_t stride_bytes) const;
+
+ private:
+  void check_shape(const Policy& policy) const;
+  void place_slots(const Shares& shares);
+  void size_pools();
+  void measure();
+};
+
+/// The regions of the four blocks. Over null blocks: their sizes.
+struct KvMemory {
+  struct Blocks {
+    std::byte* device_cache = nullptr;
+    std::byte* host_cache = nullptr;
+    std::byte* device_staging = nullptr;
+    std::byte* host_staging = nullptr;
+  };
+  KvMemory(const KvLayout& layout, const Blocks& blocks);
+
+  // device "KV cache"
+  std::byte* device_pages = nullptr;  // [layer][page] of page_bytes
+  // host "KV cache"
+  std::byte* host_pages = nullptr;  // [layer][page] of page_bytes
+  std::byte* host_tails = nullptr;  // [layer][place]: the partial pages of disk sequences
+  // device "KV staging"
+  std::byte* device_ring[2] = {};      // [streamed_pages] of page_bytes
+  std::byte* device_tables = nullptr;  // [GPU batch] of device_table_bytes()
+  // host "KV staging"
+  std::byte* read_ring[2] = {};      // [disk_pages] of file_page_bytes
+  std::byte* write_ring[2] = {};     // [completed_pages] of file_page_bytes
+  std::byte* row_ring[2] = {};       // keys, values (and query, out) [tokens, row_bytes] each
+  std::byte* host_tables = nullptr;  // [2][GPU batch] of host_table_bytes()
+
+  std::uint64_t device_cache_bytes = 0;
+  std::uint64_t host_cache_bytes = 0;
+  std::uint64_t device_staging_bytes = 0;
+  std::uint64_t host_staging_bytes = 0;
+};
+
+}  // namespace sluice::offload

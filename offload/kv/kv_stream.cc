@@ -1,0 +1,102 @@
+#include "offload/kv/kv_stream.h"
+
+#include <fmt/format.h>
+
+#include "kernels/device/error.h"
+
+namespace sluice::offload {
+
+KvStream::Buffer* KvStream::find(const KvStep& step, std::int32_t layer) {
+  for (Buffer& buffer : buffers_) {
+    if (buffer.step == &step && buffer.layer == layer) return &buffer;
+  }
+  return nullptr;
+}
+
+std::int32_t KvStream::index_of(const Buffer& buffer) const {
+  return static_cast<std::int32_t>(&buffer - buffers_.data());
+}
+
+void KvStream::fetch(const KvStep& step, std::int32_t layer) {
+  if (step.streamed_sequences.empty() || find(step, layer) != nullptr) return;
+  if (buffers_[next_].step != nullptr) next_ = 1 - next_;
+  Buffer& buffer = buffers_[next_];
+  if (buffer.step != nullptr) {
+    throw Error(ExitStatus::failure,
+                fmt::format("KV cache: layer {} of pass {} was fetched while two earlier fetches "
+                            "were not attended; fetch at most one step ahead (a bug of sluice)",
+                            layer, step.pass));
+  }
+  const std::int32_t ring = index_of(buffer);
+  next_ = 1 - next_;
+  std::byte* target = memory_.device_ring[ring];
+  if (disk_ != nullptr) {
+    if (!backend_.done(buffer.fetched)) {  // the read buffer is still being copied from
+      const ScopedSpan span(trace_, Activity::wait_kv, step.pass, layer);
+      backend_.synchronize(buffer.fetched);
+    }
+    buffer.reading = disk_->start_read(ring, step, layer);
+  }
+  buffer.step = &step;
+  buffer.layer = layer;
+  if (buffer.used.ticket != 0) backend_.wait(Lane::host_to_device, buffer.used);
+  copy_host_pages(step, layer, target);
+  if (disk_ != nullptr) disk_->copy_tails(step, layer, target);
+  if (!buffer.reading) buffer.fetched = backend_.record(Lane::host_to_device);
+}
+
+void KvStream::copy_host_pages(const KvStep& step, std::int32_t layer, std::byte* target) {
+  Event last;
+  for (const KvStreamed& sequence : step.streamed_sequences) {
+    if (sequence.history == 0) continue;
+    // Sequences of a GPU batch were mostly appended together: one wait for all of them.
+    const Event event = appended_.at(sequence.slot, layer);
+    if (event.ticket != 0 && event.ticket != last.ticket) {
+      backend_.wait(Lane::host_to_device, event);
+      last = event;
+    }
+    if (sequence.tier != Tier::host) continue;
+    const auto first = static_cast<std::size_t>(sequence.first_page);
+    const auto pages = static_cast<std::size_t>(layout_.pages_for(sequence.history));
+    const auto homes = std::span(step.homes).subspan(first, pages);
+    for_each_run(homes, [&](std::size_t index, std::size_t count) {
+      const auto home =
+          static_cast<std::size_t>(layout_.page_index(layer, homes[index], Tier::host));
+      backend_.copy(Lane::host_to_device, target + (first + index) * layout_.page_bytes,
+                    memory_.host_pages + home * layout_.page_bytes, count * layout_.page_bytes);
+    });
+  }
+}
+
+void KvStream::copy_after_read(Buffer& buffer) {
+  const std::int32_t ring = index_of(buffer);
+  disk_->finish_read(ring);
+  disk_->copy_read(ring, *buffer.step, memory_.device_ring[ring]);
+  buffer.fetched = backend_.record(Lane::host_to_device);
+  buffer.reading = false;
+}
+
+void KvStream::poll() {
+  for (Buffer& buffer : buffers_) {
+    if (buffer.reading && disk_->read_done(index_of(buffer))) copy_after_read(buffer);
+  }
+}
+
+std::byte* KvStream::open(const KvStep& step, std::int32_t layer) {
+  fetch(step, layer);
+  Buffer& buffer = *find(step, layer);
+  if (buffer.reading) {
+    const ScopedSpan span(trace_, Activity::wait_kv, step.pass, layer);
+    copy_after_read(buffer);
+  }
+  backend_.wait(Lane::compute, buffer.fetched.as(Activity::stall_kv));
+  return memory_.device_ring[index_of(buffer)];
+}
+
+void KvStream::close(const KvStep& step, std::int32_t layer) {
+  Buffer& buffer = *find(step, layer);
+  buffer.used = backend_.record(Lane::compute);
+  buffer.step = nullptr;
+}
+
+}  // namespace sluice::offload

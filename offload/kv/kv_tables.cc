@@ -1,0 +1,161 @@
+#include "offload/kv/kv_tables.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace sluice::offload {
+
+namespace {
+
+void add_rows(std::vector<KvRows>& rows, const KvSequence& sequence) {
+  if (!rows.empty() && rows.back().first + rows.back().count == sequence.first_row) {
+    rows.back().count += sequence.new_tokens;
+  } else {
+    rows.push_back({sequence.first_row, sequence.new_tokens});
+  }
+}
+
+/// Numbers pages `from` and later number, number + 1, ...; earlier ones, which appending does not
+/// touch, as the first of them.
+void number_from(std::span<std::int32_t> pages, std::int32_t from, std::int32_t number) {
+  const auto first = pages.begin() + from;
+  std::fill(pages.begin(), first, number);
+  std::iota(first, pages.end(), number);
+}
+
+}  // namespace
+
+std::uint64_t KvTable::bytes(const KvLayout& layout) {
+  const auto capacity = static_cast<std::uint64_t>(layout.shape.gpu_batch_size);
+  const auto columns = 3 + static_cast<std::uint64_t>(layout.pages_per_slot);
+  return (capacity * columns * sizeof(std::int32_t) + 63) / 64 * 64;
+}
+
+KvTable::KvTable(const KvLayout& layout, std::byte* memory)
+    : memory_(memory),
+      capacity_(layout.shape.gpu_batch_size),
+      pages_per_slot_(layout.pages_per_slot),
+      page_tokens_(layout.shape.page_tokens) {}
+
+std::int32_t* KvTable::array(std::int32_t index) const {
+  return reinterpret_cast<std::int32_t*>(memory_) + std::ptrdiff_t{index} * capacity_;
+}
+
+std::span<std::int32_t> KvTable::add(const KvSequence& sequence) {
+  array(0)[sequences_] = sequence.first_row;
+  array(1)[sequences_] = sequence.new_tokens;
+  array(2)[sequences_] = sequence.context;
+  std::int32_t* pages = array(3) + std::ptrdiff_t{sequences_} * pages_per_slot_;
+  ++sequences_;
+  return {pages, static_cast<std::size_t>((sequence.context - 1) / page_tokens_ + 1)};
+}
+
+kernels::KvBatch KvTable::batch_at(const std::byte* copy) const {
+  const auto* start = reinterpret_cast<const std::int32_t*>(copy);
+  return {sequences_,
+          pages_per_slot_,
+          start,
+          start + capacity_,
+          start + std::ptrdiff_t{2} * capacity_,
+          start + std::ptrdiff_t{3} * capacity_};
+}
+
+std::size_t KvTable::used_bytes() const {
+  const std::int32_t* end = array(3) + std::ptrdiff_t{sequences_} * pages_per_slot_;
+  return static_cast<std::size_t>(reinterpret_cast<const std::byte*>(end) - memory_);
+}
+
+KvStep::KvStep(const KvLayout& layout, std::byte* tables) {
+  for (KvTable* table : {&device, &streamed, &host, &completed, &tails}) {
+    *table = KvTable(layout, tables);
+    tables += KvTable::bytes(layout);
+  }
+  const auto sequences = static_cast<std::size_t>(layout.shape.gpu_batch_size);
+  streamed_sequences.reserve(sequences);
+  homes.reserve(static_cast<std::size_t>(layout.streamed_pages));
+  completed_homes.reserve(static_cast<std::size_t>(layout.completed_pages));
+  begun_pages.reserve(sequences);
+  host_slots.reserve(sequences);
+  disk_slots.reserve(sequences);
+  host_rows.reserve(sequences);
+  disk_rows.reserve(sequences);
+}
+
+void KvStep::clear() {
+  rows = 0;
+  for (KvTable* table : {&device, &streamed, &host, &completed, &tails}) table->clear();
+  streamed_sequences.clear();
+  homes.clear();
+  completed_homes.clear();
+  begun_pages.clear();
+  host_slots.clear();
+  disk_slots.clear();
+  host_rows.clear();
+  disk_rows.clear();
+}
+
+void KvStep::fill(const KvLayout& layout, const KvPageTable& pages,
+                  std::span<const KvSequence> sequences, std::int32_t in_pass) {
+  clear();
+  pass = in_pass;
+  for (const KvSequence& sequence : sequences) {
+    const Tier tier = layout.tiers[static_cast<std::size_t>(sequence.slot)];
+    rows = std::max(rows, sequence.first_row + sequence.new_tokens);
+    if (tier == Tier::device) {
+      pages.list(sequence.slot, 0, device.add(sequence));
+      continue;
+    }
+    if (tier == Tier::disk || !layout.host_attends) add_streamed(layout, pages, sequence);
+    if (tier == Tier::host) {
+      pages.list(sequence.slot, 0, host.add(sequence));
+      host_slots.push_back(sequence.slot);
+      add_rows(host_rows, sequence);
+    } else {
+      add_disk(layout, pages, sequence);
+    }
+  }
+}
+
+void KvStep::add_streamed(const KvLayout& layout, const KvPageTable& pages,
+                          const KvSequence& sequence) {
+  const auto slot = static_cast<std::size_t>(sequence.slot);
+  const auto first = static_cast<std::int32_t>(homes.size());
+  const std::span<std::int32_t> staged = streamed.add(sequence);
+  std::iota(staged.begin(), staged.end(), first);
+  homes.resize(homes.size() + staged.size());
+  pages.list(sequence.slot, 0, std::span(homes).last(staged.size()));
+  streamed_sequences.push_back({sequence.slot, layout.tiers[slot], layout.places[slot],
+                                sequence.context - sequence.new_tokens, first});
+}
+
+// The new tokens of a disk sequence are appended in two parts, each a sequence for the kernels:
+// those that fall into pages now full, which go to the write buffer, and those of the page that
+// stays partial, which go to the tail. The page numbers differ in base only, so one table serves
+// all layers.
+void KvStep::add_disk(const KvLayout& layout, const KvPageTable& pages,
+                      const KvSequence& sequence) {
+  disk_slots.push_back(sequence.slot);
+  add_rows(disk_rows, sequence);
+  const std::int32_t place = layout.places[static_cast<std::size_t>(sequence.slot)];
+  const std::int32_t page_tokens = layout.shape.page_tokens;
+  const std::int32_t history = sequence.context - sequence.new_tokens;
+  const std::int32_t full = sequence.context / page_tokens;  // pages full after this pass
+  const std::int32_t first = history / page_tokens;          // the first page with new tokens
+  KvSequence tail = sequence;
+  if (full > first) {
+    KvSequence head = sequence;
+    head.context = full * page_tokens;
+    head.new_tokens = head.context - history;
+    const auto write_page = static_cast<std::int32_t>(completed_homes.size());
+    number_from(completed.add(head), first, write_page);
+    const auto filled = static_cast<std::size_t>(full - first);
+    completed_homes.resize(completed_homes.size() + filled);
+    pages.list(sequence.slot, first, std::span(completed_homes).last(filled));
+    if (history % page_tokens != 0) begun_pages.push_back({place, write_page});
+    tail.first_row += head.new_tokens;
+    tail.new_tokens -= head.new_tokens;
+  }
+  if (tail.new_tokens > 0) number_from(tails.add(tail), full, place);
+}
+
+}  // namespace sluice::offload

@@ -1,0 +1,107 @@
+// What a pass asks of the cache, as the kernels want it: the sequences of a GPU batch, sorted by
+// how they are attended and stored, as arrays of 32-bit integers.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "kernels/device/backend.h"
+#include "kernels/ops.h"
+#include "offload/kv/kv_layout.h"
+#include "offload/kv/kv_pages.h"
+
+namespace sluice::offload {
+
+/// The arrays of one kernels::KvBatch in a fixed place: first_row, new_tokens, context [capacity]
+/// each, then pages [capacity, pages_per_slot].
+class KvTable {
+ public:
+  static std::uint64_t bytes(const KvLayout& layout);
+
+  KvTable() = default;
+  KvTable(const KvLayout& layout, std::byte* memory);
+
+  void clear() { sequences_ = 0; }
+  /// Adds a sequence; returns the numbers of its pages, for the caller to write.
+  std::span<std::int32_t> add(const KvSequence& sequence);
+
+  bool empty() const { return sequences_ == 0; }
+  kernels::KvBatch batch() const { return batch_at(memory_); }
+  /// The same arrays where they were copied to.
+  kernels::KvBatch batch_at(const std::byte* copy) const;
+  const std::byte* memory() const { return memory_; }
+  std::size_t used_bytes() const;
+
+ private:
+  std::int32_t* array(std::int32_t index) const;
+
+  std::byte* memory_ = nullptr;
+  std::int32_t capacity_ = 0;
+  std::int32_t pages_per_slot_ = 0;
+  std::int32_t page_tokens_ = 0;
+  std::int32_t sequences_ = 0;
+};
+
+/// Rows [first, first + count) of the activations.
+struct KvRows {
+  std::int32_t first = 0;
+  std::int32_t count = 0;
+};
+
+/// A sequence whose history is fetched for each layer.
+struct KvStreamed {
+  std::int32_t slot = 0;
+  Tier tier = Tier::host;
+  std::int32_t place = 0;       // of the slot in its tier
+  std::int32_t history = 0;     // tokens before this pass
+  std::int32_t first_page = 0;  // in the staging buffer and in KvStep::homes
+};
+
+/// A page that began in an earlier pass, lies in the tail of a slot, and is filled in this pass: it
+/// goes to page `write_page` of the write buffer.
+struct KvBegunPage {
+  std::int32_t place = 0;  // of the slot in its tier
+  std::int32_t write_page = 0;
+};
+
+/// A GPU batch in a pass.
+struct KvStep {
+  std::int32_t pass = -1;
+  std::int32_t rows = 0;  // activations must have at least as many
+  KvTable device;         // device pages
+  KvTable streamed;       // staging pages: sequences one after the other
+  KvTable host;           // host pages: attended there, or appended to after streaming
+  KvTable completed;      // tokens of disk sequences in pages filled by this pass
+  KvTable tails;          // ... in the page that stays partial
+  std::vector<KvStreamed> streamed_sequences;
+  std::vector<std::int32_t> homes;            // by staging page: where it lives in its tier
+  std::vector<std::int32_t> completed_homes;  // by page of the write buffer: its page in the file
+  std::vector<KvBegunPage> begun_pages;
+  std::vector<std::int32_t> host_slots;  // of `host`
+  std::vector<std::int32_t> disk_slots;
+  std::vector<KvRows> host_rows;  // of `host`, neighbours merged
+  std::vector<KvRows> disk_rows;
+  Event uploaded;   // the tables were copied to the device
+  Event host_used;  // the last work on Lane::host_compute that reads them
+
+  static std::uint64_t host_table_bytes(const KvLayout& layout) {
+    return 5 * KvTable::bytes(layout);
+  }
+  static std::uint64_t device_table_bytes(const KvLayout& layout) {
+    return 2 * KvTable::bytes(layout);
+  }
+  KvStep(const KvLayout& layout, std::byte* tables);
+
+  /// Overwrites all but the events; never allocates. Sequences must have been checked, and have
+  /// their pages.
+  void fill(const KvLayout& layout, const KvPageTable& pages, std::span<const KvSequence> sequences,
+            std::int32_t in_pass);
+
+ private:
+  void clear();
+  void add_streamed(const KvLayout& layout, const KvPageTable& pages, const KvSequence& sequence);
+  void add_disk(const KvLayout& layout, const KvPageTable& pages, const KvSequence& sequence);
+};
+
+}  // namespace sluice::offload

@@ -1,0 +1,210 @@
+#include "offload/checkpoint/checkpoint.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <map>
+#include <sstream>
+
+#include "tests/support/scratch_folder.h"
+#include "tests/support/torch_archive.h"
+
+namespace sluice::offload {
+namespace {
+
+using support::little;
+using support::refusal;
+using support::write_file;
+using testing::AllOf;
+using testing::HasSubstr;
+
+const std::filesystem::path kReference =
+    std::filesystem::path(SLUICE_SOURCE_DIR) / "tests" / "data" / "opt-reference";
+
+std::uint32_t crc32(const std::string& bytes) {
+  std::uint32_t crc = ~0U;
+  for (const char c : bytes) {
+    crc ^= static_cast<unsigned char>(c);
+    for (int i = 0; i < 8; ++i) crc = crc >> 1U ^ (0xedb88320U & (~(crc & 1U) + 1U));
+  }
+  return ~crc;
+}
+
+// A line of tensors.txt, which list_tensors.py wrote with PyTorch's own reader.
+struct Listed {
+  std::string folder, file, name, dtype, crc;
+  std::vector<std::int64_t> shape;
+};
+std::vector<Listed> listed_tensors() {
+  std::istringstream lines(support::read_file(kReference / "tensors.txt"));
+  std::vector<Listed> tensors;
+  for (std::string line; std::getline(lines, line);) {
+    std::istringstream words(line);
+    Listed& tensor = tensors.emplace_back();
+    words >> tensor.folder >> tensor.file >> tensor.name >> tensor.dtype >> tensor.crc;
+    for (std::int64_t extent = 0; words >> extent;) tensor.shape.push_back(extent);
+  }
+  return tensors;
+}
+
+TEST(CheckpointTest, EveryReferenceTensorIsFoundWithItsShapeAndBytes) {
+  std::map<std::string, std::size_t> count;
+  std::map<std::string, Checkpoint> opened;
+  std::map<std::filesystem::path, std::string> contents;
+  for (const Listed& listed : listed_tensors()) {
+    SCOPED_TRACE(listed.folder + " " + listed.name);
+    ++count[listed.folder];
+    if (!opened.contains(listed.folder)) {
+      opened.emplace(listed.folder, Checkpoint::open(kReference / listed.folder));
+    }
+    const Checkpoint& checkpoint = opened.at(listed.folder);
+    const TensorRecord* record = checkpoint.find(canonical_name(listed.name));
+    ASSERT_NE(record, nullptr);
+    EXPECT_EQ(record->name, listed.name);
+    EXPECT_EQ(record->dtype, DType::f16);
+    EXPECT_EQ(listed.dtype, "float16");
+    EXPECT_EQ(record->shape, listed.shape);
+    const std::filesystem::path& path = checkpoint.files()[static_cast<std::size_t>(record->file)];
+    EXPECT_EQ(path.filename(), listed.file);
+    std::string& content = contents[path];
+    if (content.empty()) content = support::read_file(path);
+    EXPECT_EQ(crc32(content.substr(record->offset, record->bytes)),
+              std::stoul(listed.crc, nullptr, 16));
+  }
+  EXPECT_EQ(count.size(), 7U);
+  for (const auto& [folder, tensors] : count) {
+    EXPECT_EQ(opened.at(folder).tensors().size(), tensors) << folder;
+  }
+}
+
+TEST(CheckpointTest, NamesAreFoundUnderEveryPrefix) {
+  EXPECT_EQ(canonical_name("model.decoder.layers.0.fc1.weight"), "layers.0.fc1.weight");
+  EXPECT_EQ(canonical_name("decoder.embed_tokens.weight"), "embed_tokens.weight");
+  EXPECT_EQ(canonical_name("lm_head.weight"), "lm_head.weight");
+  EXPECT_EQ(canonical_name("layers.0.fc1.weight"), "layers.0.fc1.weight");
+  EXPECT_EQ(canonical_name("decoder.model.x"), "model.x");  // a prefix counts in one order only
+  EXPECT_TRUE(is_model_tensor("layers.3.fc1.bias"));
+  EXPECT_TRUE(is_model_tensor("lm_head.weight"));
+  EXPECT_FALSE(is_model_tensor("version"));
+}
+
+// A safetensors file of these tensors, one f16 each.
+std::string file_of(const std::vector<std::string>& names) {
+  std::string header = "{";
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    header += (i == 0 ? "\"" : ",\"") + names[i] +
+              R"(":{"dtype":"F16","shape":[1],"data_offsets":[)" + std::to_string(2 * i) + "," +
+              std::to_string(2 * i + 2) + "]}";
+  }
+  header += "}";
+  return little(header.size(), 8) + header + std::string(2 * names.size(), 'd');
+}
+
+class CheckpointFolderTest : public testing::Test {
+ protected:
+  void write(const std::string& name, const std::string& bytes) {
+    write_file(folder_.path() / name, bytes);
+  }
+  void write_index(const std::string& weight_map) {
+    write("model.safetensors.index.json", "{\"metadata\":{},\"weight_map\":" + weight_map + "}");
+  }
+  Checkpoint open() { return Checkpoint::open(folder_.path()); }
+  std::string refused() {
+    return refusal([&] { open(); });
+  }
+
+  support::ScratchFolder folder_;
+};
+
+TEST_F(CheckpointFolderTest, SafetensorsGoBeforePickles) {
+  write("pytorch_model.bin", "not even looked at");
+  write("model.safetensors", file_of({"layers.0.w"}));
+  EXPECT_EQ(open().files().front().filename(), "model.safetensors");
+}
+
+TEST_F(CheckpointFolderTest, TheDigestIsOfContentNotOfPlace) {
+  write("model.safetensors", file_of({"layers.0.w", "layers.1.w"}));
+  const std::uint64_t digest = open().digest();
+  const support::ScratchFolder other;
+  std::filesystem::copy(folder_.path() / "model.safetensors", other.path());
+  EXPECT_EQ(Checkpoint::open(other.path()).digest(), digest);
+  write("model.safetensors", file_of({"layers.0.w", "layers.2.w"}));
+  EXPECT_NE(open().digest(), digest);
+}
+
+TEST_F(CheckpointFolderTest, AFolderWithoutWeightsIsRefused) {
+  EXPECT_THAT(refused(), AllOf(HasSubstr(folder_.path().string()), HasSubstr("holds no weights")));
+  EXPECT_THAT(refusal([&] { Checkpoint::open(folder_.path() / "none"); }),
+              HasSubstr("holds no weights"));
+}
+
+TEST_F(CheckpointFolderTest, ADanglingLinkIsNamed) {
+  write("pytorch_model.bin", "x");
+  std::filesystem::create_symlink("blobs/gone", folder_.path() / "model.safetensors");
+  EXPECT_THAT(refused(), AllOf(HasSubstr("model.safetensors"), HasSubstr("No such file")));
+}
+
+TEST_F(CheckpointFolderTest, TwoTensorsForOneNameAreRefused) {
+  write("model.safetensors", file_of({"decoder.layers.0.w", "model.decoder.layers.0.w"}));
+  EXPECT_THAT(refused(), HasSubstr("two tensors for layers.0.w"));
+}
+
+TEST_F(CheckpointFolderTest, ShardsAndIndexMustAgree) {
+  write("a.safetensors", file_of({"layers.0.w", "version"}));
+  write("b.safetensors", file_of({"layers.1.w"}));
+  write_index(R"({"layers.0.w":"a.safetensors","layers.1.w":"b.safetensors"})");
+  EXPECT_EQ(open().tensors().size(), 3U);  // "version" is no model tensor: it may be unnamed
+
+  write_index(R"({"layers.0.w":"a.safetensors","layers.1.w":"b.safetensors",)"
+              R"("layers.2.w":"b.safetensors"})");
+  EXPECT_THAT(refused(),
+              AllOf(HasSubstr("b.safetensors holds \"layers.2.w\""), HasSubstr("index.json")));
+  write_index(R"({"layers.0.w":"b.safetensors","layers.1.w":"b.safetensors"})");
+  EXPECT_THAT(refused(), HasSubstr("b.safetensors holds \"layers.0.w\", but it does not"));
+  write("b.safetensors", file_of({"layers.1.w", "layers.8.w", "layers.9.w"}));
+  write_index(R"({"layers.0.w":"a.safetensors","layers.1.w":"b.safetensors"})");
+  EXPECT_THAT(refused(), HasSubstr("b.safetensors holds \"layers.8.w\", \"layers.9.w\", which"));
+  write_index(R"({"layers.0.w":"a.safetensors","layers.1.w":"c.safetensors"})");
+  EXPECT_THAT(refused(), HasSubstr("names the shard c.safetensors, which is not there"));
+}
+
+TEST_F(CheckpointFolderTest, LongListsOfNamesAreCut) {
+  write("a.safetensors", file_of({"version"}));
+  std::string map = "{";
+  for (int i = 10; i < 30; ++i) map += "\"layers." + std::to_string(i) + ".w\":\"a.safetensors\",";
+  write_index(map + R"("layers.99.w":"a.safetensors"})");
+  EXPECT_THAT(refused(), AllOf(HasSubstr("\"layers.14.w\" and 16 more")));
+}
+
+TEST_F(CheckpointFolderTest, IndexesThatAreNoneAreRefused) {
+  const auto says = [&](const std::string& index) {
+    write("model.safetensors.index.json", index);
+    const std::string sentence = refused();
+    EXPECT_THAT(sentence, HasSubstr("model.safetensors.index.json"));
+    return sentence;
+  };
+  for (const std::string shard : {"../x", "/etc/x", "a/b", "", ".", "..", "a\\\\b", "a\\u0000b"}) {
+    EXPECT_THAT(says(R"({"weight_map":{"layers.0.w":")" + shard + "\"}}"),
+                HasSubstr("no plain file name for \"layers.0.w\""));
+  }
+  EXPECT_THAT(says(R"({"weight_map":{"layers.0.w":3}})"), HasSubstr("no plain file name"));
+  EXPECT_THAT(says(R"({"weight_map":{"a":"x","a":"y"}})"), HasSubstr("\"a\" stands twice"));
+  EXPECT_THAT(says(R"({"weight_map":{}})"), HasSubstr("no weight_map"));
+  EXPECT_THAT(says(R"({"weight_map":"x"})"), HasSubstr("no weight_map"));
+  EXPECT_THAT(says("[]"), HasSubstr("no weight_map"));
+  EXPECT_THAT(says(""), HasSubstr("no valid JSON"));
+  EXPECT_THAT(says(std::string(100'000, '[')), HasSubstr("deeper than 8"));
+}
+
+TEST_F(CheckpointFolderTest, AFileOfTheWrongFormatIsRefused) {
+  std::filesystem::copy(kReference / "opt-odd" / "pytorch_model.bin",
+                        folder_.path() / "model.safetensors");
+  EXPECT_THAT(refused(), HasSubstr("header length"));
+  std::filesystem::remove(folder_.path() / "model.safetensors");
+  std::filesystem::copy(kReference / "opt-pre" / "model.safetensors",
+                        folder_.path() / "pytorch_model.bin");
+  EXPECT_THAT(refused(), HasSubstr("no zip directory"));
+}
+
+}  // namespace
+}  // namespace sluice::offload

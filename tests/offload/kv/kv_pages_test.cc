@@ -1,0 +1,109 @@
+// Every page has one owner at most, whoever comes and goes.
+#include "offload/kv/kv_pages.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+#include <set>
+
+#include "kernels/device/error.h"
+
+namespace sluice::offload {
+namespace {
+
+KvLayout layout_of(const Shares& shares, const PerTier<std::int32_t>& pool) {
+  KvShape shape;
+  shape.layers = shape.heads = shape.head_dim = 1;
+  shape.slots = 12;
+  shape.tokens_per_slot = 24;
+  shape.page_tokens = 4;
+  shape.pool_pages = pool;
+  Policy policy;
+  policy.cache = shares;
+  return KvLayout(shape, policy);
+}
+
+std::vector<std::int32_t> pages_of(const KvPageTable& table, std::int32_t slot) {
+  std::vector<std::int32_t> pages(static_cast<std::size_t>(table.count(slot)));
+  table.list(slot, 0, pages);
+  return pages;
+}
+
+using Pages = std::vector<std::int32_t>;
+
+TEST(KvPageTable, NeighboursWhereThereAreSoManyInARowElseTheLowestFree) {
+  const KvLayout layout = layout_of({100, 0, 0}, {10, 0, 0});
+  KvPageTable table(layout);
+  table.take(0, 9);
+  table.take(1, 8);
+  table.take(2, 12);
+  EXPECT_EQ(pages_of(table, 0), (Pages{0, 1, 2}));
+  EXPECT_EQ(pages_of(table, 1), (Pages{3, 4}));
+  EXPECT_EQ(pages_of(table, 2), (Pages{5, 6, 7}));
+  EXPECT_EQ(table.free_pages(Tier::device), 2);
+  table.give_back(1);
+  table.take(3, 5);
+  EXPECT_EQ(pages_of(table, 3), (Pages{3, 4}));
+  table.give_back(3);
+  table.take(4, 13);  // 3, 4 and 8, 9 are free
+  EXPECT_EQ(pages_of(table, 4), (Pages{3, 4, 8, 9}));
+  std::vector<std::int32_t> middle(2);
+  table.list(4, 1, middle);
+  EXPECT_EQ(middle, (Pages{4, 8}));
+  EXPECT_THROW(table.take(5, 1), Error);
+  EXPECT_THROW(table.take(4, 1), Error) << "it has pages";
+  EXPECT_EQ(table.count(5), 0);
+  table.give_back(4);
+  table.give_back(4);  // it has none
+  EXPECT_EQ(table.free_pages(Tier::device), 4);
+}
+
+TEST(KvPageTable, NoPageHasTwoOwnersAndNoneIsLost) {
+  const KvLayout layout = layout_of({40, 30, 30}, {11, 9, 7});
+  std::mt19937 random(3);
+  KvPageTable table(layout);
+  KvPageTable twin(layout);
+  for (int round = 0; round < 2000; ++round) {
+    const auto slot = static_cast<std::int32_t>(random() % 12);
+    const auto tokens = static_cast<std::int32_t>(1 + random() % 24);
+    if (table.count(slot) > 0) {
+      table.give_back(slot);
+      twin.give_back(slot);
+    } else if (layout.pages_for(tokens) <=
+               table.free_pages(layout.tiers[static_cast<std::size_t>(slot)])) {
+      table.take(slot, tokens);
+      twin.take(slot, tokens);
+    }
+    PerTier<std::set<std::int32_t>> owned;
+    for (std::int32_t owner = 0; owner < 12; ++owner) {
+      const auto tier = static_cast<std::size_t>(layout.tiers[static_cast<std::size_t>(owner)]);
+      EXPECT_EQ(pages_of(table, owner), pages_of(twin, owner));
+      for (const std::int32_t page : pages_of(table, owner)) {
+        ASSERT_TRUE(owned[tier].insert(page).second) << page;
+        ASSERT_LT(page, layout.pool[tier]);
+      }
+    }
+    for (std::size_t tier = 0; tier < owned.size(); ++tier) {
+      ASSERT_EQ(
+          static_cast<std::int32_t>(owned[tier].size()) + table.free_pages(static_cast<Tier>(tier)),
+          layout.pool[tier]);
+    }
+  }
+}
+
+TEST(KvPageRuns, NeighboursAreOne) {
+  std::vector<std::pair<std::size_t, std::size_t>> runs;
+  const auto add = [&runs](std::size_t index, std::size_t count) {
+    runs.push_back({index, count});
+  };
+  const Pages pages = {4, 5, 6, 2, 3, 9, 8};
+  for_each_run(pages, add);
+  using Runs = std::vector<std::pair<std::size_t, std::size_t>>;
+  EXPECT_EQ(runs, (Runs{{0, 3}, {3, 2}, {5, 1}, {6, 1}}));
+  runs.clear();
+  for_each_run({}, add);
+  EXPECT_TRUE(runs.empty());
+}
+
+}  // namespace
+}  // namespace sluice::offload

@@ -1,0 +1,99 @@
+// What a budget leaves is what the pools get: no page more, none less.
+#include "offload/kv/kv_pools.h"
+
+#include <gtest/gtest.h>
+
+#include <limits>
+
+#include "offload/kv/kv_layout.h"
+
+namespace sluice::offload {
+namespace {
+
+constexpr std::uint64_t kNoLimit = std::numeric_limits<std::uint64_t>::max();
+
+KvShape small_shape() {
+  KvShape shape;
+  shape.layers = 3;
+  shape.slots = 20;
+  shape.tokens_per_slot = 100;
+  shape.gpu_batches = 2;
+  shape.gpu_batch_size = 5;
+  shape.tokens_per_gpu_batch = 32;
+  shape.heads = 2;
+  shape.head_dim = 8;
+  return shape;
+}
+
+Policy policy_of(const Shares& shares) {
+  Policy policy;
+  policy.cache = shares;
+  return policy;
+}
+
+PerTier<std::uint64_t> bytes_of(KvShape shape, const Policy& policy,
+                                const PerTier<std::int32_t>& pools) {
+  shape.pool_pages = pools;
+  MemoryPlan plan;
+  KvCache::plan(shape, policy, plan);
+  return {plan.total(Tier::device), plan.total(Tier::host), plan.total(Tier::disk)};
+}
+
+constexpr Shares kShares[] = {{100, 0, 0}, {0, 100, 0}, {0, 0, 100}, {50, 20, 30}, {0, 50, 50}};
+
+TEST(KvPools, AreWholeWhereTheRoomIsEnough) {
+  for (const Shares& shares : kShares) {
+    const Policy policy = policy_of(shares);
+    const KvLayout layout(small_shape(), policy);
+    EXPECT_EQ(fit_kv_pools(small_shape(), policy, {kNoLimit, kNoLimit, kNoLimit}), layout.pool);
+    EXPECT_EQ(fit_kv_pools(small_shape(), policy, bytes_of(small_shape(), policy, {})),
+              layout.pool);
+  }
+}
+
+TEST(KvPools, FillTheRoomThereIs) {
+  for (const Shares& shares : kShares) {
+    const Policy policy = policy_of(shares);
+    const KvLayout layout(small_shape(), policy);
+    const auto all = bytes_of(small_shape(), policy, {});
+    const PerTier<std::int32_t> least_pages = {layout.pages_per_slot, layout.pages_per_slot,
+                                               layout.pages_per_slot};
+    const auto least = bytes_of(small_shape(), policy, least_pages);
+    for (std::size_t tier = 0; tier < kTierCount; ++tier) {
+      for (int part = 0; part < 8; ++part) {
+        PerTier<std::uint64_t> room = {kNoLimit, kNoLimit, kNoLimit};
+        room[tier] = least[tier] + (all[tier] - least[tier]) * static_cast<unsigned>(part) / 8;
+        PerTier<std::int32_t> pools = fit_kv_pools(small_shape(), policy, room);
+        EXPECT_LE(bytes_of(small_shape(), policy, pools)[tier], room[tier]);
+        if (pools[tier] == layout.pool[tier] || pools[tier] == 0) continue;
+        ++pools[tier];
+        const bool own_is_least = pools[tier] == layout.pages_per_slot + 1;
+        EXPECT_TRUE(own_is_least || bytes_of(small_shape(), policy, pools)[tier] > room[tier])
+            << "a page more would fit";
+      }
+    }
+  }
+}
+
+TEST(KvPools, StagingOfLowerTiersGivesWayLast) {
+  const Policy policy = policy_of({0, 0, 100});
+  const KvLayout layout(small_shape(), policy);
+  const std::int32_t least = layout.pages_per_slot;
+  PerTier<std::uint64_t> room = {kNoLimit, kNoLimit, kNoLimit};
+  room[0] = bytes_of(small_shape(), policy, {0, 0, 2 * least})[0];
+  EXPECT_EQ(fit_kv_pools(small_shape(), policy, room), (PerTier<std::int32_t>{0, 0, 2 * least}));
+}
+
+TEST(KvPools, HoldALongestSequenceEvenWhereThatIsTooMuch) {
+  for (const Shares& shares : kShares) {
+    const Policy policy = policy_of(shares);
+    const KvLayout layout(small_shape(), policy);
+    const PerTier<std::int32_t> pools = fit_kv_pools(small_shape(), policy, {1, 1, 1});
+    for (std::size_t tier = 0; tier < kTierCount; ++tier) {
+      EXPECT_EQ(pools[tier], layout.pool[tier] == 0 ? 0 : layout.pages_per_slot);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace sluice::offload
