@@ -6,7 +6,6 @@ namespace sluice::stage {
 
 namespace {
 
-constexpr std::int32_t kPositionOffset = 2;  // OPT's position table starts with two unused rows
 constexpr std::size_t kOutboxCapacity = 64;
 
 }  // namespace
@@ -102,7 +101,6 @@ void Executor::begin_pass(const Pass& pass) {
   }
   build_schedule(shape_, tasks_);
   begin_cache(pass);
-  if (!shape_.first && !shape_.last) return;
   fill_indices(pass);
   if (shape_.last) list_logit_rows(pass);
   if (shape_.last && parts_.layout.device_samples) histories_.take(pass);
@@ -123,6 +121,7 @@ void Executor::begin_cache(const Pass& pass) {
 }
 
 void Executor::fill_indices(const Pass& pass) {
+  const bool is_end = shape_.first || shape_.last;  // a middle stage has no use for ids
   std::size_t next = 0;
   for (const std::int32_t g : shape_.gpu_batches) {
     backend_.synchronize(indices_read_[buffer_of(pass, g)]);
@@ -130,8 +129,8 @@ void Executor::fill_indices(const Pass& pass) {
   for (const PassRow& row : pass.rows) {
     const IndexBuffers& indices = parts_.workspace.indices[buffer_of(pass, row.gpu_batch)];
     for (std::int32_t i = 0; i < row.new_tokens; ++i) {
-      indices.host_ids[row.first_token + i] = pass.tokens[next++];
-      indices.host_positions[row.first_token + i] = row.position + i + kPositionOffset;
+      if (is_end) indices.host_ids[row.first_token + i] = pass.tokens[next++];
+      indices.host_positions[row.first_token + i] = row.position + i;
     }
   }
 }
@@ -143,8 +142,8 @@ void Executor::upload_indices(const Pass& pass) {
     const std::size_t bytes = static_cast<std::size_t>(tokens_of(pass, g)) * sizeof(std::int32_t);
     if (shape_.first) {
       backend_.copy(Lane::compute, indices.device_ids, indices.host_ids, bytes);
-      backend_.copy(Lane::compute, indices.device_positions, indices.host_positions, bytes);
     }
+    backend_.copy(Lane::compute, indices.device_positions, indices.host_positions, bytes);
     const std::int32_t logits = shape_.last ? logit_count_[static_cast<std::size_t>(g)] : 0;
     if (logits > 0) {
       backend_.copy(Lane::compute, indices.device_logit_rows, indices.host_logit_rows,
@@ -237,9 +236,8 @@ void Executor::run_embed(const Task& task, const Pass& pass) {
   OpenBatch& batch = opened(task.gpu_batch);
   batch.hidden = parts_.activations.open(task.gpu_batch, tokens_of(pass, task.gpu_batch), true);
   batch.open = true;
-  embed(ops_, parts_.layout.model, lease_, parts_.workspace.layer, indices.device_ids,
+  embed(ops_, parts_.layout.model, GroupWeights(lease_), parts_.workspace.layer, indices.device_ids,
         indices.device_positions, batch.hidden);
-  if (!shape_.last) indices_read_[buffer_of(pass, task.gpu_batch)] = backend_.record(Lane::compute);
   close(task.gpu_batch, true);
 }
 
@@ -251,8 +249,14 @@ void Executor::run_compute(const Task& task, const Pass& pass) {
   }
   set_ ^= 1;
   backend_.wait(Lane::compute, vectors_free_[set_].as(Activity::stall_results));
-  decoder_layer(ops_, parts_.layout.model, lease_, parts_.workspace.layer, set_, parts_.cache,
-                cache_layer(task), task.gpu_batch, batch.hidden);
+  const DecoderConfig& model = parts_.layout.model;
+  const LayerWorkspace& layer = parts_.workspace.layer;
+  attention_block(ops_, model, attention_of(lease_), layer,
+                  {parts_.cache, cache_layer(task), task.gpu_batch, set_}, batch.hidden);
+  mlp_block(ops_, model, mlp_of(lease_), layer, batch.hidden);
+  if (!shape_.last && cache_layer(task) + 1 == shape_.layers) {
+    indices_read_[buffer_of(pass, task.gpu_batch)] = backend_.record(Lane::compute);
+  }
 }
 
 void Executor::run_store_cache(const Task& task) {
@@ -315,8 +319,8 @@ void Executor::run_logits(const Task& task, const Pass& pass) {
       if (parts_.layout.device_samples) upload_samples(pass, used, logit_first_[g] + offset, count);
       backend_.wait(Lane::compute, logits_copied_.as(Activity::stall_results));
       const TensorView logits =
-          output_head(ops_, parts_.layout.model, lease_, parts_.workspace.head, batch.hidden,
-                      indices.device_logit_rows + offset, count);
+          output_head(ops_, parts_.layout.model, GroupWeights(lease_), parts_.workspace.head,
+                      batch.hidden, indices.device_logit_rows + offset, count);
       take_logits_home(logits, used);
       OutboxItem item;
       item.ready = logits_copied_;

@@ -9,7 +9,7 @@
 #include "comm/device_channel.h"
 #include "offload/activations/activation_store.h"
 #include "stage/departures.h"
-#include "stage/opt_model.h"
+#include "stage/decoder.h"
 #include "stage/pass_inbox.h"
 #include "stage/schedule.h"
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "kernels/device/error.h"
+#include "stage/weight_groups.h"
 
 namespace sluice::stage {
 
@@ -19,8 +20,8 @@ std::uint64_t elements_of(const offload::LayerSpec& spec) {
 
 }  // namespace
 
-DecodeWeights decode_weights(const ModelConfig& model) {
-  return {elements_of(layer_spec(model, 0)), elements_of(head_spec(model, false))};
+DecodeWeights decode_weights(const DecoderConfig& model) {
+  return {elements_of(layer_group(model, 0)), elements_of(head_group(model))};
 }
 
 void split_layers(std::vector<StageConfig>& stages, std::int32_t model_layers,

@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "stage/model_config.h"
+#include "stage/decoder_config.h"
 #include "stage/stage_config.h"
 
 namespace sluice::stage {
@@ -19,7 +19,7 @@ struct DecodeWeights {
 };
 
 /// In elements.
-DecodeWeights decode_weights(const ModelConfig& model);
+DecodeWeights decode_weights(const DecoderConfig& model);
 
 /// Sets `stages[i].first_layer` and `.layers`, keeps the rest: every stage has a layer, and the
 /// largest weight of a stage is the smallest there is. Where splits are equal in that, earlier

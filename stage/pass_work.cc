@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "stage/weight_groups.h"
+
 namespace sluice::stage {
 
 namespace {
@@ -34,21 +36,21 @@ PassWork::PassWork(const StageLayout& layout, const std::vector<offload::LayerPl
   }
   if (layout.first()) {  // gathers two rows, and may project
     const offload::LayerPlacement& embedding = layers.front();
-    const offload::TensorPlacement& project = embedding.tensors[kProjectIn];
+    const offload::TensorPlacement& project = embedding.tensors[kEmbeddingProject];
     embedding_flop_ =
         2.0 * static_cast<double>(project.info.rows) * static_cast<double>(project.info.columns);
     embedding_bytes_ =
-        embedding.tensors[kEmbedTokens].row_bytes() + embedding.tensors[kPositions].row_bytes();
+        embedding.tensors[kTokens].row_bytes() + embedding.tensors[kPositions].row_bytes();
   }
   if (layout.last()) {
     head_flop_ = product_flop(layers.back());
     head_bytes_ = layers.back().total_bytes();
   }
-  const double hidden = layout.model.hidden;
-  attention_flop_ = 4 * hidden * layout.config.layers;
+  const AttentionTraits& attention = layout.model.attention;
+  attention_flop_ = 4.0 * attention.query_width() * layout.config.layers;
   attention_bytes_ = 2 * static_cast<std::uint64_t>(layout.config.layers) *
-                     static_cast<std::uint64_t>(layout.model.heads) *
-                     row_bytes_of(layout.config.policy.cache_dtype, layout.model.head_dim());
+                     static_cast<std::uint64_t>(attention.kv_heads) *
+                     row_bytes_of(layout.config.policy.cache_dtype, attention.head_width);
 }
 
 ComputeWork PassWork::of(const Pass& pass,

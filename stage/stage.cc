@@ -227,16 +227,17 @@ class Stage::Impl {
          {layout_.tokens(), std::int64_t{layout_.batching.gpu_batch_size}}) {
       const std::int64_t some = std::min(tokens, layout_.tokens());
       if (layout_.first()) {
-        try_embedding(*engine.device_ops, layout_.model, weights_->shape_of(0), workspace_->layer,
+        const offload::WeightStream::Lease embedding = weights_->shape_of(0);
+        try_embedding(*engine.device_ops, layout_.model, GroupWeights(embedding), workspace_->layer,
                       some);
       }
       try_decoder_layer(*engine.device_ops, layout_.model, weights_->shape_of(first_decoder_layer),
                         workspace_->layer, some);
     }
     if (layout_.last()) {
+      const offload::WeightStream::Lease head = weights_->shape_of(weights_->layer_count() - 1);
       try_output_head(
-          *engine.device_ops, layout_.model, weights_->shape_of(weights_->layer_count() - 1),
-          workspace_->head,
+          *engine.device_ops, layout_.model, GroupWeights(head), workspace_->head,
           std::min<std::int64_t>(layout_.batching.gpu_batch_size, layout_.logit_rows()));
     }
     engine.backend->synchronize(engine.backend->record(Lane::compute));

@@ -1,5 +1,5 @@
 // One stage of the pipeline, whole: plans its memory, loads its slice, runs passes until the job
-// ends. Start reading here, then executor.h, schedule.h and opt_model.h.
+// ends. Start reading here, then executor.h, schedule.h and decoder.h.
 #pragma once
 
 #include <cstdint>

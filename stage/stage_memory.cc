@@ -7,6 +7,7 @@
 
 #include "offload/disk/disk_engine.h"
 #include "offload/kv/kv_pools.h"
+#include "stage/weight_groups.h"
 
 namespace sluice::stage {
 
@@ -70,11 +71,11 @@ std::int64_t StageLayout::logit_rows() const {
 
 std::vector<offload::LayerSpec> layer_specs(const StageLayout& layout) {
   std::vector<offload::LayerSpec> specs;
-  if (layout.first()) specs.push_back(embedding_spec(layout.model));
+  if (layout.first()) specs.push_back(embedding_group(layout.model));
   for (std::int32_t i = 0; i < layout.config.layers; ++i) {
-    specs.push_back(layer_spec(layout.model, layout.config.first_layer + i));
+    specs.push_back(layer_group(layout.model, layout.config.first_layer + i));
   }
-  if (layout.last()) specs.push_back(head_spec(layout.model, layout.separate_head));
+  if (layout.last()) specs.push_back(head_group(layout.model));
   return specs;
 }
 
@@ -86,8 +87,8 @@ offload::KvShape kv_shape(const StageLayout& layout) {
   shape.gpu_batches = layout.batching.num_gpu_batches;
   shape.gpu_batch_size = layout.batching.gpu_batch_size;
   shape.tokens_per_gpu_batch = layout.batching.max_tokens_per_gpu_batch;
-  shape.heads = layout.model.heads;
-  shape.head_dim = layout.model.head_dim();
+  shape.heads = layout.model.attention.query_heads;
+  shape.head_dim = layout.model.attention.head_width;
   shape.pool_pages = layout.cache_pages;
   shape.compute_dtype = layout.compute_dtype;
   return shape;

@@ -11,19 +11,18 @@
 #include "offload/memory_plan.h"
 #include "offload/weights/placement.h"
 #include "offload/weights/weight_stream.h"
-#include "stage/model_config.h"
+#include "stage/decoder_config.h"
 #include "stage/stage_config.h"
 
 namespace sluice::stage {
 
 /// Everything that fixes the shapes of one stage of a run.
 struct StageLayout {
-  ModelConfig model;
+  DecoderConfig model;
   StageConfig config;
   Batching batching;
   std::int32_t stage = 0;
   std::int32_t stages = 1;
-  bool separate_head = false;  // lm_head.weight is read beside embed_tokens.weight
   DType compute_dtype = DType::f32;
   /// Hidden states come and go by a comm::DeviceChannel, and are received on the device; else the
   /// host sends and receives them.

@@ -36,17 +36,22 @@ class Taker {
 
 void take_layer(const StageLayout& layout, Taker& device, LayerWorkspace& layer) {
   const std::int64_t tokens = layout.tokens();
-  const std::int64_t hidden = layout.model.hidden;
+  const DecoderConfig& model = layout.model;
+  const AttentionTraits& attention = model.attention;
   const DType dtype = layout.compute_dtype;
-  layer.normed = device.matrix(tokens, hidden, dtype);
+  // What attention gives comes when the normed states are no longer wanted.
+  const TensorView shared =
+      device.matrix(tokens, std::max(model.hidden, attention.query_width()), dtype);
+  layer.normed = {shared.data, dtype, tokens, model.hidden};
+  layer.attended = {shared.data, dtype, tokens, attention.query_width()};
   for (int set = 0; set < 2; ++set) {
-    layer.query[set] = device.matrix(tokens, hidden, dtype);
-    layer.keys[set] = device.matrix(tokens, hidden, dtype);
-    layer.values[set] = device.matrix(tokens, hidden, dtype);
+    layer.query[set] = device.matrix(tokens, attention.query_width(), dtype);
+    layer.keys[set] = device.matrix(tokens, attention.kv_width(), dtype);
+    layer.values[set] = device.matrix(tokens, attention.kv_width(), dtype);
   }
-  layer.ffn = device.matrix(tokens, layout.model.ffn, dtype);
-  if (layout.first() && layout.model.projected()) {
-    layer.token_embedding = device.matrix(tokens, layout.model.embedding_width, dtype);
+  layer.mlp = device.matrix(tokens, model.mlp.width, dtype);
+  if (layout.first() && model.projected()) {
+    layer.token_embedding = device.matrix(tokens, model.embedding.width, dtype);
   }
 }
 
@@ -65,11 +70,11 @@ void take_sampling(const StageLayout& layout, Taker& device, Taker& host, Sample
 
 void take_head(const StageLayout& layout, Taker& device, Taker& host, Workspace& workspace) {
   const std::int64_t rows = layout.logit_rows();
-  const ModelConfig& model = layout.model;
+  const DecoderConfig& model = layout.model;
   HeadWorkspace& head = workspace.head;
   head.selected = device.matrix(rows, model.hidden, layout.compute_dtype);
   if (model.projected()) {
-    head.projected = device.matrix(rows, model.embedding_width, layout.compute_dtype);
+    head.projected = device.matrix(rows, model.embedding.width, layout.compute_dtype);
   }
   head.logits = device.matrix(rows, model.vocabulary, DType::f32);
   if (layout.device_samples) return take_sampling(layout, device, host, workspace.sampling);
@@ -78,22 +83,24 @@ void take_head(const StageLayout& layout, Taker& device, Taker& host, Workspace&
   }
 }
 
+/// Positions are wanted on every stage, ids where tokens are embedded or judged.
+void take_indices(const StageLayout& layout, Taker& place, std::int32_t*& ids,
+                  std::int32_t*& positions, std::int32_t*& logit_rows) {
+  positions = place.indices(layout.tokens());
+  if (!layout.first() && !layout.last()) return;
+  ids = place.indices(layout.tokens());
+  logit_rows = place.indices(layout.tokens());
+}
+
 void take_all(const StageLayout& layout, Taker& device, Taker& host, Workspace& workspace) {
   const std::int64_t tokens = layout.tokens();
   take_layer(layout, device, workspace.layer);
   if (layout.last()) take_head(layout, device, host, workspace);
   for (std::int32_t i = 0; i < layout.buffers(); ++i) {
-    if (layout.first() || layout.last()) {
-      IndexBuffers& indices = workspace.indices.emplace_back();
-      for (std::int32_t** list :
-           {&indices.host_ids, &indices.host_positions, &indices.host_logit_rows}) {
-        *list = host.indices(tokens);
-      }
-      for (std::int32_t** list :
-           {&indices.device_ids, &indices.device_positions, &indices.device_logit_rows}) {
-        *list = device.indices(tokens);
-      }
-    }
+    IndexBuffers& indices = workspace.indices.emplace_back();
+    take_indices(layout, host, indices.host_ids, indices.host_positions, indices.host_logit_rows);
+    take_indices(layout, device, indices.device_ids, indices.device_positions,
+                 indices.device_logit_rows);
     if (!layout.first()) {
       Taker& place = layout.device_channel ? device : host;
       workspace.received.push_back(place.matrix(tokens, layout.model.hidden, layout.compute_dtype));

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "offload/memory_plan.h"
-#include "stage/opt_model.h"
+#include "stage/decoder.h"
 #include "stage/stage_memory.h"
 
 namespace sluice::stage {
@@ -36,7 +36,7 @@ struct SampleBuffers {
 struct Workspace {
   LayerWorkspace layer;
   HeadWorkspace head;                 // last stage
-  std::vector<IndexBuffers> indices;  // [buffers], first and last stage
+  std::vector<IndexBuffers> indices;  // [buffers]
   std::vector<TensorView> received;   // [buffers] [tokens, hidden], not on the first stage; on the
                                       // device with StageLayout::device_channel, else on the host
   std::vector<TensorView> outgoing;   // [buffers] host [tokens, hidden], not on the last stage, nor

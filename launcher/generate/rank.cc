@@ -50,7 +50,7 @@ OpenedModel open_checkpoint(const RunConfig& config) {
 }
 
 std::vector<stage::StageConfig> stages_of(const RunConfig& config, std::int32_t ranks,
-                                          const stage::ModelConfig& model) {
+                                          const stage::DecoderConfig& model) {
   std::vector<stage::StageConfig> stages = config.stages;
   if (stages.empty()) stages.assign(static_cast<std::size_t>(ranks), config.stage_defaults);
   if (stages.size() != static_cast<std::size_t>(ranks)) {
@@ -153,7 +153,6 @@ stage::StageLayout Rank::layout(std::int32_t max_sequence_tokens) const {
   layout.batching.max_sequence_tokens = max_sequence_tokens;
   layout.stage = world_.rank();
   layout.stages = world_.size();
-  layout.separate_head = model_.folder.separate_head;
   return layout;
 }
 

@@ -35,7 +35,7 @@ OpenedModel open_checkpoint(const RunConfig& config);
 /// as the configuration says, or as split_layers() does. Throws ConfigError where they do not fit
 /// ranks or model.
 std::vector<stage::StageConfig> stages_of(const RunConfig& config, std::int32_t ranks,
-                                          const stage::ModelConfig& model);
+                                          const stage::DecoderConfig& model);
 
 /// What is told while a rank loads; each may be empty.
 struct LoadWatch {

@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "kernels/device/error.h"
+#include "stage/weight_groups.h"
 
 namespace sluice::launcher {
 

@@ -46,7 +46,7 @@ GenerationDefaults defaults_of(const RunConfig& config, const ModelFolder& model
 }
 
 ModelLimits limits_of(const ModelFolder& model) {
-  return {model.config.vocabulary, model.config.positions};
+  return {model.config.vocabulary, model.config.max_positions};
 }
 
 class FileSource : public JobSource {
@@ -122,10 +122,10 @@ class DummySource : public JobSource {
   DummySource(const RunConfig& config, const ModelFolder& model, std::int32_t slots)
       : job_(prompts_of(config, model, slots)) {
     const JobScan scan = job_.scan();
-    if (scan.longest_sequence > model.config.positions) {
+    if (scan.longest_sequence > model.config.max_positions) {
       throw ConfigError("--prompt-len and --gen-len: " + std::to_string(scan.longest_sequence) +
                         " tokens together, but the model has only " +
-                        std::to_string(model.config.positions) + " positions");
+                        std::to_string(model.config.max_positions) + " positions");
     }
   }
 

@@ -26,13 +26,14 @@ std::string layer_text(const std::vector<std::uint64_t>& layers) {
 }
 
 std::string facts_text(const std::string& name, const ModelFacts& facts) {
-  const stage::ModelConfig& model = facts.folder.config;
+  const stage::DecoderConfig& model = facts.folder.config;
   std::string text = name + "\n";
   text += line("folder", facts.folder.path.string());
   text += line("model", fmt::format("OPT: {} layers, hidden {}, {} heads of {}, ffn {}, vocabulary "
                                     "{}, positions {}",
-                                    model.layers, model.hidden, model.heads, model.head_dim(),
-                                    model.ffn, model.vocabulary, model.positions));
+                                    model.layers, model.hidden, model.attention.query_heads,
+                                    model.attention.head_width, model.mlp.width, model.vocabulary,
+                                    model.max_positions));
   for (const std::string& remark : facts.remarks) text += line("", remark);
   text += line("ends with", fmt::format("token {}", fmt::join(facts.folder.eos_ids, ", ")));
   text +=
@@ -40,11 +41,10 @@ std::string facts_text(const std::string& name, const ModelFacts& facts) {
                                 facts.files.size() == 1 ? "" : "s", format_size(facts.file_bytes)));
   text += line("parameters", fmt::format("{} in {}", facts.parameters, facts.dtypes));
   text += line("weights", format_size(facts.weight_bytes));
-  text +=
-      line("", fmt::format("embedding {}, each layer {}, output head {}{}",
-                           format_size(facts.embedding_bytes), layer_text(facts.layer_bytes),
-                           format_size(facts.head_bytes),
-                           facts.folder.separate_head ? "" : " (shares the embedding's table)"));
+  text += line("", fmt::format("embedding {}, each layer {}, output head {}{}",
+                               format_size(facts.embedding_bytes), layer_text(facts.layer_bytes),
+                               format_size(facts.head_bytes),
+                               !model.head.tied ? "" : " (shares the embedding's table)"));
   text += line("KV cache", fmt::format("{} per token and sequence in f32, {} in f16",
                                        format_size(4 * facts.kv_elements_per_token),
                                        format_size(2 * facts.kv_elements_per_token)));
@@ -55,7 +55,7 @@ std::string facts_text(const std::string& name, const ModelFacts& facts) {
 
 // KV bytes of one token in f16, of the layers of one stage.
 std::uint64_t stage_kv_bytes(const ModelFacts& facts, const StageFit& fit) {
-  return 4 * static_cast<std::uint64_t>(facts.folder.config.hidden) *
+  return 4 * static_cast<std::uint64_t>(facts.folder.config.attention.kv_width()) *
          static_cast<std::uint64_t>(fit.layers);
 }
 
@@ -80,19 +80,19 @@ std::string fit_text(const ModelFacts& facts, const StageFit& fit, std::size_t s
 }
 
 nlohmann::json facts_json(const std::string& name, const ModelFacts& facts) {
-  const stage::ModelConfig& model = facts.folder.config;
+  const stage::DecoderConfig& model = facts.folder.config;
   std::vector<std::string> files;
   for (const auto& file : facts.files) files.push_back(file.filename().string());
   return {{"model", name},
           {"folder", facts.folder.path.string()},
           {"layers", model.layers},
           {"hidden", model.hidden},
-          {"heads", model.heads},
-          {"head_dim", model.head_dim()},
-          {"ffn", model.ffn},
+          {"heads", model.attention.query_heads},
+          {"head_dim", model.attention.head_width},
+          {"ffn", model.mlp.width},
           {"vocabulary", model.vocabulary},
-          {"positions", model.positions},
-          {"embedding_width", model.embedding_width},
+          {"positions", model.max_positions},
+          {"embedding_width", model.embedding.width},
           {"remarks", facts.remarks},
           {"eos_ids", facts.folder.eos_ids},
           {"format", facts.format},

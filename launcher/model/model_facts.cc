@@ -11,6 +11,7 @@
 #include "kernels/device/error.h"
 #include "offload/weights/weight_source.h"
 #include "stage/layer_split.h"
+#include "stage/weight_groups.h"
 
 namespace sluice::launcher {
 
@@ -62,18 +63,20 @@ class Tally {
 };
 
 std::vector<std::string> remarks_on(const ModelFolder& folder, bool has_copy) {
-  const stage::ModelConfig& model = folder.config;
+  const stage::DecoderConfig& model = folder.config;
   std::vector<std::string> remarks;
-  if (!model.norm_before) remarks.emplace_back("layer norm after attention and ffn (post-norm)");
-  if (model.norm_before && !model.final_norm) remarks.emplace_back("no final layer norm");
-  if (!model.norm_affine) remarks.emplace_back("layer norms without weights");
+  if (model.norm.place == stage::NormPlace::after)
+    remarks.emplace_back("layer norm after attention and ffn (post-norm)");
+  if (model.norm.place == stage::NormPlace::before && !model.head.norm)
+    remarks.emplace_back("no final layer norm");
+  if (!model.norm.affine) remarks.emplace_back("layer norms without weights");
   if (model.projected()) {
     remarks.push_back(fmt::format("embeddings of {} projected to {} and back",
-                                  model.embedding_width, model.hidden));
+                                  model.embedding.width, model.hidden));
   }
-  if (!model.bias) remarks.emplace_back("no biases");
-  if (model.activation == kernels::Activation::gelu) remarks.emplace_back("gelu");
-  if (folder.separate_head) {
+  if (!model.mlp.bias) remarks.emplace_back("no biases");
+  if (model.mlp.activation == kernels::Activation::gelu) remarks.emplace_back("gelu");
+  if (!model.head.tied) {
     remarks.emplace_back("output head of its own");
   } else if (has_copy) {
     remarks.emplace_back("lm_head.weight is there but is not read: the embedding is the head");
@@ -86,23 +89,24 @@ std::vector<std::string> remarks_on(const ModelFolder& folder, bool has_copy) {
 ModelFacts read_model_facts(const std::string& model, offload::Compression compression) {
   ModelFacts facts;
   facts.folder = open_model(model);
-  const stage::ModelConfig& config = facts.folder.config;
+  const stage::DecoderConfig& config = facts.folder.config;
   const offload::Checkpoint checkpoint = offload::Checkpoint::open(facts.folder.path);
   facts.files = checkpoint.files();
   for (const std::uint64_t bytes : checkpoint.file_bytes()) facts.file_bytes += bytes;
   facts.format = facts.files.front().extension() == ".safetensors" ? "safetensors" : "PyTorch";
 
   Tally tally(checkpoint, compression);
-  facts.embedding_bytes = tally.bytes_of(stage::embedding_spec(config));
+  facts.embedding_bytes = tally.bytes_of(stage::embedding_group(config));
   for (std::int32_t layer = 0; layer < config.layers; ++layer) {
-    facts.layer_bytes.push_back(tally.bytes_of(stage::layer_spec(config, layer)));
+    facts.layer_bytes.push_back(tally.bytes_of(stage::layer_group(config, layer)));
   }
-  facts.head_bytes = tally.bytes_of(stage::head_spec(config, facts.folder.separate_head));
+  facts.head_bytes = tally.bytes_of(stage::head_group(config));
   facts.parameters = tally.parameters;
   facts.weight_bytes = tally.weight_bytes;
   facts.dtypes = tally.dtypes();
   const auto hidden = static_cast<std::uint64_t>(config.hidden);
-  facts.kv_elements_per_token = 2 * hidden * static_cast<std::uint64_t>(config.layers);
+  facts.kv_elements_per_token = 2 * static_cast<std::uint64_t>(config.attention.kv_width()) *
+                                static_cast<std::uint64_t>(config.layers);
   facts.activation_bytes_per_token = hidden * size_of(DType::f32);
   facts.remarks = remarks_on(facts.folder, checkpoint.find("lm_head.weight") != nullptr);
   return facts;

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -52,6 +53,12 @@ class ConfigReader {
   std::int32_t integer(const char* key, std::int32_t fallback) const {
     const json* value = find(key);
     return value == nullptr ? fallback : integer_of(key, *value);
+  }
+  /// An integer of 1 or more.
+  std::int32_t size(const char* key, std::int32_t fallback) const {
+    const std::int32_t value = integer(key, fallback);
+    if (value < 1) fail(fmt::format("{} is {}, not 1 or more", key, value));
+    return value;
   }
   bool flag(const char* key, bool fallback) const {
     const json* value = find(key);
@@ -117,7 +124,7 @@ DType dtype_of(const ConfigReader& config) {
                   offload::printable(name)));
 }
 
-stage::ModelConfig read_config(const ConfigReader& config) {
+stage::DecoderConfig read_config(const ConfigReader& config) {
   const std::string type = config.text("model_type", "");
   if (type != "opt") {
     config.fail(fmt::format("model_type is \"{}\", but only OPT models (\"opt\") are supported",
@@ -126,20 +133,27 @@ stage::ModelConfig read_config(const ConfigReader& config) {
   if (config.find("quantization_config") != nullptr) {
     config.fail("quantization_config: quantised checkpoints are not read; use the original model");
   }
-  stage::ModelConfig model;
-  model.layers = config.integer("num_hidden_layers", 12);
-  model.hidden = config.integer("hidden_size", 768);
-  model.heads = config.integer("num_attention_heads", 12);
-  model.ffn = config.integer("ffn_dim", 3072);
-  model.vocabulary = config.integer("vocab_size", 50272);
-  model.positions = config.integer("max_position_embeddings", 2048);
-  model.embedding_width = config.integer("word_embed_proj_dim", model.hidden);
-  model.norm_before = config.flag("do_layer_norm_before", true);
-  model.final_norm = model.norm_before && !config.flag("_remove_final_layer_norm", false);
-  model.bias = config.flag("enable_bias", true);
-  model.norm_affine = config.flag("layer_norm_elementwise_affine", true);
-  model.tied_embeddings = config.flag("tie_word_embeddings", true);
-  model.activation = activation_of(config);
+  stage::DecoderConfig model;
+  model.layers = config.size("num_hidden_layers", 12);
+  model.hidden = config.size("hidden_size", 768);
+  model.vocabulary = config.size("vocab_size", 50272);
+  model.max_positions = config.size("max_position_embeddings", 2048);
+  model.embedding.width = config.size("word_embed_proj_dim", model.hidden);
+  model.positions.offset = 2;  // OPTLearnedPositionalEmbedding: two rows are never used
+  const bool norm_before = config.flag("do_layer_norm_before", true);
+  model.norm.place = norm_before ? stage::NormPlace::before : stage::NormPlace::after;
+  model.norm.affine = config.flag("layer_norm_elementwise_affine", true);
+  const bool bias = config.flag("enable_bias", true);
+  const std::int32_t heads = config.size("num_attention_heads", 12);
+  if (model.hidden % heads != 0) {
+    config.fail(fmt::format("hidden_size {} is no multiple of num_attention_heads {}", model.hidden,
+                            heads));
+  }
+  model.attention = {heads, heads, model.hidden / heads, bias, bias, 0};
+  model.attention.scale = 1.0F / std::sqrt(static_cast<float>(model.attention.head_width));
+  model.mlp = {config.size("ffn_dim", 3072), activation_of(config), bias};
+  model.head.norm = norm_before && !config.flag("_remove_final_layer_norm", false);
+  model.head.tied = config.flag("tie_word_embeddings", true);
   model.dtype = dtype_of(config);
   model.bos = config.integer("bos_token_id", 2);
   model.eos = config.integers("eos_token_id", {2}).front();
@@ -149,7 +163,7 @@ stage::ModelConfig read_config(const ConfigReader& config) {
 }
 
 std::vector<std::int32_t> read_eos_ids(const fs::path& folder, const ConfigReader& config,
-                                       const stage::ModelConfig& model) {
+                                       const stage::DecoderConfig& model) {
   const std::vector<std::int32_t> of_model = config.integers("eos_token_id", {model.eos});
   const fs::path path = folder / "generation_config.json";
   std::error_code error;
@@ -166,18 +180,21 @@ std::vector<std::int32_t> read_eos_ids(const fs::path& folder, const ConfigReade
 }
 
 std::uint64_t digest_of(const ModelFolder& folder) {
-  const stage::ModelConfig& model = folder.config;
+  const stage::DecoderConfig& model = folder.config;
   offload::Digest digest;
   for (const std::int32_t value :
-       {model.layers, model.hidden, model.heads, model.ffn, model.vocabulary, model.positions,
-        model.embedding_width, model.bos, model.eos, model.pad}) {
+       {model.layers, model.hidden, model.vocabulary, model.max_positions, model.embedding.width,
+        model.positions.offset, model.attention.query_heads, model.attention.kv_heads,
+        model.attention.head_width, model.mlp.width, model.bos, model.eos, model.pad}) {
     digest.add(static_cast<std::uint64_t>(value));
   }
-  for (const bool value : {model.norm_before, model.final_norm, model.bias, model.norm_affine,
-                           model.tied_embeddings, folder.separate_head}) {
+  for (const bool value : {model.norm.place == stage::NormPlace::before, model.norm.affine,
+                           model.attention.query_key_value_bias, model.attention.output_bias,
+                           model.mlp.bias, model.head.norm, model.head.tied}) {
     digest.add(static_cast<std::uint64_t>(value));
   }
-  digest.add(static_cast<std::uint64_t>(model.activation));
+  digest.add(fmt::format("{} {}", model.norm.epsilon, model.attention.scale));
+  digest.add(static_cast<std::uint64_t>(model.mlp.activation));
   digest.add(static_cast<std::uint64_t>(model.dtype));
   for (const std::int32_t id : folder.eos_ids) digest.add(static_cast<std::uint64_t>(id));
   return digest.value();
@@ -212,7 +229,6 @@ ModelFolder open_model(const std::string& model) {
   }
   const ConfigReader config(path);
   folder.config = read_config(config);
-  folder.separate_head = !folder.config.tied_embeddings;
   folder.eos_ids = read_eos_ids(folder.path, config, folder.config);
   folder.digest = digest_of(folder);
   return folder;

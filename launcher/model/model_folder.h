@@ -6,16 +6,13 @@
 #include <string>
 #include <vector>
 
-#include "stage/model_config.h"
+#include "stage/decoder_config.h"
 
 namespace sluice::launcher {
 
 struct ModelFolder {
   std::filesystem::path path;
-  stage::ModelConfig config;
-  /// The checkpoint has an lm_head.weight that differs from the embedding: only where config.json
-  /// says so (tie_word_embeddings: false). A copy under that name is not read.
-  bool separate_head = false;
+  stage::DecoderConfig config;
   /// Ids that end an answer: generation_config.json's, else config.json's. Never empty.
   std::vector<std::int32_t> eos_ids;
   /// Of everything above but the path: ranks compare it in the handshake.

@@ -47,51 +47,53 @@ TEST_F(ModelFolderTest, EveryReferenceConfigIsRead) {
     const ModelFolder folder = open_model(kReference / name);
     EXPECT_EQ(folder.path, kReference / name);
     EXPECT_EQ(folder.config.dtype, DType::f16);
-    EXPECT_FALSE(folder.separate_head);  // two of them have a copy, which is not read
+    EXPECT_TRUE(folder.config.head.tied);  // two of them have a copy, which is not read
     EXPECT_THAT(folder.eos_ids, ElementsAre(2));
   }
-  const stage::ModelConfig galactica = open_model(kReference / "galactica-like").config;
+  const stage::DecoderConfig galactica = open_model(kReference / "galactica-like").config;
   EXPECT_EQ(galactica.layers, 4);
   EXPECT_EQ(galactica.hidden, 64);
-  EXPECT_EQ(galactica.heads, 4);
-  EXPECT_EQ(galactica.ffn, 256);
+  EXPECT_EQ(galactica.attention.query_heads, 4);
+  EXPECT_EQ(galactica.mlp.width, 256);
   EXPECT_EQ(galactica.vocabulary, 640);
-  EXPECT_EQ(galactica.positions, 128);
+  EXPECT_EQ(galactica.max_positions, 128);
   EXPECT_EQ(galactica.bos, 0);
-  EXPECT_FALSE(galactica.bias);
-  EXPECT_EQ(galactica.activation, kernels::Activation::gelu);
-  const stage::ModelConfig post = open_model(kReference / "opt-post-proj").config;
-  EXPECT_FALSE(post.norm_before);
-  EXPECT_FALSE(post.final_norm);
-  EXPECT_EQ(post.embedding_width, 32);
+  EXPECT_FALSE(galactica.mlp.bias || galactica.attention.query_key_value_bias ||
+               galactica.attention.output_bias);
+  EXPECT_EQ(galactica.mlp.activation, kernels::Activation::gelu);
+  const stage::DecoderConfig post = open_model(kReference / "opt-post-proj").config;
+  EXPECT_EQ(post.norm.place, stage::NormPlace::after);
+  EXPECT_FALSE(post.head.norm);
+  EXPECT_EQ(post.embedding.width, 32);
 }
 
 TEST_F(ModelFolderTest, AbsentKeysAreWhatHuggingFaceMakesOfThem) {
   const ModelFolder folder = open(R"({"model_type":"opt"})");
   EXPECT_EQ(folder.config.layers, 12);
   EXPECT_EQ(folder.config.hidden, 768);
-  EXPECT_EQ(folder.config.heads, 12);
-  EXPECT_EQ(folder.config.ffn, 3072);
+  EXPECT_EQ(folder.config.attention.query_heads, 12);
+  EXPECT_EQ(folder.config.mlp.width, 3072);
   EXPECT_EQ(folder.config.vocabulary, 50272);
-  EXPECT_EQ(folder.config.positions, 2048);
-  EXPECT_EQ(folder.config.embedding_width, 768);
-  EXPECT_TRUE(folder.config.norm_before && folder.config.final_norm && folder.config.bias &&
-              folder.config.norm_affine && folder.config.tied_embeddings);
-  EXPECT_EQ(folder.config.activation, kernels::Activation::relu);
+  EXPECT_EQ(folder.config.max_positions, 2048);
+  EXPECT_EQ(folder.config.embedding.width, 768);
+  EXPECT_EQ(folder.config.norm.place, stage::NormPlace::before);
+  EXPECT_TRUE(folder.config.head.norm && folder.config.mlp.bias && folder.config.norm.affine &&
+              folder.config.head.tied);
+  EXPECT_EQ(folder.config.mlp.activation, kernels::Activation::relu);
   EXPECT_EQ(folder.config.dtype, DType::f32);
   EXPECT_EQ(folder.config.bos, 2);
   EXPECT_EQ(folder.config.pad, 1);
   EXPECT_THAT(folder.eos_ids, ElementsAre(2));
-  EXPECT_EQ(open_with(R"("hidden_size":96,"word_embed_proj_dim":null,)").config.embedding_width,
+  EXPECT_EQ(open_with(R"("hidden_size":96,"word_embed_proj_dim":null,)").config.embedding.width,
             96);
   EXPECT_EQ(open_with(R"("dtype":"bfloat16",)").config.dtype, DType::bf16);
 }
 
 TEST_F(ModelFolderTest, FlagsOfTheVariants) {
-  EXPECT_FALSE(open_with(R"("_remove_final_layer_norm":true,)").config.final_norm);
-  EXPECT_FALSE(open_with(R"("do_layer_norm_before":false,)").config.final_norm);
-  EXPECT_TRUE(open_with(R"("tie_word_embeddings":false,)").separate_head);
-  EXPECT_FALSE(open_with(R"("layer_norm_elementwise_affine":false,)").config.norm_affine);
+  EXPECT_FALSE(open_with(R"("_remove_final_layer_norm":true,)").config.head.norm);
+  EXPECT_FALSE(open_with(R"("do_layer_norm_before":false,)").config.head.norm);
+  EXPECT_FALSE(open_with(R"("tie_word_embeddings":false,)").config.head.tied);
+  EXPECT_FALSE(open_with(R"("layer_norm_elementwise_affine":false,)").config.norm.affine);
 }
 
 TEST_F(ModelFolderTest, GenerationConfigSaysWhatEndsAnAnswer) {

@@ -154,7 +154,7 @@ TEST(CompressionPolicyTest, StagesMayCompressDifferently) {
 TEST(CompressionPlanTest, ATiedTableIsOnTheDeviceOnce) {
   const support::ReferenceCases cases = support::read_reference("opt-pre");
   const launcher::ModelFolder model = launcher::open_model(cases.folder.string());
-  ASSERT_FALSE(model.separate_head);
+  ASSERT_TRUE(model.config.head.tied);
   const Configuration all = {"device", 1, policy_of(100, 0, 100, 0, 100, 0), 4, 1, 64};
   std::uint64_t planned = 0;
   ListJob job(requests_of(cases));

@@ -9,7 +9,7 @@
 #include "launcher/model/model_folder.h"
 #include "offload/disk/disk_engine.h"
 #include "offload/weights/weight_source.h"
-#include "stage/opt_model.h"
+#include "stage/decoder.h"
 #include "stage/stage_memory.h"
 #include "stage/workspace.h"
 #include "tests/support/reference_cases.h"
@@ -27,7 +27,6 @@ StageLayout layout_of(const launcher::ModelFolder& model) {
   layout.batching.gpu_batch_size = 64;  // as many rows of logits at a time
   layout.batching.max_tokens_per_gpu_batch = 64;
   layout.batching.max_sequence_tokens = 64;
-  layout.separate_head = model.separate_head;
   return layout;
 }
 
@@ -61,23 +60,24 @@ class ByHand {
     const IndexBuffers& indices = workspace_.indices[0];
     for (std::int32_t i = 0; i < tokens; ++i) {  // the CPU's device memory is the host's
       indices.device_ids[i] = ids[static_cast<std::size_t>(i)];
-      indices.device_positions[i] = i + 2;
+      indices.device_positions[i] = i;
       indices.device_logit_rows[i] = i;
     }
     const offload::KvSequence sequence{0, 0, tokens, tokens};
     cache_.begin(0, std::span(&sequence, 1), 0);
     hidden_ = activations_.open(0, tokens, true);
     const auto lease = weights_.acquire(0, 0);
-    embed(*engine_.device_ops, layout_.model, lease, workspace_.layer, indices.device_ids,
-          indices.device_positions, hidden_);
+    embed(*engine_.device_ops, layout_.model, GroupWeights(lease), workspace_.layer,
+          indices.device_ids, indices.device_positions, hidden_);
     weights_.release(lease);
     return done(hidden_);
   }
 
   TensorView run_layer(std::int32_t layer) {
     const auto lease = weights_.acquire(layer + 1, 0);
-    decoder_layer(*engine_.device_ops, layout_.model, lease, workspace_.layer, 0, cache_, layer, 0,
-                  hidden_);
+    attention_block(*engine_.device_ops, layout_.model, attention_of(lease), workspace_.layer,
+                    {cache_, layer, 0, 0}, hidden_);
+    mlp_block(*engine_.device_ops, layout_.model, mlp_of(lease), workspace_.layer, hidden_);
     cache_.store(layer, 0, workspace_.layer.keys[0].slice(0, hidden_.rows),
                  workspace_.layer.values[0].slice(0, hidden_.rows));
     weights_.release(lease);
@@ -87,7 +87,7 @@ class ByHand {
   TensorView run_head() {
     const auto lease = weights_.acquire(layout_.model.layers + 1, 0);
     const TensorView logits = output_head(
-        *engine_.device_ops, layout_.model, lease, workspace_.head, hidden_,
+        *engine_.device_ops, layout_.model, GroupWeights(lease), workspace_.head, hidden_,
         workspace_.indices[0].device_logit_rows, static_cast<std::int32_t>(hidden_.rows));
     weights_.release(lease);
     return done(logits);

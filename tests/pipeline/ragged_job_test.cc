@@ -20,12 +20,12 @@ using support::policy_of;
 launcher::ModelFolder made_up_model() {
   launcher::ModelFolder model;
   model.config.layers = 2;
-  model.config.hidden = 32;
-  model.config.heads = 4;
-  model.config.ffn = 64;
+  model.config.hidden = model.config.embedding.width = 32;
+  model.config.attention = {4, 4, 8, true, true, 0.35F};
+  model.config.mlp.width = 64;
   model.config.vocabulary = 128;
-  model.config.positions = 2048;
-  model.config.embedding_width = 32;
+  model.config.max_positions = 2048;
+  model.config.positions.offset = 2;
   return model;
 }
 

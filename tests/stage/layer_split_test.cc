@@ -79,13 +79,13 @@ TEST(LayerSplitTest, WithoutAHeadLayersAreSplitEvenlyAndTheFirstStagesTakeTheRem
 }
 
 TEST(LayerSplitTest, TheOutputHeadOfARealModelIsWorthLayers) {
-  ModelConfig model;  // OPT-1.3B
+  DecoderConfig model;  // OPT-1.3B
   model.layers = 24;
-  model.hidden = model.embedding_width = 2048;
-  model.heads = 32;
-  model.ffn = 8192;
+  model.hidden = model.embedding.width = 2048;
+  model.attention = {32, 32, 64, true, true, 0.125F};
+  model.mlp.width = 8192;
   model.vocabulary = 50272;
-  model.positions = 2048;
+  model.max_positions = 2048;
   const DecodeWeights weights = decode_weights(model);
   EXPECT_EQ(weights.layer, 50358272U);
   EXPECT_EQ(weights.head, 50272U * 2048U + 2U * 2048U);

@@ -23,12 +23,11 @@ std::vector<offload::LayerPlacement> placed(const StageLayout& layout) {
 StageLayout one_stage() {
   StageLayout layout;
   layout.model.layers = 3;
-  layout.model.hidden = 8;
-  layout.model.heads = 2;
-  layout.model.ffn = 32;
+  layout.model.hidden = layout.model.embedding.width = 8;
+  layout.model.attention = {2, 2, 4, true, true, 0.5F};
+  layout.model.mlp.width = 32;
   layout.model.vocabulary = 100;
-  layout.model.positions = 64;
-  layout.model.embedding_width = 8;
+  layout.model.max_positions = 64;
   layout.config.layers = 3;
   layout.batching.gpu_batch_size = 2;
   layout.batching.num_gpu_batches = 2;

@@ -8,6 +8,7 @@
 #include "kernels/engine.h"
 #include "launcher/generate/rank_weights.h"
 #include "stage/layer_split.h"
+#include "stage/weight_groups.h"
 #include "tests/support/message_lanes.h"
 #include "tests/support/rendezvous_channel.h"
 #include "tests/support/sampling_engine.h"
@@ -79,11 +80,10 @@ class Rank {
     layout.config.budgets = options.budgets;
     layout.batching = options.batching;
     if (layout.batching.max_sequence_tokens == 0) {
-      layout.batching.max_sequence_tokens = model.config.positions;
+      layout.batching.max_sequence_tokens = model.config.max_positions;
     }
     layout.stage = world_.rank();
     layout.stages = options.stages;
-    layout.separate_head = model.separate_head;
     layout.device_channel = options.device_channel;
     return layout;
   }

@@ -13,14 +13,14 @@ namespace sluice::support {
 
 namespace {
 
-stage::ModelConfig small_model(std::int32_t layers) {
-  stage::ModelConfig model;
+stage::DecoderConfig small_model(std::int32_t layers) {
+  stage::DecoderConfig model;
   model.layers = layers;
-  model.hidden = model.embedding_width = 64;
-  model.heads = 4;
-  model.ffn = 128;
+  model.hidden = model.embedding.width = 64;
+  model.attention = {4, 4, 16, true, true, 0.25F};
+  model.mlp.width = 128;
   model.vocabulary = 320;
-  model.positions = 2048;
+  model.max_positions = 2048;
   model.dtype = DType::f32;
   return model;
 }
@@ -41,7 +41,7 @@ TimedRankRun run_timed_rank(const TimedPipelineOptions& options, comm::World& wo
   TimedRankRun result;
   Trace trace(0);
   DelayedWorld delayed(world, options.link_delay);
-  kernels::Engine engine = make_timed_engine(options.costs[rank], layout.model.ffn,
+  kernels::Engine engine = make_timed_engine(options.costs[rank], layout.model.mlp.width,
                                              layout.model.vocabulary, result.clock, &trace);
   const auto disk = offload::DiskEngine::make({});
   const auto source = offload::make_dummy_source(layout.model.dtype, *disk, {});

@@ -1,0 +1,71 @@
+// A decoder's forward on one GPU batch: embedding, then per layer an attention block and an MLP
+// block, then the output head. It reads like the papers; each trait of DecoderConfig acts in one
+// place. Where bytes live, when they move and which rows share the batch is not known here.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/ops.h"
+#include "offload/kv/kv_cache.h"
+#include "stage/decoder_config.h"
+#include "stage/weight_groups.h"
+
+namespace sluice::stage {
+
+/// Device memory one GPU batch needs while it is computed, all of the compute dtype and
+/// [tokens_per_gpu_batch, width]; a step uses the first rows. Two sets of query, keys and values
+/// are used in turn, so that a step may overwrite one while the other is still being copied home.
+struct LayerWorkspace {
+  TensorView normed;           // [tokens, hidden]
+  TensorView attended;         // [tokens, query width]; shares its memory with `normed`
+  TensorView query[2];         // [tokens, query width]
+  TensorView keys[2];          // [tokens, KV width]
+  TensorView values[2];        // [tokens, KV width]
+  TensorView mlp;              // [tokens, MLP width]
+  TensorView token_embedding;  // [tokens, embedding width] where the model projects, else empty
+};
+
+/// ... and the head: for the rows whose logits are wanted, at most `rows` at a time.
+struct HeadWorkspace {
+  TensorView selected;   // [rows, hidden]
+  TensorView projected;  // [rows, embedding width] where the model projects, else empty
+  TensorView logits;     // [rows, vocabulary] f32
+};
+
+/// Where the keys and values of a GPU batch go.
+struct KvPlace {
+  offload::KvCache& cache;
+  std::int32_t layer;  // counts this stage's decoder layers
+  std::int32_t gpu_batch;
+  int set;  // of LayerWorkspace's query, keys and values
+};
+
+/// hidden[i, :] = embedding of token ids[i] at position positions[i] (device i32).
+void embed(kernels::Ops& ops, const DecoderConfig& model, const GroupWeights& weights,
+           const LayerWorkspace& workspace, const std::int32_t* ids, const std::int32_t* positions,
+           TensorView hidden);
+
+/// The two blocks of a decoder layer, each in place on hidden [tokens, hidden].
+void attention_block(kernels::Ops& ops, const DecoderConfig& model, const GroupWeights& weights,
+                     const LayerWorkspace& workspace, const KvPlace& place, TensorView hidden);
+void mlp_block(kernels::Ops& ops, const DecoderConfig& model, const GroupWeights& weights,
+               const LayerWorkspace& workspace, TensorView hidden);
+
+/// Logits of `count` rows of hidden, chosen by `rows` (device i32); returns the used part of
+/// workspace.logits.
+TensorView output_head(kernels::Ops& ops, const DecoderConfig& model, const GroupWeights& weights,
+                       const HeadWorkspace& workspace, TensorView hidden, const std::int32_t* rows,
+                       std::int32_t count);
+
+/// The products of the first `tokens` rows of a workspace, each once, of whatever is in it and in
+/// the weights. A GPU's library looks for its kernels, and loads them, when it is first asked for a
+/// shape, which may wait for all that the GPU is doing; results are nobody's.
+void try_embedding(kernels::Ops& ops, const DecoderConfig& model, const GroupWeights& weights,
+                   const LayerWorkspace& workspace, std::int64_t tokens);
+void try_decoder_layer(kernels::Ops& ops, const DecoderConfig& model,
+                       const offload::WeightStream::Lease& layer, const LayerWorkspace& workspace,
+                       std::int64_t tokens);
+void try_output_head(kernels::Ops& ops, const DecoderConfig& model, const GroupWeights& weights,
+                     const HeadWorkspace& workspace, std::int64_t rows);
+
+}  // namespace sluice::stage

@@ -1,0 +1,92 @@
+// Which tensors each part of a decoder has, under sluice's own names. Where a checkpoint has them
+// is known to its family (launcher/model/families). A decoder layer is leased whole, as attention's
+// tensors followed by the MLP's, or each group apart: the forward sees GroupWeights either way.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/device/tensor_view.h"
+#include "offload/weights/placement.h"
+#include "offload/weights/weight_compression.h"
+#include "offload/weights/weight_stream.h"
+#include "stage/decoder_config.h"
+
+namespace sluice::stage {
+
+/// Positions of tensors within their group; absent tensors have no name and rows == 0.
+enum EmbeddingTensor : std::size_t {
+  kEmbeddingProject,  // [hidden, embedding width]
+  kPositions,         // [offset + positions, hidden]
+  kTokens,            // [vocabulary, embedding width]
+  kEmbeddingTensorCount
+};
+enum AttentionTensor : std::size_t {
+  kAttentionNormWeight,
+  kAttentionNormBias,
+  kQueryBias,
+  kKeyBias,
+  kValueBias,
+  kOutputBias,
+  kQueryWeight,   // [query width, hidden]
+  kKeyWeight,     // [KV width, hidden]
+  kValueWeight,   // [KV width, hidden]
+  kOutputWeight,  // [hidden, query width]
+  kAttentionTensorCount
+};
+enum MlpTensor : std::size_t {
+  kMlpNormWeight,
+  kMlpNormBias,
+  kUpBias,
+  kDownBias,
+  kUpWeight,    // [MLP width, hidden]
+  kDownWeight,  // [hidden, MLP width]
+  kMlpTensorCount
+};
+enum HeadTensor : std::size_t {
+  kHeadNormWeight,
+  kHeadNormBias,
+  kHeadProject,  // [embedding width, hidden]
+  kHeadTokens,   // [vocabulary, embedding width]
+  kHeadTensorCount
+};
+
+offload::LayerSpec embedding_group(const DecoderConfig& model);
+offload::LayerSpec attention_group(const DecoderConfig& model, std::int32_t layer);
+offload::LayerSpec mlp_group(const DecoderConfig& model, std::int32_t layer);
+/// Attention's tensors, then the MLP's from kAttentionTensorCount on.
+offload::LayerSpec layer_group(const DecoderConfig& model, std::int32_t layer);
+offload::LayerSpec head_group(const DecoderConfig& model);
+
+/// Which weights `kind` quantises: those that linear() multiplies with, and the token table.
+/// Positions are added as they are.
+offload::WeightCompression compression_of(offload::Compression kind);
+
+/// A group's tensors within a lease, which may hold other groups before it. The lease must outlive
+/// it.
+class GroupWeights {
+ public:
+  explicit GroupWeights(const offload::WeightStream::Lease& lease, std::size_t first = 0)
+      : lease_(&lease), first_(first) {}
+
+  const SplitMatrix& matrix(std::size_t tensor) const { return lease_->tensor(first_ + tensor); }
+  /// One row is never split: it lies in one of the two places, or is absent (no rows).
+  TensorView vector(std::size_t tensor) const {
+    const SplitMatrix& split = matrix(tensor);
+    return split.resident.rows > 0 ? split.resident : split.streamed;
+  }
+
+ private:
+  const offload::WeightStream::Lease* lease_;
+  std::size_t first_;
+};
+
+/// Of a decoder layer that was leased whole.
+inline GroupWeights attention_of(const offload::WeightStream::Lease& layer) {
+  return GroupWeights(layer);
+}
+inline GroupWeights mlp_of(const offload::WeightStream::Lease& layer) {
+  return GroupWeights(layer, kAttentionTensorCount);
+}
+
+}  // namespace sluice::stage

@@ -1,0 +1,107 @@
+#include "stage/weight_groups.h"
+
+#include <gtest/gtest.h>
+
+namespace sluice::stage {
+namespace {
+
+DecoderConfig small() {
+  DecoderConfig model;
+  model.layers = 3;
+  model.hidden = model.embedding.width = 8;
+  model.attention = {6, 2, 4, true, true, 0.5F};
+  model.mlp.width = 32;
+  model.vocabulary = 50;
+  model.max_positions = 16;
+  model.positions.offset = 2;
+  return model;
+}
+
+void expect_tensor(const offload::WeightSpec& tensor, const std::string& name, std::int64_t rows,
+                   std::int64_t columns) {
+  EXPECT_EQ(tensor.name, name);
+  EXPECT_EQ(tensor.rows, rows) << name;
+  EXPECT_EQ(tensor.columns, columns) << name;
+}
+
+TEST(WeightGroupsTest, ALayerIsAttentionAndThenTheMlp) {
+  const offload::LayerSpec attention = attention_group(small(), 2);
+  EXPECT_EQ(attention.name, "layer 2 attention");
+  ASSERT_EQ(attention.tensors.size(), kAttentionTensorCount);
+  const auto& a = attention.tensors;
+  expect_tensor(a[kAttentionNormWeight], "layers.2.self_attn_layer_norm.weight", 1, 8);
+  expect_tensor(a[kAttentionNormBias], "layers.2.self_attn_layer_norm.bias", 1, 8);
+  expect_tensor(a[kQueryWeight], "layers.2.self_attn.q_proj.weight", 24, 8);
+  expect_tensor(a[kQueryBias], "layers.2.self_attn.q_proj.bias", 1, 24);
+  expect_tensor(a[kKeyWeight], "layers.2.self_attn.k_proj.weight", 8, 8);
+  expect_tensor(a[kKeyBias], "layers.2.self_attn.k_proj.bias", 1, 8);
+  expect_tensor(a[kValueWeight], "layers.2.self_attn.v_proj.weight", 8, 8);
+  expect_tensor(a[kValueBias], "layers.2.self_attn.v_proj.bias", 1, 8);
+  expect_tensor(a[kOutputWeight], "layers.2.self_attn.out_proj.weight", 8, 24);
+  expect_tensor(a[kOutputBias], "layers.2.self_attn.out_proj.bias", 1, 8);
+
+  const offload::LayerSpec mlp = mlp_group(small(), 2);
+  EXPECT_EQ(mlp.name, "layer 2 MLP");
+  ASSERT_EQ(mlp.tensors.size(), kMlpTensorCount);
+  const auto& m = mlp.tensors;
+  expect_tensor(m[kMlpNormWeight], "layers.2.final_layer_norm.weight", 1, 8);
+  expect_tensor(m[kMlpNormBias], "layers.2.final_layer_norm.bias", 1, 8);
+  expect_tensor(m[kUpWeight], "layers.2.fc1.weight", 32, 8);
+  expect_tensor(m[kUpBias], "layers.2.fc1.bias", 1, 32);
+  expect_tensor(m[kDownWeight], "layers.2.fc2.weight", 8, 32);
+  expect_tensor(m[kDownBias], "layers.2.fc2.bias", 1, 8);
+
+  const offload::LayerSpec whole = layer_group(small(), 2);
+  EXPECT_EQ(whole.name, "layer 2");
+  ASSERT_EQ(whole.tensors.size(), a.size() + m.size());
+  for (std::size_t i = 0; i < a.size(); ++i) EXPECT_EQ(whole.tensors[i].name, a[i].name);
+  for (std::size_t i = 0; i < m.size(); ++i) {
+    EXPECT_EQ(whole.tensors[kAttentionTensorCount + i].name, m[i].name);
+  }
+}
+
+TEST(WeightGroupsTest, AbsentTensorsAreEmpty) {
+  DecoderConfig model = small();
+  model.norm.affine = false;
+  model.attention.query_key_value_bias = model.attention.output_bias = model.mlp.bias = false;
+  const offload::LayerSpec attention = attention_group(model, 0);
+  for (const auto index :
+       {kAttentionNormWeight, kAttentionNormBias, kQueryBias, kKeyBias, kValueBias, kOutputBias}) {
+    expect_tensor(attention.tensors[index], "", 0, 0);
+  }
+  const offload::LayerSpec mlp = mlp_group(model, 0);
+  for (const auto index : {kMlpNormWeight, kMlpNormBias, kUpBias, kDownBias}) {
+    expect_tensor(mlp.tensors[index], "", 0, 0);
+  }
+  expect_tensor(head_group(model).tensors[kHeadNormWeight], "", 0, 0);
+  model = small();
+  model.attention.output_bias = false;
+  expect_tensor(attention_group(model, 0).tensors[kOutputBias], "", 0, 0);
+  expect_tensor(attention_group(model, 0).tensors[kKeyBias], "layers.0.self_attn.k_proj.bias", 1,
+                8);
+  model.head.norm = false;
+  expect_tensor(head_group(model).tensors[kHeadNormBias], "", 0, 0);
+  expect_tensor(head_group(model).tensors[kHeadProject], "", 0, 0);
+  expect_tensor(embedding_group(model).tensors[kEmbeddingProject], "", 0, 0);
+}
+
+TEST(WeightGroupsTest, EmbeddingAndHeadFollowTheProjection) {
+  DecoderConfig model = small();
+  model.embedding.width = 4;
+  const offload::LayerSpec embedding = embedding_group(model);
+  EXPECT_EQ(embedding.name, "embedding");
+  expect_tensor(embedding.tensors[kEmbeddingProject], "project_in.weight", 8, 4);
+  expect_tensor(embedding.tensors[kPositions], "embed_positions.weight", 18, 8);
+  expect_tensor(embedding.tensors[kTokens], "embed_tokens.weight", 50, 4);
+  const offload::LayerSpec head = head_group(model);
+  EXPECT_EQ(head.name, "output head");
+  expect_tensor(head.tensors[kHeadNormWeight], "final_layer_norm.weight", 1, 8);
+  expect_tensor(head.tensors[kHeadNormBias], "final_layer_norm.bias", 1, 8);
+  expect_tensor(head.tensors[kHeadProject], "project_out.weight", 4, 8);
+  expect_tensor(head.tensors[kHeadTokens], "embed_tokens.weight", 50, 4);
+  model.head.tied = false;
+  expect_tensor(head_group(model).tensors[kHeadTokens], "lm_head.weight", 50, 4);
+}
+
+}  // namespace
+}  // namespace sluice::stage
