@@ -35,23 +35,49 @@ HiddenSender::HiddenSender(const StageLayout& layout, const Workspace& workspace
   sending_.resize(buffers);
 }
 
-void HiddenSender::handle(const OutboxItem& item) {
-  const auto buffer = static_cast<std::size_t>(item.buffer);
-  const TensorView view = workspace_.outgoing[buffer].slice(0, item.count);
-  sending_[buffer] = world_.send(comm::Route::hidden, layout_.stage + 1,
-                                 std::span(static_cast<const std::byte*>(view.data), view.bytes()));
+void HiddenSender::handle(const Departure& what) {
+  const auto& piece = std::get<HiddenPiece>(what);
+  const TensorView view = workspace_.outgoing[piece.buffer].slice(0, piece.rows);
+  sending_[piece.buffer] =
+      world_.send(comm::Route::hidden, layout_.stage + 1,
+                  std::span(static_cast<const std::byte*>(view.data), view.bytes()));
   trace_.add_bytes(Activity::send, view.bytes());
 }
 
-void HiddenSender::wait_gone(std::int32_t buffer_index) {
-  const auto buffer = static_cast<std::size_t>(buffer_index);
+void HiddenSender::wait_gone(std::size_t buffer) {
   if (sending_[buffer].index < 0) return;
   const ScopedSpan waiting(&trace_, Activity::send);
   world_.wait(std::exchange(sending_[buffer], {}));
 }
 
 void HiddenSender::drain() {
-  for (std::int32_t buffer = 0; buffer < layout_.buffers(); ++buffer) wait_gone(buffer);
+  for (std::size_t buffer = 0; buffer < sending_.size(); ++buffer) wait_gone(buffer);
+}
+
+HiddenSends::HiddenSends(const StageLayout& layout, const Workspace& workspace, Backend& backend,
+                         comm::World& world, Trace& trace)
+    : workspace_(workspace),
+      backend_(backend),
+      buffers_(layout.batching.num_gpu_batches),
+      sender_(layout, workspace, world, trace),
+      outbox_(backend, sender_, kOutboxCapacity),
+      sent_(static_cast<std::size_t>(buffers_.count())) {}
+
+Event HiddenSends::send(const Pass& pass, std::int32_t gpu_batch, TensorView hidden) {
+  const std::size_t buffer = buffers_.of(pass.number, gpu_batch);
+  outbox_.wait(sent_[buffer]);
+  sender_.wait_gone(buffer);
+  const TensorView target = workspace_.outgoing[buffer].slice(0, hidden.rows);
+  backend_.wait(Lane::device_to_host, backend_.record(Lane::compute));
+  backend_.copy(Lane::device_to_host, target.data, hidden.data, hidden.bytes());
+  const Event copied = backend_.record(Lane::device_to_host);
+  sent_[buffer] = outbox_.post({copied, HiddenPiece{buffer, hidden.rows}});
+  return copied;
+}
+
+void HiddenSends::drain() {
+  outbox_.wait_all();
+  sender_.drain();
 }
 
 ResultSampler::ResultSampler(const StageLayout& layout, const Workspace& workspace,
@@ -70,15 +96,13 @@ ResultSampler::ResultSampler(const StageLayout& layout, const Workspace& workspa
   message_.resize(max_results_bytes(batching));
 }
 
-void ResultSampler::handle(const OutboxItem& item) {
-  const Source& source = sources_[item.buffer];
-  switch (static_cast<Kind>(item.kind)) {
-    case kBegin:
-      return begin(*source.pass);
-    case kLogits:
-      return sample(source, item);
-    case kFinish:
-      return finish(*source.pass);
+void ResultSampler::handle(const Departure& what) {
+  if (const auto* chunk = std::get_if<ResultsChunk>(&what)) {
+    sample(sources_[chunk->pass], *chunk);
+  } else if (const auto* first = std::get_if<ResultsBegin>(&what)) {
+    begin(*sources_[first->pass].pass);
+  } else {
+    finish(*sources_[std::get<ResultsEnd>(what).pass].pass);
   }
 }
 
@@ -89,17 +113,16 @@ void ResultSampler::begin(const Pass& pass) {
   if (!layout_.device_samples) histories_.take(pass);
 }
 
-void ResultSampler::sample(const Source& source, const OutboxItem& item) {
-  for (std::int32_t i = 0; i < item.count; ++i) {
-    const LogitRow& wanted = source.rows[static_cast<std::size_t>(item.first + i)];
+void ResultSampler::sample(const Source& source, const ResultsChunk& chunk) {
+  for (std::int32_t i = 0; i < chunk.count; ++i) {
+    const LogitRow& wanted = source.rows[static_cast<std::size_t>(chunk.first + i)];
     const PassRow& row = source.pass->rows[static_cast<std::size_t>(wanted.row)];
     PassResult& entry = results_.entries.emplace_back();
     entry.slot = row.slot;
     entry.prompt_index = wanted.prompt_index;
-    entry.result =
-        layout_.device_samples
-            ? result_of(workspace_.sampling.host_results[item.gpu_batch][i])
-            : sample_on_host(row, wanted, workspace_.host_logits[item.gpu_batch].slice(i, 1));
+    entry.result = layout_.device_samples
+                       ? result_of(workspace_.sampling.host_results[chunk.set][i])
+                       : sample_on_host(row, wanted, workspace_.host_logits[chunk.set].slice(i, 1));
     entry.failed = entry.result.token < 0;
   }
 }

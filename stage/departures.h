@@ -11,6 +11,7 @@
 #include "kernels/device/trace.h"
 #include "stage/outbox.h"
 #include "stage/pass.h"
+#include "stage/pass_buffers.h"
 #include "stage/sample_rows.h"
 #include "stage/sampler.h"
 #include "stage/workspace.h"
@@ -34,14 +35,14 @@ class Departures : public OutboxHandler {
   std::exception_ptr cause_;
 };
 
-/// Sends workspace.outgoing[item.buffer], item.count rows, to the next stage.
+/// Sends each HiddenPiece to the next stage.
 class HiddenSender : public Departures {
  public:
   HiddenSender(const StageLayout& layout, const Workspace& workspace, comm::World& world,
                Trace& trace);
-  void handle(const OutboxItem& item) override;
+  void handle(const Departure& what) override;
   /// Blocks until what was last sent from this buffer is gone. Call after Outbox::wait for it.
-  void wait_gone(std::int32_t buffer);
+  void wait_gone(std::size_t buffer);
   void drain();
 
  private:
@@ -52,40 +53,60 @@ class HiddenSender : public Departures {
   std::vector<comm::Transfer> sending_;
 };
 
+/// Hidden states on their way to the next stage, by the host: copied to host memory on
+/// Lane::device_to_host, then sent by an outbox.
+class HiddenSends {
+ public:
+  HiddenSends(const StageLayout& layout, const Workspace& workspace, Backend& backend,
+              comm::World& world, Trace& trace);
+
+  /// Sends what Lane::compute has made of `hidden` by now. Blocks until the message of two passes
+  /// ago is gone. Returns when `hidden` may be overwritten.
+  Event send(const Pass& pass, std::int32_t gpu_batch, TensorView hidden);
+  /// Blocks until everything has left.
+  void drain();
+  std::exception_ptr failure() const { return sender_.cause(); }
+
+ private:
+  const Workspace& workspace_;
+  Backend& backend_;
+  const PassBuffers buffers_;
+  HiddenSender sender_;
+  Outbox outbox_;
+  std::vector<Outbox::Ticket> sent_;  // by buffer
+};
+
 /// Samples and scores, where the device did not (StageLayout::device_samples), and answers the
-/// head. Items of a pass: one kBegin, any number of kLogits, one
-/// kFinish.
+/// head. Of a pass come one ResultsBegin, any number of ResultsChunk, one ResultsEnd.
 class ResultSampler : public Departures {
  public:
-  enum Kind : std::int32_t { kBegin, kLogits, kFinish };
-
   ResultSampler(const StageLayout& layout, const Workspace& workspace, comm::World& world,
                 Trace& trace);
 
-  /// The pass and the logit rows that items with this `buffer` (pass.number % 2) speak of; both
-  /// must stay as they are until its kFinish was handled. Set before kBegin is posted.
+  /// The pass and its logit rows, which must stay as they are until its ResultsEnd was handled. Set
+  /// before its ResultsBegin is posted.
   struct Source {
     const Pass* pass = nullptr;
     std::vector<LogitRow> rows;  // of the whole pass, GPU batch by GPU batch
   };
-  Source& source(std::int64_t pass_number) { return sources_[pass_number % 2]; }
+  Source& source(std::int64_t pass_number) { return sources_[pass_number]; }
 
-  /// kLogits: rows [first, first + count) of the source; logits in
-  /// workspace.host_logits[gpu_batch], or results in workspace.sampling.host_results[gpu_batch].
-  void handle(const OutboxItem& item) override;
+  /// The logits of a chunk are in workspace.host_logits, or its results in
+  /// workspace.sampling.host_results.
+  void handle(const Departure& what) override;
   /// Blocks until the last answer is gone.
   void drain();
 
  private:
   void begin(const Pass& pass);
-  void sample(const Source& source, const OutboxItem& item);
+  void sample(const Source& source, const ResultsChunk& chunk);
   TokenResult sample_on_host(const PassRow& row, const LogitRow& wanted, TensorView logits);
   void finish(const Pass& pass);
 
   const StageLayout& layout_;
   const Workspace& workspace_;
   Sampler sampler_;
-  Source sources_[2];
+  PerPass<Source> sources_;
   Histories histories_;  // not kept where the device samples
   PassResults results_;
   std::vector<std::byte> message_;

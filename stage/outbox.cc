@@ -16,19 +16,27 @@ Outbox::~Outbox() {
   thread_.join();
 }
 
-std::uint64_t Outbox::post(const OutboxItem& item) {
+Outbox::Ticket Outbox::post(const OutboxItem& item) {
   std::unique_lock lock(mutex_);
   changed_.wait(lock, [this] { return posted_ - handled_ < ring_.size() || failed_; });
   ring_[posted_ % ring_.size()] = item;
-  const std::uint64_t ticket = ++posted_;
+  const Ticket ticket{++posted_, item.ready};
   lock.unlock();
   changed_.notify_all();
   return ticket;
 }
 
-void Outbox::wait(std::uint64_t ticket) {
+void Outbox::wait(const Ticket& ticket) {
+  if (ticket.number == 0) return;
+  if (await(ticket.number)) backend_.synchronize(ticket.ready);
+}
+
+void Outbox::wait_all() { await(posted_); }
+
+bool Outbox::await(std::uint64_t number) {
   std::unique_lock lock(mutex_);
-  changed_.wait(lock, [this, ticket] { return handled_ >= ticket || failed_; });
+  changed_.wait(lock, [this, number] { return handled_ >= number || failed_; });
+  return handled_ >= number;
 }
 
 void Outbox::work() {
@@ -42,7 +50,7 @@ void Outbox::work() {
     }
     try {
       backend_.synchronize(item.ready);
-      handler_.handle(item);
+      handler_.handle(item.what);
     } catch (...) {
       {
         const std::lock_guard lock(mutex_);

@@ -11,9 +11,10 @@ PassInbox::PassInbox(const StageLayout& layout, const Workspace& workspace, comm
       world_(world),
       channel_(channel),
       backend_(backend),
-      trace_(trace) {
+      trace_(trace),
+      buffers_(layout.batching.num_gpu_batches) {
   incoming_.resize(max_pass_bytes(layout.batching, layout.stages));
-  for (std::vector<std::byte>& buffer : forwarded_) buffer.resize(incoming_.size());
+  for (Forward& forward : forwards_) forward.header.resize(incoming_.size());
   receiving_.resize(static_cast<std::size_t>(layout.buffers()));
   arriving_.resize(receiving_.size());
   consumed_.resize(static_cast<std::size_t>(layout.buffers()));
@@ -61,28 +62,24 @@ void PassInbox::take_header(std::size_t bytes) {
 }
 
 void PassInbox::forward(std::span<const std::byte> header) {
-  const auto i = static_cast<std::size_t>(arrived_ % 2);
-  if (under_way_[i]) world_.wait(forwarding_[i]);
-  std::copy(header.begin(), header.end(), forwarded_[i].begin());
-  forwarding_[i] = world_.send(comm::Route::passes, layout_.stage + 1,
-                               std::span<const std::byte>(forwarded_[i]).first(header.size()));
-  under_way_[i] = true;
+  Forward& next = forwards_[arrived_];
+  if (next.under_way) world_.wait(next.transfer);
+  std::copy(header.begin(), header.end(), next.header.begin());
+  next.transfer = world_.send(comm::Route::passes, layout_.stage + 1,
+                              std::span<const std::byte>(next.header).first(header.size()));
+  next.under_way = true;
   if (passes_[arrived_ % kPasses].end) {  // the last one: both must be gone before the buffers go
-    for (std::size_t k = 0; k < 2; ++k) {
-      if (under_way_[k]) world_.wait(forwarding_[k]);
+    for (const Forward& forward : forwards_) {
+      if (forward.under_way) world_.wait(forward.transfer);
     }
   }
-}
-
-std::size_t PassInbox::buffer_of(const Pass& pass, std::int32_t gpu_batch) const {
-  return static_cast<std::size_t>((pass.number % 2) * layout_.batching.num_gpu_batches + gpu_batch);
 }
 
 void PassInbox::post_hidden(const Pass& pass) {
   for (std::int32_t g = 0; g < layout_.batching.num_gpu_batches; ++g) {
     const std::int32_t tokens = pass.batch_tokens[static_cast<std::size_t>(g)];
     if (tokens == 0) continue;
-    const std::size_t buffer = buffer_of(pass, g);
+    const std::size_t buffer = buffers_.of(pass.number, g);
     post(buffer, workspace_.received[buffer].slice(0, tokens));
   }
 }
@@ -105,7 +102,7 @@ void PassInbox::post(std::size_t buffer, const TensorView& target) {
 }
 
 TensorView PassInbox::hidden(const Pass& pass, std::int32_t gpu_batch) {
-  const std::size_t buffer = buffer_of(pass, gpu_batch);
+  const std::size_t buffer = buffers_.of(pass.number, gpu_batch);
   const TensorView view =
       workspace_.received[buffer].slice(0, pass.batch_tokens[static_cast<std::size_t>(gpu_batch)]);
   if (channel_ != nullptr) {
@@ -124,7 +121,7 @@ TensorView PassInbox::hidden(const Pass& pass, std::int32_t gpu_batch) {
 }
 
 void PassInbox::consumed(const Pass& pass, std::int32_t gpu_batch, Event event) {
-  consumed_[buffer_of(pass, gpu_batch)] = event;
+  consumed_[buffers_.of(pass.number, gpu_batch)] = event;
 }
 
 }  // namespace sluice::stage

@@ -11,6 +11,7 @@
 #include "kernels/device/backend.h"
 #include "kernels/device/trace.h"
 #include "stage/pass.h"
+#include "stage/pass_buffers.h"
 #include "stage/workspace.h"
 
 namespace sluice::stage {
@@ -43,7 +44,6 @@ class PassInbox {
   void forward(std::span<const std::byte> header);
   void post_hidden(const Pass& pass);
   void post(std::size_t buffer, const TensorView& target);
-  std::size_t buffer_of(const Pass& pass, std::int32_t gpu_batch) const;
 
   const StageLayout& layout_;
   const Workspace& workspace_;
@@ -51,15 +51,19 @@ class PassInbox {
   comm::DeviceChannel* const channel_;  // null: hidden states come through the world
   Backend& backend_;
   Trace& trace_;
+  const PassBuffers buffers_;
   Pass passes_[kPasses];
   std::int64_t arrived_ = 0;
   std::int64_t taken_ = 0;
   std::vector<std::byte> incoming_;
   comm::Transfer header_;
   bool expecting_ = false;
-  std::vector<std::byte> forwarded_[2];
-  comm::Transfer forwarding_[2];
-  bool under_way_[2] = {false, false};
+  struct Forward {
+    std::vector<std::byte> header;
+    comm::Transfer transfer;
+    bool under_way = false;
+  };
+  PerPass<Forward> forwards_;
   std::vector<comm::Transfer> receiving_;  // by buffer; without a channel
   std::vector<Event> arriving_;            // by buffer; with one
   std::vector<Event> consumed_;            // by buffer

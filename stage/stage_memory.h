@@ -12,6 +12,7 @@
 #include "offload/weights/placement.h"
 #include "offload/weights/weight_stream.h"
 #include "stage/decoder_config.h"
+#include "stage/pass_buffers.h"
 #include "stage/stage_config.h"
 
 namespace sluice::stage {
@@ -37,7 +38,7 @@ struct StageLayout {
   bool first() const { return stage == 0; }
   bool last() const { return stage + 1 == stages; }
   /// GPU batches that may be under way in a stage: buffers of two passes are used in turn.
-  std::int32_t buffers() const { return 2 * batching.num_gpu_batches; }
+  std::int32_t buffers() const { return PassBuffers(batching.num_gpu_batches).count(); }
   /// Rows of logits computed at a time.
   std::int64_t logit_rows() const;
   std::int64_t tokens() const { return batching.max_tokens_per_gpu_batch; }

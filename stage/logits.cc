@@ -1,0 +1,119 @@
+#include "stage/logits.h"
+
+#include <algorithm>
+#include <span>
+
+#include "stage/decoder.h"
+
+namespace sluice::stage {
+
+Logits::Logits(const StageLayout& layout, const Workspace& workspace, kernels::Engine& engine,
+               comm::World& world, Trace& trace)
+    : layout_(layout),
+      workspace_(workspace),
+      backend_(*engine.backend),
+      ops_(*engine.device_ops),
+      sampler_(layout, workspace, world, trace),
+      histories_(layout.device_samples ? layout.batching.slots(layout.stages) : 0,
+                 layout.batching.max_sequence_tokens),
+      outbox_(backend_, sampler_, kOutboxCapacity),
+      first_(static_cast<std::size_t>(layout.batching.num_gpu_batches)),
+      count_(first_.size()) {}
+
+void Logits::begin(const Pass& pass, const PassIndices& indices) {
+  outbox_.wait(ended_[pass.number]);
+  ResultSampler::Source& source = sampler_.source(pass.number);
+  source.pass = &pass;
+  source.rows.clear();
+  std::fill(count_.begin(), count_.end(), 0);
+  std::size_t next = 0;
+  for (std::size_t r = 0; r < pass.rows.size(); ++r) {
+    const PassRow& row = pass.rows[r];
+    const auto g = static_cast<std::size_t>(row.gpu_batch);
+    if (count_[g] == 0) first_[g] = static_cast<std::int32_t>(source.rows.size());
+    add_rows(pass, static_cast<std::int32_t>(r), pass.tokens.data() + next,
+             indices.of(pass, row.gpu_batch).host_logit_rows, count_[g]);
+    next += static_cast<std::size_t>(row.new_tokens);
+  }
+  outbox_.post({{}, ResultsBegin{pass.number}});
+  if (layout_.device_samples) histories_.take(pass);
+}
+
+void Logits::add_rows(const Pass& pass, std::int32_t row_index, const std::int32_t* tokens,
+                      std::int32_t* rows, std::int32_t& count) {
+  const PassRow& row = pass.rows[static_cast<std::size_t>(row_index)];
+  std::vector<LogitRow>& wanted = sampler_.source(pass.number).rows;
+  for (std::int32_t i = 0; row.prompt_logprobs && i < row.new_tokens; ++i) {
+    const std::int32_t following = i + 1 < row.new_tokens ? tokens[i + 1] : row.next_token;
+    if (following < 0) continue;  // the prompt's last token: what follows is sampled
+    rows[count++] = row.first_token + i;
+    wanted.push_back({row_index, row.position + i + 1, following});
+  }
+  if (row.sample) {
+    rows[count++] = row.first_token + row.new_tokens - 1;
+    wanted.push_back({row_index, -1, -1});
+  }
+}
+
+void Logits::run(const Pass& pass, std::int32_t gpu_batch,
+                 const offload::WeightStream::Lease& weights, TensorView hidden,
+                 const IndexBuffers& indices) {
+  const auto most = static_cast<std::int32_t>(layout_.logit_rows());
+  const std::int32_t first = first_[static_cast<std::size_t>(gpu_batch)];
+  const std::int32_t wanted = count(gpu_batch);
+  for (std::int32_t offset = 0; offset < wanted; offset += most) {
+    const std::int32_t rows = std::min(most, wanted - offset);
+    const auto set = static_cast<std::size_t>(used_++ % taken_.size());
+    outbox_.wait(taken_[set]);
+    if (layout_.device_samples) upload_samples(pass, set, first + offset, rows);
+    backend_.wait(Lane::compute, copied_.as(Activity::stall_results));
+    const TensorView logits =
+        output_head(ops_, layout_.model, GroupWeights(weights), workspace_.head, hidden,
+                    indices.device_logit_rows + offset, rows);
+    take_home(logits, set);
+    taken_[set] = outbox_.post({copied_, ResultsChunk{pass.number, set, first + offset, rows}});
+  }
+}
+
+void Logits::upload_samples(const Pass& pass, std::size_t set, std::int32_t first,
+                            std::int32_t count) {
+  const SampleBuffers& sampling = workspace_.sampling;
+  const std::span<const LogitRow> wanted =
+      std::span<const LogitRow>(sampler_.source(pass.number).rows)
+          .subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(count));
+  const std::int32_t history = fill_sample_rows(pass, wanted, histories_, sampling.host_rows[set],
+                                                sampling.host_history[set]);
+  // On the lane that reads them, which is done with the last chunk's then.
+  backend_.copy(Lane::compute, sampling.device_rows, sampling.host_rows[set],
+                wanted.size() * sizeof(kernels::SampleRow));
+  if (history == 0) return;
+  backend_.copy(Lane::compute, sampling.device_history, sampling.host_history[set],
+                static_cast<std::size_t>(history) * sizeof(std::int32_t));
+}
+
+void Logits::take_home(TensorView logits, std::size_t set) {
+  const SampleBuffers& sampling = workspace_.sampling;
+  if (layout_.device_samples) {
+    ops_.sample(sampling.device_results, logits, sampling.device_rows, sampling.device_history);
+  }
+  backend_.wait(Lane::device_to_host, backend_.record(Lane::compute));
+  if (layout_.device_samples) {
+    backend_.copy(Lane::device_to_host, sampling.host_results[set], sampling.device_results,
+                  static_cast<std::size_t>(logits.rows) * sizeof(kernels::SampledRow));
+  } else {
+    backend_.copy(Lane::device_to_host, workspace_.host_logits[set].data, logits.data,
+                  logits.bytes());
+  }
+  copied_ = backend_.record(Lane::device_to_host);
+}
+
+void Logits::end(const Pass& pass) {
+  ended_[pass.number] = outbox_.post({copied_, ResultsEnd{pass.number}});
+}
+
+void Logits::drain() {
+  outbox_.wait_all();
+  sampler_.drain();
+}
+
+}  // namespace sluice::stage

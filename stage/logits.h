@@ -1,0 +1,60 @@
+// The last stage's part of a pass: which rows' logits are wanted, the output head over them, a
+// chunk at a time, and the way of logits, or of what the device sampled from them, to the sampler.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <exception>
+#include <vector>
+
+#include "kernels/ops.h"
+#include "offload/weights/weight_stream.h"
+#include "stage/departures.h"
+#include "stage/pass_indices.h"
+
+namespace sluice::stage {
+
+class Logits {
+ public:
+  /// All must outlive it.
+  Logits(const StageLayout& layout, const Workspace& workspace, kernels::Engine& engine,
+         comm::World& world, Trace& trace);
+
+  /// Lists the rows that are wanted, in the pass's index arrays too. Blocks until the results of
+  /// two passes ago have left. `pass` must stay as it is until its own have.
+  void begin(const Pass& pass, const PassIndices& indices);
+  /// Rows wanted of a GPU batch of the present pass.
+  std::int32_t count(std::int32_t gpu_batch) const {
+    return count_[static_cast<std::size_t>(gpu_batch)];
+  }
+  /// Puts the head over the wanted rows of `hidden` on Lane::compute and sends its results on their
+  /// way. Blocks while both host sets are being sampled from.
+  void run(const Pass& pass, std::int32_t gpu_batch, const offload::WeightStream::Lease& weights,
+           TensorView hidden, const IndexBuffers& indices);
+  /// After the last run() of a pass: its results leave when they are there.
+  void end(const Pass& pass);
+  /// Blocks until all results have left.
+  void drain();
+  std::exception_ptr failure() const { return sampler_.cause(); }
+
+ private:
+  void add_rows(const Pass& pass, std::int32_t row_index, const std::int32_t* tokens,
+                std::int32_t* rows, std::int32_t& count);
+  void upload_samples(const Pass& pass, std::size_t set, std::int32_t first, std::int32_t count);
+  void take_home(TensorView logits, std::size_t set);
+
+  const StageLayout& layout_;
+  const Workspace& workspace_;
+  Backend& backend_;
+  kernels::Ops& ops_;
+  ResultSampler sampler_;
+  Histories histories_;  // where the device samples
+  Outbox outbox_;
+  std::vector<std::int32_t> first_, count_;  // by GPU batch, in the sampler's source
+  PerPass<Outbox::Ticket> ended_;
+  std::array<Outbox::Ticket, 2> taken_;  // by set of host logits or results
+  Event copied_;                         // device logits or results may be overwritten
+  std::uint64_t used_ = 0;               // sets used so far
+};
+
+}  // namespace sluice::stage
