@@ -3,22 +3,14 @@
 #include <fmt/format.h>
 
 #include <cmath>
-#include <nlohmann/json.hpp>
 #include <string_view>
 
 #include "launcher/jobs/request_parser.h"
+#include "launcher/json/json.h"
 #include "launcher/tokenizer/utf8.h"
 
 namespace sluice::launcher {
 namespace {
-
-/// Keys in the order written, and float: log-probabilities have no more digits than they carry.
-using Json = nlohmann::basic_json<nlohmann::ordered_map, std::vector, std::string, bool,
-                                  std::int64_t, std::uint64_t, float>;
-
-std::string line_of(const Json& record) {
-  return record.dump(-1, ' ', false, Json::error_handler_t::replace);
-}
 
 std::string token_name(const Tokenizer& tokenizer, std::int32_t token) {
   const std::string& bytes = tokenizer.token_bytes(token);
@@ -37,7 +29,8 @@ Json top_of(const Tokenizer& tokenizer, const stage::TokenResult& result) {
   Json top = Json::object();
   for (std::int32_t i = 0; i < result.top_count; ++i) {
     const stage::Candidate& candidate = result.top[static_cast<std::size_t>(i)];
-    top.emplace(token_name(tokenizer, candidate.token), finite(candidate.logprob));
+    const std::string name = token_name(tokenizer, candidate.token);
+    if (!top.contains(name)) top[name] = finite(candidate.logprob);
   }
   top[token_name(tokenizer, result.token)] = finite(result.logprob);
   return top;
@@ -76,11 +69,11 @@ class LogprobTable {
     token_logprobs_.push_back(finite(result.logprob));
     top_logprobs_.push_back(top_of(tokenizer_, result));
   }
-  Json json() const {
-    return {{"tokens", tokens_},
-            {"token_logprobs", token_logprobs_},
-            {"top_logprobs", top_logprobs_},
-            {"text_offset", offsets_}};
+  Json take() {
+    return {{"tokens", std::move(tokens_)},
+            {"token_logprobs", std::move(token_logprobs_)},
+            {"top_logprobs", std::move(top_logprobs_)},
+            {"text_offset", std::move(offsets_)}};
   }
 
  private:
@@ -122,7 +115,7 @@ Json logprobs_of(const Answer& answer) {
     const bool shown = !tokenizer.is_special(result.token);
     table.add(result, offsets.next(shown ? tokenizer.token_bytes(result.token) : ""));
   }
-  return table.json();
+  return table.take();
 }
 
 const char* name_of(Finish finish) { return finish == Finish::length ? "length" : "stop"; }
@@ -151,31 +144,31 @@ std::string answer_record(const Answer& answer, const AnswerForm& form) {
   const RequestRow& row = answer.row();
   const std::size_t prompt = row.prompt.size();
   const std::size_t completion = answer.tokens().size();
-  const Json logprobs = logprobs_of(answer);
+  Json logprobs = logprobs_of(answer);
   if (row.form == RowForm::plain) {
     Json record = {{"custom_id", row.custom_id},
                    {"text", whole_text(answer)},
                    {"token_ids", answer.tokens()},
                    {"finish_reason", name_of(answer.finish())},
                    {"usage", {{"prompt_tokens", prompt}, {"completion_tokens", completion}}}};
-    if (row.wants_logprobs()) record["logprobs"] = logprobs;
-    return line_of(record);
+    if (row.wants_logprobs()) record["logprobs"] = std::move(logprobs);
+    return record.dump();
   }
   const std::string digits = digits_of(row.custom_id, row.line);
-  const Json choice = {{"text", whole_text(answer)},
-                       {"index", 0},
-                       {"logprobs", logprobs},
-                       {"finish_reason", name_of(answer.finish())}};
-  const Json body = {{"id", "cmpl-" + digits},
-                     {"object", "text_completion"},
-                     {"created", form.created},
-                     {"model", form.model},
-                     {"choices", Json::array({choice})},
-                     {"usage",
-                      {{"prompt_tokens", prompt},
-                       {"completion_tokens", completion},
-                       {"total_tokens", prompt + completion}}}};
-  return line_of(batch_record(digits, row.custom_id, 200, body));
+  Json choice = {{"text", whole_text(answer)},
+                 {"index", 0},
+                 {"logprobs", std::move(logprobs)},
+                 {"finish_reason", name_of(answer.finish())}};
+  Json body = {{"id", "cmpl-" + digits},
+               {"object", "text_completion"},
+               {"created", form.created},
+               {"model", form.model},
+               {"choices", Json::array({std::move(choice)})},
+               {"usage",
+                {{"prompt_tokens", prompt},
+                 {"completion_tokens", completion},
+                 {"total_tokens", prompt + completion}}}};
+  return batch_record(digits, row.custom_id, 200, std::move(body)).dump();
 }
 
 std::string failure_record(const RowFailure& failure) {
@@ -186,11 +179,13 @@ std::string failure_record(const RowFailure& failure) {
     error["code"] = text_or_null(failure.code);
   }
   if (failure.form == RowForm::plain) {
-    return line_of(
-        {{"custom_id", failure.custom_id}, {"line", failure.line}, {"error", std::move(error)}});
+    const Json record = {
+        {"custom_id", failure.custom_id}, {"line", failure.line}, {"error", std::move(error)}};
+    return record.dump();
   }
-  return line_of(batch_record(digits_of(failure.custom_id, failure.line), failure.custom_id,
-                              failure.ours ? 500 : 400, {{"error", std::move(error)}}));
+  return batch_record(digits_of(failure.custom_id, failure.line), failure.custom_id,
+                      failure.ours ? 500 : 400, {{"error", std::move(error)}})
+      .dump();
 }
 
 }  // namespace sluice::launcher

@@ -2,27 +2,15 @@
 
 #include <fmt/format.h>
 
-#include <nlohmann/json.hpp>
-
 #include "kernels/device/error.h"
 #include "launcher/jobs/request_row.h"
+#include "launcher/json/json.h"
 
 namespace sluice::launcher {
-namespace {
-
-using nlohmann::json;
-
-const json& member(const json& object, const char* key) {
-  static const json kNull;
-  const auto found = object.is_object() ? object.find(key) : object.end();
-  return object.is_object() && found != object.end() ? *found : kNull;
-}
-
-}  // namespace
 
 void FinishedRows::add(std::string_view record, const std::string& where) {
-  const json row = json::parse(record, nullptr, false);
-  const json& custom_id = member(row, "custom_id");
+  const Json row = Json::parse_or_null(record);
+  const Json& custom_id = row.member("custom_id");
   if (!custom_id.is_string()) {
     throw InputError(
         fmt::format("{} is no record of an earlier run; remove the line, or start anew "
@@ -30,14 +18,14 @@ void FinishedRows::add(std::string_view record, const std::string& where) {
                     where));
   }
   ++records_;
-  const json& plain = member(row, "error");
-  const json& batch = member(member(member(row, "response"), "body"), "error");
-  const json& error = plain.is_object() ? plain : batch;
+  const Json& plain = row.member("error");
+  const Json& batch = row.member("response").member("body").member("error");
+  const Json& error = plain.is_object() ? plain : batch;
   if (error.is_object()) ++failures_;
-  if (member(error, "code") == kDuplicateCustomId) {
-    ++duplicates_[custom_id.get<std::string>()];
+  if (error.member("code") == kDuplicateCustomId) {
+    ++duplicates_[custom_id.text()];
   } else {
-    ids_.insert(custom_id.get<std::string>());
+    ids_.insert(custom_id.text());
   }
 }
 

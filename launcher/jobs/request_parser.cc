@@ -5,24 +5,20 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
 
 #include "kernels/device/error.h"
 #include "launcher/config/nearest_name.h"
-#include "launcher/tokenizer/json_problem.h"
+#include "launcher/json/json.h"
 #include "launcher/tokenizer/utf8.h"
 
 namespace sluice::launcher {
 namespace {
 
-using nlohmann::json;
-
 constexpr std::size_t kMaxStopStrings = 16;
 constexpr std::size_t kMaxStopBytes = 4096;
 constexpr std::size_t kMaxStopTokens = 256;
-constexpr int kMaxDepth = 64;
 
 constexpr std::string_view kFields[] = {"custom_id",
                                         "prompt",
@@ -52,64 +48,58 @@ struct Problem {
 };
 
 /// A value as part of a sentence.
-std::string shown(const json& value) {
-  std::string text = value.dump(-1, ' ', true, json::error_handler_t::replace);
+std::string shown(const Json& value) {
+  std::string text = value.dump(-1, true);
   if (text.size() > 60) text = text.substr(0, 60) + "...";
   return text;
 }
 
-/// JSON without duplicate keys (of which the library would keep the last) and not nested for ever.
-json parse_strictly(std::string_view line) {
-  std::vector<std::set<std::string>> keys;
-  const auto check = [&keys](int depth, json::parse_event_t event, json& parsed) {
-    if (depth > kMaxDepth) throw Problem{"the row is nested too deeply", ""};
-    if (event == json::parse_event_t::object_start) keys.emplace_back();
-    if (event == json::parse_event_t::object_end) keys.pop_back();
-    if (event == json::parse_event_t::key &&
-        !keys.back().insert(parsed.get<std::string>()).second) {
-      throw Problem{fmt::format("the field {} stands in the row twice", shown(parsed)),
-                    parsed.get<std::string>()};
-    }
-    return true;
-  };
+Json parse_row(std::string_view line) {
   try {
-    return json::parse(line, check);
-  } catch (const json::exception& problem) {
-    throw Problem{"the row is no JSON: " + json_problem(problem.what()), ""};
+    return Json::parse(line);
+  } catch (const JsonError& problem) {
+    switch (problem.kind()) {
+      case JsonError::Kind::duplicate:
+        throw Problem{fmt::format("the field {} stands in the row twice", shown(problem.key())),
+                      problem.key()};
+      case JsonError::Kind::depth:
+        throw Problem{"the row is nested too deeply", ""};
+      default:
+        throw Problem{fmt::format("the row is no JSON: {}", problem.what()), ""};
+    }
   }
 }
 
 /// The typed layer: a field that is there has its type and range, or the row has a problem.
 class Fields {
  public:
-  explicit Fields(const json& object) : object_(object) {}
+  explicit Fields(const Json& object) : object_(object) {}
 
   /// Null counts as absent.
-  const json* find(const char* name) const {
-    const auto found = object_.find(name);
-    return found == object_.end() || found->is_null() ? nullptr : &*found;
+  const Json* find(const char* name) const {
+    const Json* found = object_.find(name);
+    return found == nullptr || found->is_null() ? nullptr : found;
   }
 
-  [[noreturn]] static void refuse(const char* name, const json& value, const std::string& wanted) {
+  [[noreturn]] static void refuse(const char* name, const Json& value, const std::string& wanted) {
     throw Problem{fmt::format("{} is {}; it must be {}", name, shown(value), wanted), name};
   }
 
   std::optional<std::int64_t> integer(const char* name, std::int64_t low, std::int64_t high) const {
-    const json* value = find(name);
+    const Json* value = find(name);
     if (value == nullptr) return {};
-    const bool fits = value->is_number_integer() &&
-                      !(value->is_number_unsigned() && value->get<std::uint64_t>() > INT64_MAX) &&
-                      value->get<std::int64_t>() >= low && value->get<std::int64_t>() <= high;
-    if (!fits) refuse(name, *value, fmt::format("an integer from {} to {}", low, high));
-    return value->get<std::int64_t>();
+    if (!value->is_integer_in(low, high)) {
+      refuse(name, *value, fmt::format("an integer from {} to {}", low, high));
+    }
+    return value->integer();
   }
 
   /// A number of [low, high], or of (low, high].
   std::optional<float> number(const char* name, float low, float high, bool without_low) const {
-    const json* value = find(name);
+    const Json* value = find(name);
     if (value == nullptr) return {};
     const double given =
-        value->is_number() ? value->get<double>() : std::numeric_limits<double>::quiet_NaN();
+        value->is_number() ? value->number() : std::numeric_limits<double>::quiet_NaN();
     const auto narrow = static_cast<float>(given);
     if (!(given <= high && (without_low ? narrow > low : given >= low))) {
       refuse(name, *value,
@@ -120,50 +110,50 @@ class Fields {
   }
 
   std::optional<bool> boolean(const char* name) const {
-    const json* value = find(name);
+    const Json* value = find(name);
     if (value == nullptr) return {};
     if (!value->is_boolean()) refuse(name, *value, "true or false");
-    return value->get<bool>();
+    return value->boolean();
   }
 
   std::optional<std::string> text(const char* name) const {
-    const json* value = find(name);
+    const Json* value = find(name);
     if (value == nullptr) return {};
     if (!value->is_string()) refuse(name, *value, "a text");
-    return value->get<std::string>();
+    return value->text();
   }
 
   std::optional<std::vector<std::int32_t>> ids(const char* name, std::int32_t vocabulary) const {
-    const json* value = find(name);
+    const Json* value = find(name);
     if (value == nullptr) return {};
     if (!value->is_array()) refuse(name, *value, "a list of token ids");
     std::vector<std::int32_t> list;
-    for (const json& id : *value) {
-      if (!id.is_number_integer() || id < 0 || id >= vocabulary) {
+    for (const Json& id : *value) {
+      if (!id.is_integer_in(0, vocabulary - 1)) {
         throw Problem{fmt::format("{}[{}] is {}; token ids of this model are integers from 0 to {}",
                                   name, list.size(), shown(id), vocabulary - 1),
                       name};
       }
-      list.push_back(id.get<std::int32_t>());
+      list.push_back(static_cast<std::int32_t>(id.integer()));
     }
     return list;
   }
 
  private:
-  const json& object_;
+  const Json& object_;
 };
 
 void refuse_foreign(const Fields& fields) {
-  const auto require = [&](const char* name, bool (*harmless)(const json&)) {
-    const json* value = fields.find(name);
+  const auto require = [&](const char* name, bool (*harmless)(const Json&)) {
+    const Json* value = fields.find(name);
     if (value == nullptr || harmless(*value)) return;
     throw Problem{
         fmt::format("{} is {}, which is not supported; leave it out", name, shown(*value)), name};
   };
-  const auto is_one = [](const json& value) { return value == 1; };
-  const auto is_zero = [](const json& value) { return value == 0; };
-  const auto is_false = [](const json& value) { return value == false; };
-  const auto is_empty = [](const json& value) { return value.empty() || value == ""; };
+  const auto is_one = [](const Json& value) { return value == 1; };
+  const auto is_zero = [](const Json& value) { return value == 0; };
+  const auto is_false = [](const Json& value) { return value == false; };
+  const auto is_empty = [](const Json& value) { return value.empty() || value == ""; };
   require("n", is_one);
   require("best_of", is_one);
   require("stream", is_false);
@@ -174,16 +164,16 @@ void refuse_foreign(const Fields& fields) {
 }
 
 void read_stop(const Fields& fields, RequestRow& row) {
-  const json* value = fields.find("stop");
+  const Json* value = fields.find("stop");
   if (value == nullptr) return;
-  const json list = value->is_string() ? json::array({*value}) : *value;
+  const Json list = value->is_string() ? Json::array({*value}) : *value;
   if (!list.is_array()) Fields::refuse("stop", *value, "a text or a list of texts");
   row.stop.clear();
-  for (const json& one : list) {
-    if (!one.is_string() || one == "" || one.get_ref<const std::string&>().size() > kMaxStopBytes) {
+  for (const Json& one : list) {
+    if (!one.is_string() || one.text().empty() || one.text().size() > kMaxStopBytes) {
       Fields::refuse("stop", one, fmt::format("a text of 1 to {} bytes", kMaxStopBytes));
     }
-    row.stop.push_back(one.get<std::string>());
+    row.stop.push_back(one.text());
   }
   if (row.stop.size() > kMaxStopStrings) {
     throw Problem{
@@ -229,14 +219,14 @@ std::string text_of_ids(const Tokenizer& tokenizer, const std::vector<std::int32
 
 void read_prompt(const Fields& fields, const Tokenizer& tokenizer, const ModelLimits& limits,
                  RequestRow& row) {
-  const json* prompt = fields.find("prompt");
+  const Json* prompt = fields.find("prompt");
   if (prompt == nullptr) throw Problem{"the row has no prompt", "prompt"};
   if (!prompt->is_string() && !prompt->is_array()) {
     Fields::refuse("prompt", *prompt, "one text or one list of token ids");
   }
   if (prompt->empty() || *prompt == "") throw Problem{"the prompt is empty", "prompt"};
   if (prompt->is_string()) {
-    const auto& text = prompt->get_ref<const std::string&>();
+    const std::string& text = prompt->text();
     row.prompt = tokenizer.encode(text);
     if (row.echo) row.prompt_text = text;
     return;
@@ -278,7 +268,7 @@ void read_request(const Fields& fields, const Tokenizer& tokenizer, const ModelL
   fit_to_positions(max_tokens, limits, row);
 }
 
-void require_known(const json& object) {
+void require_known(const Json& object) {
   for (const auto& [name, value] : object.items()) {
     if (is_known(name)) continue;
     throw Problem{fmt::format("the row has an unknown field {}{}", shown(name),
@@ -287,7 +277,7 @@ void require_known(const json& object) {
   }
 }
 
-const json& batch_body(const json& object) {
+const Json& batch_body(const Json& object) {
   const Fields fields(object);
   const std::string method = fields.text("method").value_or("POST");
   const std::string url = fields.text("url").value_or("");
@@ -298,7 +288,7 @@ const json& batch_body(const json& object) {
     throw Problem{fmt::format("url is {}; only \"/v1/completions\" is answered", shown(url)),
                   "url"};
   }
-  const json* body = fields.find("body");
+  const Json* body = fields.find("body");
   if (body == nullptr || !body->is_object()) {
     throw Problem{"the row has no body, or one that is no JSON object", "body"};
   }
@@ -347,7 +337,7 @@ RequestParser::Parsed RequestParser::parse_json(std::string_view line, std::int6
   RequestRow row = with_defaults(number);
   row.form = last_form_;
   try {
-    const json object = parse_strictly(line);
+    const Json object = parse_row(line);
     if (!object.is_object()) throw Problem{"the row is no JSON object", ""};
     const bool batch =
         object.contains("body") || object.contains("url") || object.contains("method");
@@ -359,7 +349,7 @@ RequestParser::Parsed RequestParser::parse_json(std::string_view line, std::int6
       read_request(Fields(object), tokenizer_, limits_, row);
       return row;
     }
-    const json& body = batch_body(object);
+    const Json& body = batch_body(object);
     read_request(Fields(body), tokenizer_, limits_, row);
     for (const auto& [name, value] : object.items()) {
       if (name != "custom_id" && name != "method" && name != "url" && name != "body") {

@@ -4,11 +4,11 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 #include <vector>
 
 #include "kernels/device/error.h"
 #include "launcher/config/sizes.h"
+#include "launcher/json/json.h"
 #include "launcher/model/model_facts.h"
 
 namespace sluice::launcher {
@@ -79,7 +79,7 @@ std::string fit_text(const ModelFacts& facts, const StageFit& fit, std::size_t s
   return text + "\n";
 }
 
-nlohmann::json facts_json(const std::string& name, const ModelFacts& facts) {
+Json facts_json(const std::string& name, const ModelFacts& facts) {
   const stage::DecoderConfig& model = facts.folder.config;
   std::vector<std::string> files;
   for (const auto& file : facts.files) files.push_back(file.filename().string());
@@ -109,7 +109,7 @@ nlohmann::json facts_json(const std::string& name, const ModelFacts& facts) {
           {"activation_bytes_per_token_f32", facts.activation_bytes_per_token}};
 }
 
-nlohmann::json fit_json(const StageFit& fit) {
+Json fit_json(const StageFit& fit) {
   return {{"first_layer", fit.first_layer},   {"layers", fit.layers},
           {"weight_bytes", fit.weight_bytes}, {"fits", fit.fits},
           {"device_bytes", fit.device_bytes}, {"slot_bytes", fit.slot_bytes},
@@ -124,11 +124,10 @@ int inspect(const std::string& model, const InspectOptions& options, std::ostrea
       fit_weights(facts, options.device_memory, options.host_memory, options.stages);
   const bool asked = options.device_memory != 0 || options.host_memory != 0 || options.stages != 1;
   if (options.json) {
-    nlohmann::json report = facts_json(model, facts);
-    report["stages"] = nlohmann::json::array();
+    Json report = facts_json(model, facts);
+    report["stages"] = Json::array();
     for (const StageFit& fit : fits) report["stages"].push_back(fit_json(fit));
-    // A path need not be UTF-8.
-    out << report.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
+    out << report.dump(2) << '\n';
   } else {
     out << facts_text(model, facts);
     for (std::size_t i = 0; asked && i < fits.size(); ++i) out << fit_text(facts, fits[i], i);

@@ -7,10 +7,10 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "kernels/device/error.h"
+#include "launcher/json/json.h"
 #include "launcher/model/hub_cache.h"
 #include "offload/checkpoint/digest.h"
 #include "offload/checkpoint/input_file.h"
@@ -21,7 +21,6 @@ namespace sluice::launcher {
 namespace {
 
 namespace fs = std::filesystem;
-using nlohmann::json;
 
 constexpr std::uint64_t kMaxConfigBytes = 4U << 20U;
 constexpr std::size_t kMaxDepth = 16;
@@ -34,7 +33,7 @@ class ConfigReader {
     // The walk refuses what the parser would let pass: duplicate keys, depth, NUL bytes.
     offload::walk_json(text, where_, kMaxDepth,
                        [](offload::JsonPath, const offload::JsonValue&) {});
-    object_ = json::parse(text);
+    object_ = Json::parse(text);
     if (!object_.is_object()) fail("it is no JSON object");
   }
 
@@ -44,14 +43,14 @@ class ConfigReader {
   }
 
   /// Null: the key is absent, or null where Hugging Face writes null for "none".
-  const json* find(const char* key) const {
-    const auto at = object_.find(key);
-    if (at == object_.end()) return nullptr;
+  const Json* find(const char* key) const {
+    const Json* value = object_.find(key);
+    if (value == nullptr) return nullptr;
     const bool nullable = std::ranges::find(kNullable, std::string_view(key)) != kNullable.end();
-    return nullable && at->is_null() ? nullptr : &*at;
+    return nullable && value->is_null() ? nullptr : value;
   }
   std::int32_t integer(const char* key, std::int32_t fallback) const {
-    const json* value = find(key);
+    const Json* value = find(key);
     return value == nullptr ? fallback : integer_of(key, *value);
   }
   /// An integer of 1 or more.
@@ -61,24 +60,24 @@ class ConfigReader {
     return value;
   }
   bool flag(const char* key, bool fallback) const {
-    const json* value = find(key);
+    const Json* value = find(key);
     if (value == nullptr) return fallback;
     if (!value->is_boolean()) wrong(key, *value, "true or false");
-    return value->get<bool>();
+    return value->boolean();
   }
   std::string text(const char* key, const char* fallback) const {
-    const json* value = find(key);
+    const Json* value = find(key);
     if (value == nullptr) return fallback;
     if (!value->is_string()) wrong(key, *value, "a string");
-    return value->get<std::string>();
+    return value->text();
   }
   /// One integer, or a list of them that is not empty.
   std::vector<std::int32_t> integers(const char* key, std::vector<std::int32_t> fallback) const {
-    const json* value = find(key);
+    const Json* value = find(key);
     if (value == nullptr) return fallback;
     if (!value->is_array()) return {integer_of(key, *value)};
     std::vector<std::int32_t> result;
-    for (const json& item : *value) result.push_back(integer_of(key, item));
+    for (const Json& item : *value) result.push_back(integer_of(key, item));
     if (result.empty()) wrong(key, *value, "an integer or a list of some");
     return result;
   }
@@ -88,20 +87,16 @@ class ConfigReader {
       "word_embed_proj_dim", "torch_dtype",  "dtype",
       "bos_token_id",        "eos_token_id", "pad_token_id"};
 
-  std::int32_t integer_of(const char* key, const json& value) const {
-    // Unsigned values beyond 64 signed bits would wrap around in get<>.
-    const bool fits = value.is_number_unsigned()
-                          ? value.get<std::uint64_t>() <= INT32_MAX
-                          : value.is_number_integer() && value.get<std::int64_t>() >= INT32_MIN;
-    if (!fits) wrong(key, value, "an integer of 32 bits");
-    return value.get<std::int32_t>();
+  std::int32_t integer_of(const char* key, const Json& value) const {
+    if (!value.is_integer_in(INT32_MIN, INT32_MAX)) wrong(key, value, "an integer of 32 bits");
+    return static_cast<std::int32_t>(value.integer());
   }
-  [[noreturn]] void wrong(const char* key, const json& value, const char* wanted) const {
+  [[noreturn]] void wrong(const char* key, const Json& value, const char* wanted) const {
     fail(fmt::format("{} is {}, not {}", key, offload::printable(value.dump()), wanted));
   }
 
   std::string where_;
-  json object_;
+  Json object_;
 };
 
 kernels::Activation activation_of(const ConfigReader& config) {

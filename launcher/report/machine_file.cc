@@ -4,19 +4,19 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
+#include <algorithm>
 #include <cctype>
 #include <cstdlib>
 #include <fstream>
-#include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "kernels/device/error.h"
+#include "launcher/json/json.h"
 #include "launcher/report/report_file.h"
 
 namespace sluice::launcher {
 
 namespace {
-
-using Json = nlohmann::ordered_json;
 
 constexpr int kFormatVersion = 1;
 
@@ -36,9 +36,11 @@ std::string plain(const std::string& text) {
 
 Json read(const std::filesystem::path& path) {
   std::ifstream file(path);
-  Json json = Json::parse(file, nullptr, false);
-  const bool known = json.is_object() && json.value("format", "") == "sluice-machine" &&
-                     json.value("format_version", 0) == kFormatVersion;
+  std::ostringstream text;
+  text << file.rdbuf();
+  Json json = Json::parse_or_null(text.str());
+  const bool known =
+      json.member("format") == "sluice-machine" && json.member("format_version") == kFormatVersion;
   if (!known) json = {{"format", "sluice-machine"}, {"format_version", kFormatVersion}};
   return json;
 }
@@ -56,20 +58,14 @@ std::string disk_key(const std::filesystem::path& path) {
 
 /// The entry `part`.`key`, where it is young enough.
 const Json* entry(const Json& json, const char* part, const std::string& key, std::int64_t oldest) {
-  const auto parts = json.find(part);
-  if (parts == json.end() || !parts->is_object()) return nullptr;
-  const auto found = parts->find(key);
-  if (found == parts->end() || !found->is_object()) return nullptr;
-  const auto date = found->find("date");
-  if (date == found->end() || !date->is_number_integer()) return nullptr;
-  return date->get<std::int64_t>() >= oldest ? &*found : nullptr;
+  const Json* found = json.member(part).find(key);
+  const bool young = found != nullptr && found->member("date").is_integer_in(oldest, INT64_MAX);
+  return young ? found : nullptr;
 }
 
 double number(const Json& json, const char* key) {
-  const auto found = json.find(key);
-  return found != json.end() && found->is_number() && found->get<double>() > 0
-             ? found->get<double>()
-             : 0.0;
+  const Json& value = json.member(key);
+  return value.is_number() ? std::max(value.number(), 0.0) : 0.0;
 }
 
 void replace(const std::filesystem::path& path, const char* part, const std::string& key,
@@ -79,7 +75,7 @@ void replace(const std::filesystem::path& path, const char* part, const std::str
   std::filesystem::create_directories(path.parent_path(), error);  // writing says what is wrong
   Json json = read(path);
   json[part][key] = value;
-  write_report_file(path, json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+  write_report_file(path, json.dump(2) + "\n");
 }
 
 }  // namespace

@@ -4,27 +4,21 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 
 #include "kernels/device/error.h"
 #include "launcher/config/version.h"
+#include "launcher/json/json.h"
 #include "launcher/report/resources.h"
 
 namespace sluice::launcher {
 
 namespace {
 
-using Json = nlohmann::ordered_json;
-
 /// "wait weights" -> "wait_weights".
 std::string key_of(Activity activity) {
   std::string key = name_of(activity);
   std::replace(key.begin(), key.end(), ' ', '_');
   return key;
-}
-
-std::string dumped(const Json& json, int indent) {
-  return json.dump(indent, ' ', false, Json::error_handler_t::replace);
 }
 
 Json json_of(const stage::ActivityTotals& totals) {
@@ -152,9 +146,9 @@ stage::StageReport report_of(const Json& json) {
     tier.at("weight_share_achieved").get_to(report.weight_share_achieved[t]);
   }
   for (const Json& reservation : json.at("plan")) {
-    report.plan.push_back({tier_named(reservation.at("tier").get<std::string>()),
-                           reservation.at("purpose").get<std::string>(),
-                           reservation.at("bytes").get<std::uint64_t>()});
+    report.plan.push_back({tier_named(reservation.at("tier").text()),
+                           reservation.at("purpose").text(),
+                           reservation.at("bytes").unsigned_integer()});
   }
   return report;
 }
@@ -200,13 +194,13 @@ Json json_of(const stage::RunReport& run) {
 }  // namespace
 
 std::string stage_report_to_json(const stage::StageReport& report) {
-  return dumped(json_of(report), -1);
+  return json_of(report).dump();
 }
 
 stage::StageReport stage_report_from_json(const std::string& json) {
   try {
     return report_of(Json::parse(json));
-  } catch (const Json::exception& error) {
+  } catch (const JsonError& error) {
     throw InputError(fmt::format("a stage's report cannot be read: {}", error.what()));
   }
 }
@@ -234,7 +228,7 @@ std::string report_json(const std::vector<stage::StageReport>& stages, const sta
       added[key]["bound"] = json_of(bound_of(*phase));
     }
   }
-  return dumped(json, 2) + "\n";
+  return json.dump(2) + "\n";
 }
 
 }  // namespace sluice::launcher

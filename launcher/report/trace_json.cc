@@ -5,7 +5,8 @@
 #include <algorithm>
 #include <iterator>
 #include <map>
-#include <nlohmann/json.hpp>
+
+#include "launcher/json/json.h"
 
 namespace sluice::launcher {
 
@@ -13,9 +14,7 @@ namespace {
 
 constexpr int kMostLanes = 1000;  // of one activity; more overlap in the last
 
-std::string json_text(const std::string& text) {
-  return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-}
+std::string json_text(const std::string& text) { return Json(text).dump(); }
 
 int thread_of(Activity activity, int lane) {
   return static_cast<int>(activity) * kMostLanes + lane;

@@ -4,30 +4,25 @@
 
 #include <charconv>
 #include <istream>
-#include <nlohmann/json.hpp>
 #include <ostream>
 #include <string>
 
-#include "launcher/tokenizer/json_problem.h"
+#include "launcher/json/json.h"
 
 namespace sluice::launcher {
 namespace {
 
-using nlohmann::json;
-
-const json& member(const json& row, const char* key) {
-  const auto found = row.is_object() ? row.find(key) : row.end();
-  if (!row.is_object() || found == row.end()) {
-    throw InputError(fmt::format("no JSON object with a key \"{}\"", key));
-  }
+const Json& member(const Json& row, const char* key) {
+  const Json* found = row.find(key);
+  if (found == nullptr) throw InputError(fmt::format("no JSON object with a key \"{}\"", key));
   return *found;
 }
 
-std::int32_t checked_id(const json& id) {
-  if (!id.is_number_integer() || id < 0 || id > INT32_MAX) {
+std::int32_t checked_id(const Json& id) {
+  if (!id.is_integer_in(0, INT32_MAX)) {
     throw InputError(fmt::format("{} is no token id", id.dump()));
   }
-  return id.get<std::int32_t>();
+  return static_cast<std::int32_t>(id.integer());
 }
 
 std::vector<std::int32_t> parse_ids(std::string_view line) {
@@ -49,20 +44,20 @@ std::vector<std::int32_t> parse_ids(std::string_view line) {
 
 std::string encode_line(const Tokenizer& tokenizer, bool jsonl, const std::string& line) {
   if (!jsonl) return fmt::format("{}", fmt::join(tokenizer.encode(line), " "));
-  const json row = json::parse(line);
-  const json& text = member(row, "text");
+  const Json row = Json::parse(line);
+  const Json& text = member(row, "text");
   if (!text.is_string()) throw InputError("\"text\" is no string");
-  return json({{"ids", tokenizer.encode(text.get_ref<const std::string&>())}}).dump();
+  return Json({{"ids", tokenizer.encode(text.text())}}).dump();
 }
 
 std::string decode_line(const Tokenizer& tokenizer, bool jsonl, const std::string& line) {
   if (!jsonl) return tokenizer.decode(parse_ids(line), false);
-  const json row = json::parse(line);
-  const json& list = member(row, "ids");
+  const Json row = Json::parse(line);
+  const Json& list = member(row, "ids");
   if (!list.is_array()) throw InputError("\"ids\" is no list");
   std::vector<std::int32_t> ids;
-  for (const json& id : list) ids.push_back(checked_id(id));
-  return json({{"text", tokenizer.decode(ids, false)}}).dump();
+  for (const Json& id : list) ids.push_back(checked_id(id));
+  return Json({{"text", tokenizer.decode(ids, false)}}).dump();
 }
 
 }  // namespace
@@ -77,8 +72,8 @@ ExitStatus tokenize_lines(const Tokenizer& tokenizer, const TokenizeOptions& opt
       out << (options.decode ? decode_line(tokenizer, options.jsonl, line)
                              : encode_line(tokenizer, options.jsonl, line))
           << '\n';
-    } catch (const json::exception& problem) {
-      errors << "line " << number << ": " << json_problem(problem.what()) << '\n';
+    } catch (const JsonError& problem) {
+      errors << "line " << number << ": " << problem.what() << '\n';
       failed = true;
     } catch (const InputError& problem) {
       errors << "line " << number << ": " << problem.what() << '\n';

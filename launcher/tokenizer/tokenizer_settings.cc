@@ -3,66 +3,58 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 #include <optional>
 
 #include "kernels/device/error.h"
-#include "launcher/tokenizer/json_problem.h"
+#include "launcher/json/json.h"
 #include "launcher/tokenizer/vocabulary.h"
 
 namespace sluice::launcher {
 namespace {
 
-using nlohmann::json;
-
 /// Null where the file is absent.
-json read_object(const std::filesystem::path& path) {
+Json read_object(const std::filesystem::path& path) {
   if (!std::filesystem::exists(path)) return nullptr;
-  json object;
-  try {
-    object = json::parse(read_tokenizer_file(path));
-  } catch (const json::exception& problem) {
-    throw InputError(fmt::format("{} is no JSON: {}", path.string(), json_problem(problem.what())));
-  }
+  Json object = parse_tokenizer_json(read_tokenizer_file(path), path.string());
   if (!object.is_object()) throw InputError(path.string() + " is no JSON object");
   return object;
 }
 
-bool flag(const json& object, const char* key, bool otherwise, const std::string& where) {
-  const auto found = object.find(key);
-  if (found == object.end() || found->is_null()) return otherwise;
-  if (!found->is_boolean()) {
+bool flag(const Json& object, const char* key, bool otherwise, const std::string& where) {
+  const Json& value = object.member(key);
+  if (value.is_null()) return otherwise;
+  if (!value.is_boolean()) {
     throw InputError(
-        fmt::format("{}: {} is {}, but must be true or false", where, key, found->dump()));
+        fmt::format("{}: {} is {}, but must be true or false", where, key, value.dump()));
   }
-  return found->get<bool>();
+  return value.boolean();
 }
 
-void refuse_flag(const json& object, const char* key, const std::string& where) {
+void refuse_flag(const Json& object, const char* key, const std::string& where) {
   if (flag(object, key, false, where)) {
     throw InputError(fmt::format("{} sets {}, which this tokenizer does not have", where, key));
   }
 }
 
 /// "text", or {"content": "text", "lstrip": false, ...}.
-std::string token_text(const json& token, const std::string& where) {
-  if (token.is_string()) return token.get<std::string>();
-  const auto content = token.is_object() ? token.find("content") : token.end();
-  if (!token.is_object() || content == token.end() || !content->is_string()) {
+std::string token_text(const Json& token, const std::string& where) {
+  if (token.is_string()) return token.text();
+  const Json& content = token.member("content");
+  if (!content.is_string()) {
     throw InputError(fmt::format("{} is {}, which is no token", where, token.dump()));
   }
   for (const char* key : {"lstrip", "rstrip", "single_word"}) refuse_flag(token, key, where);
-  return content->get<std::string>();
+  return content.text();
 }
 
 /// bos_token, eos_token, pad_token, unk_token: the first file that names one wins.
-void read_names(const json& object, const std::string& where, Vocabulary& vocabulary) {
+void read_names(const Json& object, const std::string& where, Vocabulary& vocabulary) {
   if (!object.is_object()) return;
   const auto read = [&](const char* key, std::int32_t& id) {
-    const auto found = object.find(key);
-    if (found == object.end() || found->is_null()) return;
+    const Json& token = object.member(key);
+    if (token.is_null()) return;
     const std::string place = fmt::format("{}: {}", where, key);
-    const std::string text = token_text(*found, place);
+    const std::string text = token_text(token, place);
     if (id >= 0) return;
     add_added_token(text, -1, true, place, vocabulary);
     id = vocabulary.find(text);
@@ -71,19 +63,15 @@ void read_names(const json& object, const std::string& where, Vocabulary& vocabu
   read("eos_token", vocabulary.eos);
   read("pad_token", vocabulary.pad);
   read("unk_token", vocabulary.unknown);
-  const auto more = object.find("additional_special_tokens");
-  if (more == object.end() || !more->is_array()) return;
   const std::string place = where + ": additional_special_tokens";
-  for (const json& token : *more) {
+  for (const Json& token : object.member("additional_special_tokens")) {
     add_added_token(token_text(token, place), -1, true, place, vocabulary);
   }
 }
 
 /// tokenizer_config.json's {"50264": {"content": "<mask>", "special": true, ...}}.
-void read_decoder(const json& config, const std::string& where, Vocabulary& vocabulary) {
-  const auto table = config.find("added_tokens_decoder");
-  if (table == config.end() || !table->is_object()) return;
-  for (const auto& [key, token] : table->items()) {
+void read_decoder(const Json& config, const std::string& where, Vocabulary& vocabulary) {
+  for (const auto& [key, token] : config.member("added_tokens_decoder").items()) {
     const std::string place = fmt::format("{}: added_tokens_decoder.{}", where, key);
     if (key.empty() || key.size() > 9 || key.find_first_not_of("0123456789") != std::string::npos) {
       throw InputError(place + " is no token id");
@@ -94,27 +82,24 @@ void read_decoder(const json& config, const std::string& where, Vocabulary& voca
   }
 }
 
-void read_added(const json& object, const std::string& where, Vocabulary& vocabulary) {
-  if (!object.is_object()) return;
+void read_added(const Json& object, const std::string& where, Vocabulary& vocabulary) {
   for (const auto& [text, id] : object.items()) {
-    if (!id.is_number_integer()) {
+    if (!id.is_integer_in(INT64_MIN, INT64_MAX)) {
       throw InputError(
           fmt::format("{} gives \"{}\" the id {}, which is no integer", where, text, id.dump()));
     }
-    add_added_token(text, id.get<std::int64_t>(), false, where, vocabulary);
+    add_added_token(text, id.integer(), false, where, vocabulary);
   }
 }
 
-std::optional<std::int32_t> small_integer(const json& object, const char* key) {
-  const auto found = object.is_object() ? object.find(key) : object.end();
-  if (!object.is_object() || found == object.end() || !found->is_number_integer()) return {};
-  const auto value = found->get<std::int64_t>();
-  if (value < 0 || value > INT32_MAX) return {};
-  return static_cast<std::int32_t>(value);
+std::optional<std::int32_t> small_integer(const Json& object, const char* key) {
+  const Json& value = object.member(key);
+  if (!value.is_integer_in(0, INT32_MAX)) return {};
+  return static_cast<std::int32_t>(value.integer());
 }
 
 /// Where no file names BOS, EOS and PAD they are the model's own ids, or OPT's tokens.
-void fill_names(const json& config, Vocabulary& vocabulary) {
+void fill_names(const Json& config, Vocabulary& vocabulary) {
   const auto fill = [&](const char* key, const char* opt_text, std::int32_t& id) {
     if (id >= 0) return;
     const std::int32_t wanted = small_integer(config, key).value_or(vocabulary.find(opt_text));
@@ -137,7 +122,7 @@ void read_settings(const std::filesystem::path& folder, Vocabulary& vocabulary) 
   const std::filesystem::path names_path = folder / "special_tokens_map.json";
   const std::filesystem::path config_path = folder / "config.json";
   read_added(read_object(added_path), added_path.string(), vocabulary);
-  const json settings = read_object(settings_path);
+  const Json settings = read_object(settings_path);
   if (settings.is_object()) {
     refuse_flag(settings, "add_prefix_space", settings_path.string());
     refuse_flag(settings, "add_eos_token", settings_path.string());
@@ -147,7 +132,7 @@ void read_settings(const std::filesystem::path& folder, Vocabulary& vocabulary) 
   }
   read_names(settings, settings_path.string(), vocabulary);
   read_names(read_object(names_path), names_path.string(), vocabulary);
-  const json config = read_object(config_path);
+  const Json config = read_object(config_path);
   fill_names(config, vocabulary);
   vocabulary.table_size = small_integer(config, "vocab_size").value_or(vocabulary.size);
   if (vocabulary.table_size < vocabulary.size) {

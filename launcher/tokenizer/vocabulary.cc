@@ -3,11 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
-#include <unordered_set>
 
 #include "kernels/device/error.h"
-#include "launcher/tokenizer/json_problem.h"
 #include "launcher/tokenizer/utf8.h"
 #include "offload/checkpoint/input_file.h"
 
@@ -53,35 +50,24 @@ void add_token(const std::string& token, std::int64_t id, const std::string& whe
   vocabulary.size = std::max(vocabulary.size, narrow + 1);
 }
 
-void read_token_ids(const std::string& text, const std::string& where, Vocabulary& vocabulary) {
-  using nlohmann::json;
-  using Event = json::parse_event_t;
-  std::unordered_set<std::string> seen;  // nlohmann keeps the last of equal keys, silently
-  const auto check = [&](int depth, Event event, json& parsed) {
-    if (depth > 1 || event == Event::array_start) {
-      throw InputError(where + " is no flat object of tokens and ids");
-    }
-    if (event == Event::key && !seen.insert(parsed.get<std::string>()).second) {
-      throw InputError(
-          fmt::format("{} has the token \"{}\" twice", where, parsed.get<std::string>()));
-    }
-    return true;
-  };
-  json table;
+Json parse_tokenizer_json(const std::string& text, const std::string& where) {
   try {
-    table = json::parse(text, check);
-  } catch (const json::exception& problem) {
-    throw InputError(fmt::format("{} is no JSON: {}", where, json_problem(problem.what())));
+    return Json::parse(text);
+  } catch (const JsonError& problem) {
+    const bool syntax = problem.kind() == JsonError::Kind::syntax;
+    throw InputError(fmt::format("{}{}: {}", where, syntax ? " is no JSON" : "", problem.what()));
   }
-  if (!table.is_object()) throw InputError(where + " is no JSON object of tokens and ids");
+}
+
+void read_token_ids(const Json& table, const std::string& where, Vocabulary& vocabulary) {
+  if (!table.is_object()) throw InputError(where + " is no flat object of tokens and ids");
   for (const auto& [token, id] : table.items()) {
-    if (!id.is_number_integer() ||
-        (id.is_number_unsigned() && id.get<std::uint64_t>() > INT64_MAX)) {
+    if (!id.is_integer_in(INT64_MIN, INT64_MAX)) {
       throw InputError(
           fmt::format("{} gives the token \"{}\" the id {}, which is no integer in range", where,
                       token, id.dump()));
     }
-    add_token(token, id.get<std::int64_t>(), where, vocabulary);
+    add_token(token, id.integer(), where, vocabulary);
   }
   check_ids(where, vocabulary);
 }
@@ -147,7 +133,7 @@ Vocabulary read_vocabulary(const std::filesystem::path& folder) {
   if (std::filesystem::exists(folder / "vocab.json")) {
     const std::string vocab = (folder / "vocab.json").string();
     const std::string merges = (folder / "merges.txt").string();
-    read_token_ids(read_tokenizer_file(vocab), vocab, vocabulary);
+    read_token_ids(parse_tokenizer_json(read_tokenizer_file(vocab), vocab), vocab, vocabulary);
     read_merges(read_tokenizer_file(merges), merges, vocabulary);
   } else if (std::filesystem::exists(folder / "tokenizer.json")) {
     const std::string path = (folder / "tokenizer.json").string();

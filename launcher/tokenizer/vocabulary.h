@@ -8,6 +8,8 @@
 #include <utility>
 #include <vector>
 
+#include "launcher/json/json.h"
+
 namespace sluice::launcher {
 
 /// A token that is found in the text as it is written, before anything else is.
@@ -51,8 +53,10 @@ Vocabulary read_vocabulary(const std::filesystem::path& folder);
 /// Throws InputError if it is no regular file, cannot be read, or is larger than any tokenizer's.
 std::string read_tokenizer_file(const std::filesystem::path& path);
 
+/// Throws InputError for a text that is no JSON, or has a key twice.
+Json parse_tokenizer_json(const std::string& text, const std::string& where);
 /// vocab.json: {"token": id, ...}.
-void read_token_ids(const std::string& text, const std::string& where, Vocabulary& vocabulary);
+void read_token_ids(const Json& table, const std::string& where, Vocabulary& vocabulary);
 /// Adds a token; throws InputError if the id is out of range or the token has another id already.
 void add_token(const std::string& token, std::int64_t id, const std::string& where,
                Vocabulary& vocabulary);

@@ -124,7 +124,8 @@ TEST_F(RequestParserTest, UnknownFieldsOfTheBatchFormAreWarnedOfOnce) {
   accept(row, 2);
   ASSERT_EQ(parser_.warnings().size(), 3U);
   EXPECT_THAT(parser_.warnings()[0], HasSubstr("priority"));
-  EXPECT_THAT(parser_.warnings()[2], HasSubstr("metadata"));
+  EXPECT_THAT(parser_.warnings()[1], HasSubstr("metadata"));
+  EXPECT_THAT(parser_.warnings()[2], HasSubstr("max_token"));
 }
 
 TEST_F(RequestParserTest, BadBatchRows) {

@@ -170,8 +170,8 @@ TEST(Vocabulary, DamagedVocabularies) {
   refused(R"({"a": 18446744073709551615})", "no integer");
   refused(R"({"a": 1, "a": 2})", "twice");
   refused(R"({"a": 1, "b": 1})", "two tokens");
-  refused(R"({"a": {"b": 1}})", "flat object");
-  refused(std::string(100000, '['), "flat object");
+  refused(R"({"a": {"b": 1}})", "no integer");
+  refused(std::string(100000, '['), "nested deeper");
   refused("{\"\xFF\": 1}", "no JSON");
   std::string whole = support::small_token_ids({}).dump();
   refused(whole.substr(0, whole.size() / 2), "no JSON");
