@@ -17,7 +17,7 @@ namespace {
 
 // Elements of all tensors; false: more than can be counted.
 bool count(const DecoderConfig& model, std::int64_t& total) {
-  const auto add = [&total](const offload::LayerSpec& spec, std::int64_t times) {
+  const auto add = [&total](const offload::GroupSpec& spec, std::int64_t times) {
     for (const offload::WeightSpec& tensor : spec.tensors) {
       std::int64_t elements = 0;
       if (__builtin_mul_overflow(tensor.rows, tensor.columns, &elements) ||

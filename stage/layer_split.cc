@@ -9,7 +9,7 @@ namespace sluice::stage {
 
 namespace {
 
-std::uint64_t elements_of(const offload::LayerSpec& spec) {
+std::uint64_t elements_of(const offload::GroupSpec& spec) {
   std::uint64_t elements = 0;
   for (const offload::WeightSpec& tensor : spec.tensors) {
     elements +=

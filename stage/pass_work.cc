@@ -9,7 +9,7 @@ namespace sluice::stage {
 namespace {
 
 /// Of the matrices, which is all there is to multiply with.
-double product_flop(const offload::LayerPlacement& layer) {
+double product_flop(const offload::GroupPlacement& layer) {
   double elements = 0;
   for (const offload::TensorPlacement& tensor : layer.tensors) {
     if (tensor.info.rows <= 1) continue;
@@ -26,7 +26,7 @@ std::int64_t logits_wanted(const PassRow& row) {
 
 }  // namespace
 
-PassWork::PassWork(const StageLayout& layout, const std::vector<offload::LayerPlacement>& layers)
+PassWork::PassWork(const StageLayout& layout, const std::vector<offload::GroupPlacement>& layers)
     : logit_rows_(layout.logit_rows()) {
   const std::size_t first = layout.first() ? 1 : 0;
   const std::size_t last = layers.size() - (layout.last() ? 1 : 0);
@@ -35,7 +35,7 @@ PassWork::PassWork(const StageLayout& layout, const std::vector<offload::LayerPl
     layers_bytes_ += layers[l].total_bytes();
   }
   if (layout.first()) {  // gathers two rows, and may project
-    const offload::LayerPlacement& embedding = layers.front();
+    const offload::GroupPlacement& embedding = layers.front();
     const offload::TensorPlacement& project = embedding.tensors[kEmbeddingProject];
     embedding_flop_ =
         2.0 * static_cast<double>(project.info.rows) * static_cast<double>(project.info.columns);

@@ -16,7 +16,7 @@ namespace sluice::stage {
 class PassWork {
  public:
   /// `layers` as place_weights() gave them.
-  PassWork(const StageLayout& layout, const std::vector<offload::LayerPlacement>& layers);
+  PassWork(const StageLayout& layout, const std::vector<offload::GroupPlacement>& layers);
 
   /// Products of all tokens with the decoder layers' matrices, of the rows whose logits are wanted
   /// with the output head's, and attention over each row's context. Every GPU batch reads each

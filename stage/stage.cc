@@ -120,7 +120,7 @@ class Stage::Impl {
   }
 
   const offload::MemoryPlan& plan() const { return plan_; }
-  const std::vector<offload::LayerPlacement>& placement() const { return placement_; }
+  const std::vector<offload::GroupPlacement>& placement() const { return placement_; }
 
   void load(const std::function<void(std::uint64_t)>& progress) {
     const auto begin = Clock::now();
@@ -235,7 +235,7 @@ class Stage::Impl {
                         workspace_->layer, some);
     }
     if (layout_.last()) {
-      const offload::WeightStream::Lease head = weights_->shape_of(weights_->layer_count() - 1);
+      const offload::WeightStream::Lease head = weights_->shape_of(weights_->group_count() - 1);
       try_output_head(
           *engine.device_ops, layout_.model, GroupWeights(head), workspace_->head,
           std::min<std::int64_t>(layout_.batching.gpu_batch_size, layout_.logit_rows()));
@@ -290,13 +290,13 @@ class Stage::Impl {
     const std::uint64_t host_used = host_.used() + offload::DiskEngine::checksum_bytes(files);
     const std::uint64_t used[] = {device_.used() + layout_.engine_bytes, host_used, files};
     std::uint64_t total = 0;
-    for (const offload::LayerPlacement& layer : placement_) total += layer.total_bytes();
+    for (const offload::GroupPlacement& layer : placement_) total += layer.total_bytes();
     for (int t = 0; t < offload::kTierCount; ++t) {
       const auto i = static_cast<std::size_t>(t);
       const Tier tier = static_cast<Tier>(t);
       report.tiers[i] = {layout_.config.budgets.bytes[i], plan_.total(tier), used[i]};
       std::uint64_t bytes = 0;
-      for (const offload::LayerPlacement& layer : placement_) bytes += layer.bytes(tier);
+      for (const offload::GroupPlacement& layer : placement_) bytes += layer.bytes(tier);
       report.weight_share_asked[i] = layout_.config.policy.weights.of(tier);
       report.weight_share_achieved[i] =
           total > 0 ? 100.0 * static_cast<double>(bytes) / static_cast<double>(total) : 0.0;
@@ -307,7 +307,7 @@ class Stage::Impl {
   StageResources resources_;
   comm::DeviceChannel* channel_ = nullptr;
   PhaseMeter meter_;
-  std::vector<offload::LayerPlacement> placement_;
+  std::vector<offload::GroupPlacement> placement_;
   offload::MemoryPlan plan_;
   offload::Arena device_;
   offload::Arena host_;
@@ -323,7 +323,7 @@ Stage::Stage(const StageLayout& layout, const StageResources& resources)
     : impl_(std::make_unique<Impl>(layout, resources)) {}
 Stage::~Stage() = default;
 const offload::MemoryPlan& Stage::plan() const { return impl_->plan(); }
-const std::vector<offload::LayerPlacement>& Stage::placement() const { return impl_->placement(); }
+const std::vector<offload::GroupPlacement>& Stage::placement() const { return impl_->placement(); }
 void Stage::load(const std::function<void(std::uint64_t)>& progress) { impl_->load(progress); }
 void Stage::use(comm::DeviceChannel& channel) { impl_->use(channel); }
 RunReport Stage::run(Job* job) { return impl_->run(job); }

@@ -39,7 +39,7 @@ class Stage {
   ~Stage();
 
   const offload::MemoryPlan& plan() const;
-  const std::vector<offload::LayerPlacement>& placement() const;
+  const std::vector<offload::GroupPlacement>& placement() const;
 
   /// Allocates and loads. `progress(bytes)` after each tensor, from this thread. Throws IoError,
   /// InputError, CapacityError.

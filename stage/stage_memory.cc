@@ -69,8 +69,8 @@ std::int64_t StageLayout::logit_rows() const {
   return std::clamp<std::int64_t>(batching.gpu_batch_size, 1, 64);
 }
 
-std::vector<offload::LayerSpec> layer_specs(const StageLayout& layout) {
-  std::vector<offload::LayerSpec> specs;
+std::vector<offload::GroupSpec> layer_specs(const StageLayout& layout) {
+  std::vector<offload::GroupSpec> specs;
   if (layout.first()) specs.push_back(embedding_group(layout.model));
   for (std::int32_t i = 0; i < layout.config.layers; ++i) {
     specs.push_back(layer_group(layout.model, layout.config.first_layer + i));
@@ -101,7 +101,7 @@ offload::ActivationShape activation_shape(const StageLayout& layout) {
 
 namespace {
 
-void plan_weights(const StageLayout& layout, const std::vector<offload::LayerPlacement>& layers,
+void plan_weights(const StageLayout& layout, const std::vector<offload::GroupPlacement>& layers,
                   offload::MemoryPlan& plan) {
   offload::WeightStream::plan(layers, {layout.config.policy.weight_slots, nullptr}, plan);
 }
@@ -120,7 +120,7 @@ std::uint64_t checksum_bytes(const offload::MemoryPlan& plan) {
   return offload::DiskEngine::checksum_bytes(plan.total(offload::Tier::disk));
 }
 
-void fit_cache(StageLayout& layout, const std::vector<offload::LayerPlacement>& layers) {
+void fit_cache(StageLayout& layout, const std::vector<offload::GroupPlacement>& layers) {
   offload::MemoryPlan beside;
   plan_weights(layout, layers, beside);
   plan_activations(layout, beside);
@@ -145,7 +145,7 @@ void fit_cache(StageLayout& layout, const std::vector<offload::LayerPlacement>& 
 }
 
 offload::MemoryPlan plan_memory(const StageLayout& layout,
-                                const std::vector<offload::LayerPlacement>& layers) {
+                                const std::vector<offload::GroupPlacement>& layers) {
   offload::MemoryPlan plan;
   plan_weights(layout, layers, plan);
   offload::KvCache::plan(kv_shape(layout), layout.config.policy, plan);

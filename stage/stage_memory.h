@@ -45,7 +45,7 @@ struct StageLayout {
 };
 
 /// The weight stream's layers: embedding (first stage), decoder layers, head (last stage).
-std::vector<offload::LayerSpec> layer_specs(const StageLayout& layout);
+std::vector<offload::GroupSpec> layer_specs(const StageLayout& layout);
 offload::KvShape kv_shape(const StageLayout& layout);
 offload::ActivationShape activation_shape(const StageLayout& layout);
 
@@ -59,11 +59,11 @@ WorkspaceBytes workspace_bytes(const StageLayout& layout);
 /// Sizes the pools of the KV cache: for the job's longest sequence in every slot, where the budgets
 /// allow it; else for what they leave beside everything else, but at least for one such sequence in
 /// each tier that has a share. What is too much even then is for plan_memory().check() to say.
-void fit_cache(StageLayout& layout, const std::vector<offload::LayerPlacement>& layers);
+void fit_cache(StageLayout& layout, const std::vector<offload::GroupPlacement>& layers);
 
 /// The whole paper of a stage. `layers` as place_weights() gave them.
 offload::MemoryPlan plan_memory(const StageLayout& layout,
-                                const std::vector<offload::LayerPlacement>& layers);
+                                const std::vector<offload::GroupPlacement>& layers);
 
 /// Host memory that the disk engine takes for the checksums of what the plan puts on disk: planned
 /// as "checksums", and no part of the host's arena.

@@ -10,7 +10,7 @@ namespace sluice::stage {
 
 namespace {
 
-using offload::LayerSpec;
+using offload::GroupSpec;
 using offload::WeightSpec;
 
 WeightSpec present_if(bool present, std::string name, std::int64_t rows, std::int64_t columns) {
@@ -19,8 +19,8 @@ WeightSpec present_if(bool present, std::string name, std::int64_t rows, std::in
 
 /// A group whose tensors' names begin with `prefix`.
 struct Group {
-  Group(std::string name, std::size_t tensors, std::string start)
-      : spec{std::move(name), std::vector<WeightSpec>(tensors)}, prefix(std::move(start)) {}
+  Group(std::string name, std::size_t tensors, std::string start, std::int32_t layer = -1)
+      : spec{std::move(name), std::vector<WeightSpec>(tensors), layer}, prefix(std::move(start)) {}
 
   void norm(bool present, std::size_t weight, std::size_t bias, const std::string& name,
             std::int64_t columns) {
@@ -33,13 +33,13 @@ struct Group {
     spec.tensors[bias] = present_if(has_bias, prefix + name + ".bias", 1, outputs);
   }
 
-  LayerSpec spec;
+  GroupSpec spec;
   std::string prefix;
 };
 
 }  // namespace
 
-LayerSpec embedding_group(const DecoderConfig& model) {
+GroupSpec embedding_group(const DecoderConfig& model) {
   Group group("embedding", kEmbeddingTensorCount, "");
   std::vector<WeightSpec>& tensors = group.spec.tensors;
   tensors[kEmbeddingProject] =
@@ -50,9 +50,9 @@ LayerSpec embedding_group(const DecoderConfig& model) {
   return std::move(group.spec);
 }
 
-LayerSpec attention_group(const DecoderConfig& model, std::int32_t layer) {
+GroupSpec attention_group(const DecoderConfig& model, std::int32_t layer) {
   Group group(fmt::format("layer {} attention", layer), kAttentionTensorCount,
-              fmt::format("layers.{}.", layer));
+              fmt::format("layers.{}.", layer), layer);
   const AttentionTraits& attention = model.attention;
   const bool bias = attention.query_key_value_bias;
   const std::int64_t query = attention.query_width();
@@ -67,17 +67,17 @@ LayerSpec attention_group(const DecoderConfig& model, std::int32_t layer) {
   return std::move(group.spec);
 }
 
-LayerSpec mlp_group(const DecoderConfig& model, std::int32_t layer) {
-  Group group(fmt::format("layer {} MLP", layer), kMlpTensorCount,
-              fmt::format("layers.{}.", layer));
+GroupSpec mlp_group(const DecoderConfig& model, std::int32_t layer) {
+  Group group(fmt::format("layer {} MLP", layer), kMlpTensorCount, fmt::format("layers.{}.", layer),
+              layer);
   group.norm(model.norm.affine, kMlpNormWeight, kMlpNormBias, "final_layer_norm", model.hidden);
   group.linear(kUpWeight, kUpBias, model.mlp.bias, "fc1", model.mlp.width, model.hidden);
   group.linear(kDownWeight, kDownBias, model.mlp.bias, "fc2", model.hidden, model.mlp.width);
   return std::move(group.spec);
 }
 
-LayerSpec layer_group(const DecoderConfig& model, std::int32_t layer) {
-  LayerSpec whole = attention_group(model, layer);
+GroupSpec layer_group(const DecoderConfig& model, std::int32_t layer) {
+  GroupSpec whole = attention_group(model, layer);
   whole.name = fmt::format("layer {}", layer);
   for (WeightSpec& tensor : mlp_group(model, layer).tensors) {
     whole.tensors.push_back(std::move(tensor));
@@ -85,7 +85,7 @@ LayerSpec layer_group(const DecoderConfig& model, std::int32_t layer) {
   return whole;
 }
 
-LayerSpec head_group(const DecoderConfig& model) {
+GroupSpec head_group(const DecoderConfig& model) {
   Group group("output head", kHeadTensorCount, "");
   group.norm(model.head.norm && model.norm.affine, kHeadNormWeight, kHeadNormBias,
              "final_layer_norm", model.hidden);

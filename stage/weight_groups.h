@@ -51,12 +51,12 @@ enum HeadTensor : std::size_t {
   kHeadTensorCount
 };
 
-offload::LayerSpec embedding_group(const DecoderConfig& model);
-offload::LayerSpec attention_group(const DecoderConfig& model, std::int32_t layer);
-offload::LayerSpec mlp_group(const DecoderConfig& model, std::int32_t layer);
+offload::GroupSpec embedding_group(const DecoderConfig& model);
+offload::GroupSpec attention_group(const DecoderConfig& model, std::int32_t layer);
+offload::GroupSpec mlp_group(const DecoderConfig& model, std::int32_t layer);
 /// Attention's tensors, then the MLP's from kAttentionTensorCount on.
-offload::LayerSpec layer_group(const DecoderConfig& model, std::int32_t layer);
-offload::LayerSpec head_group(const DecoderConfig& model);
+offload::GroupSpec layer_group(const DecoderConfig& model, std::int32_t layer);
+offload::GroupSpec head_group(const DecoderConfig& model);
 
 /// Which weights `kind` quantises: those that linear() multiplies with, and the token table.
 /// Positions are added as they are.

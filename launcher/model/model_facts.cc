@@ -23,7 +23,7 @@ class Tally {
   Tally(const offload::Checkpoint& checkpoint, offload::Compression compression)
       : checkpoint_(checkpoint), compression_(stage::compression_of(compression)) {}
 
-  std::uint64_t bytes_of(const offload::LayerSpec& spec) {
+  std::uint64_t bytes_of(const offload::GroupSpec& spec) {
     std::uint64_t bytes = 0;
     for (const offload::WeightSpec& wanted : spec.tensors) {
       if (wanted.rows == 0) continue;

@@ -24,7 +24,7 @@ struct Cuts {
 };
 
 // The row borders of a layer beside `target` bytes from its start: at or below, and at or above.
-std::array<std::uint64_t, 2> borders_beside(const LayerPlacement& layer, double target) {
+std::array<std::uint64_t, 2> borders_beside(const GroupPlacement& layer, double target) {
   const double total = static_cast<double>(layer.total_bytes());
   if (target <= 0.0) return {0, 0};
   if (target >= total) return {layer.total_bytes(), layer.total_bytes()};
@@ -54,7 +54,7 @@ struct Running {
 // The pair of row borders that leaves the largest error of a tier, summed over all layers so far,
 // smallest. Cutting device and host each at its nearest border is not enough: with a small share
 // between the cuts their carried errors can cross over and add up.
-Cuts choose_cuts(const LayerPlacement& layer, const Shares& shares, const Running& before) {
+Cuts choose_cuts(const GroupPlacement& layer, const Shares& shares, const Running& before) {
   const std::uint64_t bytes = layer.total_bytes();
   const double total = static_cast<double>(before.total) + static_cast<double>(bytes);
   const double device_target = shares.device / 100.0 * total - static_cast<double>(before.device);
@@ -89,7 +89,7 @@ Cuts choose_cuts(const LayerPlacement& layer, const Shares& shares, const Runnin
   return best;
 }
 
-void cut(LayerPlacement& layer, const Cuts& cuts) {
+void cut(GroupPlacement& layer, const Cuts& cuts) {
   std::uint64_t start = 0;
   for (TensorPlacement& tensor : layer.tensors) {
     const std::uint64_t row_bytes = tensor.row_bytes();
@@ -120,13 +120,13 @@ WeightInfo find(const WeightSpec& spec, WeightSource& source) {
 
 }  // namespace
 
-std::uint64_t LayerPlacement::bytes(Tier tier) const {
+std::uint64_t GroupPlacement::bytes(Tier tier) const {
   std::uint64_t sum = 0;
   for (const TensorPlacement& tensor : tensors) sum += tensor.bytes(tier);
   return sum;
 }
 
-std::uint64_t LayerPlacement::total_bytes() const {
+std::uint64_t GroupPlacement::total_bytes() const {
   std::uint64_t sum = 0;
   for (const TensorPlacement& tensor : tensors) {
     sum += static_cast<std::uint64_t>(tensor.info.rows) * tensor.row_bytes();
@@ -134,7 +134,7 @@ std::uint64_t LayerPlacement::total_bytes() const {
   return sum;
 }
 
-std::uint64_t LayerPlacement::slot_bytes() const {
+std::uint64_t GroupPlacement::slot_bytes() const {
   std::uint64_t sum = 0;
   for (const TensorPlacement& tensor : tensors) {
     sum += arena_bytes(tensor.bytes(Tier::host) + tensor.bytes(Tier::disk), kPad);
@@ -142,22 +142,35 @@ std::uint64_t LayerPlacement::slot_bytes() const {
   return sum;
 }
 
-std::vector<LayerPlacement> place_weights(const std::vector<LayerSpec>& layers,
+std::vector<GroupPlacement> place_weights(const std::vector<GroupSpec>& groups,
                                           const Shares& shares, WeightSource& source) {
-  std::vector<LayerPlacement> placed;
-  placed.reserve(layers.size());
+  std::vector<GroupPlacement> placed;
+  placed.reserve(groups.size());
   Running running;
-  for (const LayerSpec& spec : layers) {
-    LayerPlacement layer;
-    layer.name = spec.name;
-    for (const WeightSpec& weight : spec.tensors)
-      layer.tensors.push_back({find(weight, source), {}});
+  for (std::size_t first = 0; first < groups.size();) {
+    std::size_t end = first + 1;
+    while (end < groups.size() && groups[first].layer >= 0 &&
+           groups[end].layer == groups[first].layer) {
+      ++end;
+    }
+    GroupPlacement layer;
+    for (std::size_t g = first; g < end; ++g) {
+      for (const WeightSpec& weight : groups[g].tensors) {
+        layer.tensors.push_back({find(weight, source), {}});
+      }
+    }
     const Cuts cuts = choose_cuts(layer, shares, running);
     cut(layer, cuts);
     running.total += layer.total_bytes();
     running.device += cuts.device;
     running.host += cuts.host;
-    placed.push_back(std::move(layer));
+    auto tensor = layer.tensors.begin();
+    for (; first < end; ++first) {
+      const GroupSpec& spec = groups[first];
+      const auto stop = tensor + static_cast<std::ptrdiff_t>(spec.tensors.size());
+      placed.push_back({spec.name, {tensor, stop}, spec.layer});
+      tensor = stop;
+    }
   }
   return placed;
 }

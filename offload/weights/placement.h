@@ -1,5 +1,5 @@
-// Which rows of which weight lie in which tier: a pure function of shapes and shares, byte-exact to
-// the shares within one row.
+// Which rows of which weight lie in which tier: a pure function of shapes and shares. It meets the
+// shares within one row.
 #pragma once
 
 #include <cstdint>
@@ -11,15 +11,19 @@
 
 namespace sluice::offload {
 
-/// What a stage asks for: a layer is a list of tensors that are needed together.
+/// A tensor that a stage asks for.
 struct WeightSpec {
   std::string name;  // canonical: "layers.3.fc1.weight"
   std::int64_t rows = 0;
   std::int64_t columns = 0;
 };
-struct LayerSpec {
-  std::string name;  // "layer 3", "embedding", "output head"
+/// Tensors that are leased together.
+struct GroupSpec {
+  std::string name;  // "layer 3", "layer 3 attention", "embedding", "output head"
   std::vector<WeightSpec> tensors;
+  /// Neighbours with the same number >= 0 are one layer: the shares cut it as a whole, and its
+  /// streamed rows share a slot of the ring. -1: the group is a layer by itself.
+  std::int32_t layer = -1;
 };
 
 /// rows[tier] rows of the tensor, in the order device, host, disk from row 0.
@@ -31,20 +35,22 @@ struct TensorPlacement {
     return static_cast<std::uint64_t>(rows[static_cast<std::size_t>(tier)]) * row_bytes();
   }
 };
-struct LayerPlacement {
+struct GroupPlacement {
   std::string name;
-  std::vector<TensorPlacement> tensors;  // in LayerSpec's order
+  std::vector<TensorPlacement> tensors;  // in GroupSpec's order
+  std::int32_t layer = -1;               // GroupSpec's
   std::uint64_t bytes(Tier tier) const;
   std::uint64_t total_bytes() const;
-  /// Bytes of a device slot for the host and disk rows of this layer (every tensor's streamed rows
-  /// padded to 64 bytes); 0 when all rows are on the device.
+  /// Device bytes for the host and disk rows of this group (every tensor's streamed rows padded to
+  /// 64 bytes); 0 when all rows are on the device.
   std::uint64_t slot_bytes() const;
 };
 
-/// Cuts each layer's tensors, taken one after the other, where the running shares say; a cut falls
-/// between rows, and what a cut was off by is made good by the next ones, so that over all layers
-/// each tier's bytes are within one row of its share. Tensors of one row are never split.
-std::vector<LayerPlacement> place_weights(const std::vector<LayerSpec>& layers,
+/// Cuts each layer's tensors, taken one after the other, where the running shares say. A cut falls
+/// between rows, and the next cuts make good what it was off by: over all layers each tier's bytes
+/// are within one row of its share. Tensors of one row are never split. One placement for each
+/// spec. Throws InputError for a tensor that is not there or has another shape.
+std::vector<GroupPlacement> place_weights(const std::vector<GroupSpec>& groups,
                                           const Shares& shares, WeightSource& source);
 
 }  // namespace sluice::offload

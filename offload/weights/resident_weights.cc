@@ -24,7 +24,7 @@ std::int64_t rows_in(const TensorPlacement& tensor, Tier tier) {
   return tensor.rows[static_cast<std::size_t>(tier)];
 }
 
-// The token table of a model with tied embeddings is a tensor of the first and the last layer. On
+// The token table of a model with tied embeddings is a tensor of the embedding and of the head. On
 // one stage, all on the device, it is there once.
 bool can_be_shared(const TensorPlacement& tensor) {
   return tensor.info.key >= 0 && tensor.info.rows > 0 &&
@@ -95,59 +95,32 @@ class Loader {
   IoGroup host_reads_;
 };
 
-// A disk that is too small is found out before anything is loaded.
-void reserve_on_disk(WeightSource& source, const std::vector<LayerPlacement>& layers) {
-  source.reserve_disk(weight_sizes(layers, 1).disk);
-}
-
 TensorView view_of(const TensorPlacement& tensor, Tier tier, std::byte* data) {
   return {data, tensor.info.dtype, rows_in(tensor, tier), tensor.info.columns};
 }
 
 }  // namespace
 
-// With S slots, item t lies beside t + 1 until t + S takes its place: those two sums, for every t.
-RingLayout::RingLayout(const std::vector<std::uint64_t>& bytes, std::size_t slots) {
-  std::uint64_t largest = 0;
-  for (std::size_t t = 0; t < bytes.size(); ++t) {
-    const std::uint64_t next = bytes[(t + 1) % bytes.size()];
-    const std::uint64_t after = bytes[(t + slots) % bytes.size()];
-    pair_ = std::max({pair_, bytes[t] + next, next + after});
-    largest = std::max(largest, bytes[t]);
-  }
-  total_ = slots / 2 * pair_ + slots % 2 * largest;
-}
-
-std::uint64_t RingLayout::offset(std::size_t slot, std::uint64_t bytes) const {
-  const std::uint64_t begin = slot / 2 * pair_;
-  return slot % 2 == 0 ? begin : begin + pair_ - bytes;
-}
-
 namespace {
 
 // As much as the slots hold of disk rows, in chunks, and one more for a read to be under way when
 // all the others are waiting.
-StagingSizes staging_sizes(const std::vector<std::uint64_t>& layers, std::size_t slots) {
+StagingSizes staging_sizes(const WeightRing& slots) {
+  const std::vector<std::uint64_t>& layers = slots.disk_bytes();
   const std::uint64_t largest = layers.empty() ? 0 : *std::ranges::max_element(layers);
   if (largest == 0) return {};
   const std::uint64_t chunk = std::min(kChunkBytes, superset_room(largest));
-  const std::uint64_t ring = std::min(kMostStaging, RingLayout(layers, slots).total());
+  const std::uint64_t ring = std::min(kMostStaging, RingLayout(layers, slots.slots()).total());
   return {(ring + chunk - 1) / chunk + 1, chunk};
 }
 
 }  // namespace
 
-WeightSizes weight_sizes(const std::vector<LayerPlacement>& layers, std::size_t slots) {
+WeightSizes weight_sizes(const std::vector<GroupPlacement>& groups, const WeightRing& ring) {
   WeightSizes sizes;
-  std::vector<std::uint64_t> slot_bytes;
-  std::vector<std::uint64_t> staging_bytes;
   std::unordered_set<std::int32_t> shared;
-  for (const LayerPlacement& layer : layers) {
-    if (layer.slot_bytes() > 0) {
-      slot_bytes.push_back(layer.slot_bytes());
-      staging_bytes.push_back(round_to_blocks(layer.bytes(Tier::disk)));
-    }
-    for (const TensorPlacement& tensor : layer.tensors) {
+  for (const GroupPlacement& group : groups) {
+    for (const TensorPlacement& tensor : group.tensors) {
       sizes.host += arena_bytes(tensor.bytes(Tier::host));
       if (tensor.info.written_by_run) sizes.disk += round_to_blocks(tensor.bytes(Tier::disk));
       if (can_be_shared(tensor) && !shared.insert(tensor.info.key).second) continue;
@@ -156,22 +129,22 @@ WeightSizes weight_sizes(const std::vector<LayerPlacement>& layers, std::size_t 
           std::max(sizes.load, std::min(kLoadBytes, round_to_blocks(tensor.bytes(Tier::device))));
     }
   }
-  sizes.slots = RingLayout(slot_bytes, slots);
-  sizes.staging = staging_sizes(staging_bytes, slots);
+  sizes.slots = ring.bytes();
+  sizes.staging = staging_sizes(ring);
   return sizes;
 }
 
-std::vector<ResidentLayer> load_resident(Backend& backend, WeightSource& source,
-                                         const std::vector<LayerPlacement>& layers, Arena& device,
-                                         Arena& host, std::byte* staging, std::uint64_t load_bytes,
+std::vector<ResidentGroup> load_resident(Backend& backend, WeightSource& source,
+                                         const std::vector<GroupPlacement>& groups, Arena& device,
+                                         Arena& host, std::byte* staging, const WeightSizes& sizes,
                                          Progress progress, void* progress_context) {
-  reserve_on_disk(source, layers);
-  Loader loader(backend, source, staging, load_bytes);
+  source.reserve_disk(sizes.disk);  // a disk that is too small is found out before all else
+  Loader loader(backend, source, staging, sizes.load);
   std::unordered_map<std::int32_t, TensorView> shared;
-  std::vector<ResidentLayer> resident;
-  for (const LayerPlacement& layer : layers) {
-    ResidentLayer& views = resident.emplace_back();
-    for (const TensorPlacement& tensor : layer.tensors) {
+  std::vector<ResidentGroup> resident;
+  for (const GroupPlacement& group : groups) {
+    ResidentGroup& views = resident.emplace_back();
+    for (const TensorPlacement& tensor : group.tensors) {
       ResidentTensor& view = views.emplace_back();
       if (tensor.info.rows == 0) continue;
       const auto known = can_be_shared(tensor) ? shared.find(tensor.info.key) : shared.end();

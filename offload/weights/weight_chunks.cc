@@ -23,11 +23,11 @@ struct Part {
 
 std::uint64_t block_at(std::uint64_t offset) { return offset / kDiskBlock * kDiskBlock; }
 
-std::vector<Part> disk_parts(const LayerPlacement& layer, WeightSource& source) {
-  const std::vector<std::size_t> offsets = slot_offsets(layer);
+std::vector<Part> disk_parts(const GroupPlacement& group, WeightSource& source) {
+  const std::vector<std::size_t> offsets = slot_offsets(group);
   std::vector<Part> parts;
-  for (std::size_t t = 0; t < layer.tensors.size(); ++t) {
-    const TensorPlacement& tensor = layer.tensors[t];
+  for (std::size_t t = 0; t < group.tensors.size(); ++t) {
+    const TensorPlacement& tensor = group.tensors[t];
     const std::uint64_t bytes = tensor.bytes(Tier::disk);
     if (bytes == 0) continue;
     const std::uint64_t before = tensor.bytes(Tier::device) + tensor.bytes(Tier::host);
@@ -74,19 +74,19 @@ void add_run(std::span<const Part> parts, std::uint64_t end, std::size_t chunk_b
 
 }  // namespace
 
-std::vector<std::size_t> slot_offsets(const LayerPlacement& layer) {
+std::vector<std::size_t> slot_offsets(const GroupPlacement& group) {
   std::vector<std::size_t> offsets = {0};
-  for (const TensorPlacement& tensor : layer.tensors) {
+  for (const TensorPlacement& tensor : group.tensors) {
     offsets.push_back(offsets.back() +
                       arena_bytes(tensor.bytes(Tier::host) + tensor.bytes(Tier::disk)));
   }
   return offsets;
 }
 
-std::vector<WeightChunk> weight_chunks(const LayerPlacement& layer, WeightSource& source,
+std::vector<WeightChunk> weight_chunks(const GroupPlacement& group, WeightSource& source,
                                        std::size_t chunk_bytes) {
   assert(chunk_bytes > 0 && chunk_bytes % kDiskBlock == 0);
-  const std::vector<Part> parts = disk_parts(layer, source);
+  const std::vector<Part> parts = disk_parts(group, source);
   std::vector<WeightChunk> chunks;
   for (std::size_t i = 0; i < parts.size();) {
     if (parts[i].extent.disk == nullptr) {

@@ -1,6 +1,6 @@
-// The disk rows of a layer as few large reads: where the files have neighbours side by side, one
-// read brings several tensors, and long runs are cut into chunks of one size. Arithmetic over
-// extents, done once. A part of WeightStream.
+// The disk rows of a group as few large reads. Tensors that lie side by side in a file are read
+// together; long runs are cut into chunks of one size. Arithmetic over extents, done once. A part
+// of WeightStream.
 #pragma once
 
 #include <cstddef>
@@ -19,19 +19,19 @@ struct WeightChunk {
   std::size_t bytes = 0;
   struct Copy {
     std::size_t source = 0;  // in the staging buffer
-    std::size_t target = 0;  // in the layer's slot
+    std::size_t target = 0;  // in the group's place in the ring
     std::size_t bytes = 0;
   };
   std::vector<Copy> copies;
 };
 
-/// Where each tensor's streamed rows (host, then disk) begin in the layer's slot, and where they
+/// Where each tensor's streamed rows (host, then disk) begin in the group's place, and where they
 /// end.
-std::vector<std::size_t> slot_offsets(const LayerPlacement& layer);
+std::vector<std::size_t> slot_offsets(const GroupPlacement& group);
 
-/// The reads of a layer's disk rows, in the order of the file. None needs more than `chunk_bytes`
+/// The reads of a group's disk rows, in the order of the file. None needs more than `chunk_bytes`
 /// (a multiple of kDiskBlock) of a staging buffer.
-std::vector<WeightChunk> weight_chunks(const LayerPlacement& layer, WeightSource& source,
+std::vector<WeightChunk> weight_chunks(const GroupPlacement& group, WeightSource& source,
                                        std::size_t chunk_bytes);
 
 /// Starts the read into `staging`, a multiple of kDiskBlock.

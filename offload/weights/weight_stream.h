@@ -1,9 +1,9 @@
-// Weights on their way to the computing: the layers of the slice, cyclically, for ever.
+// Weights on their way to the computing: the groups of a stage, in the order of their leases,
+// cyclically, for ever.
 //
-// Device rows are loaded once and stay. Host and disk rows pass through a fixed ring of device
-// slots that two threads of its own fill ahead of use, across passes: disk -> host staging ->
-// device as a chain of events. They never wait for computing except through the event a slot was
-// released with.
+// Device rows are loaded once and stay. Host and disk rows pass through a ring of device slots. Two
+// threads of the stream fill the ring ahead of use, across passes: disk -> host staging -> device,
+// as a chain of events. They wait for computing only by the event that a lease was released with.
 #pragma once
 
 #include <memory>
@@ -18,55 +18,61 @@
 namespace sluice::offload {
 
 struct WeightStreamOptions {
+  /// Layers that the ring holds at a time. (GroupSpec::layer says which groups are a layer.)
   std::int32_t slots = 2;
   Trace* trace = nullptr;
-  /// false: a slot is filled only after the layer before was released and its compute is done, so
-  /// that nothing moves while something is computed. FlexGen: --overlap.
+  /// false: a group is fetched only after the leases before it are released and their compute is
+  /// done, or when it is asked for: nothing moves while something is computed. FlexGen: --overlap.
   bool overlap = true;
+  /// The groups in the order of their leases, over and over. A group may come more than once, and
+  /// is fetched each time. A group that is all on the device costs nothing. Empty: each group once.
+  std::vector<std::int32_t> order = {};
 };
 
 class WeightStream {
  public:
   /// Reserves "weights" in device and host, and on disk what the run writes there itself (nothing
-  /// for checkpoints); "weight slots" in device; "weight staging" in host: where disk rows exist
-  /// what the slots hold of them (<= 256 MiB), and at least what loading device rows passes through
-  /// (<= 32 MiB). A tensor that several layers name is counted once where all its rows are on the
-  /// device in each of them.
-  static void plan(const std::vector<LayerPlacement>& layers, const WeightStreamOptions& options,
+  /// for checkpoints). Also "weight slots" in device, and "weight staging" in host: where disk rows
+  /// exist what the slots hold of them (<= 256 MiB), and at least what loading device rows passes
+  /// through (<= 32 MiB). A tensor that several groups name is counted once where all its rows are
+  /// on the device in each of them. Throws Error for an order that cannot be.
+  static void plan(const std::vector<GroupPlacement>& groups, const WeightStreamOptions& options,
                    MemoryPlan& plan);
 
   /// Takes its memory from the arenas (exactly what plan() reserved), loads device and host rows
   /// through `source` within the staging buffer, starts the ring. All references must outlive it.
   /// `progress(bytes)` is called after each tensor, with the bytes of that tensor now in device and
   /// host memory. Throws IoError, InputError, CapacityError.
-  WeightStream(Backend& backend, WeightSource& source, std::vector<LayerPlacement> layers,
+  WeightStream(Backend& backend, WeightSource& source, std::vector<GroupPlacement> groups,
                const WeightStreamOptions& options, Arena& device, Arena& host,
                void (*progress)(std::uint64_t bytes, void* context) = nullptr,
                void* progress_context = nullptr);
   ~WeightStream();  // stops the ring; releases nothing that a lane still reads
 
-  /// A layer's weights, readable by work put on Lane::compute until release().
+  /// A group's weights, readable by work put on Lane::compute until release().
   class Lease {
    public:
     const SplitMatrix& tensor(std::size_t index) const { return (*tensors_)[index]; }
 
    private:
     friend class WeightStream;
+    static constexpr std::uint64_t kNotStreamed = ~std::uint64_t{0};
     const std::vector<SplitMatrix>* tensors_ = nullptr;
-    std::int32_t layer_ = -1;
-    std::int32_t slot_ = -1;
+    std::uint64_t item_ = kNotStreamed;
   };
 
-  /// Layers must be acquired in cyclic order 0, 1, ..., n - 1, 0, ...; one thread. Blocks until the
-  /// layer's copies are enqueued (time goes to Activity::wait_weights), then makes Lane::compute
-  /// wait for them. Throws IoError of a failed read. At most `slots` leases at a time.
-  Lease acquire(std::int32_t layer, std::int32_t pass);
-  /// Where a layer's rows lie, whatever is in those that pass through the ring; not to be released.
-  Lease shape_of(std::int32_t layer) const;
+  /// The next lease of the order, on one thread. Blocks until the group's copies are enqueued (the
+  /// time goes to Activity::wait_weights), then makes Lane::compute wait for them. Leases may
+  /// overlap and be released in any order; a group can come only when what had its place is
+  /// released, so hold no more than `slots` layers. Throws Error, naming both groups, for one that
+  /// is not next in the order, or whose place a lease still holds; IoError of a failed read.
+  Lease acquire(std::int32_t group, std::int32_t pass);
+  /// Where a group's rows lie, whatever is in those that pass through the ring; not to be released.
+  Lease shape_of(std::int32_t group) const;
   /// After the last work that reads the lease was put on Lane::compute.
   void release(const Lease& lease);
 
-  std::int32_t layer_count() const;
+  std::int32_t group_count() const;
   /// What the run wrote to disk of them; nothing for checkpoints.
   std::uint64_t disk_bytes() const;
 

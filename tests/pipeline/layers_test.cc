@@ -104,7 +104,7 @@ class ByHand {
   std::unique_ptr<offload::DiskEngine> disk_;
   offload::Checkpoint checkpoint_;
   std::unique_ptr<offload::WeightSource> source_;
-  std::vector<offload::LayerPlacement> placement_;
+  std::vector<offload::GroupPlacement> placement_;
   offload::MemoryPlan plan_;
   offload::Arena device_;
   offload::Arena host_;

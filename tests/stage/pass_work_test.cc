@@ -8,10 +8,10 @@ namespace {
 bool nowhere(std::int32_t /*slot*/) { return false; }
 
 /// Every tensor has f16 elements.
-std::vector<offload::LayerPlacement> placed(const StageLayout& layout) {
-  std::vector<offload::LayerPlacement> layers;
-  for (const offload::LayerSpec& spec : layer_specs(layout)) {
-    offload::LayerPlacement& layer = layers.emplace_back();
+std::vector<offload::GroupPlacement> placed(const StageLayout& layout) {
+  std::vector<offload::GroupPlacement> layers;
+  for (const offload::GroupSpec& spec : layer_specs(layout)) {
+    offload::GroupPlacement& layer = layers.emplace_back();
     for (const offload::WeightSpec& tensor : spec.tensors) {
       const std::int64_t rows = tensor.name.empty() ? 0 : tensor.rows;
       layer.tensors.push_back({{DType::f16, rows, tensor.columns, 0}, {rows, 0, 0}});

@@ -25,7 +25,7 @@ void expect_tensor(const offload::WeightSpec& tensor, const std::string& name, s
 }
 
 TEST(WeightGroupsTest, ALayerIsAttentionAndThenTheMlp) {
-  const offload::LayerSpec attention = attention_group(small(), 2);
+  const offload::GroupSpec attention = attention_group(small(), 2);
   EXPECT_EQ(attention.name, "layer 2 attention");
   ASSERT_EQ(attention.tensors.size(), kAttentionTensorCount);
   const auto& a = attention.tensors;
@@ -40,7 +40,7 @@ TEST(WeightGroupsTest, ALayerIsAttentionAndThenTheMlp) {
   expect_tensor(a[kOutputWeight], "layers.2.self_attn.out_proj.weight", 8, 24);
   expect_tensor(a[kOutputBias], "layers.2.self_attn.out_proj.bias", 1, 8);
 
-  const offload::LayerSpec mlp = mlp_group(small(), 2);
+  const offload::GroupSpec mlp = mlp_group(small(), 2);
   EXPECT_EQ(mlp.name, "layer 2 MLP");
   ASSERT_EQ(mlp.tensors.size(), kMlpTensorCount);
   const auto& m = mlp.tensors;
@@ -51,7 +51,7 @@ TEST(WeightGroupsTest, ALayerIsAttentionAndThenTheMlp) {
   expect_tensor(m[kDownWeight], "layers.2.fc2.weight", 8, 32);
   expect_tensor(m[kDownBias], "layers.2.fc2.bias", 1, 8);
 
-  const offload::LayerSpec whole = layer_group(small(), 2);
+  const offload::GroupSpec whole = layer_group(small(), 2);
   EXPECT_EQ(whole.name, "layer 2");
   ASSERT_EQ(whole.tensors.size(), a.size() + m.size());
   for (std::size_t i = 0; i < a.size(); ++i) EXPECT_EQ(whole.tensors[i].name, a[i].name);
@@ -64,12 +64,12 @@ TEST(WeightGroupsTest, AbsentTensorsAreEmpty) {
   DecoderConfig model = small();
   model.norm.affine = false;
   model.attention.query_key_value_bias = model.attention.output_bias = model.mlp.bias = false;
-  const offload::LayerSpec attention = attention_group(model, 0);
+  const offload::GroupSpec attention = attention_group(model, 0);
   for (const auto index :
        {kAttentionNormWeight, kAttentionNormBias, kQueryBias, kKeyBias, kValueBias, kOutputBias}) {
     expect_tensor(attention.tensors[index], "", 0, 0);
   }
-  const offload::LayerSpec mlp = mlp_group(model, 0);
+  const offload::GroupSpec mlp = mlp_group(model, 0);
   for (const auto index : {kMlpNormWeight, kMlpNormBias, kUpBias, kDownBias}) {
     expect_tensor(mlp.tensors[index], "", 0, 0);
   }
@@ -88,12 +88,12 @@ TEST(WeightGroupsTest, AbsentTensorsAreEmpty) {
 TEST(WeightGroupsTest, EmbeddingAndHeadFollowTheProjection) {
   DecoderConfig model = small();
   model.embedding.width = 4;
-  const offload::LayerSpec embedding = embedding_group(model);
+  const offload::GroupSpec embedding = embedding_group(model);
   EXPECT_EQ(embedding.name, "embedding");
   expect_tensor(embedding.tensors[kEmbeddingProject], "project_in.weight", 8, 4);
   expect_tensor(embedding.tensors[kPositions], "embed_positions.weight", 18, 8);
   expect_tensor(embedding.tensors[kTokens], "embed_tokens.weight", 50, 4);
-  const offload::LayerSpec head = head_group(model);
+  const offload::GroupSpec head = head_group(model);
   EXPECT_EQ(head.name, "output head");
   expect_tensor(head.tensors[kHeadNormWeight], "final_layer_norm.weight", 1, 8);
   expect_tensor(head.tensors[kHeadNormBias], "final_layer_norm.bias", 1, 8);

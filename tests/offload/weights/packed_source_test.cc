@@ -26,7 +26,7 @@ const WeightCompression kFourBit = {Compression::four_bit, {"embed_positions.wei
 const WeightCompression kEightBit = {Compression::eight_bit, {"embed_positions.weight"}};
 
 // Of layer `layer` of opt-pre: some of its tensors, matrices and vectors.
-LayerSpec layer_spec(int layer) {
+GroupSpec layer_spec(int layer) {
   const std::string prefix = "layers." + std::to_string(layer) + ".";
   return {"layer",
           {{prefix + "self_attn_layer_norm.weight", 1, 64},
@@ -36,7 +36,7 @@ LayerSpec layer_spec(int layer) {
            {prefix + "fc2.weight", 64, 256}}};
 }
 
-LayerSpec embedding_spec(const Checkpoint& checkpoint) {
+GroupSpec embedding_spec(const Checkpoint& checkpoint) {
   const auto shape = [&](const char* name) { return checkpoint.find(name)->shape; };
   return {"embedding",
           {{"embed_positions.weight", shape("embed_positions.weight")[0], 64},
@@ -70,7 +70,7 @@ struct Opened {
     kernels::quantize_rows(info.dtype, plain.data(), spec.rows, spec.columns, to, packed.data());
     return packed;
   }
-  std::vector<LayerPlacement> place(const std::vector<LayerSpec>& layers, const Shares& shares) {
+  std::vector<GroupPlacement> place(const std::vector<GroupSpec>& layers, const Shares& shares) {
     return place_weights(layers, shares, *source);
   }
   PackingState prepare() {
@@ -111,7 +111,7 @@ TEST_F(PackedSourceTest, GivesEveryMatrixQuantisedAndTheRestAsItIs) {
   for (const WeightCompression& compression : {kFourBit, kEightBit}) {
     Opened opened(model_, directory_, compression);
     const DType packed = compression.kind == Compression::four_bit ? DType::q4 : DType::q8;
-    const std::vector<LayerSpec> layers = {embedding_spec(opened.checkpoint), layer_spec(1)};
+    const std::vector<GroupSpec> layers = {embedding_spec(opened.checkpoint), layer_spec(1)};
     const auto placed = opened.place(layers, {100, 0, 0});
     opened.prepare();
     for (std::size_t l = 0; l < layers.size(); ++l) {
@@ -131,7 +131,7 @@ TEST_F(PackedSourceTest, GivesEveryMatrixQuantisedAndTheRestAsItIs) {
 
 TEST_F(PackedSourceTest, SharesAreByteExactToARowAndRowsAreReadFromWhereTheyLie) {
   Opened opened(model_, directory_);
-  const std::vector<LayerSpec> layers = {layer_spec(0), layer_spec(1), layer_spec(2)};
+  const std::vector<GroupSpec> layers = {layer_spec(0), layer_spec(1), layer_spec(2)};
   const auto placed = opened.place(layers, {30, 25, 45});
   opened.prepare();
   PerTier<double> bytes = {};

@@ -32,10 +32,10 @@ class Shapes : public WeightSource {
   std::int32_t next_key_ = 0;
 };
 
-std::vector<LayerSpec> opt_layers(int count, std::int64_t hidden) {
-  std::vector<LayerSpec> layers;
+std::vector<GroupSpec> opt_layers(int count, std::int64_t hidden) {
+  std::vector<GroupSpec> layers;
   for (int i = 0; i < count; ++i) {
-    LayerSpec layer{"layer " + std::to_string(i), {}};
+    GroupSpec layer{"layer " + std::to_string(i), {}};
     for (int b = 0; b < 9; ++b) layer.tensors.push_back({"bias", 1, hidden});
     layer.tensors.push_back({"fc1.bias", 1, 4 * hidden});
     for (int m = 0; m < 4; ++m) layer.tensors.push_back({"square", hidden, hidden});
@@ -46,19 +46,19 @@ std::vector<LayerSpec> opt_layers(int count, std::int64_t hidden) {
   return layers;
 }
 
-PerTier<std::uint64_t> totals(const std::vector<LayerPlacement>& layers) {
+PerTier<std::uint64_t> totals(const std::vector<GroupPlacement>& layers) {
   PerTier<std::uint64_t> sums = {};
-  for (const LayerPlacement& layer : layers) {
+  for (const GroupPlacement& layer : layers) {
     for (std::size_t t = 0; t < sums.size(); ++t) sums[t] += layer.bytes(static_cast<Tier>(t));
   }
   return sums;
 }
 
 // The laws of a placement, whatever shapes and shares.
-void expect_lawful(const std::vector<LayerPlacement>& layers, const Shares& shares) {
+void expect_lawful(const std::vector<GroupPlacement>& layers, const Shares& shares) {
   std::uint64_t total = 0;
   std::size_t largest_row = 0;
-  for (const LayerPlacement& layer : layers) {
+  for (const GroupPlacement& layer : layers) {
     EXPECT_EQ(layer.bytes(Tier::device) + layer.bytes(Tier::host) + layer.bytes(Tier::disk),
               layer.total_bytes());
     total += layer.total_bytes();
@@ -87,7 +87,7 @@ TEST(Placement, AllOfOneTier) {
     (t == 0 ? shares.device : t == 1 ? shares.host : shares.disk) = 100;
     Shapes source;
     const auto layers = place_weights(opt_layers(3, 48), shares, source);
-    for (const LayerPlacement& layer : layers) {
+    for (const GroupPlacement& layer : layers) {
       EXPECT_EQ(layer.bytes(static_cast<Tier>(t)), layer.total_bytes());
     }
     EXPECT_EQ(layers[0].slot_bytes() == 0, t == 0);
@@ -110,7 +110,7 @@ TEST(Placement, ByteSumsOfAKnownModel) {
 
 TEST(Placement, TiersLieInOrderAndVectorsAreWhole) {
   Shapes source;
-  for (const LayerPlacement& layer : place_weights(opt_layers(4, 32), {25, 50, 25}, source)) {
+  for (const GroupPlacement& layer : place_weights(opt_layers(4, 32), {25, 50, 25}, source)) {
     int tier = 0;  // along a layer's tensors and rows the tier never goes back
     for (const TensorPlacement& tensor : layer.tensors) {
       for (int t = 0; t < kTierCount; ++t) {
@@ -126,7 +126,7 @@ TEST(Placement, TiersLieInOrderAndVectorsAreWhole) {
 
 TEST(Placement, EveryLayerHasItsShare) {
   Shapes source;
-  for (const LayerPlacement& layer : place_weights(opt_layers(12, 64), {20, 30, 50}, source)) {
+  for (const GroupPlacement& layer : place_weights(opt_layers(12, 64), {20, 30, 50}, source)) {
     const double bytes = static_cast<double>(layer.total_bytes());
     EXPECT_NEAR(static_cast<double>(layer.bytes(Tier::device)) / bytes, 0.2, 0.02);
     EXPECT_NEAR(static_cast<double>(layer.bytes(Tier::disk)) / bytes, 0.5, 0.02);
@@ -139,9 +139,9 @@ TEST(Placement, RandomShapesAndShares) {
     return std::uniform_int_distribution<std::int64_t>(0, n - 1)(random);
   };
   for (int round = 0; round < 3000; ++round) {
-    std::vector<LayerSpec> specs;
+    std::vector<GroupSpec> specs;
     for (std::int64_t l = below(12); l >= 0; --l) {
-      LayerSpec layer{"layer", {}};
+      GroupSpec layer{"layer", {}};
       for (std::int64_t t = below(8); t >= 0; --t) {
         if (below(6) == 0) {
           layer.tensors.push_back({"", 0, 0});
@@ -160,6 +160,33 @@ TEST(Placement, RandomShapesAndShares) {
     Shapes source(below(2) == 0 ? DType::f16 : DType::f32);
     expect_lawful(place_weights(specs, shares, source), shares);
     if (HasFailure()) FAIL() << "round " << round;
+  }
+}
+
+// Groups of a layer are cut where the layer would be.
+TEST(Placement, ALayerInTwoGroupsIsCutAsAWhole) {
+  for (const Shares& shares : {Shares{50, 0, 50}, Shares{30, 40, 30}, Shares{0, 100, 0}}) {
+    std::vector<GroupSpec> whole = opt_layers(5, 48);
+    std::vector<GroupSpec> apart;
+    for (const GroupSpec& layer : whole) {
+      const auto number = static_cast<std::int32_t>(apart.size() / 2);
+      const auto half = layer.tensors.begin() + 14;
+      apart.push_back({layer.name + " attention", {layer.tensors.begin(), half}, number});
+      apart.push_back({layer.name + " mlp", {half, layer.tensors.end()}, number});
+    }
+    Shapes source;
+    const auto expected = place_weights(whole, shares, source);
+    const auto placed = place_weights(apart, shares, source);
+    ASSERT_EQ(placed.size(), 2 * expected.size());
+    for (std::size_t layer = 0; layer < expected.size(); ++layer) {
+      const std::vector<TensorPlacement>& tensors = expected[layer].tensors;
+      for (std::size_t t = 0; t < tensors.size(); ++t) {
+        const GroupPlacement& group = placed[2 * layer + (t < 14 ? 0 : 1)];
+        EXPECT_EQ(group.tensors[t < 14 ? t : t - 14].rows, tensors[t].rows);
+      }
+      EXPECT_EQ(placed[2 * layer].name, expected[layer].name + " attention");
+      EXPECT_EQ(placed[2 * layer + 1].layer, static_cast<std::int32_t>(layer));
+    }
   }
 }
 

@@ -32,7 +32,7 @@ class PlacedSource : public WeightSource {
   std::vector<std::string> names_;
 };
 
-LayerPlacement layer_of(PlacedSource& source, const std::vector<WeightSpec>& tensors,
+GroupPlacement layer_of(PlacedSource& source, const std::vector<WeightSpec>& tensors,
                         const Shares& shares = {0, 0, 100}) {
   return place_weights({{"layer", tensors}}, shares, source).front();
 }
@@ -41,7 +41,7 @@ TEST(WeightChunks, NeighboursAreOneRead) {
   PlacedSource source;
   // As in a file: bias and weight of one, bias and weight of the next, from an odd place on.
   source.places = {{"b1", {3, 1001}}, {"w1", {3, 1201}}, {"b2", {3, 21201}}, {"w2", {3, 21401}}};
-  const LayerPlacement layer =
+  const GroupPlacement layer =
       layer_of(source, {{"w1", 100, 100}, {"b1", 1, 100}, {"w2", 100, 100}, {"b2", 1, 100}});
   const auto chunks = weight_chunks(layer, source, 1 << 20);
   ASSERT_EQ(chunks.size(), 1U);
@@ -54,7 +54,7 @@ TEST(WeightChunks, NeighboursAreOneRead) {
 TEST(WeightChunks, GapsAndFilesDivideReads) {
   PlacedSource source;
   source.places = {{"a", {0, 0}}, {"b", {0, 20000 + 2 * kDiskBlock}}, {"c", {1, 20000}}};
-  const LayerPlacement layer =
+  const GroupPlacement layer =
       layer_of(source, {{"a", 100, 100}, {"b", 100, 100}, {"c", 100, 100}, {"d", 100, 100}});
   const auto chunks = weight_chunks(layer, source, 1 << 20);
   ASSERT_EQ(chunks.size(), 4U);
@@ -82,7 +82,7 @@ TEST(WeightChunks, EveryByteComesOnceToItsPlace) {
       source.places[specs.back().name] = {static_cast<FileId>(random() % 5 == 0), end};
       end += static_cast<std::uint64_t>(rows * columns) * 2;
     }
-    const LayerPlacement layer =
+    const GroupPlacement layer =
         layer_of(source, specs, round % 2 == 0 ? Shares{0, 0, 100} : Shares{20, 30, 50});
     const std::size_t chunk_bytes = kDiskBlock * (1 + random() % 5);
     const std::vector<std::size_t> offsets = slot_offsets(layer);

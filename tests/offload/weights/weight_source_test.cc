@@ -55,7 +55,7 @@ TEST_P(CheckpointSourceTest, ReadsThePiecesOfEveryTensor) {
 TEST_P(CheckpointSourceTest, ALayerComesInFewReads) {
   const Checkpoint checkpoint = Checkpoint::open(kReference / GetParam());
   const auto source = make_checkpoint_source(checkpoint, *disk_);
-  LayerSpec layer{"layer 0", {}};
+  GroupSpec layer{"layer 0", {}};
   std::vector<const TensorRecord*> records;
   for (const TensorRecord& record : checkpoint.tensors()) {
     const std::string name = canonical_name(record.name);
@@ -64,7 +64,7 @@ TEST_P(CheckpointSourceTest, ALayerComesInFewReads) {
     layer.tensors.push_back({name, vector ? 1 : record.shape[0], record.shape.back()});
     records.push_back(&record);
   }
-  const LayerPlacement placed = place_weights({layer}, {0, 0, 100}, *source).front();
+  const GroupPlacement placed = place_weights({layer}, {0, 0, 100}, *source).front();
   constexpr std::size_t kChunk = std::size_t{1} << 20;
   const auto chunks = weight_chunks(placed, *source, kChunk);
   ASSERT_GE(records.size(), 10U);

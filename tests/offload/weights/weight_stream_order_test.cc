@@ -19,8 +19,8 @@ namespace {
 
 constexpr int kReads = 4;  // of a layer: tensors that no file has side by side
 
-std::vector<LayerSpec> layers_of_four(int count) {
-  std::vector<LayerSpec> layers;
+std::vector<GroupSpec> layers_of_four(int count) {
+  std::vector<GroupSpec> layers;
   for (int i = 0; i < count; ++i) {
     const std::string name = "layers." + std::to_string(i) + ".";
     layers.push_back({name,

@@ -13,9 +13,8 @@
 
 #include "kernels/device/error.h"
 #include "kernels/engine.h"
+#include "tests/offload/weights/stream_setting.h"
 #include "tests/support/allocation_count.h"
-#include "tests/support/faulty_disk.h"
-#include "tests/support/pattern_source.h"
 #include "tests/support/scratch_folder.h"
 
 namespace sluice::offload {
@@ -25,8 +24,8 @@ using support::PatternSource;
 using testing::HasSubstr;
 
 // Ragged on purpose: no row is a multiple of 64 bytes, some tensors are vectors or absent.
-std::vector<LayerSpec> small_layers(int count) {
-  std::vector<LayerSpec> layers;
+std::vector<GroupSpec> small_layers(int count) {
+  std::vector<GroupSpec> layers;
   for (int i = 0; i < count; ++i) {
     const std::string name = "layers." + std::to_string(i) + ".";
     layers.push_back({name,
@@ -39,95 +38,13 @@ std::vector<LayerSpec> small_layers(int count) {
   return layers;
 }
 
-// Puts checks on Lane::compute that compare a lease with the source's pattern.
-class Checker {
- public:
-  explicit Checker(std::size_t most) { jobs_.reserve(most); }
-
-  void put(Backend& backend, const WeightStream::Lease& lease, const LayerPlacement& layer) {
-    ASSERT_LT(jobs_.size(), jobs_.capacity());
-    jobs_.push_back({&lease.tensor(0), &layer, &wrong_});
-    backend.call(Lane::compute, run, &jobs_.back());
-  }
-  std::int64_t wrong_bytes() const { return wrong_.load(); }
-  void forget() { jobs_.clear(); }
-
- private:
-  struct Job {
-    const SplitMatrix* tensors;
-    const LayerPlacement* layer;
-    std::atomic<std::int64_t>* wrong;
-  };
-  static void run(void* argument) {
-    const Job& job = *static_cast<Job*>(argument);
-    for (std::size_t t = 0; t < job.layer->tensors.size(); ++t) {
-      const WeightInfo& info = job.layer->tensors[t].info;
-      const SplitMatrix& matrix = job.tensors[t];
-      if (matrix.rows() != info.rows) ++*job.wrong;
-      if (info.rows > 0 && (matrix.columns() != info.columns || matrix.dtype() != info.dtype)) {
-        ++*job.wrong;
-      }
-      std::uint64_t offset = 0;
-      for (const TensorView& part : {matrix.resident, matrix.streamed}) {
-        for (std::size_t i = 0; i < part.bytes(); ++i) {
-          if (static_cast<std::byte*>(part.data)[i] != support::pattern_byte(info.key, offset++)) {
-            ++*job.wrong;
-          }
-        }
-      }
-    }
-  }
-  std::vector<Job> jobs_;
-  std::atomic<std::int64_t> wrong_{0};
-};
-
-// A stream with all that it stands on. Members go in reverse order.
-struct Setting {
-  Setting(const std::vector<LayerSpec>& specs, const Shares& shares, std::int32_t slots,
-          bool allow_io_uring = true)
-      : engine(kernels::make_cpu_engine({.device = "cpu", .threads = 1, .trace = &trace})),
-        disk(DiskEngine::make({.allow_io_uring = allow_io_uring})),
-        source(disk, folder.path()),
-        layers(place_weights(specs, shares, source)),
-        options{slots, &trace} {
-    WeightStream::plan(layers, options, plan);
-    device = Arena(backend().allocate_device(plan.total(Tier::device)), "device");
-    host = Arena(backend().allocate_host(plan.total(Tier::host), false), "host");
-  }
-  Backend& backend() { return *engine.backend; }
-  std::unique_ptr<WeightStream> start() {
-    return std::make_unique<WeightStream>(backend(), source, layers, options, device, host);
-  }
-  // One layer as the executor does it.
-  void step(WeightStream& stream, std::int32_t layer, Checker& checker) {
-    const WeightStream::Lease lease = stream.acquire(layer, 0);
-    checker.put(backend(), lease, layers[static_cast<std::size_t>(layer)]);
-    stream.release(lease);
-  }
-  void finish_compute() { backend().synchronize(backend().record(Lane::compute)); }
-
-  support::ScratchFolder folder;
-  Trace trace{0};
-  kernels::Engine engine;
-  support::FaultyDisk disk;
-  PatternSource source;
-  std::vector<LayerPlacement> layers;
-  WeightStreamOptions options;
-  MemoryPlan plan;
-  Arena device;
-  Arena host;
-};
-
-const Shares kPlacements[] = {{100, 0, 0}, {0, 100, 0}, {0, 0, 100}, {30, 40, 30}, {50, 50, 0},
-                              {50, 0, 50}, {0, 50, 50}, {1, 1, 98},  {90, 5, 5},   {33.3, 66.7, 0}};
-
 TEST(WeightStream, ComputeSeesTheSourcesBytesWhereverTheyLie) {
   for (const Shares& shares : kPlacements) {
     for (const std::int32_t slots : {2, 3, 1}) {
       for (const int layers : {1, 2, 5}) {
         Setting setting(small_layers(layers), shares, slots, slots != 3);
         const auto stream = setting.start();
-        EXPECT_EQ(stream->layer_count(), layers);
+        EXPECT_EQ(stream->group_count(), layers);
         Checker checker(100);
         for (int cycle = 0; cycle < 6; ++cycle) {
           for (std::int32_t layer = 0; layer < layers; ++layer) {
@@ -163,7 +80,7 @@ TEST(WeightStream, AsManyLeasesAsSlotsAreHeldAtATime) {
 }
 
 TEST(WeightStream, ALargeLayerAmongSmallOnesHarmsNoNeighbour) {
-  std::vector<LayerSpec> layers = {{"embedding", {{"table", 400, 64}}}};
+  std::vector<GroupSpec> layers = {{"embedding", {{"table", 400, 64}}}};
   for (int l = 0; l < 4; ++l) {
     layers.push_back({"layer", {{"w" + std::to_string(l), 16 + 8 * l, 64}}});
   }
@@ -208,10 +125,10 @@ TEST(WeightStream, ASlotIsNotRefilledBeforeComputeHasPassedItsRelease) {
 TEST(WeightStream, TakesExactlyWhatWasPlanned) {
   std::mt19937 random(7);
   for (int round = 0; round < 40; ++round) {
-    std::vector<LayerSpec> specs;
+    std::vector<GroupSpec> specs;
     const auto layers = 1 + random() % 4;
     for (unsigned l = 0; l < layers; ++l) {
-      LayerSpec layer{"layer", {}};
+      GroupSpec layer{"layer", {}};
       const auto tensors = 1 + random() % 4;
       for (unsigned t = 0; t < tensors; ++t) {
         layer.tensors.push_back({std::to_string(l) + "." + std::to_string(t),
@@ -248,7 +165,7 @@ TEST(WeightStream, DeviceRowsLargerThanTheStagingBlockAreLoadedInPieces) {
 }
 
 TEST(WeightStream, ATableTiedToTheHeadIsThereOnce) {
-  const std::vector<LayerSpec> tied = {{"embedding", {{"tokens", 100, 32}, {"positions", 10, 32}}},
+  const std::vector<GroupSpec> tied = {{"embedding", {{"tokens", 100, 32}, {"positions", 10, 32}}},
                                        {"layer", {{"w", 32, 32}}},
                                        {"head", {{"norm", 1, 32}, {"tokens", 100, 32}}}};
   Setting whole(tied, {100, 0, 0}, 2);
@@ -280,7 +197,7 @@ TEST(WeightStream, ProgressAndDiskRangesCoverEveryByteOnce) {
   for (const PatternSource::Range& range : setting.source.kept()) kept += range.bytes;
   std::uint64_t total = 0;
   std::uint64_t on_disk = 0;
-  for (const LayerPlacement& layer : setting.layers) {
+  for (const GroupPlacement& layer : setting.layers) {
     total += layer.total_bytes();
     on_disk += layer.bytes(Tier::disk);
   }
