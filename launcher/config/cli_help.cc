@@ -145,7 +145,7 @@ constexpr const char* kExitStatuses =
 }  // namespace
 
 std::string main_help() {
-  return std::string(R"(sluice runs OPT models that are larger than the memory of your GPUs.
+  std::string out = R"(sluice runs OPT models that are larger than the memory of your GPUs.
 
 Usage:
   sluice COMMAND [FLAGS]
@@ -163,7 +163,8 @@ Examples:
   sluice generate --model facebook/opt-1.3b --prompt "The capital of France is"
   sluice inspect ./opt-30b --device-memory 24GiB --host-memory 128GiB --stages 2
 
-)") + kExitStatuses;
+)";
+  return out.append(kExitStatuses);
 }
 
 std::string generate_help() {

@@ -15,11 +15,12 @@ set_source_files_properties(${emulation}/matmul.cc PROPERTIES COMPILE_OPTIONS -O
 file(GLOB engine_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/cuda/*.cc)
 file(GLOB engine_kernels CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/cuda/*.cu)
 set_source_files_properties(${engine_kernels} PROPERTIES
-  LANGUAGE CXX COMPILE_OPTIONS "-include;${emulation}/launch.h")
+  LANGUAGE CXX COMPILE_OPTIONS "-include;${emulation}/launch.h" SKIP_PRECOMPILE_HEADERS ON)
 add_library(cuda_engine_objects OBJECT ${engine_sources} ${engine_kernels})
 target_link_libraries(cuda_engine_objects PUBLIC sluice::kernels cuda_emulated fmt::fmt)
 set_target_properties(cuda_engine_objects PROPERTIES
   CXX_VISIBILITY_PRESET hidden POSITION_INDEPENDENT_CODE ON)
+sluice_precompile(cuda_engine_objects)
 add_library(sluice_cuda_emulated MODULE)
 target_link_libraries(sluice_cuda_emulated PRIVATE cuda_engine_objects)
 target_link_options(sluice_cuda_emulated PRIVATE -Wl,--exclude-libs,ALL -Wl,--no-undefined)

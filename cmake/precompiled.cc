@@ -1,0 +1,1 @@
+// What a library of precompiled headers is made of (precompiled.cmake).
