@@ -86,22 +86,17 @@ OpChecks OpChecks::at_cache() const {
   return checks;
 }
 
-void OpChecks::cache(const char* operation, const KvPages& cache, const KvBatch& batch,
-                     const TensorView& rows) const {
-  activations(operation, "the new rows", rows);
-  const bool sound = cache.base != nullptr && cache.page_tokens >= 1 && cache.heads >= 1 &&
+void OpChecks::cache(const char* operation, const KvPages& cache, const KvBatch& batch) const {
+  const bool sound = cache.base != nullptr && cache.page_tokens >= 1 && cache.kv_heads >= 1 &&
                      cache.head_dim >= 1 && cache.head_dim <= most_head_dim &&
                      cache.dtype != DType::i32 && cache.page_stride_bytes >= 0 &&
                      static_cast<std::size_t>(cache.page_stride_bytes) >= cache.page_bytes();
   if (!sound) {
     throw DeviceError(fmt::format(
-        "{}: a KV cache of {} heads of {} elements (at most {}), pages of {} tokens and {} bytes, "
-        "dtype {} cannot be; this is a bug of the caller",
-        operation, cache.heads, cache.head_dim, most_head_dim, cache.page_tokens,
+        "{}: a KV cache of {} KV heads of {} elements (at most {}), pages of {} tokens and {} "
+        "bytes, dtype {} cannot be; this is a bug of the caller",
+        operation, cache.kv_heads, cache.head_dim, most_head_dim, cache.page_tokens,
         cache.page_stride_bytes, name_of(cache.dtype)));
-  }
-  if (rows.columns != std::int64_t{cache.heads} * cache.head_dim) {
-    refuse(operation, "the new rows", rows, "heads x head_dim wide");
   }
   const bool arrays = batch.first_row != nullptr && batch.new_tokens != nullptr &&
                       batch.context != nullptr && batch.pages != nullptr;
@@ -148,14 +143,26 @@ void OpChecks::linear(const TensorView& out, const TensorView& in, const SplitMa
 void OpChecks::append_kv(const KvPages& cache, const KvBatch& batch, const TensorView& keys,
                          const TensorView& values) const {
   const OpChecks checks = at_cache();
-  checks.cache("append_kv", cache, batch, keys);
+  checks.activations("append_kv", "keys", keys);
+  checks.cache("append_kv", cache, batch);
+  const std::int64_t width = std::int64_t{cache.kv_heads} * cache.head_dim;
+  if (keys.columns != width) {
+    refuse("append_kv", "keys", keys,
+           fmt::format("kv_heads x head_dim = {} x {} wide", cache.kv_heads, cache.head_dim));
+  }
   checks.like("append_kv", "values", values, keys);
 }
 
 void OpChecks::attention(const TensorView& out, const TensorView& query, const KvPages& cache,
                          const KvBatch& batch) const {
   const OpChecks checks = at_cache();
-  checks.cache("attention", cache, batch, query);
+  checks.activations("attention", "query", query);
+  checks.cache("attention", cache, batch);
+  if (query.columns % (std::int64_t{cache.kv_heads} * cache.head_dim) != 0) {
+    refuse("attention", "query", query,
+           fmt::format("a multiple of kv_heads x head_dim = {} x {} wide", cache.kv_heads,
+                       cache.head_dim));
+  }
   checks.like("attention", "out", out, query);
 }
 

@@ -1,6 +1,6 @@
 // What an operation of kernels/ops.h may be asked for, whichever engine does it: shapes, dtypes and
-// where views must be. Each check throws DeviceError naming operation, view and rule: whoever asks
-// for something else has a bug. What only arrays can tell (ids, contexts, pages) is not looked at.
+// where views must be. Each check throws DeviceError that names operation, view and rule, because
+// only a bug of the caller breaks a rule. Ids, contexts and page numbers are not read here.
 #pragma once
 
 #include <cstdint>
@@ -36,8 +36,7 @@ struct OpChecks {
   void like(const char* operation, const char* what, const TensorView& view,
             const TensorView& model) const;
   OpChecks at_cache() const;
-  void cache(const char* operation, const KvPages& cache, const KvBatch& batch,
-             const TensorView& rows) const;
+  void cache(const char* operation, const KvPages& cache, const KvBatch& batch) const;
 };
 
 }  // namespace sluice::kernels

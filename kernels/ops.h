@@ -1,10 +1,12 @@
-// The operations an OPT layer is made of, over ragged rows, on one lane of a backend.
+// The operations of a decoder layer, over ragged rows, on one lane of a backend.
 //
-// Every call puts work on the lane this Ops was made for and returns at once; views must stay valid
-// until an event recorded afterwards is done. Activations are row-major [tokens, width] in the
-// backend's compute dtype (f32 on the CPU, whose append_kv and attention also take f16 and bf16,
-// for a device beside it; logits are f32 everywhere); weights keep the dtype of the checkpoint
-// (f32, f16, bf16) or are quantised rows (q8, q4), and are widened in registers; sums are f32.
+// Every call puts work on the lane this Ops was made for and returns at once. Views must stay valid
+// until an event recorded afterwards is done.
+//
+// Activations are row-major [tokens, width] in the backend's compute dtype. On the CPU that is f32;
+// its append_kv and attention also take f16 and bf16, for a device beside it. Logits are f32.
+// Weights keep the dtype of the checkpoint (f32, f16, bf16) or are quantised rows (q8, q4); they
+// are widened in registers, and sums are f32.
 //
 // Law (CPU backend): every output row depends only on its own input row, bit for bit, never on
 // which or how many rows share the call, on the number of threads, or on how a weight matrix is
@@ -22,20 +24,20 @@ namespace sluice::kernels {
 enum class Activation : std::uint8_t { none, relu, gelu };  // gelu: the exact (erf) form
 
 /// The key/value cache of one layer, in one memory, in pages of `page_tokens` tokens.
-/// Page p starts at base + p * page_stride_bytes and holds keys [heads, page_tokens, head_dim],
-/// then values [heads, page_tokens, head_dim], both of `dtype`, dense; q8 and q4: each head of a
-/// token is a quantised row.
+/// Page p starts at base + p * page_stride_bytes. It holds keys [kv_heads, page_tokens, head_dim],
+/// then values [kv_heads, page_tokens, head_dim], both of `dtype`, dense. With q8 and q4 each head
+/// of a token is a quantised row.
 struct KvPages {
   void* base = nullptr;
   DType dtype = DType::f32;
   std::int64_t page_stride_bytes = 0;
   std::int32_t page_tokens = 0;
-  std::int32_t heads = 0;
-  std::int32_t head_dim = 0;
+  std::int32_t kv_heads = 0;  // several query heads may share one
+  std::int32_t head_dim = 0;  // of query and KV heads alike
 
   bool operator==(const KvPages&) const = default;
   std::size_t page_bytes() const {
-    return 2U * static_cast<std::size_t>(heads) * static_cast<std::size_t>(page_tokens) *
+    return 2U * static_cast<std::size_t>(kv_heads) * static_cast<std::size_t>(page_tokens) *
            row_bytes_of(dtype, head_dim);
   }
 };
@@ -90,8 +92,7 @@ class Ops {
   /// out[i, :] = table[ids[i], :]. ids: i32 [out.rows], each in [0, table.rows()).
   virtual void gather(TensorView out, const SplitMatrix& table, const std::int32_t* ids) = 0;
 
-  /// out[i, :] += table[ids[i], :]. (Positions: Hugging Face OPTLearnedPositionalEmbedding; the
-  /// caller adds its offset of 2.)
+  /// out[i, :] += table[ids[i], :]. For learned positions; the caller adds any offset to the ids.
   virtual void gather_add(TensorView out, const SplitMatrix& table, const std::int32_t* ids) = 0;
 
   /// out[i, :] = in[rows[i], :]. in and out of the same compute dtype; no overlap.
@@ -108,13 +109,15 @@ class Ops {
   virtual void linear(TensorView out, TensorView in, const SplitMatrix& weight, TensorView bias,
                       Activation activation, TensorView residual) = 0;
 
-  /// Writes keys and values of the new tokens ([rows, heads * head_dim]) into their pages.
+  /// Writes keys and values of the new tokens ([rows, kv_heads * head_dim]) into their pages.
   virtual void append_kv(const KvPages& cache, const KvBatch& batch, TensorView keys,
                          TensorView values) = 0;
 
   /// Causal attention of the new tokens over their sequence's cache (append_kv came first).
-  /// query, out: [rows, heads * head_dim]; only rows named by the batch are read and written.
-  /// Scores are scaled by `scale`; softmax in f32. (Hugging Face OPTAttention.)
+  /// query, out: [rows, query_heads * head_dim]; only rows named by the batch are read and written.
+  /// The width of the query says how many query heads there are: a multiple of cache.kv_heads.
+  /// Query head h attends KV head h / (query_heads / kv_heads) (Hugging Face repeat_kv; Ainslie et
+  /// al., "GQA", 2023). Scores are scaled by `scale`; softmax in f32.
   virtual void attention(TensorView out, TensorView query, const KvPages& cache,
                          const KvBatch& batch, float scale) = 0;
 

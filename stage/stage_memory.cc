@@ -87,7 +87,8 @@ offload::KvShape kv_shape(const StageLayout& layout) {
   shape.gpu_batches = layout.batching.num_gpu_batches;
   shape.gpu_batch_size = layout.batching.gpu_batch_size;
   shape.tokens_per_gpu_batch = layout.batching.max_tokens_per_gpu_batch;
-  shape.heads = layout.model.attention.query_heads;
+  shape.query_heads = layout.model.attention.query_heads;
+  shape.kv_heads = layout.model.attention.kv_heads;
   shape.head_dim = layout.model.attention.head_width;
   shape.pool_pages = layout.cache_pages;
   shape.compute_dtype = layout.compute_dtype;

@@ -1,5 +1,5 @@
-// New keys and values into their pages, as they are where they have the cache's type, else narrowed
-// to it. What cannot be kept (beyond f16, not a number) becomes infinite or NaN there, so that it
+// Writes new keys and values into their pages: a copy where they have the cache's type, else
+// narrowed to it. A number that the type cannot hold becomes infinite or NaN, so that the fault
 // shows in its own sequence alone.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/append_kv.cc"
@@ -59,12 +59,12 @@ void append_token(const KvPages& cache, const KvBatch& batch, std::int32_t s, st
       batch.pages[std::int64_t{s} * batch.max_pages + position / cache.page_tokens];
   std::byte* const base = static_cast<std::byte*>(cache.base) + page * cache.page_stride_bytes;
   std::byte* const base_of_values =
-      base + std::int64_t{cache.heads} * cache.page_tokens * row_bytes;
+      base + std::int64_t{cache.kv_heads} * cache.page_tokens * row_bytes;
   const std::int64_t row = batch.first_row[s] + token;
   const std::byte* const key = keys.row(row);
   const std::byte* const value = values.row(row);
   const auto head_bytes = static_cast<std::int64_t>(row_bytes_of(keys.dtype, dim));
-  for (std::int64_t head = 0; head < cache.heads; ++head) {
+  for (std::int64_t head = 0; head < cache.kv_heads; ++head) {
     const std::int64_t offset =
         (head * cache.page_tokens + position % cache.page_tokens) * row_bytes;
     keep(key + head * head_bytes, keys.dtype, dim, cache.dtype, base + offset);

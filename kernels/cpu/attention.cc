@@ -1,18 +1,17 @@
 // Causal attention over pages, with a running softmax over blocks of keys.
 //
-// An item of work is one head of up to kTileQueries consecutive new tokens of a sequence. It goes
-// through the keys in blocks of kBlockKeys, and these in spans of kSpanKeys, both counted from the
-// sequence's first token. Each span is summed up on its own, and the spans are put together in
-// order; so what a query sees, and in which order it is added, depends on its position alone: not
-// on how its prompt was cut, nor on pages, nor on whether one thread did all spans of a long
-// context or many threads one each.
+// An item of work has up to kTileQueries queries: some consecutive new tokens of a sequence, and of
+// each the query heads that share a KV head. It goes through the keys in blocks of kBlockKeys, and
+// these in spans of kSpanKeys, both counted from the sequence's first token. Each span is summed up
+// on its own, and the spans are put together in order. So the order of a query's sums depends on
+// its position alone: not on how its prompt was cut, nor on pages, heads or threads.
 //
 // Per block: scores (dot products along the head), maximum, exponentials, and the values added key
 // by key. Where several queries share 16-bit keys and values, these are widened once per block.
-// What a lone query (decoding) needs next is fetched while it works: the next block's keys during
-// the scores, its values during the values, so that memory is read at its own pace all the time.
+// An item of one token (decoding) waits for memory more than it computes. It fetches the next
+// block's keys during the scores and the next block's values during the values.
 //
-// Cost per query and key: 4 head_dim flop; reads 2 rows of the cache per tile of queries.
+// Cost per query and key: 4 head_dim flop; reads 2 rows of the cache per key and item.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/attention.cc"
 #include <hwy/foreach_target.h>
@@ -40,19 +39,22 @@ HWY_INLINE Scratch scratch_of(const AttentionItem& item, float*& memory) {
   s.weight = take(kTileQueries * kBlockKeys);
   s.keys = take(kBlockKeys * s.stride);
   s.values = take(kBlockKeys * s.stride);
-  const std::int64_t floats = span_floats(item.queries, item.cache->head_dim);
-  s.span = running_at(take(floats), item.queries, s.stride);
-  s.whole = running_at(take(floats), item.queries, s.stride);
+  const std::int64_t floats = span_floats(item.queries(), item.cache->head_dim);
+  s.span = running_at(take(floats), item.queries(), s.stride);
+  s.whole = running_at(take(floats), item.queries(), s.stride);
   return s;
 }
 
-/// Copies rows, widened and zero-padded to whole vectors.
+/// Copies rows, widened and zero-padded to whole vectors. Fetches those at next_rows, unless null.
 template <class T>
 HWY_INLINE void widen_rows(const T* const* rows, std::int64_t offset, std::int64_t count,
-                           std::int64_t length, std::int64_t stride, float* to) {
+                           std::int64_t length, std::int64_t stride, const T* const* next_rows,
+                           float* to) {
   const Floats d;
+  const auto bytes = length * static_cast<std::int64_t>(sizeof(T));
   for (std::int64_t i = 0; i < count; ++i) {
     float* const row = to + i * stride;
+    if (next_rows != nullptr) fetch_ahead(next_rows[i] + offset, bytes);
     widen(d, rows[i] + offset, length, row);
     std::fill(row + length, row + stride, 0.0F);
   }
@@ -67,7 +69,7 @@ class KeyWalk {
         page_(item.pages + first_key / cache_.page_tokens),
         token_(first_key % cache_.page_tokens),
         row_elements_(row_elements),
-        head_offset_(std::int64_t{item.head} * cache_.page_tokens * row_elements) {}
+        head_offset_(std::int64_t{item.kv_head} * cache_.page_tokens * row_elements) {}
 
   /// The rows of the next `count` keys. All of them must be in pages.
   HWY_INLINE void next(std::int64_t count, const T** rows) {
@@ -152,21 +154,23 @@ HWY_INLINE std::int64_t width_of(const AttentionItem& item) {
 
 /// The first query that sees something of a span.
 HWY_INLINE std::int64_t first_query_of(const AttentionItem& item, std::int64_t span) {
-  return std::max<std::int64_t>(0, span * kSpanKeys - item.first_position);
+  return std::max<std::int64_t>(0, span * kSpanKeys - item.first_position) * item.heads;
 }
 
 HWY_INLINE void merge_span(const AttentionItem& item, const Running& whole, const Running& part,
                            std::int64_t span) {
   const std::int64_t stride = attention_stride(item.cache->head_dim);
-  for (std::int64_t q = first_query_of(item, span); q < item.queries; ++q) {
+  for (std::int64_t q = first_query_of(item, span); q < item.queries(); ++q) {
     merge(whole, part, q, stride, width_of(item), span == 0);
   }
 }
 
-/// Row q of the item's query, or of its output.
+/// Query q of the item, or its output.
 template <class Bytes>
 HWY_INLINE Bytes* row_of(const AttentionItem& item, Bytes* rows, std::int64_t q) {
-  return rows + q * item.stride * static_cast<std::int64_t>(size_of(item.dtype));
+  const std::int64_t at =
+      q / item.heads * item.stride + q % item.heads * std::int64_t{item.cache->head_dim};
+  return rows + at * static_cast<std::int64_t>(size_of(item.dtype));
 }
 
 /// Overwrites the sums of `whole` where the output is narrower than they are.
@@ -174,7 +178,7 @@ void write_out(const AttentionItem& item, const Running& whole) {
   const Floats d;
   const std::int64_t dim = item.cache->head_dim;
   const std::int64_t stride = attention_stride(dim);
-  for (std::int64_t q = 0; q < item.queries; ++q) {
+  for (std::int64_t q = 0; q < item.queries(); ++q) {
     const Vector inverse = hn::Set(d, 1.0F / whole.total[q]);
     std::byte* const row = row_of(item, item.out, q);
     if (item.dtype != DType::f32) {
@@ -199,7 +203,7 @@ void write_out(const AttentionItem& item, const Running& whole) {
 template <class T, class Body>
 HWY_INLINE void attend_range(const AttentionItem& item, const Scratch& s, std::int64_t row_elements,
                              const Body& body) {
-  const std::int64_t end = item.first_position + item.queries;
+  const std::int64_t end = item.first_position + item.tokens;
   KeyRange range = {0, end};
   if (item.spans != nullptr) {
     range = {item.span * kSpanKeys, std::min(end, (item.span + 1) * kSpanKeys)};
@@ -207,7 +211,7 @@ HWY_INLINE void attend_range(const AttentionItem& item, const Scratch& s, std::i
   for_each_block<T>(
       item, range, row_elements,
       [&](const T* const* rows, const T* const* next, std::int64_t first_key, std::int64_t count) {
-        const Sight seen = {item.queries, item.first_position, first_key};
+        const Sight seen(item, first_key);
         body(seen, rows, next, count, first_key % kSpanKeys == 0);
         const std::int64_t last = first_key + count;
         const bool done = last % kSpanKeys == 0 || last == end;
@@ -220,20 +224,20 @@ template <class T>
 void attend(const AttentionItem& item, const Scratch& s) {
   const std::int64_t dim = item.cache->head_dim;
   const std::int64_t width = width_of(item);
-  const bool lone = item.queries == 1;
-  const bool direct = width == dim && (sizeof(T) == sizeof(float) || lone);
+  const bool direct = width == dim && (sizeof(T) == sizeof(float) || item.queries() == 1);
   const std::int64_t values_offset =
-      std::int64_t{item.cache->heads} * item.cache->page_tokens * dim;
+      std::int64_t{item.cache->kv_heads} * item.cache->page_tokens * dim;
   const float* widened[kBlockKeys];
   for (std::int64_t i = 0; i < kBlockKeys; ++i) widened[i] = s.keys + i * s.stride;
   const auto body = [&](const Sight& seen, const T* const* rows, const T* const* next,
                         std::int64_t count, bool first) {
+    const T* const* const fetched = item.tokens == 1 ? next : nullptr;
     if (direct) {
-      attend_block<T>(s, seen, {rows, values_offset, lone ? next : nullptr}, count, first, width);
+      attend_block<T>(s, seen, {rows, values_offset, fetched}, count, first, width);
       return;
     }
-    widen_rows(rows, 0, count, dim, s.stride, s.keys);
-    widen_rows(rows, values_offset, count, dim, s.stride, s.values);
+    widen_rows(rows, 0, count, dim, s.stride, fetched, s.keys);
+    widen_rows(rows, values_offset, count, dim, s.stride, fetched, s.values);
     attend_block<float>(s, seen, {widened, s.values - s.keys, nullptr}, count, first, width);
   };
   attend_range<T>(item, s, dim, body);
@@ -244,7 +248,7 @@ void attend_quantized(const AttentionItem& item, const Scratch& s, float* memory
   const std::int64_t width = width_of(item);
   const auto row_bytes = static_cast<std::int64_t>(row_bytes_of(kType, item.cache->head_dim));
   const std::int64_t values_offset =
-      std::int64_t{item.cache->heads} * item.cache->page_tokens * row_bytes;
+      std::int64_t{item.cache->kv_heads} * item.cache->page_tokens * row_bytes;
   const auto take = [&](std::int64_t floats) { return std::exchange(memory, memory + floats); };
   CodeQuery query;
   query.groups = (item.cache->head_dim + kQuantGroup - 1) / kQuantGroup;
@@ -253,12 +257,14 @@ void attend_quantized(const AttentionItem& item, const Scratch& s, float* memory
   float* const products = take(kTileQueries * kBlockKeys);
   // Nothing else needs the room for widened keys.
   query.shorts = reinterpret_cast<std::int16_t*>(s.keys);
-  shorten_queries(s, item.queries, width, query);
-  const bool lone = item.queries == 1;
+  shorten_queries(s, item.queries(), width, query);
   const auto body = [&](const Sight& seen, const Byte* const* rows, const Byte* const* next,
                         std::int64_t count, bool first) {
-    const CodeBlock block = {
-        {rows, values_offset, lone ? next : nullptr}, count, row_bytes, query, products};
+    const CodeBlock block = {{rows, values_offset, item.tokens == 1 ? next : nullptr},
+                             count,
+                             row_bytes,
+                             query,
+                             products};
     attend_codes<kType>(s, seen, block, first, width);
   };
   attend_range<Byte>(item, s, row_bytes, body);
@@ -287,10 +293,10 @@ void run_attention_item(const AttentionItem& item, float* memory) {
   const std::int64_t dim = item.cache->head_dim;
   Scratch s = scratch_of(item, memory);
   if (item.spans != nullptr) {
-    float* const own = item.spans + item.span * span_floats(item.queries, dim);
-    s.span = running_at(own, item.queries, s.stride);
+    float* const own = item.spans + item.span * span_floats(item.queries(), dim);
+    s.span = running_at(own, item.queries(), s.stride);
   }
-  for (std::int64_t q = 0; q < item.queries; ++q) read_query(item, q, s.query + q * s.stride);
+  for (std::int64_t q = 0; q < item.queries(); ++q) read_query(item, q, s.query + q * s.stride);
   switch (item.cache->dtype) {
     case DType::f16:
       attend<hwy::float16_t>(item, s);
@@ -312,10 +318,11 @@ void run_attention_item(const AttentionItem& item, float* memory) {
 
 void merge_attention_item(const AttentionItem& item, float* memory) {
   const std::int64_t stride = attention_stride(item.cache->head_dim);
-  const Running whole = running_at(memory, item.queries, stride);
-  const std::int64_t floats = span_floats(item.queries, item.cache->head_dim);
+  const std::int64_t queries = item.queries();
+  const Running whole = running_at(memory, queries, stride);
+  const std::int64_t floats = span_floats(queries, item.cache->head_dim);
   for (std::int64_t span = 0; span < spans_of(item); ++span) {
-    merge_span(item, whole, running_at(item.spans + span * floats, item.queries, stride), span);
+    merge_span(item, whole, running_at(item.spans + span * floats, queries, stride), span);
   }
   write_out(item, whole);
 }

@@ -54,14 +54,14 @@ template <class T>
 struct BlockRows {
   const T* const* keys;
   std::int64_t values_offset;
-  /// Keys of the next block, fetched during the scores of this one, and its values while these are
-  /// added; null: nothing is fetched.
+  /// Of the next block, or null. Its keys are fetched during the scores of this block, its values
+  /// while this block's values are added.
   const T* const* next_keys;
 };
 
-/// The cache line of every 64 bytes of a row: what the processor's own prefetching loses at the
-/// short runs that pages make of a head. Into the second cache: the few reads that a core's first
-/// one can have under way are for what is needed at once.
+/// Fetches the cache line of every 64 bytes of a row. The processor's own prefetching does not
+/// follow the short runs that pages make of a head. The lines go to the second-level cache: the
+/// first level can have few reads under way, which are for what is needed at once.
 HWY_INLINE void fetch_ahead(const void* row, std::int64_t bytes) {
   constexpr int kIntoL2 = 2;
   const auto* line = static_cast<const char*>(row);
@@ -111,8 +111,8 @@ HWY_INLINE void soften(const Scratch& s, std::int64_t q, std::int64_t seen, bool
 }
 
 /// sum[r] += weight[r][key] * value[key] for keys [from, to), in order; kVectors vectors of the
-/// head.
-template <int kRows, int kVectors, class T>
+/// head. kFetch: of rows that have next_keys.
+template <int kRows, int kVectors, bool kFetch, class T>
 HWY_INLINE void add_values(const float* weight, const BlockRows<T>& rows, std::int64_t offset,
                            std::int64_t from, std::int64_t to, float* sum, std::int64_t stride) {
   const Floats d;
@@ -124,11 +124,9 @@ HWY_INLINE void add_values(const float* weight, const BlockRows<T>& rows, std::i
   }
   for (std::int64_t key = from; key < to; ++key) {
     const T* const row = rows.keys[key] + rows.values_offset + offset;
-    if constexpr (kRows == 1) {
-      if (rows.next_keys != nullptr) {
-        constexpr auto kBytes = static_cast<std::int64_t>(kVectors * kLanes * sizeof(T));
-        fetch_ahead(rows.next_keys[key] + rows.values_offset + offset, kBytes);
-      }
+    if constexpr (kFetch) {
+      constexpr auto kBytes = static_cast<std::int64_t>(kVectors * kLanes * sizeof(T));
+      fetch_ahead(rows.next_keys[key] + rows.values_offset + offset, kBytes);
     }
     Vector value[kVectors];
 #pragma GCC unroll 8
@@ -147,51 +145,75 @@ HWY_INLINE void add_values(const float* weight, const BlockRows<T>& rows, std::i
   }
 }
 
-template <int kRows, class T>
+template <int kRows, bool kFetch, class T>
 HWY_INLINE void add_values_of_rows(const float* weight, const BlockRows<T>& rows, std::int64_t from,
                                    std::int64_t to, float* sum, std::int64_t stride,
                                    std::int64_t width) {
   std::int64_t i = 0;
   for (; i + kValueVectors * kLanes <= width; i += kValueVectors * kLanes) {
-    add_values<kRows, kValueVectors>(weight, rows, i, from, to, sum + i, stride);
+    add_values<kRows, kValueVectors, kFetch>(weight, rows, i, from, to, sum + i, stride);
   }
   for (; i < width; i += kLanes) {
-    add_values<kRows, 1>(weight, rows, i, from, to, sum + i, stride);
+    add_values<kRows, 1, kFetch>(weight, rows, i, from, to, sum + i, stride);
   }
 }
 
-/// How much of a block each query of an item sees.
-struct Sight {
-  std::int64_t queries;
-  std::int64_t first_position;
-  std::int64_t first_key;
-
-  /// Consecutive queries: those that see nothing of the block come first.
-  std::int64_t first_query() const { return std::max<std::int64_t>(0, first_key - first_position); }
-  std::int64_t of(std::int64_t q) const {
-    return std::min(first_position + q + 1 - first_key, kBlockKeys);
+/// How many keys of a block each query of an item sees.
+class Sight {
+ public:
+  Sight(const AttentionItem& item, std::int64_t first_key)
+      : queries(item.queries()),
+        first_query(std::max<std::int64_t>(0, first_key - item.first_position) * item.heads) {
+    std::int64_t q = 0;
+    for (std::int64_t token = 0; token < item.tokens; ++token) {
+      const std::int64_t keys = std::min(item.first_position + token + 1 - first_key, kBlockKeys);
+      for (std::int64_t end = q + item.heads; q < end; ++q) {
+        seen_[q] = static_cast<std::int32_t>(keys);
+      }
+    }
   }
+
+  const std::int64_t queries;
+  /// Those before it see nothing of the block. Each sees as much as the one before it, or more.
+  const std::int64_t first_query;
+  std::int64_t of(std::int64_t q) const { return seen_[q]; }
+
+ private:
+  std::int32_t seen_[kTileQueries];
 };
+
+/// The values of a block for kRows queries from q on.
+template <int kRows, class T>
+HWY_INLINE void add_values_of_tile(const Sight& seen, std::int64_t q, const float* weight,
+                                   const BlockRows<T>& rows, float* sum, std::int64_t stride,
+                                   std::int64_t width, bool fetch) {
+  const float* const w = weight + q * kBlockKeys;
+  float* const to = sum + q * stride;
+  // What all rows see together, then each its own rest, in the same order of keys.
+  const std::int64_t shared = seen.of(q);
+  if (fetch) {
+    add_values_of_rows<kRows, true>(w, rows, 0, shared, to, stride, width);
+  } else {
+    add_values_of_rows<kRows, false>(w, rows, 0, shared, to, stride, width);
+  }
+  for (std::int64_t r = 1; r < kRows; ++r) {
+    if (seen.of(q + r) <= shared) continue;
+    add_values_of_rows<1, false>(w + r * kBlockKeys, rows, shared, seen.of(q + r), to + r * stride,
+                                 stride, width);
+  }
+}
 
 /// The values of a block, for all queries. weight: [queries, kBlockKeys]; sum: [queries, stride].
 template <class T>
 HWY_INLINE void add_seen_values(const Sight& seen, const float* weight, const BlockRows<T>& rows,
                                 float* sum, std::int64_t stride, std::int64_t width) {
-  std::int64_t q = seen.first_query();
-  for (; q + kValueRows <= seen.queries; q += kValueRows) {
-    // What all rows see together, then each its own rest, in the same order of keys.
-    const std::int64_t shared = seen.of(q);
-    add_values_of_rows<kValueRows>(weight + q * kBlockKeys, rows, 0, shared, sum + q * stride,
-                                   stride, width);
-    for (std::int64_t r = q + 1; r < q + kValueRows; ++r) {
-      if (seen.of(r) <= shared) continue;
-      add_values_of_rows<1>(weight + r * kBlockKeys, rows, shared, seen.of(r), sum + r * stride,
-                            stride, width);
-    }
+  bool fetch = rows.next_keys != nullptr;  // by the first tile
+  std::int64_t q = seen.first_query;
+  for (; q + kValueRows <= seen.queries; q += kValueRows, fetch = false) {
+    add_values_of_tile<kValueRows>(seen, q, weight, rows, sum, stride, width, fetch);
   }
-  for (; q < seen.queries; ++q) {
-    add_values_of_rows<1>(weight + q * kBlockKeys, rows, 0, seen.of(q), sum + q * stride, stride,
-                          width);
+  for (; q < seen.queries; ++q, fetch = false) {
+    add_values_of_tile<1>(seen, q, weight, rows, sum, stride, width, fetch);
   }
 }
 
@@ -208,7 +230,7 @@ void attend_block(const Scratch& s, const Sight& seen, const BlockRows<T>& rows,
     }
     dot_rows(seen.queries, s.query, s.stride, b, width, s.weight + key, kBlockKeys, false);
   }
-  for (std::int64_t q = seen.first_query(); q < seen.queries; ++q) {
+  for (std::int64_t q = seen.first_query; q < seen.queries; ++q) {
     soften(s, q, seen.of(q), first, width);
   }
   add_seen_values(seen, s.weight, rows, s.span.sum, s.stride, width);

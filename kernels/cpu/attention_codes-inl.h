@@ -5,11 +5,12 @@
 // weighted values are the sum over keys of (weight * scale) * codes, plus the sum of
 // weight * minimum, which all 64 share.
 //
-// Queries are multiplied as integers of 16 bits, of which each group of 64 has its own unit:
-// 1/65534 of its largest element is far less than what the codes themselves leave out, and a
-// product takes two instructions where floats take twelve. A lone query reads the codes of values
-// as they lie; several of them share codes that were widened once per block, in the same order of
-// keys.
+// Queries are multiplied as integers of 16 bits, and each group of 64 has its own unit. The loss,
+// 1/65534 of the largest element, is far below that of the codes. A product takes two instructions
+// where floats take twelve.
+//
+// A lone query reads the codes of values as they lie. Several queries share codes that were widened
+// once per block, in the same order of keys.
 #include <hwy/highway.h>
 
 #include <cstdint>
@@ -179,9 +180,11 @@ HWY_INLINE void add_codes(const float* weight, const Byte* const* rows, std::int
 /// The codes of one group of a block as floats, [count, stride].
 template <DType kType>
 HWY_INLINE void widen_codes(const Byte* const* rows, std::int64_t count, std::int64_t offset,
-                            std::int64_t length, float* to, std::int64_t stride) {
+                            std::int64_t length, float* to, std::int64_t stride,
+                            const Byte* const* next_rows) {
   const Floats d;
   for (std::int64_t key = 0; key < count; ++key) {
+    if (next_rows != nullptr) fetch_ahead(next_rows[key] + offset, kCodeBytes<kType>);
     for (std::int64_t i = 0; i < length; i += kLanes) {
       hn::StoreU(load_codes<kType>(d, rows[key] + offset, i), d, to + key * stride + i);
     }
@@ -319,17 +322,17 @@ HWY_INLINE void add_code_values(const Scratch& s, const Sight& seen, const CodeB
     float* const sum = s.span.sum + g * kQuantGroup;
     load_factors(rows, block.count, block.rows.values_offset + groups * kCodeBytes<kType> + 4 * g,
                  factors);
-    for (std::int64_t q = seen.first_query(); q < seen.queries; ++q) {
+    for (std::int64_t q = seen.first_query; q < seen.queries; ++q) {
       const float shared = scale_weights(factors, s.weight + q * kBlockKeys, seen.of(q),
                                          block.products + q * kBlockKeys);
       add_to_all(sum + q * s.stride, length, shared);
     }
+    const Byte* const* const next_rows = g == 0 ? block.rows.next_keys : nullptr;
     if (seen.queries == 1) {
-      add_codes<kType>(block.products, rows, offset, seen.of(0), sum, length,
-                       g == 0 ? block.rows.next_keys : nullptr);
+      add_codes<kType>(block.products, rows, offset, seen.of(0), sum, length, next_rows);
       continue;
     }
-    widen_codes<kType>(rows, block.count, offset, length, s.values, s.stride);
+    widen_codes<kType>(rows, block.count, offset, length, s.values, s.stride, next_rows);
     const float* widened[kBlockKeys];
     for (std::int64_t key = 0; key < kBlockKeys; ++key) widened[key] = s.values + key * s.stride;
     add_seen_values(seen, block.products, BlockRows<float>{widened, 0, nullptr}, sum, s.stride,
@@ -342,7 +345,7 @@ template <DType kType>
 void attend_codes(const Scratch& s, const Sight& seen, const CodeBlock& block, bool first,
                   std::int64_t width) {
   score_codes<kType>(s, seen, block);
-  for (std::int64_t q = seen.first_query(); q < seen.queries; ++q) {
+  for (std::int64_t q = seen.first_query; q < seen.queries; ++q) {
     soften(s, q, seen.of(q), first, width);
   }
   add_code_values<kType>(s, seen, block, width);

@@ -1,5 +1,8 @@
-// One piece of attention(): one head of a few consecutive queries of one sequence, over all the
-// keys they see or over one span of them.
+// One piece of attention(): a few query heads that share a KV head, of a few consecutive tokens of
+// one sequence. It meets all the keys that these tokens see, or one span of them.
+//
+// Its queries are numbered token by token: query q is head q % heads of token q / heads. All of
+// them walk through the keys together, so that a key is read once for its whole group of heads.
 #pragma once
 
 #include <cstddef>
@@ -12,8 +15,8 @@ namespace sluice::kernels {
 constexpr std::int64_t kTileQueries = 24;
 /// Keys per step of the running softmax: part of the result's bits.
 constexpr std::int64_t kBlockKeys = 64;
-/// Keys that are summed up apart from those before them, from a sequence's first key on, so that
-/// threads can share one long context: part of the result's bits.
+/// Keys that are summed up apart from those before them, counted from a sequence's first key. So
+/// threads can share one long context. Part of the result's bits.
 constexpr std::int64_t kSpanKeys = 4 * kBlockKeys;
 
 /// Floats between rows of a head in scratch: whole vectors of every instruction set.
@@ -26,24 +29,27 @@ constexpr std::int64_t span_floats(std::int64_t queries, std::int64_t head_dim) 
 
 /// Pointers are to the item's own first row and head.
 struct AttentionItem {
-  std::byte* out = nullptr;          // [queries, stride]
-  const std::byte* query = nullptr;  // [queries, stride]
+  std::byte* out = nullptr;          // [tokens, stride], of which [heads * head_dim] are its own
+  const std::byte* query = nullptr;  // the same
   DType dtype = DType::f32;          // of query and out: f32, f16 or bf16
   std::int64_t stride = 0;           // in elements
-  std::int64_t queries = 0;          // <= kTileQueries
-  std::int64_t first_position = 0;   // of the first query; it sees keys 0 ... first_position
+  std::int64_t tokens = 0;           // tokens * heads <= kTileQueries
+  std::int64_t heads = 1;            // query heads
+  std::int64_t first_position = 0;   // of the first token; it sees keys 0 ... first_position
   const KvPages* cache = nullptr;
   const std::int32_t* pages = nullptr;  // of the sequence
-  std::int32_t head = 0;
+  std::int32_t kv_head = 0;
   float scale = 1.0F;
-  /// Not null: the sums of each span, span_floats() apart, rather than out.
+  /// Not null: the sums of each span go here, span_floats() apart, rather than to out.
   float* spans = nullptr;
   std::int64_t span = 0;  // which of them to sum up now
+
+  std::int64_t queries() const { return tokens * heads; }
 };
 
-/// Spans of which at least the item's last query sees something.
+/// Spans of which at least the item's last token sees something.
 constexpr std::int64_t spans_of(const AttentionItem& item) {
-  return (item.first_position + item.queries + kSpanKeys - 1) / kSpanKeys;
+  return (item.first_position + item.tokens + kSpanKeys - 1) / kSpanKeys;
 }
 
 }  // namespace sluice::kernels

@@ -11,9 +11,11 @@ namespace sluice::kernels {
 
 namespace {
 
-/// An item that is more than this part of a thread's share is worth cutting.
+/// An item is worth cutting where a thread's share is less than so many of them.
 constexpr std::int64_t kItemsPerThread = 4;
 constexpr std::int64_t kBytesOfSequences = kSharedBytes / 4;
+
+std::int64_t parts_for(std::int64_t count, std::int64_t most) { return (count + most - 1) / most; }
 
 }  // namespace
 
@@ -24,6 +26,10 @@ AttentionPlan::AttentionPlan(TensorView out, TensorView query, const KvPages& ca
       cache_(cache),
       batch_(batch),
       scale_(scale),
+      group_(query.columns / (std::int64_t{cache.kv_heads} * cache.head_dim)),
+      part_heads_(parts_for(group_, parts_for(group_, kTileQueries))),
+      parts_(cache.kv_heads * parts_for(group_, part_heads_)),
+      tile_tokens_(kTileQueries / part_heads_),
       sequences_(reinterpret_cast<Sequence*>(context.shared)) {
   constexpr std::int64_t kMost = kBytesOfSequences / static_cast<std::int64_t>(sizeof(Sequence));
   if (batch.sequences > kMost) {
@@ -35,16 +41,16 @@ AttentionPlan::AttentionPlan(TensorView out, TensorView query, const KvPages& ca
   auto* const spans = reinterpret_cast<float*>(context.shared + kBytesOfSequences);
   constexpr std::int64_t kFloats =
       (kSharedBytes - kBytesOfSequences) / static_cast<std::int64_t>(sizeof(float));
-  std::int64_t pairs = 0;  // of query and key, at most
+  std::int64_t pairs = 0;  // of token and key, at most
   for (std::int32_t s = 0; s < batch.sequences; ++s) {
     pairs += std::int64_t{batch.new_tokens[s]} * batch.context[s];
   }
   operations_ = 2 * pairs * query.columns;
   const std::int64_t threads = context.pool->threads();
   for (std::int32_t s = 0; s < batch.sequences; ++s) {
-    const std::int64_t tile = std::min<std::int64_t>(kTileQueries, batch.new_tokens[s]);
-    const bool heavy = tile * batch.context[s] * kItemsPerThread * threads > pairs * cache.heads;
-    const std::int64_t whole_items = tiles_of(s) * cache.heads;
+    const std::int64_t tile = std::min<std::int64_t>(tile_tokens_, batch.new_tokens[s]);
+    const bool heavy = tile * batch.context[s] * kItemsPerThread * threads > pairs * parts_;
+    const std::int64_t whole_items = tiles_of(s) * parts_;
     const std::int64_t floats = whole_items * floats_of_item(s);
     const bool cut =
         threads > 1 && heavy && sequence_spans(s) > 1 && shared_floats_ + floats <= kFloats;
@@ -58,7 +64,7 @@ AttentionPlan::AttentionPlan(TensorView out, TensorView query, const KvPages& ca
 }
 
 std::int64_t AttentionPlan::tiles_of(std::int32_t sequence) const {
-  return (batch_.new_tokens[sequence] + kTileQueries - 1) / kTileQueries;
+  return parts_for(batch_.new_tokens[sequence], tile_tokens_);
 }
 
 std::int64_t AttentionPlan::sequence_spans(std::int32_t sequence) const {
@@ -66,13 +72,17 @@ std::int64_t AttentionPlan::sequence_spans(std::int32_t sequence) const {
 }
 
 std::int64_t AttentionPlan::floats_of_item(std::int32_t sequence) const {
-  const std::int64_t queries = std::min<std::int64_t>(kTileQueries, batch_.new_tokens[sequence]);
-  return sequence_spans(sequence) * span_floats(queries, cache_.head_dim);
+  const std::int64_t tokens = std::min<std::int64_t>(tile_tokens_, batch_.new_tokens[sequence]);
+  return sequence_spans(sequence) * span_floats(tokens * part_heads_, cache_.head_dim);
 }
 
 AttentionItem AttentionPlan::make_item(std::int32_t sequence, std::int64_t tile,
-                                       std::int64_t head) const {
-  const std::int64_t first = tile * kTileQueries;
+                                       std::int64_t part) const {
+  const std::int64_t first = tile * tile_tokens_;
+  const std::int64_t parts_of_group = parts_ / cache_.kv_heads;
+  const std::int64_t kv_head = part / parts_of_group;
+  const std::int64_t first_of_group = part % parts_of_group * part_heads_;
+  const std::int64_t head = kv_head * group_ + first_of_group;
   const std::int64_t offset =
       (batch_.first_row[sequence] + first) * query_.columns + head * cache_.head_dim;
   AttentionItem item;
@@ -81,15 +91,16 @@ AttentionItem AttentionPlan::make_item(std::int32_t sequence, std::int64_t tile,
   item.query = static_cast<const std::byte*>(query_.data) + bytes;
   item.dtype = query_.dtype;
   item.stride = query_.columns;
-  item.queries = std::min(kTileQueries, batch_.new_tokens[sequence] - first);
+  item.tokens = std::min(tile_tokens_, batch_.new_tokens[sequence] - first);
+  item.heads = std::min(part_heads_, group_ - first_of_group);
   item.first_position = batch_.context[sequence] - batch_.new_tokens[sequence] + first;
   item.cache = &cache_;
   item.pages = batch_.pages + std::int64_t{sequence} * batch_.max_pages;
-  item.head = static_cast<std::int32_t>(head);
+  item.kv_head = static_cast<std::int32_t>(kv_head);
   item.scale = scale_;
   float* const spans = sequences_[sequence].spans;
   if (spans != nullptr) {
-    item.spans = spans + (tile * cache_.heads + head) * floats_of_item(sequence);
+    item.spans = spans + (tile * parts_ + part) * floats_of_item(sequence);
   }
   return item;
 }
@@ -106,7 +117,7 @@ AttentionItem AttentionPlan::item(std::int64_t index) const {
   const std::int64_t spans = found->spans != nullptr ? sequence_spans(s) : 1;
   const std::int64_t within = index - found->first_item;
   const std::int64_t whole = within / spans;
-  AttentionItem item = make_item(s, whole / cache_.heads, whole % cache_.heads);
+  AttentionItem item = make_item(s, whole / parts_, whole % parts_);
   item.span = within % spans;
   return item;
 }
@@ -122,7 +133,7 @@ AttentionItem AttentionPlan::shared_item(std::int64_t index) const {
                                 1;
   const auto s = static_cast<std::int32_t>(found - sequences_);
   const std::int64_t within = index - found->first_shared_item;
-  return make_item(s, within / cache_.heads, within % cache_.heads);
+  return make_item(s, within / parts_, within % parts_);
 }
 
 }  // namespace sluice::kernels

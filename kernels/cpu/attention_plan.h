@@ -1,6 +1,6 @@
-// Cuts attention() into items: a head of a tile of queries each, and where a sequence's keys are so
-// many that its items would keep few threads busy for long, a span of those. Only who computes
-// depends on it, never what.
+// Cuts attention() into items. An item is a tile of consecutive tokens with the query heads of one
+// KV head. Where few items would keep few threads busy for long, because a sequence has many keys,
+// an item is one span of these keys. The cut decides who computes, never what.
 #pragma once
 
 #include <cstdint>
@@ -18,12 +18,12 @@ class AttentionPlan {
   AttentionPlan(TensorView out, TensorView query, const KvPages& cache, const KvBatch& batch,
                 float scale, const CpuContext& context);
 
-  /// Items, some of which may have nothing to do: those whose span their queries do not see.
+  /// Items. Some may have nothing to do: those whose span their tokens do not see.
   std::int64_t items() const { return items_; }
   AttentionItem item(std::int64_t index) const;
   std::int64_t operations() const { return operations_; }  // multiply-adds of all, about
 
-  /// What is put together from spans, once all items are done.
+  /// What is put together from spans once all items are done.
   std::int64_t shared_items() const { return shared_items_; }
   AttentionItem shared_item(std::int64_t index) const;
   std::int64_t shared_floats() const { return shared_floats_; }
@@ -37,15 +37,20 @@ class AttentionPlan {
 
   std::int64_t tiles_of(std::int32_t sequence) const;
   std::int64_t sequence_spans(std::int32_t sequence) const;
-  /// Floats of the spans of one item of the sequence, whichever.
+  /// Floats of the spans of the sequence's largest item.
   std::int64_t floats_of_item(std::int32_t sequence) const;
-  AttentionItem make_item(std::int32_t sequence, std::int64_t tile, std::int64_t head) const;
+  /// part: one of parts_, numbered KV head by KV head.
+  AttentionItem make_item(std::int32_t sequence, std::int64_t tile, std::int64_t part) const;
 
   TensorView out_;
   TensorView query_;
   const KvPages& cache_;
   const KvBatch& batch_;
   float scale_;
+  std::int64_t group_;        // query heads of a KV head
+  std::int64_t part_heads_;   // query heads of an item: the group, or a part of a large one
+  std::int64_t parts_;        // items of a tile
+  std::int64_t tile_tokens_;  // of every tile but a sequence's last one, which may have fewer
   Sequence* sequences_;
   std::int64_t items_ = 0;
   std::int64_t operations_ = 0;

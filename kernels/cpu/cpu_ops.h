@@ -1,4 +1,4 @@
-// The operations of an OPT layer on one computing lane of the CPU backend.
+// The operations of a decoder layer on one computing lane of the CPU backend.
 #pragma once
 
 #include <memory>

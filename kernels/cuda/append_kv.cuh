@@ -1,6 +1,6 @@
-// New keys and values into their pages: copied, narrowed or quantised. A group of lanes has the
-// keys or the values of one head and goes from token to token; what it reads does not wait for
-// where it goes. Bound by memory.
+// New keys and values into their pages: copied, narrowed or quantised. A group of lanes takes the
+// keys or the values of one KV head and goes from token to token. It reads several tokens before it
+// writes them. Bound by memory.
 #pragma once
 
 #include "kernels/cuda/kv_rows.cuh"
@@ -15,7 +15,7 @@ struct AppendCall {
   kernels::KvPages cache;
   kernels::KvBatch batch;
   PageDivider divider;
-  const void* keys;  // [.., heads x head_dim]
+  const void* keys;  // [.., kv_heads x head_dim], as are values
   const void* values;
   DType keys_dtype;
   DType values_dtype;
@@ -43,11 +43,11 @@ __device__ inline SequenceTile append_tile(const AppendCall& call) {
   return find_tile(call.batch, static_cast<int>(blockIdx.x), kAppendTokens, 1);
 }
 
-/// Grid: x most_tiles() of kAppendTokens, y keys of all heads, then values, by groups of lanes.
+/// Grid: x most_tiles() of kAppendTokens, y keys of all KV heads, then values, by groups of lanes.
 __device__ inline AppendVectors append_vectors(const AppendCall& call, const SequenceTile& found) {
   const int s = found.sequence;
   AppendVectors vectors;
-  const int heads = call.cache.heads;
+  const int heads = call.cache.kv_heads;
   const int thread = static_cast<int>(threadIdx.x);
   const int first = found.tile * kAppendTokens;
   const int index = static_cast<int>(blockIdx.y) * (kAppendThreads >> call.lane_bits) +

@@ -1,5 +1,5 @@
-// Launches of append_kv and attention; the prefill kernel's are in prefill_attention.cu. One source
-// for several kernels, because most of what nvcc takes is the headers, once per architecture.
+// Launches of append_kv and attention; the prefill kernel's are in prefill_attention.cu. Several
+// kernels share this source because nvcc spends most of its time on headers, once per architecture.
 #include "kernels/cuda/attention.cuh"
 
 #include <algorithm>
@@ -55,12 +55,13 @@ void launch_decode_attention(cudaStream_t stream, TensorView out, TensorView que
                   reinterpret_cast<float*>(resources.scratch),
                   query.dtype,
                   cache,
+                  head_map(query, cache),
                   batch,
                   page_divider(cache.page_tokens),
                   scale * kLog2E,
                   0,
                   plan.spans};
-  const std::int64_t all = std::int64_t{batch.sequences} * cache.heads;
+  const std::int64_t all = std::int64_t{batch.sequences} * call.heads.query_heads;
   for (std::int64_t first = 0; first < all; first += plan.piece) {
     const std::int64_t heads = std::min(plan.piece, all - first);
     call.first_head = static_cast<int>(first);
@@ -77,18 +78,14 @@ void launch_general_attention(cudaStream_t stream, TensorView out, TensorView qu
                               const kernels::KvPages& cache, const kernels::KvBatch& batch,
                               float scale, int least_rows) {
   const auto vector_bytes = static_cast<std::int64_t>(row_bytes_of(cache.dtype, cache.head_dim));
-  const AttentionCall call{out.data,
-                           query.data,
-                           out.dtype,
-                           query.dtype,
-                           cache,
-                           batch,
-                           page_divider(cache.page_tokens),
-                           vector_bytes,
-                           scale,
+  const AttentionCall call{out.data,     query.data,
+                           out.dtype,    query.dtype,
+                           cache,        head_map(query, cache),
+                           batch,        page_divider(cache.page_tokens),
+                           vector_bytes, scale,
                            least_rows};
   const dim3 grid(static_cast<unsigned>(most_tiles(query.rows, batch.sequences, kAttentionRows)),
-                  static_cast<unsigned>(cache.heads));
+                  static_cast<unsigned>(call.heads.query_heads));
   launch("attention_kernel", stream, grid, kAttentionThreads,
          attention_shared_bytes(cache.head_dim), attention_kernel, call);
 }
@@ -121,7 +118,7 @@ void launch_append_kv(cudaStream_t stream, const kernels::KvPages& cache,
                         values.dtype, vector_bytes, lanes <= 8 ? 3 : lanes <= 16 ? 4 : 5};
   const int groups = kAppendThreads >> call.lane_bits;
   const dim3 grid(static_cast<unsigned>(most_tiles(keys.rows, batch.sequences, kAppendTokens)),
-                  static_cast<unsigned>((2 * cache.heads + groups - 1) / groups));
+                  static_cast<unsigned>((2 * cache.kv_heads + groups - 1) / groups));
   const auto append = [&](auto kernel) {
     launch("append_kv_kernel", stream, grid, kAppendThreads, 0, kernel, call);
   };

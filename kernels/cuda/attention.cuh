@@ -1,7 +1,7 @@
-// Causal attention over a paged cache for what the other kernels do not take: any head_dim up to
+// Causal attention over a paged cache where the other kernels cannot: any head_dim up to
 // kMostHeadDim and any dtypes, on the plain cores. One block per (sequence, tile of query rows,
-// head), running softmax over blocks of keys; keys and values are expanded as they are brought to
-// shared memory.
+// query head), with a running softmax over blocks of keys. Keys and values are expanded on their
+// way to shared memory.
 #pragma once
 
 #include "kernels/cuda/kv_rows.cuh"
@@ -21,11 +21,12 @@ constexpr std::size_t attention_shared_bytes(int head_dim) {
 }
 
 struct AttentionCall {
-  void* out;  // [.., heads x head_dim]
+  void* out;  // [.., query_heads x head_dim], as is query
   const void* query;
   DType out_dtype;
   DType query_dtype;
   kernels::KvPages cache;
+  HeadMap heads;
   kernels::KvBatch batch;
   PageDivider divider;
   std::int64_t vector_bytes;  // of the cache
@@ -48,7 +49,7 @@ __device__ inline float cached_element(DType dtype, const std::byte* vector, int
 struct AttentionBlock {
   const AttentionCall& call;
   const std::int32_t* pages;
-  int head;
+  int kv_head;
   int rows;            // of the tile, <= kAttentionRows
   int first_position;  // of the tile's first query
   float* query;        // shared [kAttentionRows, dim], scaled
@@ -65,7 +66,7 @@ struct AttentionBlock {
       const int key = i / dim;
       const int d = i % dim;
       const std::byte* const vector = vector_at(call.cache, pages, call.divider, first_key + key,
-                                                head, values, call.vector_bytes);
+                                                kv_head, values, call.vector_bytes);
       block[key * (dim + 1) + d] = cached_element(call.cache.dtype, vector, dim, d);
     }
   }
@@ -120,7 +121,7 @@ struct AttentionBlock {
   }
 };
 
-/// Grid: x most_tiles() of kAttentionRows, y heads.
+/// Grid: x most_tiles() of kAttentionRows, y query heads.
 static __global__ void __launch_bounds__(kAttentionThreads) attention_kernel(AttentionCall call) {
   const SequenceTile found =
       find_tile(call.batch, static_cast<int>(blockIdx.x), kAttentionRows, call.least_rows);
@@ -137,7 +138,7 @@ static __global__ void __launch_bounds__(kAttentionThreads) attention_kernel(Att
   const int position = call.batch.context[s] - call.batch.new_tokens[s] + first;
   AttentionBlock tile{call,
                       call.batch.pages + std::int64_t{s} * call.batch.max_pages,
-                      static_cast<int>(blockIdx.y),
+                      call.heads.kv_head(static_cast<int>(blockIdx.y)),
                       rows,
                       position,
                       shared,
@@ -147,7 +148,7 @@ static __global__ void __launch_bounds__(kAttentionThreads) attention_kernel(Att
                       rest,
                       rest + kAttentionRows,
                       rest + 2 * kAttentionRows};
-  const std::int64_t width = std::int64_t{call.cache.heads} * dim;
+  const std::int64_t width = std::int64_t{call.heads.query_heads} * dim;
   const std::int64_t at =
       (std::int64_t{call.batch.first_row[s]} + first) * width + std::int64_t{blockIdx.y} * dim;
   for (int i = static_cast<int>(threadIdx.x); i < rows * dim; i += kAttentionThreads) {

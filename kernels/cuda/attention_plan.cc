@@ -43,7 +43,7 @@ AttentionPlan plan_attention(const TensorView& out, const TensorView& query,
   const std::int64_t tokens = std::int64_t{batch.max_pages} * cache.page_tokens;
   const std::int64_t spans = std::max<std::int64_t>(1, (tokens + kDecodeSpan - 1) / kDecodeSpan);
   plan.spans = static_cast<int>(spans);
-  plan.piece = std::int64_t{batch.sequences} * cache.heads;
+  plan.piece = std::int64_t{batch.sequences} * query_heads_of(query, cache);
   if (const std::size_t bytes = decode_scratch_bytes(spans, cache.head_dim); bytes > 0) {
     plan.piece = std::min(plan.piece, static_cast<std::int64_t>(resources.scratch_bytes / bytes));
   }
@@ -63,24 +63,23 @@ AppendBy append_by(const kernels::KvPages& cache, const TensorView& keys,
                                                                      : AppendBy::elements;
 }
 
-KernelWork attention_work(const kernels::KvPages& cache, DType activations,
-                          std::span<const std::int32_t> new_tokens,
+KernelWork attention_work(const kernels::KvPages& cache, std::int32_t query_heads,
+                          DType activations, std::span<const std::int32_t> new_tokens,
                           std::span<const std::int32_t> context) {
-  const double heads = cache.heads;
   const auto vector = static_cast<double>(row_bytes_of(cache.dtype, cache.head_dim));
   const auto row = static_cast<double>(row_bytes_of(activations, cache.head_dim));
   KernelWork work;
   for (std::size_t s = 0; s < context.size(); ++s) {
     const double rows = new_tokens[s];
     const double seen = rows * (context[s] - (rows - 1) / 2);  // keys, summed over rows
-    work.bytes += 2 * heads * (context[s] * vector + rows * row);
-    work.flop += 4 * heads * cache.head_dim * seen;
+    work.bytes += 2 * (cache.kv_heads * context[s] * vector + query_heads * rows * row);
+    work.flop += 4.0 * query_heads * cache.head_dim * seen;
   }
   return work;
 }
 
 KernelWork append_kv_work(const kernels::KvPages& cache, DType activations, std::int64_t tokens) {
-  const double vectors = 2.0 * cache.heads * static_cast<double>(tokens);
+  const double vectors = 2.0 * cache.kv_heads * static_cast<double>(tokens);
   KernelWork work;
   work.bytes = vectors * static_cast<double>(row_bytes_of(activations, cache.head_dim) +
                                              row_bytes_of(cache.dtype, cache.head_dim));

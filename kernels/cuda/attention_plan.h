@@ -1,9 +1,9 @@
-// Which kernels compute a call of attention, and how much of it at a time: from what the host
-// knows, which is not how many tokens a sequence has.
+// Which kernels compute a call of attention, and how much of it at a time. The host decides without
+// knowing how many tokens a sequence has: these numbers lie in device memory.
 //
-// Sequences of one new token go to the decode kernel, others to the prefill kernel; what these do
-// not take, to the general one. So a sequence's kernel depends on itself, never on what shares the
-// batch.
+// Sequences of one new token go to the decode kernel, others to the prefill kernel. The general
+// kernel takes what these two cannot. So a sequence's kernel depends on the sequence alone, never
+// on its neighbours in the batch.
 #pragma once
 
 #include <cstddef>
@@ -36,10 +36,16 @@ struct AttentionPlan {
   bool others = false;        // there may be sequences that the decode kernel does not take
   bool tensor_cores = false;  // those by the prefill kernel, else by the general one
   int spans = 0;              // decode: most a sequence has
-  std::int64_t piece = 0;     // decode: heads of sequences a launch; 0: the scratch holds not one
+  std::int64_t piece = 0;     // decode: query heads of sequences a launch; 0: the scratch is too
+                              // small for one
 };
 
-/// Bytes of scratch that decode of one head of a sequence of at most `spans` spans needs.
+/// As the width of the query says.
+inline std::int32_t query_heads_of(const TensorView& query, const kernels::KvPages& cache) {
+  return static_cast<std::int32_t>(query.columns / cache.head_dim);
+}
+
+/// Bytes of scratch that decode of one query head needs, of a sequence of at most `spans` spans.
 constexpr std::size_t decode_scratch_bytes(std::int64_t spans, std::int32_t head_dim) {
   if (spans <= 1) return 0;
   return static_cast<std::size_t>(spans) * (static_cast<std::size_t>(head_dim) + 2) * sizeof(float);
@@ -58,9 +64,10 @@ AppendBy append_by(const kernels::KvPages& cache, const TensorView& keys, const 
 constexpr int lanes_of(std::int32_t head_dim) { return head_dim <= 64 ? 8 : 16; }
 
 /// The least that attention moves (each sequence's cache once, queries and results) and computes
-/// (4 head_dim a key that a row sees, and head). [sequences] each, as in KvBatch.
-KernelWork attention_work(const kernels::KvPages& cache, DType activations,
-                          std::span<const std::int32_t> new_tokens,
+/// (4 head_dim for each query head, row and key that the row sees). [sequences] each, as in
+/// KvBatch.
+KernelWork attention_work(const kernels::KvPages& cache, std::int32_t query_heads,
+                          DType activations, std::span<const std::int32_t> new_tokens,
                           std::span<const std::int32_t> context);
 
 /// Of `tokens` new tokens: keys and values read and written.

@@ -1,10 +1,10 @@
-// Attention of sequences with one new token over a paged cache. A span of kDecodeSpan tokens of
-// one head is a block's; spans are merged in order by a second kernel, so that the bits of a row
+// Attention of sequences with one new token over a paged cache. A block takes a span of kDecodeSpan
+// tokens for one query head. A second kernel merges the spans in order, so that the bits of a row
 // depend on its own sequence alone.
 //
-// Lanes of a group hold eight elements each of a key, and the same of its value; groups of a block
-// take keys in turn, several at a time, with a maximum and sums of their own, merged at the end.
-// Nothing but scores goes between lanes.
+// Each lane of a group of lanes holds eight elements of a key, and the same ones of its value. The
+// groups of a block take keys in turn, several at a time. Each has a maximum and sums of its own,
+// which are merged at the end. Only scores go between lanes.
 #pragma once
 
 #include "kernels/cuda/attention_plan.h"
@@ -17,13 +17,14 @@ constexpr int kDecodeThreads = 256;
 constexpr int kDecodeWarps = kDecodeThreads / 32;
 constexpr int kKeysInFlight = 4;  // of a group
 
-/// One launch: heads [first_head, ..) of all sequences' heads, numbered sequence by sequence.
+/// One launch: query heads [first_head, ..) of all sequences', numbered sequence by sequence.
 struct DecodeCall {
-  void* out;  // [.., heads x head_dim] of `activations`, as is query
+  void* out;  // [.., query_heads x head_dim] of `activations`, as is query
   const void* query;
   float* partials;  // [heads of the launch, spans, head_dim + 2]: sums, maximum, total
   DType activations;
   kernels::KvPages cache;
+  HeadMap heads;
   kernels::KvBatch batch;
   PageDivider divider;
   float scale;  // times log2(e)
@@ -64,12 +65,12 @@ __device__ inline int element_at(int lane, int index) {
   return first_element<kType>(lane) + (index < 4 ? index : kSecondQuad<kType> + index - 4);
 }
 
-/// One head of one sequence, as a lane sees it.
+/// One query head of one sequence, as a lane sees it.
 template <DType kType, int kLanes>
 struct DecodeHead {
   static constexpr int kGroups = kDecodeThreads / kLanes;
 
-  const std::byte* keys;  // of this head, of a token at offset 0
+  const std::byte* keys;  // of its KV head, of a token at offset 0
   std::int64_t to_values;
   const std::int64_t* offsets;  // shared: token_offset() of the span's tokens, [kDecodeSpan]
   int head_dim;
@@ -139,13 +140,13 @@ __device__ inline DecodeSums merge_parts(const float* parts, int count, std::int
   return sums;
 }
 
-/// Grid: x heads x spans. kLanes: lanes_of(head_dim).
+/// Grid: x query heads of the launch x spans. kLanes: lanes_of(head_dim).
 template <DType kType, int kLanes>
 __global__ void __launch_bounds__(kDecodeThreads) decode_attention_kernel(DecodeCall call) {
   constexpr int kStride = kLanes * 8 + 2;
   __shared__ std::int64_t offsets[kDecodeSpan];
   __shared__ float parts[kDecodeWarps * kStride];
-  const int heads = call.cache.heads;
+  const int heads = call.heads.query_heads;
   const int dim = call.cache.head_dim;
   const int of_launch = static_cast<int>(blockIdx.x) / call.spans;
   const int span = static_cast<int>(blockIdx.x) % call.spans;
@@ -158,15 +159,16 @@ __global__ void __launch_bounds__(kDecodeThreads) decode_attention_kernel(Decode
   const int thread = static_cast<int>(threadIdx.x);
 
   const std::int64_t vector_bytes = row_bytes<kType>(dim);
-  DecodeHead<kType, kLanes> lane{static_cast<const std::byte*>(call.cache.base) +
-                                     head_offset(call.cache, head, false, vector_bytes),
-                                 head_offset(call.cache, heads, false, vector_bytes),
-                                 offsets,
-                                 dim,
-                                 thread % kLanes,
-                                 thread / kLanes,
-                                 {},
-                                 0};
+  DecodeHead<kType, kLanes> lane{
+      static_cast<const std::byte*>(call.cache.base) +
+          head_offset(call.cache, call.heads.kv_head(head), false, vector_bytes),
+      head_offset(call.cache, 0, true, vector_bytes),
+      offsets,
+      dim,
+      thread % kLanes,
+      thread / kLanes,
+      {},
+      0};
   static_assert(kDecodeThreads == kDecodeSpan);
   // For those from `end` on, where the last token is.
   offsets[thread] =
@@ -211,9 +213,9 @@ __global__ void __launch_bounds__(kDecodeThreads) decode_attention_kernel(Decode
   }
 }
 
-/// Grid: x heads of the launch. For sequences of more than one span.
+/// Grid: x query heads of the launch. For sequences of more than one span.
 static __global__ void merge_spans_kernel(DecodeCall call) {
-  const int heads = call.cache.heads;
+  const int heads = call.heads.query_heads;
   const int dim = call.cache.head_dim;
   const int s = (call.first_head + static_cast<int>(blockIdx.x)) / heads;
   const int head = (call.first_head + static_cast<int>(blockIdx.x)) % heads;

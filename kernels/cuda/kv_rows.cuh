@@ -6,6 +6,7 @@
 
 #include <type_traits>
 
+#include "kernels/cuda/attention_plan.h"
 #include "kernels/cuda/chunks.cuh"
 #include "kernels/cuda/tensor_core.cuh"
 
@@ -33,8 +34,8 @@ inline PageDivider page_divider(std::int32_t page_tokens) {
   return {page_tokens, static_cast<std::uint32_t>(reciprocal), shift};
 }
 
-/// Bytes from cache.base to the vectors of the token at `position`: from there to that of a head,
-/// head_offset(). vector_bytes: row_bytes of the cache's dtype and head_dim.
+/// Bytes from cache.base to the vectors of the token at `position`; head_offset() leads from there
+/// to the vector of a KV head. vector_bytes: row_bytes of the cache's dtype and head_dim.
 __device__ inline std::int64_t token_offset(const kernels::KvPages& cache,
                                             const std::int32_t* pages, PageDivider divider,
                                             std::int32_t position, std::int64_t vector_bytes) {
@@ -43,19 +44,32 @@ __device__ inline std::int64_t token_offset(const kernels::KvPages& cache,
   return pages[page] * cache.page_stride_bytes + slot * vector_bytes;
 }
 
-/// `values`: to the head's value, else its key.
-__device__ inline std::int64_t head_offset(const kernels::KvPages& cache, int head, bool values,
+/// `values`: to the KV head's value, else its key.
+__device__ inline std::int64_t head_offset(const kernels::KvPages& cache, int kv_head, bool values,
                                            std::int64_t vector_bytes) {
-  return std::int64_t{(values ? cache.heads : 0) + head} * cache.page_tokens * vector_bytes;
+  return std::int64_t{(values ? cache.kv_heads : 0) + kv_head} * cache.page_tokens * vector_bytes;
 }
 
-/// Where head `head` of the token at `position` lies.
+/// Where KV head `kv_head` of the token at `position` lies.
 __device__ inline std::byte* vector_at(const kernels::KvPages& cache, const std::int32_t* pages,
-                                       PageDivider divider, std::int32_t position, int head,
+                                       PageDivider divider, std::int32_t position, int kv_head,
                                        bool values, std::int64_t vector_bytes) {
   return static_cast<std::byte*>(cache.base) +
          token_offset(cache, pages, divider, position, vector_bytes) +
-         head_offset(cache, head, values, vector_bytes);
+         head_offset(cache, kv_head, values, vector_bytes);
+}
+
+/// The heads of a query and those of the cache: several query heads may share a KV head.
+struct HeadMap {
+  int query_heads;
+  int group;  // query heads of a KV head
+
+  __device__ int kv_head(int query_head) const { return query_head / group; }
+};
+
+inline HeadMap head_map(const TensorView& query, const kernels::KvPages& cache) {
+  const int query_heads = query_heads_of(query, cache);
+  return {query_heads, query_heads / cache.kv_heads};
 }
 
 /// Some rows of one sequence: what a block of a ragged kernel works at.

@@ -73,12 +73,13 @@ void launch_prefill_attention(cudaStream_t stream, TensorView out, TensorView qu
   const PrefillCall call{out.data,
                          query.data,
                          cache,
+                         head_map(query, cache),
                          batch,
                          page_divider(cache.page_tokens),
                          static_cast<std::int64_t>(row_bytes_of(cache.dtype, cache.head_dim)),
                          scale * kLog2E};
   const dim3 grid(static_cast<unsigned>(most_tiles(query.rows, batch.sequences, kPrefillRows)),
-                  static_cast<unsigned>(cache.heads));
+                  static_cast<unsigned>(call.heads.query_heads));
   with_kernel(query.dtype, cache.dtype, cache.head_dim, [&](auto kernel, std::size_t shared_bytes) {
     launch("prefill_attention_kernel", stream, grid, kPrefillThreads, shared_bytes, kernel, call);
   });

@@ -1,7 +1,7 @@
 // Causal attention of sequences with several new tokens over a paged cache, on tensor cores, with
 // a running softmax (FlashAttention-2: no matrix of scores in memory). A block has kPrefillRows
-// query rows of one head, a warp 32 of them; blocks of kPrefillKeys keys and values come to shared
-// memory while the block before is computed.
+// query rows of one query head, a warp 32 of them. Blocks of kPrefillKeys keys and values come to
+// shared memory while the block before is computed.
 #pragma once
 
 #include "kernels/cuda/prefill_source.cuh"
@@ -186,7 +186,7 @@ struct PrefillWarp {
 template <int kDim, bool kDirect>
 constexpr bool kKeepsQuery = kDim == 80 || (kDim == 64 && !kDirect);
 
-/// Grid: x most_tiles() of kPrefillRows, y heads. T: __half or __nv_bfloat16, of activations;
+/// Grid: x most_tiles() of kPrefillRows, y query heads. T: __half or __nv_bfloat16, of activations;
 /// kType: of the cache.
 template <class T, int kDim, DType kType>
 __global__ void __launch_bounds__(kPrefillThreads,
@@ -204,7 +204,7 @@ __global__ void __launch_bounds__(kPrefillThreads,
     const int rows = min(kPrefillRows, call.batch.new_tokens[s] - first);
     const int position = call.batch.context[s] - call.batch.new_tokens[s] + first;
     const int head = static_cast<int>(blockIdx.y);
-    const std::int64_t width = std::int64_t{call.cache.heads} * kDim;
+    const std::int64_t width = std::int64_t{call.heads.query_heads} * kDim;
     const std::int64_t at =
         (std::int64_t{call.batch.first_row[s]} + first) * width + std::int64_t{head} * kDim;
     T* const query = reinterpret_cast<T*>(dynamic_shared());
@@ -228,8 +228,8 @@ __global__ void __launch_bounds__(kPrefillThreads,
     }
     commit_copies();
     Source source{static_cast<const std::byte*>(call.cache.base) +
-                      head_offset(call.cache, head, false, call.vector_bytes),
-                  head_offset(call.cache, call.cache.heads, false, call.vector_bytes)};
+                      head_offset(call.cache, call.heads.kv_head(head), false, call.vector_bytes),
+                  head_offset(call.cache, 0, true, call.vector_bytes)};
     __syncthreads();  // the tokens' offsets are there
     source.ask(tokens.block(0), false);
     source.bring(keys, tokens.block(0), false);

@@ -1,6 +1,6 @@
 // How keys and values come to the shared memory of prefill attention, a block of kPrefillKeys at a
-// time. Rows there lie so that the eight 16-byte chunks of a matrix that ldmatrix reads, one of
-// each row, are in different banks.
+// time. ldmatrix reads eight 16-byte chunks of a matrix, one of each row; rows are laid out so that
+// these chunks are in different banks.
 #pragma once
 
 #include "kernels/cuda/kv_rows.cuh"
@@ -46,19 +46,20 @@ constexpr std::size_t kPrefillSharedBytes = std::size_t{kPrefillRows + 2 * kPref
                                             2 * kPrefillKeys * sizeof(std::int64_t);
 
 struct PrefillCall {
-  void* out;  // [.., heads x head_dim] of T, as is query
+  void* out;  // [.., query_heads x head_dim] of T, as is query
   const void* query;
   kernels::KvPages cache;
+  HeadMap heads;
   kernels::KvBatch batch;
   PageDivider divider;
   std::int64_t vector_bytes;  // of the cache
   float scale;                // times log2(e), > 0
 };
 
-/// Where the tokens of a block of keys lie, found once for all of its keys' and values' chunks:
-/// ask() for the page, and put() the offset down once it is likely there. Both by the threads of
-/// one warp, which are as many as the keys; of two blocks in turn, `first` is the position of the
-/// first key. From `end` on it is the last token again: those keys have no weight, but are added.
+/// Where the tokens of a block of keys lie, found once for all chunks of its keys and values. ask()
+/// loads the page; put() stores the offset, once the page has likely arrived. The threads of one
+/// warp do both, a thread for each key. Two blocks are kept in turn; `first` is the position of the
+/// block's first key. From `end` on the last token stands in: those keys are added without weight.
 struct PrefillTokens {
   const PrefillCall& call;
   const std::int32_t* pages;
@@ -96,7 +97,7 @@ struct PrefillSource {
   // None: copies need no registers, and there are not enough for f32 of 128.
   static constexpr int kAsked = kDirect || (kType == DType::f32 && kDim == 128) ? 0 : kTurns;
 
-  const std::byte* keys;  // of this head, of a token at offset 0
+  const std::byte* keys;  // of this KV head, of a token at offset 0
   std::int64_t to_values;
   PackedEight<kType> asked[kTurns] = {};
 

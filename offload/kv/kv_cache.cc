@@ -117,7 +117,7 @@ class KvCache::Impl {
   std::int32_t most_tokens(const KvSequence& sequence) const {
     return sequence.total == 0 ? layout_.shape.tokens_per_slot : sequence.total;
   }
-  void check_rows(const KvStep& step, const char* name, TensorView view) const;
+  void check_rows(const KvStep& step, const char* name, TensorView view, std::int32_t heads) const;
   KvStep& step_of(std::int32_t layer, std::int32_t gpu_batch);
   kernels::KvPages pages_of(Tier tier, std::int32_t layer) const;
   const std::byte* device_copy(const KvTable& table, const KvStep& step,
@@ -196,12 +196,14 @@ void KvCache::Impl::check_sequences(std::span<const KvSequence> sequences) {
   if (twice >= 0) throw_bug(fmt::format("slot {} is twice in one GPU batch", twice));
 }
 
-void KvCache::Impl::check_rows(const KvStep& step, const char* name, TensorView view) const {
-  if (view.dtype != layout_.shape.compute_dtype || view.row_bytes() != layout_.row_bytes ||
-      view.rows < step.rows) {
-    throw_bug(fmt::format("{} is {} [{}, {}]; wanted are {} rows of {} bytes in {}", name,
-                          name_of(view.dtype), view.rows, view.columns, step.rows,
-                          layout_.row_bytes, name_of(layout_.shape.compute_dtype)));
+void KvCache::Impl::check_rows(const KvStep& step, const char* name, TensorView view,
+                               std::int32_t heads) const {
+  const KvShape& shape = layout_.shape;
+  const std::int64_t width = std::int64_t{heads} * shape.head_dim;
+  if (view.dtype != shape.compute_dtype || view.columns != width || view.rows < step.rows) {
+    throw_bug(fmt::format("{} is {} [{}, {}]; it must be {}, at least {} rows of {} heads x {}",
+                          name, name_of(view.dtype), view.rows, view.columns,
+                          name_of(shape.compute_dtype), step.rows, heads, shape.head_dim));
   }
 }
 
@@ -318,10 +320,10 @@ Event KvCache::Impl::attend_on_host(KvStep& step, std::int32_t layer, KvRowStagi
 void KvCache::Impl::attend(std::int32_t layer, std::int32_t gpu_batch, TensorView out,
                            TensorView query, TensorView keys, TensorView values, float scale) {
   KvStep& step = step_of(layer, gpu_batch);
-  check_rows(step, "out", out);
-  check_rows(step, "query", query);
-  check_rows(step, "keys", keys);
-  check_rows(step, "values", values);
+  check_rows(step, "out", out, layout_.shape.query_heads);
+  check_rows(step, "query", query, layout_.shape.query_heads);
+  check_rows(step, "keys", keys, layout_.shape.kv_heads);
+  check_rows(step, "values", values, layout_.shape.kv_heads);
   poll();
   Backend& backend = *engine_.backend;
   kernels::Ops& ops = *engine_.device_ops;
@@ -360,8 +362,8 @@ void KvCache::Impl::mark_appended(const std::vector<std::int32_t>& slots, std::i
 Event KvCache::Impl::store(std::int32_t layer, std::int32_t gpu_batch, TensorView keys,
                            TensorView values) {
   KvStep& step = step_of(layer, gpu_batch);
-  check_rows(step, "keys", keys);
-  check_rows(step, "values", values);
+  check_rows(step, "keys", keys, layout_.shape.kv_heads);
+  check_rows(step, "values", values, layout_.shape.kv_heads);
   poll();
   Backend& backend = *engine_.backend;
   const bool host = !step.host.empty() && !layout_.host_attends;

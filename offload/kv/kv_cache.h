@@ -1,13 +1,14 @@
 // Keys and values of every sequence of a stage, in three tiers, and the attention over them.
 //
-// Every sequence slot has a home tier (cache_tiers()), and every tier a pool of pages, of which a
-// sequence takes what it can need at most when it starts and which it gives back when it ends: a
-// short sequence does not keep the memory of a long one. Device sequences are attended where
-// they lie. Host sequences are attended by the CPU beside them (cpu_cache_compute: only query, new
-// keys and values and the result cross the link), or streamed page by page through device staging.
-// Disk sequences keep full pages in one file and their last, partial page in host memory, and are
-// streamed through host and device staging; a page is written once, when it is full, so that
-// writing costs what the new tokens are, not what the history is.
+// Every sequence slot has a home tier (cache_tiers()), and every tier has a pool of pages. A
+// sequence takes the pages of its longest possible form when it starts, and gives them back when it
+// ends. So a short sequence does not keep the memory of a long one.
+//
+// Device sequences are attended where they lie. Host sequences are attended by the CPU beside them
+// (cpu_cache_compute: only query, new keys and values and the result cross the link), or streamed
+// page by page through device staging. Disk sequences keep full pages in one file and their last,
+// partial page in host memory; they are streamed through host and device staging. A page is written
+// once, when it is full, so the bytes written grow with the new tokens, not with the history.
 //
 // The result is the same, bit for bit, wherever a sequence lives (kernels/ops.h, law).
 #pragma once
@@ -32,12 +33,13 @@ struct KvShape {
   std::int32_t gpu_batches = 1;           // per micro-batch: GPU batches that are open at a time
   std::int32_t gpu_batch_size = 1;        // sequences per GPU batch
   std::int32_t tokens_per_gpu_batch = 1;  // most new tokens of a GPU batch in one pass
-  std::int32_t heads = 0;
-  std::int32_t head_dim = 0;
-  /// What ends in the middle of a page wastes half of one: 3.8 % of 200 tokens.
+  std::int32_t query_heads = 0;           // a multiple of kv_heads
+  std::int32_t kv_heads = 0;              // what a page stores
+  std::int32_t head_dim = 0;              // of query and KV heads alike
+  /// A sequence wastes half of its last page on average: 3.8 % of 200 tokens.
   std::int32_t page_tokens = 16;
-  /// Pages of a layer in each tier's pool; 0: so many that all slots of the tier can hold
-  /// tokens_per_slot at a time. At least one such sequence must fit (kv_pools.h).
+  /// Pages of a layer in each tier's pool. 0: enough for tokens_per_slot in all slots of the tier
+  /// at a time. At least one such sequence must fit (kv_pools.h).
   PerTier<std::int32_t> pool_pages = {};
   DType compute_dtype = DType::f32;  // of query, keys, values, out
 };
@@ -85,9 +87,10 @@ class KvCache {
   /// attend() calls, at most one ahead; attend() fetches by itself what was not prefetched.
   void prefetch(std::int32_t layer, std::int32_t gpu_batch);
 
-  /// Appends keys and values and attends; out, query, keys, values: device [tokens, heads x
-  /// head_dim] of the GPU batch. Puts its work on the lanes; blocks only for disk reads and for a
-  /// staging slot (time goes to Activity::wait_kv). Lane::compute is ordered after all of `out`.
+  /// Appends keys and values and attends. out, query: device [tokens, query_heads x head_dim] of
+  /// the GPU batch; keys, values: device [tokens, kv_heads x head_dim]. Puts its work on the lanes;
+  /// blocks only for disk reads and for a staging slot (time goes to Activity::wait_kv).
+  /// Lane::compute is ordered after all of `out`.
   void attend(std::int32_t layer, std::int32_t gpu_batch, TensorView out, TensorView query,
               TensorView keys, TensorView values, float scale);
 

@@ -1,9 +1,8 @@
 // The disk tier of the cache: full pages in one file, the partial page of every sequence in host
-// memory. Reads fill a ring of host buffers ahead of use; pages that a pass has filled are put
-// together in a ring of write buffers and written once their bytes are there.
+// memory. Reads fill a ring of host buffers ahead of use. Pages that a pass has filled are gathered
+// in a ring of write buffers, and written when their bytes have arrived.
 //
-// One thread calls. Nothing here waits but for the disk and for the buffers of the step before the
-// last.
+// One thread calls. It waits only for the disk and for the buffers of the step before the last.
 #pragma once
 
 #include <array>
@@ -43,7 +42,8 @@ class KvDisk {
   void copy_tails(const KvStep& step, std::int32_t layer, std::byte* target);
 
   /// Puts the appending of the step's new tokens on Lane::host_compute; keys and values: host
-  /// [rows, heads x head_dim], there when the lane gets to them. Returns when they were appended.
+  /// [rows, kv_heads x head_dim], there when the lane gets to them. Returns when they were
+  /// appended.
   Event append(const KvStep& step, std::int32_t layer, TensorView keys, TensorView values);
 
   /// Hands pages whose bytes are there to the disk. Never blocks.

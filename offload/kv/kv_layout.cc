@@ -29,10 +29,14 @@ std::uint64_t product(std::uint64_t a, std::uint64_t b) {
   return result;
 }
 
-std::uint64_t rounded_up(std::uint64_t bytes, std::uint64_t alignment) {
+std::uint64_t sum(std::uint64_t a, std::uint64_t b) {
   std::uint64_t result = 0;
-  if (__builtin_add_overflow(bytes, alignment - 1, &result)) throw_too_large();
-  return result / alignment * alignment;
+  if (__builtin_add_overflow(a, b, &result)) throw_too_large();
+  return result;
+}
+
+std::uint64_t rounded_up(std::uint64_t bytes, std::uint64_t alignment) {
+  return sum(bytes, alignment - 1) / alignment * alignment;
 }
 
 std::uint64_t count_of(std::int32_t value) { return static_cast<std::uint64_t>(value); }
@@ -52,7 +56,7 @@ std::byte* KvCarver::take(std::uint64_t count, std::uint64_t bytes, std::uint64_
       start += (alignment - address % alignment) % alignment;
     }
   }
-  if (__builtin_add_overflow(used_, reserved, &used_)) throw_too_large();
+  used_ = sum(used_, reserved);
   if (used_ > std::numeric_limits<std::int64_t>::max()) throw_too_large();
   return start;
 }
@@ -74,21 +78,27 @@ void KvLayout::check_shape(const Policy& policy) const {
       {"gpu_batches", shape.gpu_batches},
       {"gpu_batch_size", shape.gpu_batch_size},
       {"tokens_per_gpu_batch", shape.tokens_per_gpu_batch},
-      {"heads", shape.heads},
+      {"query_heads", shape.query_heads},
+      {"kv_heads", shape.kv_heads},
       {"head_dim", shape.head_dim},
       {"page_tokens", shape.page_tokens}};
   for (const auto& [name, value] : values) {
     if (value < 1)
       throw ConfigError(fmt::format("KV cache: {} is {}; it must be >= 1", name, value));
   }
+  if (shape.query_heads % shape.kv_heads != 0) {
+    throw ConfigError(
+        fmt::format("KV cache: query_heads is {}; it must be a multiple of kv_heads, {}",
+                    shape.query_heads, shape.kv_heads));
+  }
   if (policy.cache_dtype == DType::i32 || shape.compute_dtype == DType::i32) {
     throw ConfigError(
         "KV cache: its dtype is i32; use f32, f16, bf16, q8 or q4 (policy.cache_dtype)");
   }
-  const double sum = policy.cache.device + policy.cache.host + policy.cache.disk;
-  if (!(sum > 99.999 && sum < 100.001)) {
+  const double shares = policy.cache.device + policy.cache.host + policy.cache.disk;
+  if (!(shares > 99.999 && shares < 100.001)) {
     throw ConfigError(fmt::format(
-        "policy.cache: the shares of device, host and disk add up to {}; make it 100", sum));
+        "policy.cache: the shares of device, host and disk add up to {}; make it 100", shares));
   }
 }
 
@@ -120,9 +130,10 @@ void KvLayout::size_pools() {
 }
 
 void KvLayout::measure() {
-  const std::uint64_t width = product(count_of(shape.heads), count_of(shape.head_dim));
-  row_bytes = product(width, size_of(shape.compute_dtype));
-  page_bytes = product(product(count_of(shape.heads), count_of(shape.page_tokens)),
+  const std::uint64_t head_bytes = product(count_of(shape.head_dim), size_of(shape.compute_dtype));
+  query_row_bytes = product(count_of(shape.query_heads), head_bytes);
+  kv_row_bytes = product(count_of(shape.kv_heads), head_bytes);
+  page_bytes = product(product(count_of(shape.kv_heads), count_of(shape.page_tokens)),
                        2 * row_bytes_of(cache_dtype, shape.head_dim));
   file_page_bytes = rounded_up(page_bytes, kFileAlignment);
   const auto pages = std::accumulate(pool.begin(), pool.end(), std::uint64_t{0});
@@ -145,8 +156,8 @@ void KvLayout::measure() {
 }
 
 kernels::KvPages KvLayout::pages_at(std::byte* base, std::size_t stride_bytes) const {
-  return {base,        cache_dtype,   static_cast<std::int64_t>(stride_bytes), shape.page_tokens,
-          shape.heads, shape.head_dim};
+  return {base,           cache_dtype,   static_cast<std::int64_t>(stride_bytes), shape.page_tokens,
+          shape.kv_heads, shape.head_dim};
 }
 
 KvMemory::KvMemory(const KvLayout& layout, const Blocks& blocks) {
@@ -162,7 +173,9 @@ KvMemory::KvMemory(const KvLayout& layout, const Blocks& blocks) {
 
   const std::uint64_t gpu_batches = count_of(layout.shape.gpu_batches);
   const std::uint64_t tokens = count_of(layout.shape.tokens_per_gpu_batch);
-  const std::uint64_t row_arrays = !layout.uses_rows() ? 0U : layout.host_attends ? 4U : 2U;
+  const std::uint64_t token_bytes =
+      sum(layout.uses_rows() ? product(2, layout.kv_row_bytes) : 0,
+          layout.host_attends ? product(2, layout.query_row_bytes) : 0);
   KvCarver device(blocks.device_staging);
   KvCarver host(blocks.host_staging);
   for (std::size_t i = 0; i < 2; ++i) {
@@ -170,7 +183,7 @@ KvMemory::KvMemory(const KvLayout& layout, const Blocks& blocks) {
     read_ring[i] = host.take(count_of(layout.disk_pages), layout.file_page_bytes, kFileAlignment);
     write_ring[i] =
         host.take(count_of(layout.completed_pages), layout.file_page_bytes, kFileAlignment);
-    row_ring[i] = host.take(product(tokens, row_arrays), layout.row_bytes);
+    row_ring[i] = host.take(tokens, token_bytes);
   }
   device_tables = device.take(gpu_batches, KvStep::device_table_bytes(layout));
   host_tables = host.take(2 * gpu_batches, KvStep::host_table_bytes(layout));

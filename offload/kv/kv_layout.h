@@ -44,7 +44,8 @@ class KvLayout {
   PerTier<std::int32_t> pool = {};      // pages of a layer
   std::size_t page_bytes = 0;           // in memory
   std::size_t file_page_bytes = 0;      // in the file and its staging: a multiple of 4096
-  std::size_t row_bytes = 0;            // of query, keys, values, out
+  std::size_t query_row_bytes = 0;      // of query, out
+  std::size_t kv_row_bytes = 0;         // of keys, values
   std::int32_t streamed_sequences = 0;  // most of one GPU batch
   std::int32_t streamed_pages = 0;      // ... and of a layer of them
   std::int32_t disk_sequences = 0;      // most of one GPU batch
@@ -93,9 +94,11 @@ struct KvMemory {
   std::byte* device_ring[2] = {};      // [streamed_pages] of page_bytes
   std::byte* device_tables = nullptr;  // [GPU batch] of device_table_bytes()
   // host "KV staging"
-  std::byte* read_ring[2] = {};      // [disk_pages] of file_page_bytes
-  std::byte* write_ring[2] = {};     // [completed_pages] of file_page_bytes
-  std::byte* row_ring[2] = {};       // keys, values (and query, out) [tokens, row_bytes] each
+  std::byte* read_ring[2] = {};   // [disk_pages] of file_page_bytes
+  std::byte* write_ring[2] = {};  // [completed_pages] of file_page_bytes
+  /// Keys, values [tokens, kv_row_bytes] each; where the host attends, query, out [tokens,
+  /// query_row_bytes] each behind them.
+  std::byte* row_ring[2] = {};
   std::byte* host_tables = nullptr;  // [2][GPU batch] of host_table_bytes()
 
   std::uint64_t device_cache_bytes = 0;

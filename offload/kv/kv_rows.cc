@@ -17,16 +17,21 @@ void copy_rows(Backend& backend, Lane lane, TensorView target, TensorView source
 KvRowStaging::KvRowStaging(Backend& backend, const KvLayout& layout, const KvMemory& memory)
     : backend_(backend) {
   if (!layout.uses_rows()) return;
-  const std::int64_t tokens = layout.shape.tokens_per_gpu_batch;
-  const std::int64_t width = std::int64_t{layout.shape.heads} * layout.shape.head_dim;
+  const KvShape& shape = layout.shape;
+  const std::int64_t tokens = shape.tokens_per_gpu_batch;
   for (std::size_t i = 0; i < sets_.size(); ++i) {
-    const TensorView all{memory.row_ring[i], layout.shape.compute_dtype,
-                         tokens * (layout.host_attends ? 4 : 2), width};
-    sets_[i].keys = all.slice(0, tokens);
-    sets_[i].values = all.slice(tokens, tokens);
+    std::byte* next = memory.row_ring[i];
+    const auto take = [&](std::int32_t heads) {
+      const TensorView rows{next, shape.compute_dtype, tokens,
+                            std::int64_t{heads} * shape.head_dim};
+      next += rows.bytes();
+      return rows;
+    };
+    sets_[i].keys = take(shape.kv_heads);
+    sets_[i].values = take(shape.kv_heads);
     if (!layout.host_attends) continue;
-    sets_[i].query = all.slice(2 * tokens, tokens);
-    sets_[i].out = all.slice(3 * tokens, tokens);
+    sets_[i].query = take(shape.query_heads);
+    sets_[i].out = take(shape.query_heads);
   }
 }
 

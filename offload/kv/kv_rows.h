@@ -1,5 +1,5 @@
-// New rows on their way between the device and host memory: two sets of host rows in turn, each
-// numbered as the rows of the GPU batch are, so that host kernels use the same row numbers.
+// New rows on their way between the device and host memory. Two sets of host rows take turns. Their
+// rows have the numbers of the GPU batch's rows, so that host kernels use the same row numbers.
 #pragma once
 
 #include <array>
@@ -16,9 +16,9 @@ namespace sluice::offload {
 class KvRowStaging {
  public:
   struct Set {
-    TensorView keys;
+    TensorView keys;  // [tokens, kv_heads x head_dim], as are values
     TensorView values;
-    TensorView query;  // only where the host attends
+    TensorView query;  // [tokens, query_heads x head_dim], as is out; only where the host attends
     TensorView out;
     Event free;  // on Lane::host_compute: the last work on the set
   };

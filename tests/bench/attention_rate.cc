@@ -1,7 +1,9 @@
 // How fast attention reads its cache, beside how fast this machine reads the same bytes.
 //
-//   bench_attention_rate [--context N] [--heads N] [--head-dim N] [--sequences N] [--rounds N]
-//                        [--threads N] [--mib N] [--dtypes f32,f16,bf16,q8,q4]
+//   bench_attention_rate [--context N] [--heads N] [--kv-heads N] [--head-dim N] [--sequences N]
+//                        [--rounds N] [--threads N] [--mib N] [--dtypes f32,f16,bf16,q8,q4]
+//
+// --heads: query heads. --kv-heads: 0, the default, gives each of them a KV head of its own.
 //
 // Decode: each sequence has one new token. An operation sees `sequences` of them, whose pages lie
 // interleaved as they do when sequences grow together; the operations of a round walk through a
@@ -30,11 +32,14 @@ namespace {
 
 struct Settings {
   std::map<std::string, std::int32_t, std::less<>> number = {
-      {"--context", 2048}, {"--heads", 32},  {"--head-dim", 64}, {"--sequences", 8},
-      {"--rounds", 7},     {"--threads", 0}, {"--mib", 1024}};
+      {"--context", 2048}, {"--heads", 32}, {"--kv-heads", 0}, {"--head-dim", 64},
+      {"--sequences", 8},  {"--rounds", 7}, {"--threads", 0},  {"--mib", 1024}};
   std::string dtypes = "f32,f16,bf16,q8,q4";
 
   std::int32_t operator[](std::string_view name) const { return number.find(name)->second; }
+  std::int32_t kv_heads() const {
+    return (*this)["--kv-heads"] == 0 ? (*this)["--heads"] : (*this)["--kv-heads"];
+  }
 };
 
 Settings parse(int count, char** words) {
@@ -52,10 +57,13 @@ Settings parse(int count, char** words) {
     }
     const auto [end, error] =
         std::from_chars(value.data(), value.data() + value.size(), found->second);
-    const bool least = found->second >= (name == "--threads" ? 0 : 1);
+    const bool least = found->second >= (name == "--threads" || name == "--kv-heads" ? 0 : 1);
     if (error != std::errc() || end != value.data() + value.size() || !least) {
       throw std::invalid_argument(fmt::format("{} takes a whole number, not '{}'", name, value));
     }
+  }
+  if (settings["--heads"] % settings.kv_heads() != 0) {
+    throw std::invalid_argument("--heads must be a multiple of --kv-heads");
   }
   return settings;
 }
@@ -64,9 +72,9 @@ Settings parse(int count, char** words) {
 class Layers {
  public:
   Layers(kernels::Engine& engine, const Settings& settings, DType dtype, const Memory& memory)
-      : engine_(engine), sequences_(settings["--sequences"]) {
+      : engine_(engine), sequences_(settings["--sequences"]), heads_(settings["--heads"]) {
     cache_.dtype = dtype;
-    cache_.heads = settings["--heads"];
+    cache_.kv_heads = settings.kv_heads();
     cache_.head_dim = settings["--head-dim"];
     cache_.page_tokens = 16;
     cache_.page_stride_bytes = static_cast<std::int64_t>(cache_.page_bytes());
@@ -83,7 +91,7 @@ class Layers {
     }
     batch_ = {sequences_, pages, rows_.data(), ones_.data(), context_.data(), pages_.data()};
     const auto floats =
-        static_cast<std::size_t>(std::max(sequences_, 16) * cache_.heads * cache_.head_dim);
+        static_cast<std::size_t>(std::max(sequences_, 16) * heads_ * cache_.head_dim);
     std::mt19937 dice(7);
     std::uniform_real_distribution<float> uniform(-1.0F, 1.0F);
     query_.resize(floats);
@@ -99,8 +107,8 @@ class Layers {
       kernels::KvPages cache = cache_;
       cache.base =
           static_cast<std::byte*>(cache_.base) + layer * layer_pages_ * cache_.page_stride_bytes;
-      engine_.device_ops->attention(rows(out_, sequences_), rows(query_, sequences_), cache, batch_,
-                                    0.125F);
+      engine_.device_ops->attention(rows(out_, sequences_, heads_),
+                                    rows(query_, sequences_, heads_), cache, batch_, 0.125F);
     }
     engine_.backend->synchronize(engine_.backend->record(Lane::compute));
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
@@ -113,8 +121,8 @@ class Layers {
   std::int64_t tokens() const { return layers_ * sequences_; }
 
  private:
-  TensorView rows(std::vector<float>& floats, std::int32_t count) const {
-    return {floats.data(), DType::f32, count, std::int64_t{cache_.heads} * cache_.head_dim};
+  TensorView rows(std::vector<float>& floats, std::int32_t count, std::int32_t heads) const {
+    return {floats.data(), DType::f32, count, std::int64_t{heads} * cache_.head_dim};
   }
 
   /// One page by append_kv, then copies of it.
@@ -122,7 +130,8 @@ class Layers {
     const std::int32_t zero = 0;
     const std::int32_t tokens = cache_.page_tokens;
     const kernels::KvBatch page = {1, 1, &zero, &tokens, &tokens, &zero};
-    engine_.device_ops->append_kv(cache_, page, rows(query_, tokens), rows(query_, tokens));
+    const TensorView kept = rows(query_, tokens, cache_.kv_heads);
+    engine_.device_ops->append_kv(cache_, page, kept, kept);
     engine_.backend->synchronize(engine_.backend->record(Lane::compute));
     const std::size_t size = cache_.page_bytes();
     for (std::size_t at = size; at + size <= memory.bytes(); at += size) {
@@ -132,6 +141,7 @@ class Layers {
 
   kernels::Engine& engine_;
   std::int32_t sequences_;
+  std::int32_t heads_;
   std::int32_t layer_pages_ = 0;
   std::int64_t layers_ = 0;
   kernels::KvPages cache_;
@@ -158,14 +168,17 @@ void measure(kernels::Engine& engine, const Settings& settings, DType dtype, con
     ratios.push_back(rates.back() / limits.back());
     micros.push_back(seconds / static_cast<double>(layers.tokens()) * 1e6);
   }
+  const std::int32_t group = settings["--heads"] / settings.kv_heads();
   fmt::print(
-      R"({{"name": "cpu_attention_rate{}", "value": {:.2f}, "unit": "GB/s", "limit": {:.2f}, )"
-      R"("ratio": {:.3f}, "dtype": "{}", "context": {}, "heads": {}, "head_dim": {}, )"
+      R"({{"name": "cpu_attention_rate{}{}", "value": {:.2f}, "unit": "GB/s", "limit": {:.2f}, )"
+      R"("ratio": {:.3f}, "dtype": "{}", "context": {}, "heads": {}, "kv_heads": {}, )"
+      R"("head_dim": {}, )"
       R"("sequences": {}, "threads": {}, "us_per_token_and_layer": {:.1f}, "rounds": {}}})"
       "\n",
-      dtype == DType::f32 ? "" : fmt::format("_{}", name_of(dtype)), median(rates), median(limits),
+      dtype == DType::f32 ? "" : fmt::format("_{}", name_of(dtype)),
+      group == 1 ? "" : fmt::format("_group{}", group), median(rates), median(limits),
       median(ratios), name_of(dtype), settings["--context"], settings["--heads"],
-      settings["--head-dim"], settings["--sequences"], threads, median(micros),
+      settings.kv_heads(), settings["--head-dim"], settings["--sequences"], threads, median(micros),
       settings["--rounds"]);
   std::fflush(stdout);
 }

@@ -212,11 +212,11 @@ void EngineBench::measure(const Figure& figure, const std::function<void(std::si
   std::fflush(stdout);
 }
 
-Cache::Cache(EngineBench& bench, DType dtype, std::int64_t heads, std::int64_t head_dim,
+Cache::Cache(EngineBench& bench, DType dtype, std::int64_t kv_heads, std::int64_t head_dim,
              std::int32_t sequences, std::int32_t context, std::int32_t tokens)
     : rows_(std::int64_t{sequences} * tokens) {
   pages_.dtype = dtype;
-  pages_.heads = static_cast<std::int32_t>(heads);
+  pages_.kv_heads = static_cast<std::int32_t>(kv_heads);
   pages_.head_dim = static_cast<std::int32_t>(head_dim);
   pages_.page_tokens = 16;
   pages_.page_stride_bytes = static_cast<std::int64_t>(pages_.page_bytes());
@@ -247,7 +247,7 @@ Cache::Cache(EngineBench& bench, DType dtype, std::int64_t heads, std::int64_t h
   whole.first_row = bench.integers(starts);
   whole.new_tokens = bench.integers(all);
   const Rotating values =
-      bench.matrices(bench.activations(), std::int64_t{sequences} * context, heads * head_dim);
+      bench.matrices(bench.activations(), std::int64_t{sequences} * context, kv_heads * head_dim);
   for (std::size_t i = 0; i < count_; ++i) {
     bench.ops().append_kv(pages(i), whole, values[i], values[i + 1]);
   }
@@ -260,7 +260,7 @@ kernels::KvPages Cache::pages(std::size_t i) const {
 }
 
 double Cache::token_bytes(std::int64_t tokens) const {
-  return 2.0 * static_cast<double>(tokens) * static_cast<double>(pages_.heads) *
+  return 2.0 * static_cast<double>(tokens) * static_cast<double>(pages_.kv_heads) *
          static_cast<double>(row_bytes_of(pages_.dtype, pages_.head_dim));
 }
 

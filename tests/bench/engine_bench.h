@@ -89,7 +89,7 @@ class EngineBench {
 /// batch that has `tokens` new tokens of each.
 class Cache {
  public:
-  Cache(EngineBench& bench, DType dtype, std::int64_t heads, std::int64_t head_dim,
+  Cache(EngineBench& bench, DType dtype, std::int64_t kv_heads, std::int64_t head_dim,
         std::int32_t sequences, std::int32_t context, std::int32_t tokens);
   kernels::KvPages pages(std::size_t i) const;
   const kernels::KvBatch& batch() const { return batch_; }

@@ -15,17 +15,20 @@ namespace {
 
 using namespace attention_test;
 
-/// Of the cache, the head's width, and of the activations.
-class AttentionLaw : public testing::TestWithParam<std::tuple<DType, std::int32_t, DType>> {
+/// The dtype of the cache, the head's width, the dtype of the activations, and how many query heads
+/// each of two KV heads has.
+class AttentionLaw
+    : public testing::TestWithParam<std::tuple<DType, std::int32_t, DType, std::int32_t>> {
  protected:
   static constexpr std::int32_t kTokens = 290;  // more than a span of keys
   static constexpr std::int32_t kPages = 19;
 
   void SetUp() override {
     DType activations = DType::f32;
-    std::tie(shape_.dtype, shape_.head_dim, activations) = GetParam();
-    const std::int64_t width = std::int64_t{shape_.heads} * shape_.head_dim;
-    query_ = Matrix::random(kTokens, width, activations, 1);
+    std::int32_t group = 0;
+    std::tie(shape_.dtype, shape_.head_dim, activations, group) = GetParam();
+    const std::int64_t width = std::int64_t{shape_.kv_heads} * shape_.head_dim;
+    query_ = Matrix::random(kTokens, group * width, activations, 1);
     keys_ = Matrix::random(kTokens, width, activations, 2);
     values_ = Matrix::random(kTokens, width, activations, 3);
   }
@@ -108,35 +111,50 @@ TEST_P(AttentionLaw, ASequenceAloneEqualsTheSequenceAmongOthers) {
 std::string law_name(const testing::TestParamInfo<AttentionLaw::ParamType>& shape) {
   return std::string(name_of(std::get<0>(shape.param))) + "_dim" +
          std::to_string(std::get<1>(shape.param)) + "_of_" +
-         std::string(name_of(std::get<2>(shape.param)));
+         std::string(name_of(std::get<2>(shape.param))) + "_group" +
+         std::to_string(std::get<3>(shape.param));
 }
 
-INSTANTIATE_TEST_SUITE_P(DtypesAndHeads, AttentionLaw,
-                         testing::Combine(testing::Values(DType::f32, DType::f16, DType::bf16,
-                                                          DType::q8, DType::q4),
-                                          testing::Values(12, 64, 80), testing::Values(DType::f32)),
-                         law_name);
+INSTANTIATE_TEST_SUITE_P(
+    DtypesAndHeads, AttentionLaw,
+    testing::Combine(testing::Values(DType::f32, DType::f16, DType::bf16, DType::q8, DType::q4),
+                     testing::Values(12, 64, 80), testing::Values(DType::f32), testing::Values(1)),
+    law_name);
 INSTANTIATE_TEST_SUITE_P(
     Activations, AttentionLaw,
     testing::Combine(testing::Values(DType::f32, DType::f16, DType::bf16, DType::q4),
-                     testing::Values(12, 80), testing::Values(DType::f16, DType::bf16)),
+                     testing::Values(12, 80), testing::Values(DType::f16, DType::bf16),
+                     testing::Values(1)),
     law_name);
+INSTANTIATE_TEST_SUITE_P(
+    Groups, AttentionLaw,
+    testing::Combine(testing::Values(DType::f32, DType::f16, DType::bf16, DType::q8, DType::q4),
+                     testing::Values(12), testing::Values(DType::f32), testing::Values(3, 8)),
+    law_name);
+INSTANTIATE_TEST_SUITE_P(LargeGroupsAndActivations, AttentionLaw,
+                         testing::Combine(testing::Values(DType::f16, DType::q4),
+                                          testing::Values(8), testing::Values(DType::bf16),
+                                          testing::Values(5, 30)),
+                         law_name);
 
 // --- long contexts, which threads share ------------------------------------------------------
 
 /// Sequences that decode one token each, at contexts of their own; their caches were filled before.
 class Decoding {
  public:
-  static constexpr std::int32_t kHeads = 2;
+  static constexpr std::int32_t kKvHeads = 2;
 
-  Decoding(int threads, DType dtype, const std::vector<std::int32_t>& contexts)
-      : attention_(threads, {dtype, kHeads, 48, 16}, 900), contexts_(contexts) {}
+  Decoding(int threads, const std::tuple<DType, std::int32_t>& kind,
+           const std::vector<std::int32_t>& contexts)
+      : attention_(threads, {std::get<0>(kind), kKvHeads, 48, 16}, 900),
+        width_(std::get<1>(kind) * 96),
+        contexts_(contexts) {}
 
   /// Sequence s holds tokens of the seed seeds[s]; out: one row each.
   Matrix run(const std::vector<std::uint64_t>& seeds) {
     const auto count = static_cast<std::int64_t>(contexts_.size());
     std::vector<Attention::Sequence> sequences;
-    Matrix query(count, 96), keys(count, 96), values(count, 96), out(count, 96);
+    Matrix query(count, width_), keys(count, 96), values(count, 96), out(count, width_);
     std::int32_t page = 0;
     for (std::int32_t s = 0; s < count; ++s) {
       const std::int32_t context = contexts_[static_cast<std::size_t>(s)];
@@ -147,9 +165,9 @@ class Decoding {
       Matrix all_values = Matrix::random(context, 96, DType::f32, 3 * seed + 1);
       attention_.append({0, context, context, pages}, all_keys, all_values);
       sequences.push_back({s, 1, context, pages});
-      const Matrix asked = Matrix::random(1, 96, DType::f32, 3 * seed + 2);
+      const Matrix asked = Matrix::random(1, width_, DType::f32, 3 * seed + 2);
+      for (std::int64_t i = 0; i < width_; ++i) query.set(s, i, asked.at(0, i));
       for (std::int64_t i = 0; i < 96; ++i) {
-        query.set(s, i, asked.at(0, i));
         keys.set(s, i, all_keys.at(context - 1, i));
         values.set(s, i, all_values.at(context - 1, i));
       }
@@ -160,21 +178,27 @@ class Decoding {
 
  private:
   Attention attention_;
+  std::int64_t width_;
   std::vector<std::int32_t> contexts_;
 };
 
-class LongContext : public testing::TestWithParam<DType> {};
+/// The dtype of the cache, and how many query heads each of two KV heads has.
+class LongContext : public testing::TestWithParam<std::tuple<DType, std::int32_t>> {
+ protected:
+  static DType dtype() { return std::get<0>(GetParam()); }
+  static std::int32_t group() { return std::get<1>(GetParam()); }
+};
 
 TEST_P(LongContext, EqualsTheReference) {
   const std::int32_t context = 5000;
   const Matrix out = Decoding(3, GetParam(), {context}).run({1});
   const auto kept = [&](std::uint64_t seed) {
-    return rounded(Matrix::random(context, 96, DType::f32, seed), GetParam(), Decoding::kHeads);
+    return rounded(Matrix::random(context, 96, DType::f32, seed), dtype(), Decoding::kKvHeads);
   };
   expect_near(out,
-              reference::attention(Matrix::random(1, 96, DType::f32, 5), kept(3), kept(4),
-                                   Decoding::kHeads, 0.25),
-              GetParam());
+              reference::attention(Matrix::random(1, group() * 96, DType::f32, 5), kept(3), kept(4),
+                                   group() * Decoding::kKvHeads, 0.25),
+              dtype());
 }
 
 TEST_P(LongContext, SharedByThreadsOrNotItIsTheSame) {
@@ -200,21 +224,22 @@ TEST_P(LongContext, SequencesOfAllLengthsInOneBatchEqualThemselvesAlone) {
 
 TEST_P(LongContext, ANumberThatIsNoneReachesOnlyRowsThatSeeIt) {
   const std::int32_t tokens = 30;
-  const Matrix query = Matrix::random(tokens, 32, DType::f32, 1);
+  const std::int64_t half = group() * 16;
+  const Matrix query = Matrix::random(tokens, 2 * half, DType::f32, 1);
   const Matrix keys = Matrix::random(tokens, 32, DType::f32, 2);
   const Matrix values = Matrix::random(tokens, 32, DType::f32, 3);
   const auto run = [&](Matrix q, Matrix k, Matrix v) {
-    Attention attention(2, {GetParam(), 2, 16, 7}, 10);
-    Matrix out(tokens, 32);
+    Attention attention(2, {dtype(), 2, 16, 7}, 10);
+    Matrix out(tokens, q.columns());
     attention.step({{0, 20, 20, pages_from(0, 3)}, {20, 10, 10, pages_from(5, 2)}}, q, k, v, out);
     return out;
   };
   const Matrix sound = run(query, keys, values);
   const auto expect_broken = [&](const Matrix& out, std::int64_t first, std::int64_t end) {
     for (std::int64_t row = 0; row < tokens; ++row) {
-      for (std::int64_t i = 0; i < 32; ++i) {
-        // Only the second head saw it.
-        if (i >= 16 && row >= first && row < end) {
+      for (std::int64_t i = 0; i < out.columns(); ++i) {
+        // Only the heads of the second KV head saw it.
+        if (i >= half && row >= first && row < end) {
           EXPECT_FALSE(std::isfinite(out.at(row, i))) << row << ", " << i;
         } else {
           EXPECT_EQ(out.at(row, i), sound.at(row, i)) << row << ", " << i;
@@ -223,7 +248,7 @@ TEST_P(LongContext, ANumberThatIsNoneReachesOnlyRowsThatSeeIt) {
     }
   };
   const auto broken = [](Matrix rows, double value) {
-    for (std::int64_t i = 16; i < 32; ++i) rows.set(11, i, value);
+    for (std::int64_t i = rows.columns() / 2; i < rows.columns(); ++i) rows.set(11, i, value);
     return rows;
   };
   for (const double value : {std::nan(""), HUGE_VAL, -HUGE_VAL}) {
@@ -234,8 +259,13 @@ TEST_P(LongContext, ANumberThatIsNoneReachesOnlyRowsThatSeeIt) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Dtypes, LongContext,
-                         testing::Values(DType::f32, DType::f16, DType::bf16, DType::q8, DType::q4),
-                         [](const auto& dtype) { return std::string(name_of(dtype.param)); });
+                         testing::Combine(testing::Values(DType::f32, DType::f16, DType::bf16,
+                                                          DType::q8, DType::q4),
+                                          testing::Values(1, 6)),
+                         [](const auto& kind) {
+                           return std::string(name_of(std::get<0>(kind.param))) + "_group" +
+                                  std::to_string(std::get<1>(kind.param));
+                         });
 
 }  // namespace
 }  // namespace sluice::kernels

@@ -1,3 +1,4 @@
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -47,6 +48,83 @@ INSTANTIATE_TEST_SUITE_P(OddSizes, AttentionShapes,
                                   std::to_string(std::get<1>(shape.param)) + "_tokens" +
                                   std::to_string(std::get<2>(shape.param));
                          });
+
+// --- several query heads for each KV head -----------------------------------------------------
+
+struct Heads {
+  std::int32_t query;
+  std::int32_t kv;
+};
+
+class GroupedHeads : public testing::TestWithParam<std::tuple<DType, Heads>> {};
+
+/// Each KV head as often as there are query heads for it (Hugging Face repeat_kv).
+Matrix repeated(const Matrix& kept, std::int32_t dim, std::int32_t group) {
+  Matrix all(kept.rows(), kept.columns() * group);
+  for (std::int64_t row = 0; row < kept.rows(); ++row) {
+    for (std::int64_t i = 0; i < all.columns(); ++i) {
+      all.set(row, i, kept.at(row, i / dim / group * dim + i % dim));
+    }
+  }
+  return all;
+}
+
+TEST_P(GroupedHeads, GiveTheReferenceAndTheBitsOfRepeatedKvHeads) {
+  const auto [dtype, heads] = GetParam();
+  for (const std::int32_t dim : {5, 72}) {
+    if (dim == 72 && heads.query > 8) continue;
+    for (const std::int32_t tokens : {1, 25, 67, 290}) {
+      Matrix query = Matrix::random(tokens, std::int64_t{heads.query} * dim, DType::f32, 1);
+      Matrix keys = Matrix::random(tokens, std::int64_t{heads.kv} * dim, DType::f32, 2);
+      Matrix values = Matrix::random(tokens, std::int64_t{heads.kv} * dim, DType::f32, 3);
+      Matrix out(tokens, query.columns());
+      const std::vector<Attention::Sequence> sequence = {
+          {0, tokens, tokens, pages_from(3, (tokens + 6) / 7)}};
+      Attention(2, {dtype, heads.kv, dim, 7}, 48).step(sequence, query, keys, values, out);
+      if (tokens <= 67) {
+        expect_near(out,
+                    reference::attention(query, rounded(keys, dtype, heads.kv),
+                                         rounded(values, dtype, heads.kv), heads.query, 0.25),
+                    dtype);
+      }
+      const std::int32_t group = heads.query / heads.kv;
+      Matrix all_keys = repeated(keys, dim, group);
+      Matrix all_values = repeated(values, dim, group);
+      Matrix of_all(tokens, query.columns());
+      Attention(2, {dtype, heads.query, dim, 7}, 48)
+          .step(sequence, query, all_keys, all_values, of_all);
+      ASSERT_EQ(out.bytes(), of_all.bytes()) << "dim " << dim << ", tokens " << tokens;
+    }
+  }
+}
+
+// Groups that fill a tile of queries in part, exactly, and more than once.
+INSTANTIATE_TEST_SUITE_P(
+    Shapes, GroupedHeads,
+    testing::Combine(testing::Values(DType::f32, DType::f16, DType::bf16, DType::q8, DType::q4),
+                     testing::Values(Heads{4, 4}, Heads{8, 2}, Heads{6, 1}, Heads{32, 4},
+                                     Heads{24, 1}, Heads{71, 1}, Heads{50, 2})),
+    [](const auto& shape) {
+      const Heads& heads = std::get<1>(shape.param);
+      return std::string(name_of(std::get<0>(shape.param))) + "_" + std::to_string(heads.query) +
+             "_of_" + std::to_string(heads.kv);
+    });
+
+TEST(AttentionByHand, QueryHeadsGoToTheirKvHead) {
+  Attention attention(1, {DType::f32, 2, 4, 2}, 1);
+  Matrix query(1, 6 * 4);
+  Matrix keys(1, 2 * 4);
+  Matrix values(1, 2 * 4);
+  for (std::int64_t i = 0; i < 4; ++i) {
+    values.set(0, i, 1.0);
+    values.set(0, 4 + i, 3.0);
+  }
+  Matrix out(1, 6 * 4);
+  attention.step({{0, 1, 1, {0}}}, query, keys, values, out);
+  for (std::int64_t head = 0; head < 6; ++head) {
+    EXPECT_EQ(out.at(0, head * 4 + 2), head < 3 ? 1.0 : 3.0) << "head " << head;
+  }
+}
 
 TEST(AttentionByHand, OneTokenIsItsOwnValueAndTwoEqualKeysShare) {
   Attention attention(1, {DType::f32, 1, 4, 2}, 2);
@@ -160,6 +238,36 @@ TEST(AttentionErrors, RefusesWhatCannotBe) {
       DeviceError);
   Attention narrow(1, {}, 1);
   EXPECT_THROW(narrow.step({{0, 1, 1, {0}}}, wide, wide, wide, wide), DeviceError);
+}
+
+// Keys and values have the width of the cache's heads; queries and results a multiple of it.
+TEST(AttentionErrors, RefusesWrongWidthsByName) {
+  Attention attention(1, {DType::f32, 2, 16, 4}, 4);  // 2 KV heads of 16
+  const auto refusal = [&](std::int64_t query_width, std::int64_t out_width, std::int64_t key_width,
+                           std::int64_t value_width) -> std::string {
+    Matrix query(1, query_width);
+    Matrix out(1, out_width);
+    Matrix keys(1, key_width);
+    Matrix values(1, value_width);
+    try {
+      attention.step({{0, 1, 1, {0}}}, query, keys, values, out);
+    } catch (const DeviceError& error) {
+      return error.what();
+    }
+    return "nothing was refused";
+  };
+  EXPECT_EQ(refusal(96, 96, 32, 32), "nothing was refused");
+  using testing::HasSubstr;
+  EXPECT_THAT(
+      refusal(96, 96, 96, 96),
+      HasSubstr("append_kv: keys is f32 [1, 96], but must be kv_heads x head_dim = 2 x 16"));
+  EXPECT_THAT(refusal(96, 96, 16, 16), HasSubstr("append_kv: keys is f32 [1, 16]"));
+  EXPECT_THAT(refusal(96, 96, 32, 96), HasSubstr("append_kv: values is f32 [1, 96]"));
+  EXPECT_THAT(refusal(48, 48, 32, 32),
+              HasSubstr("attention: query is f32 [1, 48], but must be a multiple of kv_heads x "
+                        "head_dim = 2 x 16 wide"));
+  EXPECT_THAT(refusal(40, 40, 32, 32), HasSubstr("attention: query is f32 [1, 40]"));
+  EXPECT_THAT(refusal(96, 64, 32, 32), HasSubstr("attention: out is f32 [1, 64]"));
 }
 
 }  // namespace

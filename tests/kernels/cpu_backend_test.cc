@@ -295,7 +295,7 @@ TEST(CpuEngine, NothingIsAllocatedByPuttingOrDoingWork) {
   const SplitMatrix w = {{memory.data() + 2 * a.bytes(), DType::f16, kWidth, kWidth}, {}};
   kernels::KvPages cache;
   cache.dtype = DType::f16;
-  cache.heads = 4;
+  cache.kv_heads = 4;
   cache.head_dim = 64;
   cache.page_tokens = 64;
   cache.page_stride_bytes = static_cast<std::int64_t>(cache.page_bytes());

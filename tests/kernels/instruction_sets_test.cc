@@ -71,7 +71,7 @@ TEST_P(InstructionSets, EqualTheReferenceAndKeepTheLaw) {
     }
     KvPages cache;
     cache.dtype = dtype;
-    cache.heads = 7;
+    cache.kv_heads = 7;
     cache.head_dim = 11;
     cache.page_tokens = 30;
     cache.page_stride_bytes = static_cast<std::int64_t>(cache.page_bytes());

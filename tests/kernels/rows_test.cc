@@ -191,7 +191,7 @@ TEST(AppendKv, RoundsToNearestAtThePlaceTheLayoutSays) {
     Engine engine = engine_of(1);
     KvPages cache;
     cache.dtype = dtype;
-    cache.heads = 2;
+    cache.kv_heads = 2;
     cache.head_dim = dim;
     cache.page_tokens = 4;
     cache.page_stride_bytes = static_cast<std::int64_t>(cache.page_bytes());

@@ -20,7 +20,7 @@ using reference::Matrix;
 
 struct CacheShape {
   DType dtype = DType::f32;
-  std::int32_t heads = 2;
+  std::int32_t kv_heads = 2;
   std::int32_t head_dim = 16;
   std::int32_t page_tokens = 16;
 };
@@ -34,7 +34,7 @@ class Attention {
     options.threads = threads;
     engine_ = make_engine(options);
     cache_.dtype = shape.dtype;
-    cache_.heads = shape.heads;
+    cache_.kv_heads = shape.kv_heads;
     cache_.head_dim = shape.head_dim;
     cache_.page_tokens = shape.page_tokens;
     cache_.page_stride_bytes = static_cast<std::int64_t>(cache_.page_bytes()) + 64;
@@ -50,7 +50,8 @@ class Attention {
     std::vector<std::int32_t> pages;
   };
 
-  /// Appends and attends; rows of `out` that no sequence names stay as they are.
+  /// Appends and attends. Rows of `out` that no sequence names stay as they are. The width of query
+  /// and out says how many query heads there are.
   void step(const std::vector<Sequence>& sequences, Matrix& query, Matrix& keys, Matrix& values,
             Matrix& out, float scale = 0.25F) {
     const Tables tables(sequences);
@@ -70,7 +71,7 @@ class Attention {
   std::span<const std::byte> kept(std::int32_t page, std::int32_t token, std::int32_t head,
                                   bool value) const {
     const std::size_t bytes = row_bytes_of(cache_.dtype, cache_.head_dim);
-    const std::int32_t row = ((value ? cache_.heads : 0) + head) * cache_.page_tokens + token;
+    const std::int32_t row = ((value ? cache_.kv_heads : 0) + head) * cache_.page_tokens + token;
     return std::span(memory_).subspan(static_cast<std::size_t>(page * cache_.page_stride_bytes) +
                                           static_cast<std::size_t>(row) * bytes,
                                       bytes);
@@ -135,10 +136,10 @@ inline Matrix as(const Matrix& from, DType dtype) {
 }
 
 /// As the cache keeps it: each head of a row is a row of its own.
-inline Matrix rounded(const Matrix& from, DType dtype, std::int32_t heads) {
+inline Matrix rounded(const Matrix& from, DType dtype, std::int32_t kv_heads) {
   if (is_quantized(dtype)) {
     Matrix to(from.rows(), from.columns());
-    const std::int64_t dim = from.columns() / heads;
+    const std::int64_t dim = from.columns() / kv_heads;
     std::vector<std::byte> packed(row_bytes_of(dtype, dim));
     auto* const target = static_cast<float*>(to.view().data);
     const auto* const source = reinterpret_cast<const float*>(from.bytes().data());

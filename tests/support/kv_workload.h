@@ -36,7 +36,8 @@ struct KvWorkload {
   offload::KvShape shape;
   std::vector<KvPass> passes;
   std::vector<std::vector<std::int32_t>> forgotten;  // slots, before each pass; may be shorter
-  std::int64_t width() const { return std::int64_t{shape.heads} * shape.head_dim; }
+  std::int64_t query_width() const { return std::int64_t{shape.query_heads} * shape.head_dim; }
+  std::int64_t kv_width() const { return std::int64_t{shape.kv_heads} * shape.head_dim; }
 };
 
 enum class KvOperand : std::uint64_t { query, keys, values };
@@ -123,12 +124,14 @@ inline KvWorkload make_kv_workload(const offload::KvShape& shape, std::int32_t m
 
 /// What attention is, in double precision, in the order of run_kv_workload()'s outputs.
 inline std::vector<double> kv_reference(const KvWorkload& work, float scale) {
-  const std::int32_t heads = work.shape.heads;
+  const std::int32_t heads = work.shape.query_heads;
+  const std::int32_t group = heads / work.shape.kv_heads;
   const std::int32_t head_dim = work.shape.head_dim;
   std::vector<double> result;
   const auto attend = [&](KvRow row, std::int32_t layer, std::int32_t head) {
     const auto at = [&](KvOperand operand, std::int32_t position, std::int32_t d) -> double {
-      return kv_value(operand, {row.sequence, position}, layer, head * head_dim + d);
+      const std::int32_t kept = operand == KvOperand::query ? head : head / group;
+      return kv_value(operand, {row.sequence, position}, layer, kept * head_dim + d);
     };
     std::vector<double> weights;
     double sum = 0;
@@ -184,9 +187,10 @@ class KvRig {
   Backend& backend() { return *engine_.backend; }
   /// 0: query, 1: keys, 2: values, 3: out.
   TensorView rows(int index, std::int64_t count) const {
-    const std::int64_t width = std::int64_t{shape_.heads} * shape_.head_dim;
+    const bool kept = index == 1 || index == 2;
+    const std::int64_t heads = kept ? shape_.kv_heads : shape_.query_heads;
     return {rows_.data() + static_cast<std::size_t>(index) * buffer_bytes(), shape_.compute_dtype,
-            count, width};
+            count, heads * shape_.head_dim};
   }
 
   offload::MemoryPlan plan;
@@ -196,7 +200,8 @@ class KvRig {
  private:
   std::size_t buffer_bytes() const {
     return static_cast<std::size_t>(shape_.tokens_per_gpu_batch) *
-           static_cast<std::size_t>(shape_.heads * shape_.head_dim) * size_of(shape_.compute_dtype);
+           static_cast<std::size_t>(shape_.query_heads * shape_.head_dim) *
+           size_of(shape_.compute_dtype);
   }
   Memory allocate(offload::Tier tier) {
     const std::uint64_t bytes = std::max<std::uint64_t>(plan.total(tier), 64);
@@ -213,16 +218,17 @@ class KvRig {
 };
 
 /// Queries, keys and values of all steps, and room for the outputs: [pass][layer][GPU batch][row],
-/// of the shape's compute dtype.
+/// of the shape's compute dtype. Positions in keys and values are those in queries and outputs
+/// divided by the query heads of a KV head.
 struct KvBuffers {
   explicit KvBuffers(const KvWorkload& work) : dtype(work.shape.compute_dtype) {
-    const auto width = static_cast<std::size_t>(work.width());
     for (const KvPass& pass : work.passes) {
       for (std::int32_t layer = 0; layer < work.shape.layers; ++layer) {
         for (const KvBatchWork& batch : pass) {
           for (int i = 0; i < 3; ++i) {
+            const std::int64_t width = i == 0 ? work.query_width() : work.kv_width();
             for (const KvRow row : batch.rows) {
-              for (std::int64_t c = 0; c < work.width(); ++c) {
+              for (std::int64_t c = 0; c < width; ++c) {
                 add(in[i], kv_value(static_cast<KvOperand>(i), row, layer, c));
               }
             }
@@ -231,8 +237,8 @@ struct KvBuffers {
       }
     }
     out.resize(in[0].size());
-    const auto most = static_cast<std::size_t>(work.shape.tokens_per_gpu_batch) * width;
-    for (std::size_t i = 0; i < most; ++i) add(poison, NAN);
+    const std::int64_t most = work.shape.tokens_per_gpu_batch * work.query_width();
+    for (std::int64_t i = 0; i < most; ++i) add(poison, NAN);
   }
   /// The outputs as floats.
   std::vector<float> results() const {
@@ -265,14 +271,15 @@ struct KvBuffers {
   }
 };
 
-/// Runs passes [first, last) of the workload, whose buffers start at byte `offset`; advances it.
-/// Puts all on the lanes and returns without waiting for what the cache does not wait for.
+/// Runs passes [first, last) of the workload, whose queries and outputs start at byte `offset`;
+/// advances it. Puts all on the lanes and returns without waits but for those of the cache.
 inline void run_kv_passes(KvRig& rig, const KvWorkload& work, KvPrefetch mode, std::size_t first,
                           std::size_t last, KvBuffers& buffers, std::size_t& offset,
                           float scale = 0.5F) {
   Backend& backend = rig.backend();
   const std::int32_t gpu_batches = work.shape.gpu_batches;
   const auto steps = work.shape.layers * gpu_batches;
+  const auto group = static_cast<std::size_t>(work.shape.query_heads / work.shape.kv_heads);
   std::mt19937 random(static_cast<unsigned>(first) + 17U);
   for (std::size_t p = first; p < last; ++p) {
     if (p < work.forgotten.size()) rig.cache().forget(work.forgotten[p]);
@@ -297,8 +304,9 @@ inline void run_kv_passes(KvRig& rig, const KvWorkload& work, KvPrefetch mode, s
       fetch_next(1);
       if (rows > 0) {
         for (int i = 0; i < 3; ++i) {
-          backend.copy(Lane::compute, rig.rows(i, rows).data, buffers.in[i].data() + offset,
-                       out.bytes());
+          const TensorView target = rig.rows(i, rows);
+          const std::size_t from = i == 0 ? offset : offset / group;
+          backend.copy(Lane::compute, target.data, buffers.in[i].data() + from, target.bytes());
         }
         backend.copy(Lane::compute, out.data, buffers.poison.data(), out.bytes());
       }

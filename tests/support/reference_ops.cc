@@ -162,18 +162,21 @@ Matrix linear(const Matrix& in, const Matrix& weight, const Matrix& bias,
   return out;
 }
 
-Matrix attention(const Matrix& query, const Matrix& keys, const Matrix& values, std::int32_t heads,
-                 double scale) {
+Matrix attention(const Matrix& query, const Matrix& keys, const Matrix& values,
+                 std::int32_t query_heads, double scale) {
   Matrix out(query.rows(), query.columns());
-  const std::int64_t dim = query.columns() / heads;
+  const std::int64_t dim = query.columns() / query_heads;
+  const std::int64_t group = query.columns() / keys.columns();  // query heads of a KV head
   for (std::int64_t row = 0; row < query.rows(); ++row) {
     const std::int64_t seen = keys.rows() - query.rows() + row + 1;
-    for (std::int64_t first = 0; first < query.columns(); first += dim) {
+    for (std::int64_t head = 0; head < query_heads; ++head) {
+      const std::int64_t first = head * dim;
+      const std::int64_t kept = head / group * dim;
       std::vector<double> weight(static_cast<std::size_t>(seen));
       for (std::int64_t key = 0; key < seen; ++key) {
         double& score = weight[static_cast<std::size_t>(key)];
         for (std::int64_t i = 0; i < dim; ++i) {
-          score += scale * query.at(row, first + i) * keys.at(key, first + i);
+          score += scale * query.at(row, first + i) * keys.at(key, kept + i);
         }
       }
       const double highest = *std::max_element(weight.begin(), weight.end());
@@ -182,7 +185,7 @@ Matrix attention(const Matrix& query, const Matrix& keys, const Matrix& values, 
       for (std::int64_t i = 0; i < dim; ++i) {
         double value = 0.0;
         for (std::int64_t key = 0; key < seen; ++key) {
-          value += weight[static_cast<std::size_t>(key)] / total * values.at(key, first + i);
+          value += weight[static_cast<std::size_t>(key)] / total * values.at(key, kept + i);
         }
         out.set(row, first + i, value);
       }

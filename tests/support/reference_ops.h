@@ -54,9 +54,9 @@ Matrix layer_norm(const Matrix& in, const Matrix& weight, const Matrix& bias, do
 Matrix linear(const Matrix& in, const Matrix& weight, const Matrix& bias,
               kernels::Activation activation, const Matrix& residual);
 
-/// One sequence whose keys and values are [tokens, heads * head_dim]; the queries are its last
-/// ones.
-Matrix attention(const Matrix& query, const Matrix& keys, const Matrix& values, std::int32_t heads,
-                 double scale);
+/// One sequence, whose last tokens have the queries. query: [.., query_heads * head_dim]; keys and
+/// values: [tokens, kv_heads * head_dim], where query_heads is a multiple of kv_heads.
+Matrix attention(const Matrix& query, const Matrix& keys, const Matrix& values,
+                 std::int32_t query_heads, double scale);
 
 }  // namespace sluice::reference

@@ -246,7 +246,7 @@ class ShuffledBackend : public Backend {
     if (index >= task.batch.max_pages) throw std::logic_error("a token beyond the page table");
     const std::int32_t page = task.batch.pages[std::int64_t{s} * task.batch.max_pages + index];
     if (page < 0) throw std::logic_error("a page that is not there");
-    const std::int64_t rows = (std::int64_t{part} * cache.heads + head) * cache.page_tokens +
+    const std::int64_t rows = (std::int64_t{part} * cache.kv_heads + head) * cache.page_tokens +
                               position % cache.page_tokens;
     return static_cast<std::byte*>(cache.base) + page * cache.page_stride_bytes +
            rows * cache.head_dim * static_cast<std::int64_t>(size_of(cache.dtype));
@@ -261,7 +261,7 @@ class ShuffledBackend : public Backend {
         for (int part = 0; part < 2; ++part) {
           const TensorView& rows = task.views[part];
           const std::byte* row = rows.row(task.batch.first_row[s] + t);
-          for (std::int32_t h = 0; h < cache.heads; ++h) {
+          for (std::int32_t h = 0; h < cache.kv_heads; ++h) {
             std::byte* target = element(task, s, task.batch.context[s] - count + t, h, part);
             for (std::int32_t d = 0; d < cache.head_dim; ++d) {
               save(target + d * size, cache.dtype,
@@ -276,12 +276,15 @@ class ShuffledBackend : public Backend {
     check_memory(lane, task);
     for (std::int32_t s = 0; s < task.batch.sequences; ++s) {
       for (std::int32_t t = 0; t < task.batch.new_tokens[s]; ++t) {
-        for (std::int32_t h = 0; h < task.cache.heads; ++h) attend_head(task, s, t, h);
+        const auto heads = static_cast<std::int32_t>(task.views[1].columns / task.cache.head_dim);
+        for (std::int32_t h = 0; h < heads; ++h) attend_head(task, s, t, h, heads);
       }
     }
   }
-  void attend_head(const Task& task, std::int32_t s, std::int32_t t, std::int32_t h) {
+  void attend_head(const Task& task, std::int32_t s, std::int32_t t, std::int32_t h,
+                   std::int32_t heads) {
     const kernels::KvPages& cache = task.cache;
+    const std::int32_t kv_head = h / (heads / cache.kv_heads);
     const auto size = static_cast<std::ptrdiff_t>(size_of(cache.dtype));
     const std::int64_t row = task.batch.first_row[s] + t;
     const std::int64_t end = task.batch.context[s] - task.batch.new_tokens[s] + t + 1;
@@ -291,7 +294,7 @@ class ShuffledBackend : public Backend {
     const std::byte* const query = task.views[1].row(row);
     float most = -INFINITY;
     for (std::int64_t p = 0; p < end; ++p) {
-      const std::byte* key = element(task, s, p, h, 0);
+      const std::byte* key = element(task, s, p, kv_head, 0);
       float dot = 0;
       for (std::int32_t d = 0; d < cache.head_dim; ++d) {
         dot += load_at(query, dtype, first + d) * load(key + d * size, cache.dtype);
@@ -309,7 +312,7 @@ class ShuffledBackend : public Backend {
       float total = 0;
       for (std::int64_t p = 0; p < end; ++p) {
         total += scores_[static_cast<std::size_t>(p)] *
-                 load(element(task, s, p, h, 1) + d * size, cache.dtype);
+                 load(element(task, s, p, kv_head, 1) + d * size, cache.dtype);
       }
       save(out + (first + d) * static_cast<std::int64_t>(size_of(dtype)), dtype, total / sum);
     }

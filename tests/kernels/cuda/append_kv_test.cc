@@ -44,7 +44,7 @@ class CudaAppendKv : public testing::TestWithParam<Types> {
     const int head_dim = made.cache().head_dim;
     for (std::size_t s = 0; s < tokens.size(); ++s) {
       for (std::int32_t position = 0; position < tokens[s].context; ++position) {
-        for (std::int32_t head = 0; head < made.cache().heads; ++head) {
+        for (std::int32_t head = 0; head < made.cache().kv_heads; ++head) {
           for (const bool values : {false, true}) {
             ASSERT_EQ(cached(made, s, position, head, values),
                       narrowed(values ? made.values(s) : made.keys(s), position, head * head_dim,
@@ -214,7 +214,7 @@ TEST(CudaAppendKvPlan, CopiesWordsQuantizesQuadsAndTakesTheRestByElements) {
 TEST(CudaAppendKvWork, IsWhatIsReadAndWritten) {
   kernels::KvPages cache;
   cache.dtype = DType::q4;
-  cache.heads = 2;
+  cache.kv_heads = 2;
   cache.head_dim = 128;
   const cuda::KernelWork work = cuda::append_kv_work(cache, DType::f16, 3);
   EXPECT_EQ(work.bytes, 3 * 2 * 2 * (256 + 72));

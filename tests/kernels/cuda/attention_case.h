@@ -26,11 +26,12 @@ using reference::Matrix;
 struct AttentionShape {
   DType cache = DType::f32;
   DType activations = DType::f32;
-  std::int32_t heads = 1;
+  std::int32_t kv_heads = 1;
   std::int32_t head_dim = 64;
   std::int32_t page_tokens = 16;
   float scale = 0.2F;
   std::size_t offset = 0;  // bytes that keys and values lie behind an aligned address
+  std::int32_t group = 1;  // query heads of a KV head
 };
 
 struct Tokens {
@@ -69,7 +70,7 @@ class AttentionCase {
   AttentionCase(const AttentionShape& shape, std::vector<Tokens> tokens, std::int32_t first = 0)
       : shape_(shape), tokens_(std::move(tokens)), first_(first) {
     cache_.dtype = shape.cache;
-    cache_.heads = shape.heads;
+    cache_.kv_heads = shape.kv_heads;
     cache_.head_dim = shape.head_dim;
     cache_.page_tokens = shape.page_tokens;
     for (const Tokens& of : tokens_) {
@@ -84,13 +85,16 @@ class AttentionCase {
                    std::byte{0xFF});
     for (std::size_t s = 0; s < tokens_.size(); ++s) {
       const std::uint64_t seed = 3 * (first_ + s) + 1;
-      keys_.push_back(Matrix::random(tokens_[s].context, width(), shape.activations, seed));
-      values_.push_back(Matrix::random(tokens_[s].context, width(), shape.activations, seed + 1));
+      keys_.push_back(Matrix::random(tokens_[s].context, kv_width(), shape.activations, seed));
+      values_.push_back(
+          Matrix::random(tokens_[s].context, kv_width(), shape.activations, seed + 1));
       query_.push_back(Matrix::random(tokens_[s].added, width(), shape.activations, seed + 2));
     }
   }
 
-  std::int64_t width() const { return std::int64_t{shape_.heads} * shape_.head_dim; }
+  /// Of queries and results.
+  std::int64_t width() const { return shape_.group * kv_width(); }
+  std::int64_t kv_width() const { return std::int64_t{shape_.kv_heads} * shape_.head_dim; }
   std::size_t sequences() const { return tokens_.size(); }
   const kernels::KvPages& cache() const { return cache_; }
   Matrix& keys(std::size_t s) { return keys_[s]; }
@@ -109,7 +113,7 @@ class AttentionCase {
   /// compute_capability: 0, that of the device.
   void attend(std::size_t scratch_bytes = cuda::kAttentionScratchBytes,
               int compute_capability = 0) {
-    Rows rows = make_rows(tokens_);
+    Rows rows = make_rows(tokens_, width());
     for (std::size_t s = 0; s < tokens_.size(); ++s) put(query_[s], 0, rows, s, rows.first);
     Matrix untouched(rows.first.rows(), width(), shape_.activations);
     std::memset(untouched.view().data, static_cast<int>(kUntouched), untouched.view().bytes());
@@ -161,8 +165,8 @@ class AttentionCase {
   }
 
   Matrix wanted(std::size_t s) const {
-    return reference::attention(query_[s], as_cached(keys_[s]), as_cached(values_[s]), shape_.heads,
-                                static_cast<double>(shape_.scale));
+    return reference::attention(query_[s], as_cached(keys_[s]), as_cached(values_[s]),
+                                shape_.group * shape_.kv_heads, static_cast<double>(shape_.scale));
   }
 
   /// Keys or values as the cache holds them: narrowed, or quantised and expanded.
@@ -195,7 +199,7 @@ class AttentionCase {
     const auto slot = s * static_cast<std::size_t>(max_pages_) +
                       static_cast<std::size_t>(position / shape_.page_tokens);
     const std::int64_t index =
-        std::int64_t{(values ? shape_.heads : 0) + head} * shape_.page_tokens +
+        std::int64_t{(values ? shape_.kv_heads : 0) + head} * shape_.page_tokens +
         position % shape_.page_tokens;
     return memory_.data() + pages_[slot] * cache_.page_stride_bytes +
            index * static_cast<std::int64_t>(row_bytes_of(shape_.cache, shape_.head_dim));
@@ -225,7 +229,7 @@ class AttentionCase {
     std::vector<std::int32_t> pages;
   };
 
-  Rows make_rows(const std::vector<Tokens>& tokens) const {
+  Rows make_rows(const std::vector<Tokens>& tokens, std::int64_t width) const {
     Rows rows;
     std::int32_t next = kGap;
     for (const Tokens& of : tokens) {
@@ -233,7 +237,7 @@ class AttentionCase {
       rows.context.push_back(of.context);
       next += of.added + kGap;
     }
-    rows.first = Matrix(next, width(), shape_.activations);
+    rows.first = Matrix(next, width, shape_.activations);
     rows.second = rows.first;
     for (const Tokens& of : tokens) {
       next -= of.added + kGap;
@@ -285,7 +289,7 @@ class AttentionCase {
       who.push_back(s);
       some.push_back({tokens[s].context, whole ? tokens[s].context : tokens[s].added});
     }
-    Rows rows = make_rows(some);
+    Rows rows = make_rows(some, kv_width());
     rows.pages.clear();
     for (std::size_t i = 0; i < who.size(); ++i) {
       const std::int64_t first = some[i].context - some[i].added;

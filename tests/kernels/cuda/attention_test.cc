@@ -32,6 +32,11 @@ void expect_oracle(AttentionCase& made, double tolerance) {
 const std::vector<Tokens> kRagged = {{1, 1},   {15, 2},  {16, 1},    {17, 17},  {255, 1}, {256, 64},
                                      {257, 1}, {700, 1}, {200, 130}, {300, 65}, {65, 63}};
 
+AttentionShape grouped(AttentionShape shape, std::int32_t group) {
+  shape.group = group;
+  return shape;
+}
+
 using Types = std::tuple<DType, DType, int>;  // cache, activations, head_dim
 class CudaAttention : public testing::TestWithParam<Types> {
  protected:
@@ -48,6 +53,15 @@ TEST_P(CudaAttention, OfRaggedSequencesIsTheOracles) {
   expect_oracle(made, tolerance_of(shape().activations));
 }
 
+TEST_P(CudaAttention, OfSeveralQueryHeadsForEachKvHeadIsTheOracles) {
+  AttentionShape some = grouped(shape(), 3);
+  some.kv_heads = 2;
+  AttentionCase made(some, {{290, 1}, {20, 20}});
+  made.append();
+  made.attend();
+  expect_oracle(made, tolerance_of(some.activations));
+}
+
 INSTANTIATE_TEST_SUITE_P(Types, CudaAttention,
                          testing::Combine(testing::Values(DType::f32, DType::f16, DType::bf16,
                                                           DType::q8, DType::q4),
@@ -60,10 +74,13 @@ INSTANTIATE_TEST_SUITE_P(Types, CudaAttention,
                          });
 
 /// One of each kind of kernel: tensor cores with the cache as it is, and expanded; the general one.
-const std::vector<AttentionShape> kKinds = {
-    {DType::f16, DType::f16, 2, 64, 16}, {DType::bf16, DType::bf16, 1, 128, 16},
-    {DType::q8, DType::f16, 1, 80, 16},  {DType::q4, DType::bf16, 2, 64, 16},
-    {DType::f32, DType::f32, 1, 24, 16}, {DType::f16, DType::f32, 1, 20, 16}};
+const std::vector<AttentionShape> kKinds = {{DType::f16, DType::f16, 2, 64, 16},
+                                            {DType::bf16, DType::bf16, 1, 128, 16},
+                                            {DType::q8, DType::f16, 1, 80, 16},
+                                            {DType::q4, DType::bf16, 2, 64, 16},
+                                            {DType::f32, DType::f32, 1, 24, 16},
+                                            {DType::f16, DType::f32, 1, 20, 16},
+                                            grouped({DType::f16, DType::f16, 2, 64, 16}, 3)};
 
 TEST(CudaAttentionShapes, AnyPageSizeWill) {
   for (AttentionShape shape : kKinds) {
@@ -73,6 +90,19 @@ TEST(CudaAttentionShapes, AnyPageSizeWill) {
       made.append();
       made.attend();
       expect_oracle(made, tolerance_of(shape.activations));
+    }
+  }
+}
+
+TEST(CudaAttentionShapes, AnyNumberOfQueryHeadsForEachKvHeadWill) {
+  for (const auto& [query, kv] :
+       {std::pair{4, 4}, std::pair{8, 2}, std::pair{6, 1}, std::pair{32, 4}, std::pair{71, 1}}) {
+    for (const DType activations : {DType::f32, DType::bf16}) {
+      const AttentionShape shape = {DType::q8, activations, kv, 24, 16};
+      AttentionCase made(grouped(shape, query / kv), {{40, 1}, {300, 1}, {35, 9}});
+      made.append();
+      made.attend();
+      expect_oracle(made, tolerance_of(activations));
     }
   }
 }
@@ -152,7 +182,7 @@ TEST(CudaAttention, GivesASequenceTheSameBitsInAnyCompany) {
 
 TEST(CudaAttention, GoesInPiecesWhereTheScratchIsSmall) {
   const std::vector<Tokens> tokens = {{700, 1}, {30, 4}, {300, 1}, {5, 1}};
-  AttentionCase made({DType::f16, DType::f16, 3, 64, 16}, tokens);
+  AttentionCase made(grouped({DType::f16, DType::f16, 1, 64, 16}, 3), tokens);
   made.append();
   made.attend();
   const std::vector<std::byte> wanted = made.out().bytes();
@@ -227,11 +257,12 @@ TEST(CudaAttention, IsNaNWhereAQuantisedValueIsBeyondItsType) {
 }
 
 cuda::AttentionPlan plan_of(DType cache, DType activations, int head_dim, std::int64_t rows,
-                            int compute_capability = 80, float scale = 1, std::uintptr_t at = 0) {
+                            int compute_capability = 80, float scale = 1, std::uintptr_t at = 0,
+                            std::int64_t group = 1) {
   kernels::KvPages pages;
   pages.base = reinterpret_cast<void*>(std::uintptr_t{4096} + at);
   pages.dtype = cache;
-  pages.heads = 2;
+  pages.kv_heads = 2;
   pages.head_dim = head_dim;
   pages.page_tokens = 16;
   pages.page_stride_bytes = 65536;
@@ -239,7 +270,7 @@ cuda::AttentionPlan plan_of(DType cache, DType activations, int head_dim, std::i
   batch.sequences = 4;
   batch.max_pages = 33;
   const TensorView view{reinterpret_cast<void*>(std::uintptr_t{8192}), activations, rows,
-                        2 * head_dim};
+                        2 * group * head_dim};
   return cuda::plan_attention(view, view, pages, batch, scale, {nullptr, 8000, compute_capability});
 }
 
@@ -269,20 +300,21 @@ TEST(AttentionPlan, CountsSpansAndPieces) {
   const cuda::AttentionPlan plan = plan_of(DType::f16, DType::f16, 64, 4);
   EXPECT_EQ(plan.spans, 3);  // of 33 x 16 tokens
   EXPECT_EQ(cuda::decode_scratch_bytes(3, 64), 3U * 66 * 4);
-  EXPECT_EQ(plan.piece, 8);  // all: ten would fit
+  EXPECT_EQ(plan.piece, 8);                                                  // all: ten would fit
+  EXPECT_EQ(plan_of(DType::f16, DType::f16, 64, 4, 80, 1, 0, 3).piece, 10);  // of 24 query heads
   EXPECT_EQ(cuda::decode_scratch_bytes(1, 64), 0U);
 }
 
 TEST(AttentionWork, IsTheCacheOnceAndFourFlopAnElementThatIsSeen) {
   kernels::KvPages cache;
   cache.dtype = DType::f16;
-  cache.heads = 2;
+  cache.kv_heads = 2;
   cache.head_dim = 64;
   const std::vector<std::int32_t> added = {1, 3};
   const std::vector<std::int32_t> context = {10, 3};
-  const cuda::KernelWork work = cuda::attention_work(cache, DType::bf16, added, context);
-  EXPECT_EQ(work.bytes, 2 * 2 * 128 * (10 + 1 + 3 + 3));
-  EXPECT_EQ(work.flop, 4 * 2 * 64 * (10 + 1 + 2 + 3));
+  const cuda::KernelWork work = cuda::attention_work(cache, 6, DType::bf16, added, context);
+  EXPECT_EQ(work.bytes, 2 * 128 * (2 * (10 + 3) + 6 * (1 + 3)));
+  EXPECT_EQ(work.flop, 4 * 6 * 64 * (10 + 1 + 2 + 3));
 }
 
 }  // namespace

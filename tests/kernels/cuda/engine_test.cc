@@ -177,7 +177,7 @@ TEST_P(CudaEngine, AttentionIsTheOracles) {
   kernels::KvPages cache;
   cache.dtype = GetParam();
   cache.page_tokens = 16;
-  cache.heads = kHeads;
+  cache.kv_heads = kHeads;
   cache.head_dim = kDim;
   cache.page_stride_bytes = static_cast<std::int64_t>(cache.page_bytes());
   const std::vector<std::byte> zeros(20 * cache.page_bytes());

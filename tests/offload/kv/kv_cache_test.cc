@@ -26,6 +26,12 @@ using offload::Tier;
 constexpr Shares kShares[] = {{100, 0, 0},  {0, 100, 0},  {0, 0, 100},
                               {50, 20, 30}, {30, 30, 40}, {0, 50, 50}};
 
+/// Four query heads for each of the three KV heads.
+KvShape grouped(KvShape shape) {
+  shape.query_heads = 4 * shape.kv_heads;
+  return shape;
+}
+
 KvShape shape_of(std::int32_t gpu_batches, std::int32_t page_tokens, std::int32_t micro_batches) {
   KvShape shape;
   shape.layers = 2;
@@ -34,7 +40,8 @@ KvShape shape_of(std::int32_t gpu_batches, std::int32_t page_tokens, std::int32_
   shape.slots = micro_batches * gpu_batches * shape.gpu_batch_size;
   shape.tokens_per_slot = 21;
   shape.tokens_per_gpu_batch = 15;
-  shape.heads = 3;
+  shape.query_heads = 3;
+  shape.kv_heads = 3;
   shape.head_dim = 5;
   shape.page_tokens = page_tokens;
   return shape;
@@ -74,7 +81,8 @@ TEST_P(KvCacheLaw, AttentionIsTheSameWhereverSequencesLive) {
   const auto [gpu_batches, page_tokens] = GetParam();
   unsigned order = 0;
   for (const std::int32_t micro_batches : {1, 2}) {
-    const KvShape shape = shape_of(gpu_batches, page_tokens, micro_batches);
+    const KvShape of_all = shape_of(gpu_batches, page_tokens, micro_batches);
+    const KvShape shape = micro_batches == 2 ? grouped(of_all) : of_all;
     const KvWorkload work = make_kv_workload(shape, micro_batches, 14, 7U + order);
     KvRig first(make_shuffled_engine(0), shape, policy_of(kShares[0], false), disk_.get());
     const std::vector<float> wanted = run_kv_workload(first, work, KvPrefetch::never);
@@ -99,19 +107,21 @@ TEST_P(KvCacheLaw, AttentionIsTheSameWhereverSequencesLive) {
 
 TEST_P(KvCacheLaw, AttentionIsTheSameOnTheCpuEngine) {
   const auto [gpu_batches, page_tokens] = GetParam();
-  const KvShape shape = shape_of(gpu_batches, page_tokens, 2);
-  const KvWorkload work = make_kv_workload(shape, 2, 14, 99);
-  KvRig first(kernels::make_cpu_engine({.threads = 1}), shape, policy_of(kShares[0], false),
-              disk_.get());
-  const std::vector<float> wanted = run_kv_workload(first, work, KvPrefetch::never);
-  expect_near(wanted, kv_reference(work, 0.5F), 1e-5);
-  for (const Shares& shares : kShares) {
-    for (const bool cpu : {false, true}) {
-      if (cpu && shares.host == 0) continue;  // alike
-      const Policy policy = policy_of(shares, cpu);
-      KvRig rig(kernels::make_cpu_engine({.threads = 2}), shape, policy, disk_.get());
-      ASSERT_TRUE(same_bits(run_kv_workload(rig, work, KvPrefetch::ahead), wanted))
-          << text_of(policy, KvPrefetch::ahead, 0);
+  const KvShape of_all = shape_of(gpu_batches, page_tokens, 2);
+  for (const KvShape& shape : {of_all, grouped(of_all)}) {
+    const KvWorkload work = make_kv_workload(shape, 2, 14, 99);
+    KvRig first(kernels::make_cpu_engine({.threads = 1}), shape, policy_of(kShares[0], false),
+                disk_.get());
+    const std::vector<float> wanted = run_kv_workload(first, work, KvPrefetch::never);
+    expect_near(wanted, kv_reference(work, 0.5F), 1e-5);
+    for (const Shares& shares : kShares) {
+      for (const bool cpu : {false, true}) {
+        if (cpu && shares.host == 0) continue;  // alike
+        const Policy policy = policy_of(shares, cpu);
+        KvRig rig(kernels::make_cpu_engine({.threads = 2}), shape, policy, disk_.get());
+        ASSERT_TRUE(same_bits(run_kv_workload(rig, work, KvPrefetch::ahead), wanted))
+            << text_of(policy, KvPrefetch::ahead, 0) << ", " << shape.query_heads << " heads";
+      }
     }
   }
 }
@@ -125,16 +135,19 @@ class KvCacheTest : public testing::Test {
 };
 
 struct Heads {
-  std::int32_t heads;
+  std::int32_t query_heads;
+  std::int32_t kv_heads;
   std::int32_t head_dim;
 };
 
 TEST_F(KvCacheTest, NarrowCachesAndOddHeadsAreTheSameEverywhere) {
   constexpr float kScale = 0.05F;  // of 80 elements: no softmax that rounding upsets
-  for (const Heads heads : {Heads{5, 16}, Heads{1, 1}, Heads{2, 80}}) {
+  for (const Heads heads :
+       {Heads{5, 5, 16}, Heads{1, 1, 1}, Heads{2, 2, 80}, Heads{6, 1, 24}, Heads{8, 2, 16}}) {
     for (const DType dtype : {DType::f32, DType::f16, DType::bf16, DType::q8, DType::q4}) {
       KvShape shape = shape_of(2, 4, 1);
-      shape.heads = heads.heads;
+      shape.query_heads = heads.query_heads;
+      shape.kv_heads = heads.kv_heads;
       shape.head_dim = heads.head_dim;
       shape.pool_pages = {13, 13, 13};
       const KvWorkload work = make_kv_workload(shape, 1, 10, 5);
@@ -165,7 +178,7 @@ TEST_F(KvCacheTest, RowsOfSixteenBitsAreTheSameEverywhere) {
   unsigned order = 0;
   for (const DType compute : {DType::f16, DType::bf16}) {
     for (const DType dtype : {DType::f32, compute}) {
-      KvShape shape = shape_of(2, 4, 1);
+      KvShape shape = grouped(shape_of(2, 4, 1));
       shape.compute_dtype = compute;
       const KvWorkload work = make_kv_workload(shape, 1, 12, 9);
       for (const bool shuffled : {false, true}) {
@@ -197,7 +210,8 @@ TEST_F(KvCacheTest, RowsOfSixteenBitsTakeHalfTheStagingAndCrossTheLinkAsSuch) {
     std::uint64_t staged[2] = {};
     for (const DType compute : {DType::f32, DType::f16}) {
       KvShape shape = shape_of(1, 4, 1);
-      shape.heads = 4;
+      shape.query_heads = 8;
+      shape.kv_heads = 4;
       shape.head_dim = 16;  // rows of whole lines of 64 bytes
       shape.compute_dtype = compute;
       const KvWorkload work = make_kv_workload(shape, 1, 6, 9);
@@ -210,8 +224,8 @@ TEST_F(KvCacheTest, RowsOfSixteenBitsTakeHalfTheStagingAndCrossTheLinkAsSuch) {
       staged[i] = rig.plan.total(Tier::host);
     }
     EXPECT_EQ(moved[0], 2 * moved[1]);
-    // Of two sets of keys and values (and queries and results), each 15 rows of 64 elements.
-    EXPECT_EQ(staged[0] - staged[1], 2U * (cpu ? 4 : 2) * 15 * 64 * 2);
+    // Of two sets of keys and values of 15 rows of 64 elements, and of queries and results of 128.
+    EXPECT_EQ(staged[0] - staged[1], 2U * (cpu ? 2 * 64 + 2 * 128 : 2 * 64) * 15 * 2);
   }
 }
 
@@ -357,6 +371,29 @@ TEST_F(KvCacheTest, SequencesThatCannotBeAreRefused) {
   rig.cache().begin(0, good, 0);
   EXPECT_THROW(rig.cache().prefetch(2, 0), Error);
   EXPECT_THROW(rig.cache().store(0, 0, rig.rows(1, 2), rig.rows(2, 3)), Error) << "too few rows";
+}
+
+TEST_F(KvCacheTest, RowsOfAWrongWidthAreRefusedByName) {
+  const KvShape shape = grouped(shape_of(1, 4, 1));
+  KvRig rig(make_shuffled_engine(0), shape, policy_of({100, 0, 0}, false), nullptr);
+  const std::vector<offload::KvSequence> sequences = {{0, 0, 3, 3}};
+  rig.cache().begin(0, sequences, 0);
+  const TensorView query = rig.rows(0, 3);
+  const TensorView keys = rig.rows(1, 3);
+  const auto refusal = [&](const TensorView& out, const TensorView& q, const TensorView& k,
+                           const TensorView& v) -> std::string {
+    try {
+      rig.cache().attend(0, 0, out, q, k, v, 1.0F);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "nothing was refused";
+  };
+  EXPECT_NE(refusal(keys, query, keys, keys).find("out is f32 [3, 15]"), std::string::npos);
+  EXPECT_NE(refusal(query, keys, keys, keys).find("query is f32 [3, 15]"), std::string::npos);
+  EXPECT_NE(refusal(query, query, query, keys).find("keys is f32 [3, 60]"), std::string::npos);
+  EXPECT_NE(refusal(query, query, keys, query).find("at least 3 rows of 3 heads x 5"),
+            std::string::npos);
 }
 
 TEST_F(KvCacheTest, FetchingFurtherThanOneStepAheadIsRefused) {

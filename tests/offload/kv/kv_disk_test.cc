@@ -30,7 +30,8 @@ KvShape small_shape(std::int32_t layers) {
   shape.slots = 2;
   shape.tokens_per_slot = 9;
   shape.tokens_per_gpu_batch = 8;
-  shape.heads = 2;
+  shape.query_heads = 4;
+  shape.kv_heads = 2;
   shape.head_dim = 4;
   shape.page_tokens = 2;
   return shape;

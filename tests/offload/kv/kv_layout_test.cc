@@ -19,7 +19,8 @@ KvShape shape_of(std::int32_t slots) {
   shape.tokens_per_slot = 10;
   shape.gpu_batch_size = 4;
   shape.tokens_per_gpu_batch = 12;
-  shape.heads = 2;
+  shape.query_heads = 2;
+  shape.kv_heads = 2;
   shape.head_dim = 3;
   shape.page_tokens = 4;
   return shape;
@@ -102,12 +103,35 @@ TEST(KvLayout, ThePlanHoldsOnlyWhatThePolicyNeeds) {
   EXPECT_EQ(totals({0, 0, 100}, false)[2], std::uint64_t{20 * 3 * 3 * 4096});
 }
 
+// Two query heads share each KV head: the cache holds KV heads only, and so do rows of keys and
+// values on their way; queries and results are wider.
+TEST(KvLayout, ACacheOfSharedHeadsIsAsSmallAsItsKvHeads) {
+  KvShape shape = shape_of(20);
+  shape.query_heads = 4;
+  for (const bool cpu : {false, true}) {
+    Policy policy;
+    policy.cache = {0, 100, 0};
+    policy.cpu_cache_compute = cpu;
+    const KvLayout layout(shape, policy);
+    EXPECT_EQ(layout.page_bytes, 2U * 2 * 4 * 3 * 4);
+    EXPECT_EQ(layout.kv_row_bytes, 2U * 3 * 4);
+    EXPECT_EQ(layout.query_row_bytes, 4U * 3 * 4);
+    const KvMemory shared(layout, {});
+    const KvMemory own(KvLayout(shape_of(20), policy), {});
+    EXPECT_EQ(shared.host_cache_bytes, own.host_cache_bytes);
+    // Two sets of 12 rows of queries and results, 2 heads of 3 floats wider each.
+    const std::uint64_t wider = cpu ? 2U * 2 * 12 * 2 * 3 * 4 : 0U;
+    EXPECT_EQ(shared.host_staging_bytes, own.host_staging_bytes + wider);
+  }
+}
+
 TEST(KvLayout, ShapesThatCannotBeAreRefused) {
   const std::function<void(KvShape&)> bad[] = {
       [](KvShape& s) { s.layers = 0; },          [](KvShape& s) { s.slots = -1; },
       [](KvShape& s) { s.tokens_per_slot = 0; }, [](KvShape& s) { s.gpu_batches = 0; },
       [](KvShape& s) { s.gpu_batch_size = 0; },  [](KvShape& s) { s.tokens_per_gpu_batch = 0; },
-      [](KvShape& s) { s.heads = 0; },           [](KvShape& s) { s.head_dim = 0; },
+      [](KvShape& s) { s.query_heads = 0; },     [](KvShape& s) { s.head_dim = 0; },
+      [](KvShape& s) { s.kv_heads = 0; },        [](KvShape& s) { s.query_heads = 3; },
       [](KvShape& s) { s.page_tokens = 0; },     [](KvShape& s) { s.compute_dtype = DType::i32; }};
   for (const auto& change : bad) {
     KvShape shape = shape_of(4);
@@ -124,7 +148,7 @@ TEST(KvLayout, ShapesThatCannotBeAreRefused) {
 TEST(KvLayout, SizesThatCannotBeCountedAreRefused) {
   constexpr std::int32_t kMost = std::numeric_limits<std::int32_t>::max();
   KvShape shape = shape_of(4);
-  shape.heads = shape.head_dim = kMost;
+  shape.query_heads = shape.kv_heads = shape.head_dim = kMost;
   shape.page_tokens = kMost;
   EXPECT_THROW(KvLayout(shape, Policy{}), CapacityError);
   shape = shape_of(4);

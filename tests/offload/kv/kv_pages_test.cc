@@ -13,7 +13,7 @@ namespace {
 
 KvLayout layout_of(const Shares& shares, const PerTier<std::int32_t>& pool) {
   KvShape shape;
-  shape.layers = shape.heads = shape.head_dim = 1;
+  shape.layers = shape.query_heads = shape.kv_heads = shape.head_dim = 1;
   shape.slots = 12;
   shape.tokens_per_slot = 24;
   shape.page_tokens = 4;

@@ -20,7 +20,8 @@ KvShape small_shape() {
   shape.gpu_batches = 2;
   shape.gpu_batch_size = 5;
   shape.tokens_per_gpu_batch = 32;
-  shape.heads = 2;
+  shape.query_heads = 4;
+  shape.kv_heads = 2;
   shape.head_dim = 8;
   return shape;
 }
