@@ -1,6 +1,8 @@
-// How long a polling thread sleeps between polls: the longer nothing came, the longer. A hundredth
-// of a long wait costs a pipeline nothing, and ranks share their cores with this thread: polling
-// every 100 us takes 14 % of one.
+// How long a polling thread sleeps between polls: the longer nothing came, the longer. The thread
+// shares its cores with the ranks' computing, and polling at kLongSleep takes 14 % of a core. After
+// a long wait, a sleep of a hundredth of it delays the pipeline by no more than that.
+//
+// These constants are the only place where the times stand; other comments name them.
 #pragma once
 
 #include <algorithm>
@@ -15,7 +17,7 @@ class Backoff {
 
   static constexpr std::chrono::microseconds kSpin{5};
   static constexpr std::chrono::microseconds kShortestSleep{20};
-  static constexpr std::chrono::microseconds kLongSleep{100};  // after less than 10 ms
+  static constexpr std::chrono::microseconds kLongSleep{100};  // until nothing came for 10 ms
   static constexpr std::chrono::microseconds kLongestSleep{1000};
   static constexpr std::chrono::milliseconds kIdleSleep{5};  // nothing to poll for but heartbeats
 
@@ -23,7 +25,8 @@ class Backoff {
 
   void moved(Time now) { last_moved_ = now; }
 
-  /// Zero: poll again at once.
+  /// How long to sleep now; zero: poll again at once. `something_under_way`: a message or a
+  /// collective is expected.
   Duration sleep(Time now, bool something_under_way) const {
     if (!something_under_way) return kIdleSleep;
     const Duration still = now - last_moved_;

@@ -3,6 +3,8 @@
 #include <chrono>
 #include <exception>
 
+#include "comm/failure.h"
+
 namespace sluice::comm {
 
 namespace {
@@ -34,18 +36,13 @@ void ChannelWatch::watch() {
 
 bool ChannelWatch::look() noexcept {
   try {
-    try {
-      channel_.check();
-      return true;
-    } catch (const Error& error) {
-      world_.fail(error.status(), error.what());
-    } catch (const std::exception& error) {
-      world_.fail(ExitStatus::failure, error.what());
-    }
-  } catch (...) {  // in-process worlds throw from fail()
+    channel_.check();
+    return true;
+  } catch (...) {
+    fail_world(world_, std::current_exception());
     channel_.abort();
+    return false;
   }
-  return false;
 }
 
 }  // namespace sluice::comm

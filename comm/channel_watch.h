@@ -1,5 +1,6 @@
-// Looks, while others wait for a device, whether a channel's messages still can come: a rank whose
-// device stands still for one that never will looks alive to every heartbeat.
+// A thread that asks a channel for errors while other threads wait for the device. A device that
+// waits for a message which will never come stands still for ever, and its rank still sends
+// heartbeats.
 #pragma once
 
 #include <condition_variable>
@@ -13,8 +14,8 @@ namespace sluice::comm {
 
 class ChannelWatch {
  public:
-  /// Ends the job (World::fail) when `channel` fails; where that leaves the process alive, aborts
-  /// the channel then, so that who waits for its lanes goes on. Both must outlive it.
+  /// Ends the job (fail_world()) when `channel` fails. Between ranks of one process it then aborts
+  /// the channel, so that threads that wait for its lanes go on. Both must outlive the watch.
   ChannelWatch(DeviceChannel& channel, World& world);
   ~ChannelWatch();
   ChannelWatch(const ChannelWatch&) = delete;

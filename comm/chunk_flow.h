@@ -1,9 +1,9 @@
-// The messages of one direction between two ranks on one route, in order, cut into chunks, because
-// MPI counts bytes in an int.
+// The messages of one direction between two ranks on one route, in order. They are cut into chunks,
+// because MPI counts bytes in an int.
 //
-// A message ends with its first chunk that is not full (an empty one, if need be), so the receiver
-// needs no length in advance. A message that fits into one chunk that is not full starts at once,
-// beside others; a longer one holds back those behind it until it is through, at both ends alike.
+// A message ends with its first chunk that is not full, which may be empty, so the receiver needs
+// no length in advance. A message shorter than a chunk starts at once, beside others. A longer one
+// holds back the messages behind it until it is through, at both ends alike.
 #pragma once
 
 #include <cstddef>
@@ -31,16 +31,16 @@ struct QueuedMessage {
 /// One thread. Never allocates.
 class ChunkFlow {
  public:
-  /// 0 < chunk_bytes <= 2^30. `queued`, by slot, is shared by all flows of a rank (a slot is in one
-  /// of them at most) and must outlive them.
+  /// 0 < chunk_bytes <= 2^30. `queued`, by slot, is shared by all flows of a rank and must outlive
+  /// them; a slot is in one flow at most.
   ChunkFlow(std::size_t chunk_bytes, std::vector<QueuedMessage>& queued)
       : chunk_bytes_(chunk_bytes), queued_(&queued) {}
 
   /// Queues the message of a transfer slot.
   void push(int slot, const Message& message);
 
-  /// The next chunk to hand to the transport, in this order; nothing when all have been or the rest
-  /// must wait.
+  /// The next chunk to hand to the transport, in this order. Nothing when all have been handed out,
+  /// or when the rest must wait for a long message.
   std::optional<Chunk> next();
 
   /// A chunk is through. Returns the bytes of the whole message when that ends it.

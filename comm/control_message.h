@@ -1,5 +1,5 @@
-// What ranks tell each other beside their messages: "I live, and this is what I am doing" and "I
-// cannot go on, because". Fixed layout in the machine's byte order: all ranks run one program.
+// What ranks tell each other beside their messages: a heartbeat with the rank's step, or a failure
+// with its cause. The layout is fixed and in the machine's byte order: all ranks run one program.
 #pragma once
 
 #include <array>

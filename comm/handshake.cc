@@ -1,11 +1,11 @@
-// What ranks agree on before and between the phases of a job, told apart by text: a gather, then
-// the same decision on every rank, so that no rank is left waiting in a phase that another gave up.
+// What ranks agree on before and between the phases of a job. Every rank gathers the same values
+// and decides from them alone, so all ranks leave a phase together.
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <optional>
 
+#include "comm/gather.h"
 #include "comm/world.h"
 
 namespace sluice::comm {
@@ -13,34 +13,13 @@ namespace {
 
 using Facts = std::vector<std::pair<std::string, std::string>>;
 
-// Length-prefixed, so that no key or value has to be free of any character.
-void append_text(std::string& target, const std::string& text) {
-  target += fmt::format("{}:{}", text.size(), text);
-}
-
-std::string take_text(std::string_view& source) {
-  std::size_t length = 0;
-  const auto [end, error] = std::from_chars(source.data(), source.data() + source.size(), length);
-  const auto digits = static_cast<std::size_t>(end - source.data());
-  if (error != std::errc() || digits >= source.size() || source[digits] != ':' ||
-      length > source.size() - digits - 1) {
-    throw CommError(
-        "A rank answered the start-up handshake in a form this program does not know; start the "
-        "same version of sluice on every rank.");
-  }
-  std::string text(source.substr(digits + 1, length));
-  source.remove_prefix(digits + 1 + length);
-  return text;
-}
-
-Facts take_facts(std::string_view source) {
-  Facts facts;
-  while (!source.empty()) {
-    std::string key = take_text(source);
-    facts.emplace_back(std::move(key), take_text(source));
-  }
-  return facts;
-}
+/// What went wrong on a rank; `done`: nothing.
+struct Problem {
+  ExitStatus status = ExitStatus::done;
+  std::string sentence;
+  static auto fields(auto& self) { return std::tie(self.status, self.sentence); }
+  bool operator==(const Problem&) const = default;
+};
 
 const std::string& value_of(const Facts& facts, const std::string& key) {
   static const std::string kMissing = "(nothing)";
@@ -89,13 +68,7 @@ std::optional<std::string> difference(const std::vector<std::string>& values,
 }  // namespace
 
 void handshake(World& world, const Facts& facts) {
-  std::string mine;
-  for (const auto& [key, value] : facts) {
-    append_text(mine, key);
-    append_text(mine, value);
-  }
-  std::vector<Facts> all;
-  for (const std::string& text : world.gather(mine)) all.push_back(take_facts(text));
+  const std::vector<Facts> all = gather(world, facts);
 
   std::vector<std::string> keys;
   for (const Facts& of_rank : all) {
@@ -114,32 +87,21 @@ void handshake(World& world, const Facts& facts) {
   if (table.empty()) return;
   throw ConfigError(
       "The ranks of this job differ in what must be alike on all of them; start every rank with "
-      "the "
-      "same program, model and configuration:" +
+      "the same program, model and configuration:" +
       table);
 }
 
 void agree(World& world, const Error* problem) {
-  // "" where it went well, else the status and the sentence.
-  std::string mine;
-  if (problem != nullptr) {
-    append_text(mine, std::to_string(static_cast<int>(problem->status())));
-    append_text(mine, problem->what());
-  }
-  const std::vector<std::string> all = world.gather(mine);
+  const Problem mine = problem != nullptr ? Problem{problem->status(), problem->what()} : Problem{};
+  const std::vector<Problem> all = gather(world, mine);
   const auto first =
-      std::find_if(all.begin(), all.end(), [](const std::string& text) { return !text.empty(); });
+      std::find_if(all.begin(), all.end(), [](const Problem& one) { return one != Problem{}; });
   if (first == all.end()) return;
-
-  std::string_view rest = *first;
-  const std::string status_text = take_text(rest);
-  int status = 0;
-  std::from_chars(status_text.data(), status_text.data() + status_text.size(), status);
-  std::string sentence = take_text(rest);
   const bool everywhere =
-      std::all_of(all.begin(), all.end(), [&](const std::string& text) { return text == *first; });
-  if (!everywhere) sentence = fmt::format("rank {}: {}", first - all.begin(), sentence);
-  throw_as(static_cast<ExitStatus>(status), sentence);
+      std::all_of(all.begin(), all.end(), [&](const Problem& one) { return one == *first; });
+  throw_as(first->status, everywhere
+                              ? first->sentence
+                              : fmt::format("rank {}: {}", first - all.begin(), first->sentence));
 }
 
 }  // namespace sluice::comm

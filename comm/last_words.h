@@ -1,6 +1,6 @@
-// How a process of an MPI job ends when it does not end well: one sentence on stderr, once per
-// host, then the functions its owner asked for, then exit. Knows no MPI, because MPI may be the
-// patient.
+// How a process of an MPI job ends after a failure: one rank of each host prints one sentence to
+// stderr; every rank runs its exit functions and exits. Nothing here calls MPI, since MPI itself
+// may have failed.
 #pragma once
 
 #include <atomic>
@@ -22,7 +22,7 @@ void print_error(const std::string& sentence);
 struct Neighbour {
   int rank = 0;
   ProcessId process;
-  bool watched = true;  // false: its /proc is not ours to see (another PID namespace)
+  bool watched = true;  // false: this process cannot see it in /proc (another PID namespace)
 };
 
 /// Any thread may call anything.
@@ -44,22 +44,22 @@ class LastWords {
   /// `heard` is what it last told this rank; a neighbour's own word on the board is newer.
   std::string silence_of(int rank, std::chrono::milliseconds deadline, const Step& heard) const;
 
-  /// Prints "sluice: <sentence>" unless a rank of this host has had the last word already. Ranks
-  /// that are stopped because of it exit with `status` too.
+  /// Prints "sluice: <sentence>" unless a rank of this host has claimed the last word already. The
+  /// other ranks of the host, when they are stopped, exit with `status`, too.
   void say(const std::string& sentence, ExitStatus status);
-  /// This rank ends of its own will with `status`: it is no corpse to its neighbours, its on_exit
-  /// functions run, and a signal that comes meanwhile does not change the status.
+  /// Marks this rank as ending by itself with `status`, so that its neighbours do not call it dead,
+  /// and runs its on_exit functions. A signal that comes meanwhile does not change the status.
   void prepare_exit(ExitStatus status);
   /// prepare_exit(), then ends the process with it.
   [[noreturn]] void exit(ExitStatus status);
 
   /// Answers a signal. When a rank dies, mpirun sends the others SIGCONT at once, SIGTERM 1 s later
-  /// and SIGKILL after 1 s more: whoever is first says who died. SIGTERM or SIGINT with nobody
-  /// dead: somebody stops the job (a stopped mpirun kills its ranks about 5 ms after SIGTERM).
-  /// SIGCONT with nobody dead is none of our business. Returns only then and after the normal end.
+  /// and SIGKILL after 1 s more; the first rank to look says who died. SIGTERM or SIGINT while all
+  /// ranks live means that the job is stopped (mpirun kills its ranks about 5 ms after SIGTERM).
+  /// SIGCONT while all ranks live means nothing. Returns in that case, and after the normal end.
   void on_signal(int signal);
 
-  /// The job is done: what happens to other ranks is no failure any more.
+  /// The job is done: signals and deaths of other ranks are no failures any more.
   void end_normally();
 
  private:
@@ -72,7 +72,8 @@ class LastWords {
   int local_rank_;
   std::atomic<int> exit_code_{-1};  // -1: not ending
   std::atomic<bool> ended_normally_{false};
-  std::mutex mutex_;  // guards functions_; held while they run, so that nobody exits half-way
+  // Guards functions_, and is held while they run: no other thread exits half-way.
+  std::mutex mutex_;
   struct ExitCall {
     World::ExitFunction function;
     void* argument;

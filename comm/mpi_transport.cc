@@ -5,9 +5,7 @@
 #include <mpi.h>
 #include <unistd.h>
 
-#include <cstdlib>
-
-#include "comm/launch_check.h"
+#include "comm/launch.h"
 
 namespace sluice::comm {
 namespace {
@@ -96,13 +94,13 @@ MpiTransport::MpiTransport() : parts_(std::make_unique<Parts>()) {
     throw Error(ExitStatus::failure,
                 "MPI was started twice in one process, which it does not allow; make one world.");
   }
+  const Launch launch = find_launch();  // a lone Open MPI changes the variables for its children
   int provided = 0;
   check(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &provided), "MPI_Init_thread");
   try {
     check(MPI_Comm_rank(MPI_COMM_WORLD, &parts_->rank), "MPI_Comm_rank");
     check(MPI_Comm_size(MPI_COMM_WORLD, &parts_->size), "MPI_Comm_size");
-    check_launch(parts_->size, std::getenv("OMPI_COMM_WORLD_SIZE"),
-                 std::getenv("SLURM_STEP_NUM_TASKS"));
+    check_joined(launch, parts_->size);
     if (provided < MPI_THREAD_SERIALIZED) {
       throw ConfigError(
           "This MPI library does not support threads (MPI_THREAD_SERIALIZED); use an Open MPI that "

@@ -1,4 +1,4 @@
-// MPI, as the world needs it: nothing here blocks after start-up, and no MPI type gets out.
+// MPI as the world needs it. No call blocks after start-up, and no MPI type is seen outside.
 #pragma once
 
 #include <cstddef>
@@ -43,11 +43,11 @@ struct Heard {
   ControlMessage message;
 };
 
-/// Start-up and destruction belong to one thread (destruction is collective); between them one
-/// thread, any, makes all calls. Throws Error for every MPI call that fails.
+/// One thread makes it and destroys it; between the two, one thread makes all calls, which may be
+/// another one. Destruction is collective. Throws Error for every MPI call that fails.
 class MpiTransport {
  public:
-  /// Starts MPI. Throws ConfigError where this program was launched in a way MPI does not see.
+  /// Starts MPI. Throws ConfigError where MPI joined another number of ranks than were started.
   MpiTransport();
   ~MpiTransport();  // drops what is still under way and ends MPI
   MpiTransport(const MpiTransport&) = delete;

@@ -1,7 +1,6 @@
 // The world of an MPI job. After start-up one thread makes all MPI calls: other threads hand it
-// transfers through a ring and sleep until it wakes them. It polls, because MPI's own waiting burns
-// a core; the longer nothing comes, the longer it sleeps between polls, up to 100 us, which is
-// small beside the milliseconds of a stage.
+// transfers, and sleep until it wakes them. It polls, because MPI's own waiting burns a core, and
+// sleeps between polls (Backoff).
 #include <fmt/format.h>
 #include <sys/prctl.h>
 #include <unistd.h>
@@ -17,7 +16,7 @@
 
 #include "comm/backoff.h"
 #include "comm/last_words.h"
-#include "comm/launch_check.h"
+#include "comm/launch.h"
 #include "comm/mpi_transport.h"
 #include "comm/peers.h"
 #include "comm/signal_watch.h"

@@ -1,5 +1,5 @@
-// What the program and libsluice_nccl.so agree on. The program is linked without NCCL and loads the
-// plugin where hidden states may go from GPU to GPU, so that it runs where there is no NCCL.
+// What the program and libsluice_nccl.so agree on. The program is not linked with NCCL, so that it
+// runs without it; it loads the plugin where hidden states may go from GPU to GPU.
 #pragma once
 
 #include <chrono>
@@ -18,16 +18,16 @@ namespace sluice::comm {
 constexpr int kNcclAbi = 1000 + kernels::kEngineAbi;
 constexpr const char* kNcclPluginFile = "libsluice_nccl.so";
 
-/// The ends of a rank. An id names the pair of a rank and the next one; null: there is no such
-/// rank.
+/// The ends of a rank's channel. An id names the pair of a rank and the next one; null: there is no
+/// such neighbour.
 struct NcclEnds {
   Backend* backend = nullptr;
   int rank = 0;
   const std::string* from_previous = nullptr;
   const std::string* to_next = nullptr;
   std::chrono::milliseconds deadline{0};  // for the ranks to meet
-  /// An error that another rank may have caused is told so much later than it is seen: the
-  /// heartbeats have a better word for a rank that died.
+  /// An error that another rank may have caused is thrown this much later than it is seen. If that
+  /// rank died, the world has named it by then.
   std::chrono::milliseconds grace{0};
 };
 

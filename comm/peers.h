@@ -1,5 +1,5 @@
-// Who has been heard of, and when: tells a silent rank from a living one. Knows no clock and no
-// transport: both are handed in, so that every case can be tested.
+// When each rank was last heard of: tells a silent rank from a living one. The time and the
+// heartbeats are handed in, so tests need no clock and no transport.
 #pragma once
 
 #include <chrono>
@@ -21,12 +21,12 @@ class Peers {
   void heard(int peer, const Step& step, Time now);
   const Step& last_step(int peer) const { return seen_[static_cast<std::size_t>(peer)].step; }
 
-  /// Call it often. If this process itself stood still for half the deadline (stopped, a suspended
-  /// laptop), the silence was its own: everybody gets a new deadline.
+  /// Call it often. If this process itself stood still for half the deadline (stopped, or a laptop
+  /// asleep), it has heard nobody meanwhile: every rank gets a new deadline.
   void tick(Time now);
 
-  /// A rank that has been silent for the deadline, or -1. Ranks above 1 grant rank 0 a second more,
-  /// so that rank 1 alone speaks of it where it can.
+  /// A rank that has been silent for the deadline, or -1. Ranks above 1 wait a second longer for
+  /// rank 0, so that rank 1 tells of it where it can.
   int silent(Time now) const;
 
  private:

@@ -5,7 +5,7 @@
 
 namespace sluice::comm {
 
-/// A process, told apart from a later one that got the same number by the time it started.
+/// A process. The time it started tells it from a later process with the same number.
 struct ProcessId {
   int pid = 0;
   std::uint64_t start_ticks = 0;  // since boot, field 22 of /proc/<pid>/stat
@@ -14,7 +14,8 @@ struct ProcessId {
 /// Throws IoError where /proc is not there.
 ProcessId this_process();
 
-/// False once it has ended, be it a zombie or gone. A stopped process is alive. Any thread.
+/// False once the process has ended, also while it is a zombie. A stopped process is alive. Any
+/// thread.
 bool is_alive(const ProcessId& process);
 
 }  // namespace sluice::comm

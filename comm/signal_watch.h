@@ -1,6 +1,6 @@
-// SIGTERM, SIGINT and SIGCONT, taken by a thread and not by a handler, so that what answers them
-// may do what any code may. SIGCONT still continues a stopped process; it is heard because mpirun
-// sends it first of all when it ends a job.
+// SIGTERM, SIGINT and SIGCONT, taken by a thread instead of a handler, so the answer may call
+// anything. SIGCONT is taken because mpirun sends it first when it ends a job; it still continues a
+// stopped process.
 #pragma once
 
 #include <functional>
@@ -8,9 +8,9 @@
 
 namespace sluice::comm {
 
-/// Make it before any other thread: the signals are blocked in the calling thread, and threads
-/// inherit that. They stay blocked when the watch has gone, so that a process whose job is done
-/// ends with its own status although the launcher already stops the others.
+/// Make it before any other thread: it blocks the signals in the calling thread, and new threads
+/// inherit that. They stay blocked when the watch has gone. A process whose job is done then ends
+/// with its own status, even if the launcher is already stopping the others.
 class SignalWatch {
  public:
   /// `answer(signal)` runs on the watch's thread, for each signal. Throws Error.

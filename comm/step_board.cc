@@ -91,7 +91,8 @@ void StepBoard::remove_name(const std::string& name) {
   if (shm_unlink(name.c_str()) != 0) throw_errno("shm_unlink", name);
 }
 
-StepBoard::StepBoard(StepBoard&& other) noexcept : layout_(other.layout_), bytes_(other.bytes_) {
+StepBoard::StepBoard(StepBoard&& other) noexcept
+    : writing_(std::move(other.writing_)), layout_(other.layout_), bytes_(other.bytes_) {
   other.layout_ = nullptr;
 }
 
@@ -100,10 +101,13 @@ StepBoard::~StepBoard() {
 }
 
 void StepBoard::write(int seat_index, const Step& step) noexcept {
+  // Two writers at once would share a copy, and a reader would see parts of both steps.
+  const std::lock_guard lock(*writing_);
   Seat& seat = layout_->seats()[seat_index];
   const std::uint64_t written = seat.written.load(std::memory_order_relaxed) + 1;
   SharedStep& shared = seat.steps[written % 2];
-  // Nothing of this step may be seen before the one before it was: readers would not notice.
+  // Readers notice a copy that is overwritten by the count of the step before. That count must be
+  // seen first.
   std::atomic_thread_fence(std::memory_order_release);
   std::array<std::uint64_t, kTextWords> words;
   std::memcpy(words.data(), step.text.data(), sizeof words);
@@ -118,8 +122,8 @@ void StepBoard::write(int seat_index, const Step& step) noexcept {
 Step StepBoard::read(int seat_index) const noexcept {
   const Seat& seat = layout_->seats()[seat_index];
   Step step;
-  // A writer that is two steps ahead overwrites the copy being read; then there is a newer one.
-  // Only a living writer can do so, and its steps are microseconds apart: this ends soon.
+  // A writer that is two steps ahead overwrites the copy being read. Then there is a newer copy to
+  // read. Steps are microseconds apart, so this ends soon.
   while (true) {
     const std::uint64_t written = seat.written.load(std::memory_order_acquire);
     if (written == 0) return Step{};
@@ -134,6 +138,10 @@ Step StepBoard::read(int seat_index) const noexcept {
     std::atomic_thread_fence(std::memory_order_acquire);
     if (seat.written.load(std::memory_order_relaxed) == written) return step;
   }
+}
+
+std::uint64_t StepBoard::steps(int seat) const noexcept {
+  return layout_->seats()[seat].written.load();
 }
 
 void StepBoard::leave(int seat) noexcept { layout_->seats()[seat].left.store(1); }

@@ -1,12 +1,15 @@
 // A board in memory shared by the ranks of one host, where each writes what it is doing.
 //
-// It outlives whoever wrote on it: when a rank is killed, any survivor can still read its very last
-// step. It also settles who speaks: the first rank of the host to claim the last word prints it.
+// The board outlives its writers: when a rank is killed, any survivor can still read that rank's
+// last step. The board also settles who speaks: the first rank of the host to claim the last word
+// prints it.
 #pragma once
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <mutex>
 #include <string>
 
 namespace sluice::comm {
@@ -22,15 +25,17 @@ Step make_step(const char* text, std::int64_t pass, std::int64_t layer);
 /// "pass 17, layer 5"; "pass 17, sampling"; "loading layer 5"; "starting" before the first step.
 std::string describe(const Step& step);
 
-/// Any thread and any process may call anything on it; nothing blocks.
+/// Any thread and any process may call anything on it. Several threads of a rank may write to its
+/// seat, by one StepBoard: they wait for each other, and never for another process, which may be
+/// killed while it writes.
 class StepBoard {
  public:
   /// Makes the board `name` ("/something", as shm_open() has it) for `seats` ranks.
   static StepBoard create(const std::string& name, int seats);
   /// Opens what another rank of this host has created.
   static StepBoard open(const std::string& name, int seats);
-  /// The name goes, the board stays until the last rank has gone: call it once all have opened it,
-  /// and nothing is left behind by a kill.
+  /// Removes the name; the board stays until the last rank has gone. Call it once all ranks have
+  /// opened the board: a kill leaves nothing behind then.
   static void remove_name(const std::string& name);
 
   StepBoard(StepBoard&& other) noexcept;
@@ -38,7 +43,9 @@ class StepBoard {
   ~StepBoard();
 
   void write(int seat, const Step& step) noexcept;
-  Step read(int seat) const noexcept;
+  Step read(int seat) const noexcept;  // the last one
+  /// How many steps were written to the seat.
+  std::uint64_t steps(int seat) const noexcept;
 
   /// This rank ends of its own will: it did not die.
   void leave(int seat) noexcept;
@@ -55,6 +62,7 @@ class StepBoard {
   struct Layout;
   StepBoard(const std::string& name, int seats, int open_flags);
 
+  std::unique_ptr<std::mutex> writing_ = std::make_unique<std::mutex>();  // of this process
   Layout* layout_ = nullptr;
   std::size_t bytes_ = 0;
 };

@@ -1,8 +1,9 @@
-// The messages a rank has under way: up to 8192 slots made once, so that sending allocates nothing.
+// The messages a rank has under way. All slots (kCapacity) are made once, so sending allocates
+// nothing.
 //
-// Both worlds keep their transfers here; what differs is only who completes them. A slot goes
-// free -> open -> complete (or failed) -> free; a Transfer carries the slot's generation, so that
-// asking twice for the same transfer is noticed and not answered for another message.
+// Both worlds keep their transfers here, and complete them in their own way. A slot goes
+// free -> open -> complete (or failed) -> free. A Transfer carries the slot's generation: a second
+// question about the same transfer is refused, and not answered for another message.
 #pragma once
 
 #include <array>
@@ -30,8 +31,8 @@ struct Message {
 /// Any thread may call anything here.
 class TransferTable {
  public:
-  /// A stage's receives and sends of two passes of 1024 GPU batches each, and as many passes of a
-  /// head under way: stage_config.h and the launcher's schema keep to that.
+  /// Enough for a stage's receives and sends of two passes of 1024 GPU batches each, and for as
+  /// many passes of a head. stage_config.h and the launcher's schema keep to that.
   static constexpr int kCapacity = 8192;
 
   TransferTable();
@@ -41,9 +42,10 @@ class TransferTable {
   static int slot_of(Transfer transfer) { return transfer.index % kCapacity; }
   const Message& message(int slot) const { return slots_[static_cast<std::size_t>(slot)].message; }
 
-  /// The message of an open slot is there, or gone; wakes who waits for it.
+  /// The message of an open slot has arrived, or has been sent. Wakes the thread that waits for it.
   void complete(int slot, std::size_t bytes);
-  /// From now on every call throws CommError(sentence); wakes all. The first sentence stays.
+  /// From now on every call throws CommError(sentence). Wakes all threads. The first sentence
+  /// stays.
   void fail(const std::string& sentence);
   void throw_if_failed() const;
 
@@ -70,8 +72,7 @@ class TransferTable {
   std::atomic<bool> failed_{false};
 };
 
-/// Throws Error unless `peer` is a rank: a mistake in the program, named before it reaches a
-/// transport.
+/// Throws Error unless `peer` is a rank of the job.
 void check_peer(int peer, int size);
 
 }  // namespace sluice::comm

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "comm/gather.h"
 #include "comm/nccl_plugin.h"
 
 namespace sluice::comm {
@@ -79,11 +80,8 @@ std::vector<std::pair<std::string, std::string>> nccl_environment(
 
 TransportChoice choose_transport(World& world, Transport wanted, const BackendInfo& device) {
   if (world.size() == 1) return {};
-  std::vector<RankPlace> ranks;
-  for (const std::string& text : world.gather(device.kind + '\n' + device.device_id)) {
-    const std::size_t end = text.find('\n');
-    ranks.push_back({world.hosts()[ranks.size()].name, text.substr(0, end), text.substr(end + 1)});
-  }
+  const Host& host = world.hosts()[static_cast<std::size_t>(world.rank())];
+  const auto ranks = gather(world, RankPlace{host.name, device.kind, device.device_id});
   std::string obstacle = obstacle_to_nccl(wanted, ranks);
   if (wanted == Transport::mpi || !obstacle.empty()) return decide(wanted, ranks, obstacle);
   for (const auto& [name, value] : nccl_environment(world.rank(), ranks)) {
@@ -95,7 +93,7 @@ TransportChoice choose_transport(World& world, Transport wanted, const BackendIn
   } catch (const NcclUnavailable& unavailable) {
     problem = unavailable.what();
   }
-  const std::vector<std::string> problems = world.gather(problem);
+  const std::vector<std::string> problems = gather(world, problem);
   for (std::size_t rank = 0; rank < problems.size() && obstacle.empty(); ++rank) {
     if (!problems[rank].empty()) obstacle = fmt::format("rank {}: {}", rank, problems[rank]);
   }
@@ -110,7 +108,7 @@ std::unique_ptr<DeviceChannel> connect_nccl(World& world, Backend& backend,
   const auto last = static_cast<std::size_t>(world.size()) - 1;
   std::string own;
   if (rank < last) library.make_id(&own);
-  const std::vector<std::string> ids = world.gather(own);  // by the lower rank of each pair
+  const std::vector<std::string> ids = gather(world, own);  // by the lower rank of each pair
   NcclEnds ends{&backend, world.rank(), nullptr, nullptr, deadline, kGrace};
   if (rank > 0) ends.from_previous = &ids[rank - 1];
   if (rank < last) ends.to_next = &ids[rank];

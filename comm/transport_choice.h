@@ -1,7 +1,9 @@
-// Which transport hidden states take, as a function of what the ranks told each other.
+// Which transport hidden states take: a pure function of what the ranks told each other, so that
+// all ranks choose alike.
 #pragma once
 
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -13,18 +15,19 @@ namespace sluice::comm {
 struct RankPlace {
   std::string host;
   std::string kind;       // BackendInfo::kind
-  std::string device_id;  // BackendInfo::device_id
+  std::string device_id;  // BackendInfo::device_id: NCCL, too, tells GPUs apart by PCI id
+  static auto fields(auto& self) { return std::tie(self.host, self.kind, self.device_id); }
 };
 
-/// Why hidden states cannot go from device to device, or, where nobody asked for it by name, had
-/// better not: "rank 1 computes on the CPU". Empty: they can.
+/// Why hidden states do not go from device to device: "rank 1 computes on the CPU". Two ranks of
+/// one GPU are an obstacle only where NCCL was not asked for by name. Empty: there is none.
 std::string obstacle_to_nccl(Transport wanted, const std::vector<RankPlace>& ranks);
 
-/// The choice, where `obstacle` is what speaks against NCCL. Throws ConfigError.
+/// The choice; `obstacle` speaks against NCCL. Throws ConfigError.
 TransportChoice decide(Transport wanted, const std::vector<RankPlace>& ranks,
                        const std::string& obstacle);
 
-/// What NCCL should find in the environment of `rank`, where the user has not set it.
+/// Environment variables that NCCL should find on `rank`, where the user has not set them.
 std::vector<std::pair<std::string, std::string>> nccl_environment(
     int rank, const std::vector<RankPlace>& ranks);
 

@@ -1,13 +1,13 @@
 // The ranks of a job and the ordered messages between them.
 //
-// One rank per stage. Messages are ordered per (route, source, target); a route has a communicator
-// of its own, so that no message waits behind one of another route. All progress is made by a
-// thread of the world: no call here but wait(), gather() and broadcast() ever blocks. send(),
-// receive(), done(), wait(), step() and fail() may be called by any thread.
+// Messages are ordered per (route, source, target). Each route has a communicator of its own, so no
+// message waits behind one of another route. A thread of the world makes all progress: only wait(),
+// gather() and broadcast() block. Any thread may call send(), receive(), done(), wait(), step() and
+// fail().
 //
-// Failure: a rank that throws tells the others through fail(); a rank that dies or falls silent for
-// `deadline` is noticed by heartbeats. In both cases every rank ends within seconds, and one of
-// them prints one sentence: the first cause, naming the rank and its last step.
+// Failure: a rank that throws tells the others by fail(); heartbeats notice a rank that dies, or is
+// silent for `deadline`. In both cases every rank ends within seconds, and one of them prints one
+// sentence: the first cause, naming the rank and its last step.
 #pragma once
 
 #include <chrono>
@@ -61,9 +61,10 @@ class World {
   /// Blocks until complete; returns the bytes received (or sent). Throws CommError.
   virtual std::size_t wait(Transfer transfer) = 0;
 
-  /// Every rank's text, by rank, on every rank. Collective; start-up and end of the job only.
+  /// Every rank's bytes, by rank, on every rank. Collective; start-up and end of the job only. Use
+  /// gather() and broadcast() of gather.h, which carry values of a type.
   virtual std::vector<std::string> gather(const std::string& text) = 0;
-  /// Rank 0's text, on every rank. Collective.
+  /// Rank 0's bytes, on every rank. Collective.
   virtual std::string broadcast(const std::string& text) = 0;
 
   /// What this rank is doing, shown when it falls silent or dies: "pass 17, layer 5". Cheap: called
@@ -75,13 +76,13 @@ class World {
   [[noreturn]] virtual void fail(ExitStatus status, const std::string& sentence) = 0;
 
   /// `function(argument)` runs once, on a thread of the world, before that world ends the process
-  /// (fail(), a lost peer, a signal), while other threads still run: to remove a run folder, say.
-  /// It must be short, must not throw and must not call the world. Not called at a normal end, nor
-  /// by local worlds, which never end the process. At most 8.
+  /// (fail(), a lost peer, a signal). Other threads still run then. Use it to remove a run folder,
+  /// say. It must be short, must not throw and must not call the world. It is not called at a
+  /// normal end, nor by local worlds, which never end the process. At most 8 functions.
   using ExitFunction = void (*)(void* argument) noexcept;
   virtual void on_exit(ExitFunction /*function*/, void* /*argument*/) {}
-  /// Takes back what on_exit() was given with this argument, which may be destroyed then: waits for
-  /// a function that runs.
+  /// Takes back the functions that on_exit() was given with `argument`, and waits for one that
+  /// runs: `argument` may be destroyed afterwards.
   virtual void forget_exit(void* /*argument*/) {}
 };
 
@@ -92,11 +93,16 @@ struct MpiOptions {
   std::size_t chunk_bytes = std::size_t{1} << 30;
 };
 
-/// Starts MPI (once per process; ended by the destructor). Without mpirun: one rank. Throws
-/// ConfigError where a launcher started several processes but MPI sees only one (srun without
-/// --mpi=pmix), naming the right command. Signals SIGTERM and SIGINT are handled from here on, by a
-/// thread: call it before any other thread is made, or theirs will take the signals. They stay
-/// blocked after the world has gone, so that main ends with its own status.
+/// The world of this process: a local world of one rank where nobody started others beside it,
+/// else an MPI world. Throws ConfigError where a launcher started several processes that MPI cannot
+/// join, naming the launcher and the right command; MPI is not started then.
+std::unique_ptr<World> make_world(const MpiOptions& options);
+
+/// Starts MPI: once per process; the destructor ends it. Throws ConfigError where MPI joined
+/// another number of processes than the launcher started.
+/// A thread of the world handles SIGTERM and SIGINT from here on. Call this before any other thread
+/// is made, or that thread will take the signals. They stay blocked when the world has gone, so
+/// that main ends with its own status.
 /// The destructor waits until every rank's world is being destroyed, for `deadline` at most.
 std::unique_ptr<World> make_mpi_world(const MpiOptions& options);
 
@@ -108,9 +114,9 @@ std::vector<std::unique_ptr<World>> make_local_worlds(int size);
 /// Throws ConfigError on every rank, with a table of who differs in what.
 void handshake(World& world, const std::vector<std::pair<std::string, std::string>>& facts);
 
-/// Ends a phase that every rank goes through: `problem` is null where it went well. If any rank has
-/// a problem every rank throws it: the lowest rank's, with its status, prefixed by "rank N: "
-/// unless all ranks have the same. Collective.
+/// Ends a phase that every rank goes through; `problem` is null where the phase went well. If any
+/// rank has a problem, every rank throws the lowest rank's with its status. The sentence begins
+/// with "rank N: " unless all ranks have the same problem. Collective.
 void agree(World& world, const Error* problem);
 
 }  // namespace sluice::comm

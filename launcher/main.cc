@@ -1,11 +1,11 @@
 // The program: reads the command line, runs one command, turns what went wrong into one sentence
 // and an exit status.
 #include <csignal>
-#include <cstdlib>
 #include <exception>
 #include <iostream>
 #include <string>
 
+#include "comm/launch.h"
 #include "kernels/device/error.h"
 #include "launcher/config/cli.h"
 #include "launcher/config/config_yaml.h"
@@ -19,13 +19,8 @@ namespace {
 using sluice::ExitStatus;
 namespace launcher = sluice::launcher;
 
-/// Under mpirun or srun every rank meets the same wrong flag: one of them says so.
-bool speaks_for_all() {
-  for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "SLURM_PROCID"}) {
-    if (const char* rank = std::getenv(name)) return std::string(rank) == "0";
-  }
-  return true;
-}
+/// Every process of a job meets the same wrong flag: the first one says so.
+bool speaks_for_all() { return sluice::comm::find_launch().rank == 0; }
 
 /// In one write: mpirun, which tells of the failure itself, would put its own lines between parts.
 void say(const std::string& sentence) {

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "comm/failure.h"
+
 namespace sluice::stage {
 
 void Departures::failed(std::exception_ptr cause) noexcept {
@@ -9,18 +11,8 @@ void Departures::failed(std::exception_ptr cause) noexcept {
     const std::lock_guard lock(mutex_);
     cause_ = cause;
   }
-  // Over MPI fail() ends the process. In-process worlds throw from it, having told the other ranks
-  // and this one's stage thread, whose next call throws.
-  try {
-    try {
-      std::rethrow_exception(cause);
-    } catch (const Error& error) {
-      world_.fail(error.status(), error.what());
-    } catch (const std::exception& error) {
-      world_.fail(ExitStatus::failure, error.what());
-    }
-  } catch (...) {
-  }
+  // Between ranks of one process this returns, and the next call of the stage's thread throws.
+  comm::fail_world(world_, cause);
 }
 
 std::exception_ptr Departures::cause() const {

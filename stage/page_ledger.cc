@@ -1,29 +1,8 @@
 #include "stage/page_ledger.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
-#include <sstream>
-
-#include "kernels/device/error.h"
 
 namespace sluice::stage {
-
-std::string text_of(const CacheRoom& room) {
-  return fmt::format("{} {} {} {} {} {} {}", room.shares.device, room.shares.host, room.shares.disk,
-                     room.page_tokens, room.pages[0], room.pages[1], room.pages[2]);
-}
-
-CacheRoom cache_room_from(const std::string& text) {
-  std::istringstream stream(text);
-  CacheRoom room;
-  stream >> room.shares.device >> room.shares.host >> room.shares.disk >> room.page_tokens;
-  for (std::int32_t& pages : room.pages) stream >> pages;
-  if (stream.fail() || room.page_tokens < 1) {
-    throw CommError("a stage says of its KV cache \"" + text + "\"; this is a bug in sluice");
-  }
-  return room;
-}
 
 PageLedger::PageLedger(const std::vector<CacheRoom>& rooms, std::int32_t slots)
     : tokens_(static_cast<std::size_t>(slots), 0) {

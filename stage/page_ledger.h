@@ -3,7 +3,7 @@
 #pragma once
 
 #include <cstdint>
-#include <string>
+#include <tuple>
 #include <vector>
 
 #include "offload/policy.h"
@@ -17,11 +17,12 @@ struct CacheRoom {
   offload::Shares shares;
   std::int32_t page_tokens = 1;
   offload::PerTier<std::int32_t> pages = {};  // of each tier's pool
-};
 
-/// One line, read back without loss. Throws CommError for a text that is none.
-std::string text_of(const CacheRoom& room);
-CacheRoom cache_room_from(const std::string& text);
+  static auto fields(auto& self) {
+    return std::tie(self.shares.device, self.shares.host, self.shares.disk, self.page_tokens,
+                    self.pages);
+  }
+};
 
 class PageLedger {
  public:

@@ -7,6 +7,8 @@
 #include <thread>
 
 #include "comm/channel_watch.h"
+#include "comm/failure.h"
+#include "comm/gather.h"
 #include "stage/executor.h"
 #include "stage/head.h"
 #include "stage/pass_work.h"
@@ -33,21 +35,6 @@ void wake_compute_lane(Backend& backend) {
 
 double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
-}
-
-/// Tells every rank why this one cannot go on. Over MPI this ends the process; in-process worlds
-/// throw from fail(), and the cause is kept by the caller.
-void tell(comm::World& world, const std::exception_ptr& cause) {
-  try {
-    try {
-      std::rethrow_exception(cause);
-    } catch (const Error& error) {
-      world.fail(error.status(), error.what());
-    } catch (const std::exception& error) {
-      world.fail(ExitStatus::failure, error.what());
-    }
-  } catch (...) {
-  }
 }
 
 /// Threads of one rank fail one after the other: a CommError is the echo of another's failure, and
@@ -92,7 +79,7 @@ class HeadThread {
     } catch (...) {
       cause_ = std::current_exception();
     }
-    tell(world, cause_);  // wakes this rank's own stage loop, too
+    comm::fail_world(world, cause_);  // wakes this rank's own stage loop, too
   }
 
   RunReport report_;
@@ -113,7 +100,6 @@ class Stage::Impl {
     fit_cache(layout_, placement_);
     plan_ = plan_memory(layout_, placement_);
     plan_.check(layout_.config.budgets, where);
-    check_machine(where);
     if (needs_disk() && resources_.disk == nullptr) {
       throw ConfigError(where + ": its policy keeps bytes on disk, but no disk engine was given");
     }
@@ -170,7 +156,7 @@ class Stage::Impl {
       loop(executor, inbox);
     } catch (...) {
       const std::exception_ptr error = std::current_exception();
-      tell(resources_.world, error);
+      comm::fail_world(resources_.world, error);
       // Only now, that nobody takes what comes of it for an answer: lanes that wait for messages
       // would keep what this rank still has to destroy from ending.
       if (channel_ != nullptr) channel_->abort();
@@ -212,11 +198,7 @@ class Stage::Impl {
   std::vector<CacheRoom> gather_rooms() const {
     const CacheRoom own{layout_.config.policy.cache, kv_shape(layout_).page_tokens,
                         cache_->pool_pages()};
-    std::vector<CacheRoom> rooms;
-    for (const std::string& text : resources_.world.gather(text_of(own))) {
-      rooms.push_back(cache_room_from(text));
-    }
-    return rooms;
+    return comm::gather(resources_.world, own);
   }
 
   /// Before the clock runs, and before ranks wait for each other on their devices.
@@ -246,21 +228,6 @@ class Stage::Impl {
   bool needs_disk() const {
     const offload::Policy& policy = layout_.config.policy;
     return policy.weights.disk > 0 || policy.cache.disk > 0 || policy.activations.disk > 0;
-  }
-
-  /// On the CPU both arenas are the machine's own memory: what it cannot give is refused now, not
-  /// by the kernel's out-of-memory killer in the night.
-  void check_machine(const std::string& where) const {
-    const bool is_cpu = resources_.engine.backend->info().kind == "cpu";
-    const std::uint64_t wanted = plan_.total(Tier::host) + (is_cpu ? plan_.total(Tier::device) : 0);
-    const std::uint64_t there = available_memory(resources_.world.ranks_on_host());
-    if (there == 0 || wanted <= there) return;
-    throw CapacityError(where + ": the plan needs " + std::to_string(wanted) +
-                        " bytes of this machine's memory but only " + std::to_string(there) +
-                        " bytes are available to each of its " +
-                        std::to_string(resources_.world.ranks_on_host()) +
-                        " ranks; move shares to disk (policy.weights, policy.cache) or lower "
-                        "batching.gpu_batch_size");
   }
 
   void loop(Executor& executor, PassInbox& inbox) {

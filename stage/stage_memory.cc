@@ -1,9 +1,7 @@
 #include "stage/stage_memory.h"
 
 #include <algorithm>
-#include <fstream>
 #include <limits>
-#include <string>
 
 #include "offload/disk/disk_engine.h"
 #include "offload/kv/kv_pools.h"
@@ -13,53 +11,7 @@ namespace sluice::stage {
 
 namespace {
 
-/// The value of `key` in /proc/meminfo, in bytes; 0: not there.
-std::uint64_t memory_information(const std::string& key) {
-  std::ifstream file("/proc/meminfo");
-  std::string name;
-  std::uint64_t kilobytes = 0;
-  std::string unit;
-  while (file >> name >> kilobytes) {
-    std::getline(file, unit);
-    if (name == key + ":") return kilobytes * 1024;
-  }
-  return 0;
-}
-
 constexpr std::uint64_t kNoLimit = std::numeric_limits<std::uint64_t>::max();
-
-/// A cgroup's number ("max" or absent: no limit).
-std::uint64_t cgroup_number(const std::filesystem::path& path) {
-  std::ifstream file(path);
-  std::uint64_t bytes = 0;
-  return file >> bytes ? bytes : kNoLimit;
-}
-
-/// The files of the two versions, and the keys of their memory.stat that are page cache.
-struct CgroupNames {
-  const char* limit;
-  const char* usage;
-  const char* cache[2];
-};
-constexpr CgroupNames kCgroupVersions[] = {
-    {"memory.max", "memory.current", {"inactive_file", "active_file"}},
-    {"memory.limit_in_bytes",
-     "memory.usage_in_bytes",
-     {"total_inactive_file", "total_active_file"}},
-};
-
-/// Page cache that the cgroup is charged with and the kernel takes back when memory is wanted. (Of
-/// a folder whose files were just read it may be most of what is used.)
-std::uint64_t cgroup_cache(const std::filesystem::path& folder, const CgroupNames& names) {
-  std::ifstream file(folder / "memory.stat");
-  std::string key;
-  std::uint64_t bytes = 0;
-  std::uint64_t cache = 0;
-  while (file >> key >> bytes) {
-    if (key == names.cache[0] || key == names.cache[1]) cache += bytes;
-  }
-  return cache;
-}
 
 }  // namespace
 
@@ -155,27 +107,6 @@ offload::MemoryPlan plan_memory(const StageLayout& layout,
     plan.reserve(offload::Tier::host, "checksums", sums);
   }
   return plan;
-}
-
-std::uint64_t cgroup_room(const std::filesystem::path& folder) {
-  std::uint64_t room = kNoLimit;
-  for (const CgroupNames& names : kCgroupVersions) {
-    const std::uint64_t limit = cgroup_number(folder / names.limit);
-    const std::uint64_t usage = cgroup_number(folder / names.usage);
-    if (limit == kNoLimit || usage == kNoLimit) continue;
-    const std::uint64_t kept = usage - std::min(usage, cgroup_cache(folder, names));
-    room = std::min(room, limit - std::min(limit, kept));
-  }
-  return room;
-}
-
-std::uint64_t available_memory() {
-  const std::uint64_t available = memory_information("MemAvailable");
-  if (available == 0) return 0;
-  // Version 2, and version 1 with a folder for each kind of limit.
-  const std::uint64_t room =
-      std::min(cgroup_room("/sys/fs/cgroup"), cgroup_room("/sys/fs/cgroup/memory"));
-  return std::max<std::uint64_t>(1, std::min(available, room));  // 0 would be "not known"
 }
 
 }  // namespace sluice::stage

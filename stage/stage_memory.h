@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
 #include <vector>
 
 #include "offload/activations/activation_store.h"
@@ -68,15 +67,5 @@ offload::MemoryPlan plan_memory(const StageLayout& layout,
 /// Host memory that the disk engine takes for the checksums of what the plan puts on disk: planned
 /// as "checksums", and no part of the host's arena.
 std::uint64_t checksum_bytes(const offload::MemoryPlan& plan);
-
-/// Memory the machine can give now to all its ranks together, in bytes: what the kernel says is
-/// available, and what the cgroup's limit leaves. 0 where it cannot be known.
-std::uint64_t available_memory();
-/// The same: ranks need not take equal parts. That they fit together is for who knows all of them.
-inline std::uint64_t available_memory(int /*ranks_on_host*/) { return available_memory(); }
-
-/// What a cgroup's limit leaves, in bytes, where the page cache it is charged with counts as free.
-/// `folder`: the cgroup's, of version 2 or 1. The largest number where there is no limit.
-std::uint64_t cgroup_room(const std::filesystem::path& folder);
 
 }  // namespace sluice::stage

@@ -12,8 +12,8 @@ namespace sluice::comm {
 
 class NcclChannel final : public DeviceChannel {
  public:
-  /// Meets the neighbours, and sends and receives a first message: what NCCL still has to find out
-  /// about the way between two GPUs it does then, and not under the first pass.
+  /// Meets the neighbours, and sends and receives a first message, so that NCCL sets up the way
+  /// between two GPUs before the first pass.
   explicit NcclChannel(const NcclEnds& ends);
   ~NcclChannel() override;
 
@@ -33,8 +33,9 @@ class NcclChannel final : public DeviceChannel {
   const int rank_;
   const std::chrono::milliseconds deadline_;
   const int exceptions_ = std::uncaught_exceptions();
-  /// Device memory, which goes after the pairs: the driver waits, before it frees any, for all that
-  /// runs on the device, and a receive that has no sender runs until its pair is aborted.
+  /// Device memory. It must be freed after the pairs are gone: the driver waits for everything that
+  /// runs on the device before it frees any, and a receive without a sender runs until its pair is
+  /// aborted.
   Memory greeting_;
   std::optional<NcclPair> in_;
   std::optional<NcclPair> out_;

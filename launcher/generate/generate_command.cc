@@ -4,19 +4,20 @@
 #include <unistd.h>
 
 #include <chrono>
-#include <cstdlib>
 #include <exception>
 #include <iostream>
 #include <memory>
 #include <optional>
 
+#include "comm/failure.h"
+#include "comm/gather.h"
 #include "comm/world.h"
 #include "launcher/config/config_yaml.h"
 #include "launcher/config/version.h"
-#include "launcher/generate/core_share.h"
 #include "launcher/generate/machine_rates.h"
 #include "launcher/generate/rank.h"
 #include "launcher/generate/run_job.h"
+#include "launcher/machine/core_share.h"
 #include "launcher/report/load_display.h"
 #include "launcher/report/memory_table.h"
 #include "launcher/report/report_file.h"
@@ -28,15 +29,7 @@ namespace sluice::launcher {
 
 namespace {
 
-/// mpirun, or srun's PMIx, started this process as one of several, or of one.
-bool under_launcher() {
-  return std::getenv("OMPI_COMM_WORLD_SIZE") != nullptr || std::getenv("PMIX_RANK") != nullptr ||
-         std::getenv("SLURM_STEP_NUM_TASKS") != nullptr;
-}
-
-/// Without a launcher there is one rank, and MPI is not needed for it.
 std::unique_ptr<comm::World> make_world(const RunConfig& config) {
-  if (!under_launcher()) return std::move(comm::make_local_worlds(1).front());
   using Milliseconds = std::chrono::milliseconds;
   const auto milliseconds = [](double seconds) {
     return Milliseconds(static_cast<Milliseconds::rep>(seconds * 1000.0));
@@ -44,7 +37,7 @@ std::unique_ptr<comm::World> make_world(const RunConfig& config) {
   comm::MpiOptions options;
   options.heartbeat = milliseconds(config.comm.heartbeat_seconds);
   options.deadline = milliseconds(config.comm.deadline_seconds);
-  return comm::make_mpi_world(options);
+  return comm::make_world(options);
 }
 
 /// Runs a phase that every rank goes through. If it fails anywhere, all ranks throw the same.
@@ -53,10 +46,8 @@ void together(comm::World& world, const Phase& phase) {
   std::optional<Error> problem;
   try {
     phase();
-  } catch (const Error& error) {
-    problem.emplace(error);
-  } catch (const std::exception& error) {
-    problem.emplace(ExitStatus::failure, error.what());
+  } catch (...) {
+    problem = comm::as_error(std::current_exception());
   }
   comm::agree(world, problem ? &*problem : nullptr);
 }
@@ -75,14 +66,14 @@ class Generate {
     together(*world_, [this] { model_.emplace(open_checkpoint(config_)); });
     compare();
     together(*world_, [this] { open_job(); });
-    const auto longest =
-        std::stoi(world_->broadcast(std::to_string(job_ ? job_->scan().longest_sequence : 0)));
+    const auto longest = comm::broadcast(*world_, job_ ? job_->scan().longest_sequence : 0);
     const int cores = share_of_cores(*world_);
     together(*world_,
              [&] { rank_.emplace(config_, *model_, std::max(longest, 1), cores, *world_); });
     show_transport(rank_->choose_transport());
     together(*world_, [this] { rank_->plan(); });
     check_devices();
+    rank_->check_memory();
     show_plan();
     return dry_run_ ? ExitStatus::done : work();
   }
@@ -112,7 +103,7 @@ class Generate {
     std::vector<stage::StageReport> reports;
     stage::StageReport mine = rank_->report();
     mine.rates = rates_;
-    for (const std::string& text : world_->gather(stage_report_to_json(mine))) {
+    for (const std::string& text : comm::gather(*world_, stage_report_to_json(mine))) {
       reports.push_back(stage_report_from_json(text));
     }
     return reports;
@@ -159,23 +150,11 @@ class Generate {
       const stage::RunReport run = rank_->run(is_head_ ? &*job_ : nullptr);
       const bool rows_failed = is_head_ && job_->finish();
       show_report(run);
-      return world_->broadcast(rows_failed ? "1" : "0") == "1" ? ExitStatus::rows_failed
-                                                               : ExitStatus::done;
-    } catch (const Error& error) {
-      give_up(error.status(), error.what());
+      return comm::broadcast(*world_, rows_failed) ? ExitStatus::rows_failed : ExitStatus::done;
+    } catch (...) {
+      // Over MPI this ends the process. A lone rank has nobody to tell: main says it.
+      if (world_->size() > 1) comm::fail_world(*world_, std::current_exception());
       throw;
-    } catch (const std::exception& error) {
-      give_up(ExitStatus::failure, error.what());
-      throw;
-    }
-  }
-
-  /// Tells the other ranks. Over MPI this ends the process.
-  void give_up(ExitStatus status, const std::string& sentence) {
-    if (world_->size() == 1) return;  // there are none: main says it
-    try {
-      world_->fail(status, sentence);
-    } catch (const Error&) {  // in-process worlds throw; the cause goes on its way
     }
   }
 
@@ -198,7 +177,8 @@ class Generate {
     if (is_head_ && !config_.report.quiet) std::cerr << report_text(reports, run);
     if (is_head_ && !config_.report.file.empty()) {
       const ReportFacts facts{command_line_, config_.model, to_yaml(config_),
-                              under_launcher() ? "mpi" : "local", std::chrono::system_clock::now()};
+                              world_->size() > 1 ? "mpi" : "local",
+                              std::chrono::system_clock::now()};
       write_report_file(config_.report.file, report_json(reports, run, facts));
     }
     if (!config_.report.trace.empty()) write_trace();
@@ -209,14 +189,14 @@ class Generate {
     const auto wall = std::chrono::duration_cast<Nanoseconds>(
         std::chrono::system_clock::now().time_since_epoch());
     const std::int64_t start = wall.count() - rank_->trace().now_ns();
-    const std::int64_t first = std::stoll(world_->broadcast(std::to_string(start)));
+    const std::int64_t first = comm::broadcast(*world_, start);
     StageTrace trace;
     trace.rank = world_->rank();
     trace.host = world_->hosts()[static_cast<std::size_t>(trace.rank)].name;
     trace.spans = rank_->trace().spans();
     trace.dropped = rank_->trace().dropped_spans();
     trace.offset_ns = start - first;
-    const std::vector<std::string> events = world_->gather(trace_events(trace));
+    const std::vector<std::string> events = comm::gather(*world_, trace_events(trace));
     if (is_head_) write_report_file(config_.report.trace, trace_json(events));
   }
 

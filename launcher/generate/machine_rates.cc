@@ -4,8 +4,8 @@
 
 #include <chrono>
 #include <iostream>
-#include <sstream>
 
+#include "comm/gather.h"
 #include "kernels/device/error.h"
 #include "launcher/report/machine_file.h"
 #include "launcher/report/machine_probe.h"
@@ -18,8 +18,15 @@ constexpr std::int64_t kKeptSeconds = 30LL * 24 * 3600;
 
 /// Of a whole host, and what went wrong.
 struct HostRates {
+  bool asked = false;  // by this rank: one of each host does
   stage::MachineRates rates;
   std::string problem;
+
+  static auto fields(auto& self) {
+    auto& rates = self.rates;
+    return std::tie(self.asked, rates.memory_read, rates.flop, rates.host_to_device,
+                    rates.device_to_host, rates.disk_read, self.problem);
+  }
 };
 
 void find_engine(const MachineFile& file, int threads, std::int64_t oldest, bool measures,
@@ -50,6 +57,7 @@ HostRates find_rates(const comm::World& world, const RunConfig& config,
                      const stage::StageConfig& stage, const std::filesystem::path& disk,
                      bool measures) {
   HostRates host;
+  host.asked = true;
   const auto clock = std::chrono::system_clock::now().time_since_epoch();
   const std::int64_t now = std::chrono::duration_cast<std::chrono::seconds>(clock).count();
   const bool again = config.report.probe == ProbeMode::again;
@@ -64,22 +72,6 @@ HostRates find_rates(const comm::World& world, const RunConfig& config,
   } catch (const Error& error) {
     host.problem = error.what();
   }
-  return host;
-}
-
-std::string text_of(const HostRates& host) {
-  const stage::MachineRates& rates = host.rates;
-  return fmt::format("{} {} {} {} {}\n{}", rates.memory_read, rates.flop, rates.host_to_device,
-                     rates.device_to_host, rates.disk_read, host.problem);
-}
-
-HostRates rates_of(const std::string& text) {
-  HostRates host;
-  std::istringstream in(text);
-  in >> host.rates.memory_read >> host.rates.flop >> host.rates.host_to_device >>
-      host.rates.device_to_host >> host.rates.disk_read;
-  in.ignore();
-  std::getline(in, host.problem);
   return host;
 }
 
@@ -110,20 +102,19 @@ stage::MachineRates rates_for_run(comm::World& world, const RunConfig& config,
                                   const std::filesystem::path& disk, bool seen,
                                   kernels::Engine& engine) {
   const ProbeMode mode = config.report.probe;
-  const bool head_sees = world.broadcast(seen ? "1" : "0") == "1";  // collective: always
+  const bool head_sees = comm::broadcast(world, seen);  // collective: always
   const bool wanted = mode == ProbeMode::again || (head_sees && mode == ProbeMode::automatic);
   const bool asks = world.local_rank() == 0;
-  const std::vector<std::string> texts =
-      world.gather(asks ? text_of(find_rates(world, config, stage, disk, wanted)) : "");
+  const std::vector<HostRates> all =
+      comm::gather(world, asks ? find_rates(world, config, stage, disk, wanted) : HostRates());
   HostRates host;
   const std::string& name = world.hosts()[static_cast<std::size_t>(world.rank())].name;
-  for (std::size_t rank = 0; rank < texts.size(); ++rank) {
-    if (texts[rank].empty()) continue;
-    const HostRates found = rates_of(texts[rank]);
-    if (world.hosts()[rank].name == name) host = found;
-    if (world.rank() == 0 && !found.problem.empty() && !config.report.quiet) {
-      std::cerr << "sluice: measuring " + world.hosts()[rank].name +
-                       " for the report: " + found.problem + '\n';
+  for (std::size_t rank = 0; rank < all.size(); ++rank) {
+    if (!all[rank].asked) continue;
+    const std::string& of = world.hosts()[rank].name;
+    if (of == name) host = all[rank];
+    if (world.rank() == 0 && !all[rank].problem.empty() && !config.report.quiet) {
+      std::cerr << "sluice: measuring " + of + " for the report: " + all[rank].problem + '\n';
     }
   }
   stage::MachineRates rates = host.rates;

@@ -4,10 +4,10 @@
 
 #include <algorithm>
 #include <chrono>
-#include <sstream>
 
+#include "comm/gather.h"
 #include "kernels/engine.h"
-#include "launcher/generate/host_memory.h"
+#include "launcher/machine/host_memory.h"
 #include "launcher/report/trace_json.h"
 #include "stage/layer_split.h"
 
@@ -166,7 +166,6 @@ std::uint64_t Rank::load_bytes() const {
 }
 
 void Rank::load(const LoadWatch& watch) {
-  check_memory();
   world_.step("packing weights", -1, -1);
   weights_->prepare(watch.packing);
   stage_->load(watch.loaded);
@@ -185,29 +184,16 @@ std::vector<RankDevice> Rank::devices() const {
   }
   mine.free = info.device_free_bytes;
   mine.taken = info.workspace_bytes;
-  std::vector<RankDevice> all;
-  for (const std::string& text : world_.gather(text_of(mine))) {
-    all.push_back(rank_device_from(text));
-  }
-  return all;
+  return comm::gather(world_, mine);
 }
 
-void Rank::check_memory() {
+void Rank::check_memory() const {
   // On the CPU the device's memory is the machine's own, too.
   const bool is_cpu = engine_.backend->info().kind == "cpu";
   const offload::MemoryPlan& plan = stage_->plan();
-  const std::uint64_t wanted =
-      plan.total(offload::Tier::host) + (is_cpu ? plan.total(offload::Tier::device) : 0);
-  // All have looked before the first of them allocates.
-  const std::vector<std::string> texts =
-      world_.gather(fmt::format("{} {}", wanted, stage::available_memory()));
-  std::vector<RankMemory> ranks;
-  for (std::size_t rank = 0; rank < texts.size(); ++rank) {
-    std::istringstream text(texts[rank]);
-    RankMemory& memory = ranks.emplace_back(RankMemory{world_.hosts()[rank].name});
-    text >> memory.wanted >> memory.available;
-  }
-  check_hosts(ranks);
+  check_hosts(world_,
+              plan.total(offload::Tier::host) + (is_cpu ? plan.total(offload::Tier::device) : 0),
+              is_cpu);
 }
 
 stage::RunReport Rank::run(stage::Job* job) { return stage_->run(job); }

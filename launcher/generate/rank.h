@@ -12,8 +12,8 @@
 #include "comm/world.h"
 #include "kernels/device/trace.h"
 #include "launcher/config/run_config.h"
-#include "launcher/generate/device_share.h"
 #include "launcher/generate/rank_weights.h"
+#include "launcher/machine/device_share.h"
 #include "launcher/model/model_folder.h"
 #include "offload/checkpoint/checkpoint.h"
 #include "stage/report.h"
@@ -56,14 +56,15 @@ class Rank {
   const std::string& choose_transport();
   /// Plans only, nothing large is allocated. Throws ConfigError, InputError, CapacityError.
   void plan();
+  /// Collective: throws CapacityError, on all ranks alike, where the ranks of a host plan more than
+  /// its memory. After plan().
+  void check_memory() const;
   /// Collective: opens the way hidden states will take. Throws CommError, DeviceError.
   void connect();
 
   /// Bytes that load() will report in all.
   std::uint64_t load_bytes() const;
-  /// Collective: refuses with CapacityError, on all ranks alike, what the ranks of a host plan
-  /// beyond its memory; then packs this rank's slice, where that is wanted and not done, and loads
-  /// it.
+  /// Packs this rank's slice, where that is wanted and not done, and loads it.
   void load(const LoadWatch& watch);
   stage::RunReport run(stage::Job* job);
 
@@ -74,7 +75,6 @@ class Rank {
   std::vector<RankDevice> devices() const;
 
  private:
-  void check_memory();
   stage::StageLayout layout(std::int32_t max_sequence_tokens) const;
 
   const RunConfig& config_;

@@ -9,7 +9,9 @@
 
 #include <atomic>
 #include <csignal>
+#include <latch>
 #include <thread>
+#include <vector>
 
 #include "kernels/device/error.h"
 
@@ -101,6 +103,35 @@ TEST(StepBoard, AReaderNeverSeesPartsOfTwoSteps) {
     ASSERT_EQ(step.text[0], step.pass % 2 == 0 ? 'e' : 'o');
   }
   stop = true;
+}
+
+TEST(StepBoard, SeveralThreadsOfARankMayWriteToItsSeat) {
+  StepBoard board = StepBoard::create(board_name(), 1);
+  StepBoard::remove_name(board_name());
+  constexpr int kWriters = 3;
+  constexpr std::int64_t kSteps = 1000000;
+  std::atomic<int> left{kWriters};
+  std::latch all_there(kWriters);
+  std::vector<std::jthread> writers;
+  for (int writer = 0; writer < kWriters; ++writer) {
+    writers.emplace_back([&, writer] {
+      const char* const texts[kWriters] = {"aaaaaaaaaaaaaaaaaaaaaa", "b", "cccccccccccc"};
+      all_there.arrive_and_wait();
+      for (std::int64_t i = 0; i < kSteps; ++i) {
+        const std::int64_t pass = i * kWriters + writer;
+        board.write(0, make_step(texts[writer], pass, -pass));
+      }
+      --left;
+    });
+  }
+  while (left > 0) {
+    const Step step = board.read(0);
+    if (step.text[0] == '\0') continue;
+    // Parts of two writers' steps would not belong together.
+    EXPECT_EQ(step.layer, -step.pass) << describe(step);
+    EXPECT_EQ(step.text[0], 'a' + step.pass % kWriters) << describe(step);
+  }
+  EXPECT_EQ(board.steps(0), kWriters * kSteps) << "two writers took one copy";
 }
 
 }  // namespace

@@ -29,7 +29,8 @@ MAX_SECONDS = int(os.environ.get("SLUICE_TEST_JOB_SECONDS", 120))  # a job that 
 ENVIRONMENT = {
     name: value for name, value in os.environ.items()
     # A test may itself run inside a job, and must see no model cache but its own.
-    if not name.startswith(("OMPI_", "PMIX_", "SLURM_", "HF_")) and name != "TMPDIR"
+    if not name.startswith(("OMPI_", "PMIX_", "PMI_", "SLURM_", "FLUX_", "PALS_", "JSM_", "MV2_",
+                            "MVP_", "HF_")) and name != "TMPDIR"
 } | {
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
     "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",

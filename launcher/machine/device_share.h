@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "kernels/device/backend.h"
@@ -14,15 +15,17 @@ struct RankDevice {
   std::string host;
   std::string kind;           // BackendInfo::kind
   std::string device_id;      // BackendInfo::device_id; empty: the CPU
+  std::string device_uuid;    // BackendInfo::device_uuid; empty: the id tells devices apart
   std::string compute_dtype;  // name_of()
   std::uint64_t wanted = 0;   // of the device's memory; nothing where it has none of its own
   std::uint64_t free = 0;     // BackendInfo::device_free_bytes
   std::uint64_t taken = 0;    // BackendInfo::workspace_bytes: a part of both
-};
 
-/// One line, for World::gather().
-std::string text_of(const RankDevice& device);
-RankDevice rank_device_from(const std::string& text);
+  static auto fields(auto& self) {
+    return std::tie(self.host, self.kind, self.device_id, self.device_uuid, self.compute_dtype,
+                    self.wanted, self.free, self.taken);
+  }
+};
 
 /// `ranks` by rank. Throws ConfigError where hidden states of one stage are not those that the next
 /// computes with (a GPU's f16 and the CPU's f32), CapacityError where ranks plan more of a GPU than

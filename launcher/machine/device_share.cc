@@ -1,13 +1,13 @@
-#include "launcher/generate/device_share.h"
+#include "launcher/machine/device_share.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <map>
-#include <sstream>
 #include <utility>
 
 #include "kernels/device/error.h"
+#include "launcher/machine/rank_names.h"
 #include "offload/memory_plan.h"
 
 namespace sluice::launcher {
@@ -16,26 +16,19 @@ namespace {
 
 using offload::human_bytes;
 
-/// Ranks of each GPU.
+/// Ranks of each GPU, or of each instance of one (MIG), which has a PCI id in common with others
+/// and memory of its own.
 using Sharing = std::map<std::pair<std::string, std::string>, std::vector<std::size_t>>;
 
 Sharing sharing_of(const std::vector<RankDevice>& ranks) {
   Sharing sharing;
   for (std::size_t rank = 0; rank < ranks.size(); ++rank) {
-    if (ranks[rank].device_id.empty()) continue;
-    sharing[{ranks[rank].host, ranks[rank].device_id}].push_back(rank);
+    const RankDevice& device = ranks[rank];
+    if (device.device_id.empty()) continue;
+    const std::string& key = device.device_uuid.empty() ? device.device_id : device.device_uuid;
+    sharing[{device.host, key}].push_back(rank);
   }
   return sharing;
-}
-
-/// "rank 3", "ranks 0 and 1", "ranks 0, 1 and 2".
-std::string names_of(const std::vector<std::size_t>& ranks) {
-  std::string names = ranks.size() == 1 ? "rank " : "ranks ";
-  for (std::size_t i = 0; i < ranks.size(); ++i) {
-    if (i > 0) names += i + 1 == ranks.size() ? " and " : ", ";
-    names += std::to_string(ranks[i]);
-  }
-  return names;
 }
 
 void check_dtypes(const std::vector<RankDevice>& ranks) {
@@ -50,23 +43,6 @@ void check_dtypes(const std::vector<RankDevice>& ranks) {
 }
 
 }  // namespace
-
-std::string text_of(const RankDevice& device) {
-  const auto word = [](const std::string& text) { return text.empty() ? "-" : text; };
-  return fmt::format("{} {} {} {} {} {}\n{}", device.kind, word(device.device_id),
-                     device.compute_dtype, device.wanted, device.free, device.taken, device.host);
-}
-
-RankDevice rank_device_from(const std::string& text) {
-  RankDevice device;
-  std::istringstream in(text);
-  in >> device.kind >> device.device_id >> device.compute_dtype >> device.wanted >> device.free >>
-      device.taken;
-  if (device.device_id == "-") device.device_id.clear();
-  in.ignore();
-  std::getline(in, device.host);
-  return device;
-}
 
 void check_devices(const std::vector<RankDevice>& ranks) {
   check_dtypes(ranks);
@@ -86,8 +62,8 @@ void check_devices(const std::vector<RankDevice>& ranks) {
     throw CapacityError(fmt::format(
         "GPU {} of host {}: {} plan {} of its memory, but only {} are free; set budget.device of "
         "{}, or move shares to host or disk (policy.weights, policy.cache)",
-        place.second, place.first, names_of(sharers), human_bytes(wanted), human_bytes(free),
-        sharers.size() == 1 ? "the stage" : "each stage to its part"));
+        ranks[sharers.front()].device_id, place.first, names_of(sharers), human_bytes(wanted),
+        human_bytes(free), sharers.size() == 1 ? "the stage" : "each stage to its part"));
   }
 }
 
@@ -95,8 +71,8 @@ std::vector<std::string> shared_devices(const std::vector<RankDevice>& ranks) {
   std::vector<std::string> lines;
   for (const auto& [place, sharers] : sharing_of(ranks)) {
     if (sharers.size() < 2) continue;
-    lines.push_back(
-        fmt::format("{} share GPU {} of {}", names_of(sharers), place.second, place.first));
+    lines.push_back(fmt::format("{} share GPU {} of {}", names_of(sharers),
+                                ranks[sharers.front()].device_id, place.first));
   }
   return lines;
 }
