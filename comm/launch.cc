@@ -25,8 +25,8 @@ struct Launcher {
 /// Nearer launchers first: mpirun and mpiexec start their helpers by srun, and leave its variables.
 /// Slurm's own shells have SLURM_PROCID, too, but no size of a step.
 constexpr std::array kLaunchers = {
-    Launcher{"Open MPI's mpirun", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_SIZE",
-             "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"},
+    Launcher{"Open MPI's mpirun", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE",
+             "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_RANK"},
     Launcher{"MVAPICH's launcher", "MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE",
              "MV2_COMM_WORLD_RANK", nullptr},
     Launcher{"MVAPICH's launcher", "MVP_COMM_WORLD_RANK", "MVP_COMM_WORLD_SIZE",

@@ -53,7 +53,9 @@ TEST(Launch, ALoneProcessNeedsNoMpi) {
            {{"FLUX_JOB_SIZE", "1"}, {"FLUX_TASK_RANK", "0"}},
            {{"MV2_COMM_WORLD_SIZE", "1"}, {"MV2_COMM_WORLD_RANK", "0"}},
            // One rank of mpirun in a Slurm job of two hosts.
-           {{"OMPI_COMM_WORLD_SIZE", "1"}, {"SLURM_STEP_NUM_TASKS", "2"}},
+           {{"OMPI_COMM_WORLD_SIZE", "1"},
+            {"OMPI_COMM_WORLD_RANK", "0"},
+            {"SLURM_STEP_NUM_TASKS", "2"}},
            {{"SLURM_STEP_NUM_TASKS", "many"}}}) {
     EXPECT_TRUE(launch_of(variables).alone()) << testing::PrintToString(variables);
   }
@@ -117,9 +119,9 @@ TEST(Launch, ProcessesThatMpiDidNotJoinAreRefused) {
   const auto refused = [](const Variables& variables, int world_size) {
     return refusal_of([&] { check_joined(launch_of(variables), world_size); });
   };
-  EXPECT_THAT(refused({{"OMPI_COMM_WORLD_SIZE", "4"}}, 1),
+  EXPECT_THAT(refused({{"OMPI_COMM_WORLD_SIZE", "4"}, {"OMPI_COMM_WORLD_RANK", "0"}}, 1),
               HasSubstr("Open MPI's mpirun started 4 processes, but MPI joined 1"));
-  EXPECT_NE(refused({{"OMPI_COMM_WORLD_SIZE", "4"}}, 2), "(none)");
+  EXPECT_NE(refused({{"OMPI_COMM_WORLD_SIZE", "4"}, {"OMPI_COMM_WORLD_RANK", "0"}}, 2), "(none)");
   EXPECT_NE(refused({{"PMIX_RANK", "1"}}, 1), "(none)");
   EXPECT_EQ(refused({{"PMIX_RANK", "0"}}, 1), "(none)");
 }
