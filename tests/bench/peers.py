@@ -17,7 +17,7 @@ NEW_TOKENS = 32
 CORES = len(os.sched_getaffinity(0))
 OURS = {"f16": [], "f32": [], "8bit": ["--compress-weight", "8bit"],
         "4bit": ["--compress-weight", "4bit"]}
-# Each peer, the storage of ours it is measured beside, and the goals of issue 3 by batch.
+# Each peer, the storage of ours it is measured beside, and the ratio we want to reach, by batch.
 PEERS = {
     "ctranslate2_f32": ("f16", {1: 1.5, 8: 1.5, 32: 2.0}),
     "ctranslate2_int8": ("8bit", {1: 1.0, 8: 1.2, 32: 1.5}),
