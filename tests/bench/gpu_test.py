@@ -31,7 +31,7 @@ class TorchDevice:
 TorchDisk = TorchMixedDevice = lambda *_: None
 """,
     "flexllmgen/flex_opt.py": """
-import os, sys, time
+import os, signal, sys, time
 class Timer:
     costs = []
     def reset(self): self.costs = []
@@ -50,7 +50,7 @@ class OptLM:
         print("this is no answer")
         if mood == "raises": raise MemoryError("no room")
         if mood == "ends": os._exit(9)
-        if mood == "hangs": time.sleep(60)
+        if mood == "hangs": signal.pause()
         assert len(prompts) == self.policy[0] * self.policy[1]
         generate.costs = [0.5] + [0.25] * (max_new_tokens - 1)
 """,
