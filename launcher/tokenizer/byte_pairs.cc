@@ -20,33 +20,39 @@ constexpr std::int32_t kNone = -1;
 class BytePairs::Word {
  public:
   Word(const BytePairs& pairs, std::string_view bytes) : pairs_(pairs) {
-    const auto count = static_cast<std::int32_t>(bytes.size());
     nodes_.reserve(bytes.size());
-    for (std::int32_t i = 0; i < count; ++i) {
-      const auto byte = static_cast<unsigned char>(bytes[static_cast<std::size_t>(i)]);
-      nodes_.push_back({pairs.byte_tokens_[byte], i - 1, i + 1 < count ? i + 1 : kNone});
+    bool fusing = false;
+    for (const char byte : bytes) {
+      std::int32_t token = pairs.byte_tokens_[static_cast<unsigned char>(byte)];
+      const bool unknown = token == kNone;
+      if (unknown) token = pairs.options_.unknown;
+      if (token != kNone && !(unknown && fusing)) append(token);
+      fusing = unknown && pairs.options_.fuse_unknown;
     }
-    for (std::int32_t i = 0; i < count; ++i) offer(i, candidates_);
+    if (!nodes_.empty()) nodes_.back().next = kNone;
+    for (std::int32_t i = 0; i < count(); ++i) offer(i, candidates_);
   }
 
-  /// A round merges all pairs of the lowest rank. Pairs that a round makes wait for its end, even
-  /// those of a lower rank: this is where a plain priority queue departs from GPT-2.
+  /// In rounds, pairs that a round makes wait for its end, even those of a lower rank.
   void merge_all() {
     std::vector<Candidate> fresh;
     while (!candidates_.empty()) {
       const std::int32_t rank = candidates_.top().rank;
-      while (!candidates_.empty() && candidates_.top().rank == rank) {
+      do {
         const Candidate candidate = candidates_.top();
         candidates_.pop();
         merge(candidate, fresh);
-      }
+      } while (pairs_.options_.merge_in_rounds && !candidates_.empty() &&
+               candidates_.top().rank == rank);
       for (const Candidate& candidate : fresh) candidates_.push(candidate);
       fresh.clear();
     }
   }
 
   void append_to(std::vector<std::int32_t>& tokens) const {
-    for (std::int32_t i = 0; i != kNone; i = at(i).next) tokens.push_back(at(i).token);
+    for (std::int32_t i = nodes_.empty() ? kNone : 0; i != kNone; i = at(i).next) {
+      tokens.push_back(at(i).token);
+    }
   }
 
  private:
@@ -64,6 +70,8 @@ class BytePairs::Word {
   };
   using Queue = std::priority_queue<Candidate, std::vector<Candidate>, std::greater<>>;
 
+  std::int32_t count() const { return static_cast<std::int32_t>(nodes_.size()); }
+  void append(std::int32_t token) { nodes_.push_back({token, count() - 1, count() + 1}); }
   Node& at(std::int32_t index) { return nodes_[static_cast<std::size_t>(index)]; }
   const Node& at(std::int32_t index) const { return nodes_[static_cast<std::size_t>(index)]; }
 

@@ -11,16 +11,25 @@ namespace sluice::launcher {
 
 class BytePairs {
  public:
-  /// byte_tokens[b]: the token of the single byte b.
+  struct Options {
+    std::int32_t unknown = -1;  // stands for a byte without a token; -1: such bytes are left out
+    bool fuse_unknown = false;  // neighbouring bytes without a token become one `unknown`
+    bool merge_in_rounds = true;
+  };
+
+  /// byte_tokens[b]: the token of the single byte b; -1: it has none.
   explicit BytePairs(const std::array<std::int32_t, 256>& byte_tokens)
-      : byte_tokens_(byte_tokens) {}
+      : BytePairs(byte_tokens, Options()) {}
+  BytePairs(const std::array<std::int32_t, 256>& byte_tokens, Options options)
+      : byte_tokens_(byte_tokens), options_(options) {}
 
   /// Adds the next merge in order of rank. False if the pair has one already (the first stays).
   bool add(std::int32_t left, std::int32_t right, std::int32_t product);
 
-  /// Appends the tokens of `word`. Of all neighbouring pairs those of the lowest rank are merged,
-  /// from left to right, until none is left (GPT-2 encoder.py, bpe). O(n log n) in the bytes of the
-  /// word. Any thread.
+  /// Appends the tokens of `word`. Of all neighbouring pairs that of the lowest rank is merged, the
+  /// leftmost first, until none is left (Hugging Face's tokenizers, models/bpe/word.rs). In rounds
+  /// all pairs of that rank are merged before pairs that this makes (GPT-2 encoder.py, bpe), which
+  /// is the same for merges that were learnt in order. O(n log n) in the word's bytes. Any thread.
   void append_tokens(std::string_view word, std::vector<std::int32_t>& tokens) const;
 
  private:
@@ -31,6 +40,7 @@ class BytePairs {
   class Word;
 
   std::array<std::int32_t, 256> byte_tokens_;
+  Options options_;
   std::unordered_map<std::uint64_t, Merge> merges_;  // by left << 32 | right
 };
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <deque>
 #include <limits>
 
 #include "kernels/device/error.h"
@@ -17,9 +18,11 @@ std::array<std::int32_t, 256> byte_tokens(const Vocabulary& vocabulary) {
   std::array<std::int32_t, 256> tokens = {};
   for (std::size_t byte = 0; byte < tokens.size(); ++byte) {
     const std::string symbol = byte_symbol(static_cast<unsigned char>(byte));
-    const std::int32_t id = vocabulary.find(symbol);
-    tokens[byte] = id >= 0 ? id : vocabulary.unknown;
-    if (tokens[byte] < 0) {
+    const auto added = std::ranges::find(vocabulary.added, symbol, &AddedToken::text);
+    const bool only_added =
+        added != vocabulary.added.end() && added->id >= vocabulary.words_end;  // no merge knows it
+    tokens[byte] = only_added ? -1 : vocabulary.find(symbol);
+    if (tokens[byte] < 0 && vocabulary.unknown < 0 && !vocabulary.drops_bytes) {
       throw InputError(
           fmt::format("the vocabulary has neither the token \"{}\" of byte 0x{:02x} nor an "
                       "unk_token; it is no byte-level vocabulary, or is cut short",
@@ -31,8 +34,8 @@ std::array<std::int32_t, 256> byte_tokens(const Vocabulary& vocabulary) {
 
 }  // namespace
 
-/// Words of one text that were seen before, with their places in its ids. Of one call, so that
-/// threads share nothing; bounded, so that a hostile text cannot fill the memory.
+/// Words of one text that were seen before, with their places in its ids. Each call of encode() has
+/// its own, so threads share nothing. Bounded, so that a hostile text cannot fill the memory.
 class Tokenizer::WordCache {
  public:
   struct Place {
@@ -47,10 +50,13 @@ class Tokenizer::WordCache {
   void add(std::string_view word, Place place) {
     if (word.size() <= kMaxWordBytes && places_.size() < kMaxWords) places_.emplace(word, place);
   }
+  /// Keeps a text that was made up, so that words of it may be added.
+  std::string_view keep(std::string text) { return kept_.emplace_back(std::move(text)); }
 
  private:
   static constexpr std::size_t kMaxWordBytes = 64;
   static constexpr std::size_t kMaxWords = 1 << 18;
+  std::deque<std::string> kept_;
   std::unordered_map<std::string_view, Place> places_;
 };
 
@@ -64,8 +70,13 @@ Tokenizer Tokenizer::open(const std::filesystem::path& model_folder) {
 
 Tokenizer::Tokenizer(Vocabulary vocabulary)
     : vocabulary_(std::move(vocabulary)),
-      pairs_(byte_tokens(vocabulary_)),
-      splitter_(vocabulary_.single_digits),
+      added_(vocabulary_.added),
+      pairs_(byte_tokens(vocabulary_), {.unknown = vocabulary_.unknown,
+                                        .fuse_unknown = vocabulary_.fuses_unknown,
+                                        .merge_in_rounds = vocabulary_.merges_in_rounds}),
+      splitter_({.removed = vocabulary_.removed,
+                 .single_digits = vocabulary_.single_digits,
+                 .words = vocabulary_.splits_words}),
       bytes_(static_cast<std::size_t>(vocabulary_.size)),
       special_(static_cast<std::size_t>(vocabulary_.size)) {
   for (const Vocabulary::Merge& merge : vocabulary_.merges) {
@@ -79,18 +90,14 @@ Tokenizer::Tokenizer(Vocabulary vocabulary)
     bytes_[static_cast<std::size_t>(id)] = bytes_of_symbols(token).value_or(token);
   }
   for (const AddedToken& added : vocabulary_.added) {
-    bytes_[static_cast<std::size_t>(added.id)] = added.text;
+    // Hugging Face's slow tokenizers take an added token as it is; the newer ones read it as bytes.
+    if (vocabulary_.added_as_text) bytes_[static_cast<std::size_t>(added.id)] = added.text;
     special_[static_cast<std::size_t>(added.id)] = added.special;
-    added_leads_.push_back(added.text.front());
   }
-  std::stable_sort(
-      vocabulary_.added.begin(), vocabulary_.added.end(),
-      [](const AddedToken& a, const AddedToken& b) { return a.text.size() > b.text.size(); });
 }
 
 bool Tokenizer::has_files(const std::filesystem::path& model_folder) {
-  return std::filesystem::exists(model_folder / "vocab.json") ||
-         std::filesystem::exists(model_folder / "tokenizer.json");
+  return has_file(model_folder, "tokenizer.json") || has_file(model_folder, "vocab.json");
 }
 
 Tokenizer Tokenizer::of_ids(std::int32_t table_size, std::int32_t bos, std::int32_t eos,
@@ -106,27 +113,9 @@ Tokenizer Tokenizer::of_ids(std::int32_t table_size, std::int32_t bos, std::int3
   return tokenizer;
 }
 
-/// The first added token at or after `begin`, the longest if several begin there; returns its
-/// place.
-std::size_t Tokenizer::find_added(std::string_view text, std::size_t begin,
-                                  const AddedToken*& found) const {
-  found = nullptr;
-  while (true) {
-    begin = text.find_first_of(added_leads_, begin);
-    if (begin == std::string_view::npos) return text.size();
-    for (const AddedToken& added : vocabulary_.added) {
-      if (text.substr(begin).starts_with(added.text)) {
-        found = &added;
-        return begin;
-      }
-    }
-    ++begin;
-  }
-}
-
 void Tokenizer::append_words(std::string_view text, WordCache& cache,
                              std::vector<std::int32_t>& ids) const {
-  splitter_.split(text, [&](std::string_view word) {
+  const auto append_word = [&](std::string_view word) {
     const std::size_t begin = ids.size();
     if (const WordCache::Place* seen = cache.find(word)) {
       const WordCache::Place place = *seen;
@@ -137,35 +126,46 @@ void Tokenizer::append_words(std::string_view text, WordCache& cache,
     }
     pairs_.append_tokens(word, ids);
     cache.add(word, {begin, ids.size() - begin});
+  };
+  splitter_.cut(text, [&](std::string_view piece) {
+    const bool prefixed = vocabulary_.prefix_space && !piece.starts_with(' ');
+    splitter_.split(prefixed ? cache.keep(' ' + std::string(piece)) : piece, append_word);
   });
 }
 
-std::vector<std::int32_t> Tokenizer::encode(std::string_view text, bool add_bos) const {
+void Tokenizer::append_added(std::int32_t id, std::vector<std::int32_t>& ids) const {
+  if (id >= table_size()) {
+    throw InputError(fmt::format(
+        "the text has the added token \"{}\", whose id {} is beyond the model's vocab_size {}; "
+        "take it out of the text",
+        bytes_[static_cast<std::size_t>(id)], id, table_size()));
+  }
+  ids.push_back(id);
+}
+
+std::vector<std::int32_t> Tokenizer::encode(std::string_view text, bool add_special) const {
   if (text.size() > std::numeric_limits<std::int32_t>::max() / 3) {
     throw InputError(
         fmt::format("a text of {} bytes is too long to be tokenized at once; cut it", text.size()));
   }
   if (!has_text_) {
     throw InputError(
-        "the model folder has no tokenizer (vocab.json with merges.txt, or tokenizer.json); give "
+        "the model folder has no tokenizer (tokenizer.json, or vocab.json with merges.txt); give "
         "prompts as token ids, or add these files");
   }
   std::vector<std::int32_t> ids;
-  if (add_bos && vocabulary_.add_bos) ids.push_back(vocabulary_.bos);
+  if (add_special) ids = vocabulary_.prefix;
   std::string mended;
   if (!is_valid_utf8(text)) {
     mended = replace_broken(text);
     text = mended;
   }
   WordCache cache;
-  for (std::size_t at = 0; at < text.size();) {
-    const AddedToken* added = nullptr;
-    const std::size_t end = find_added(text, at, added);
-    append_words(text.substr(at, end - at), cache, ids);
-    at = end;
-    if (added == nullptr) continue;
-    ids.push_back(added->id);
-    at += added->text.size();
+  added_.cut(
+      text, [&](std::string_view piece) { append_words(piece, cache, ids); },
+      [&](std::int32_t id) { append_added(id, ids); });
+  if (add_special) {
+    ids.insert(ids.end(), vocabulary_.suffix.begin(), vocabulary_.suffix.end());
   }
   return ids;
 }

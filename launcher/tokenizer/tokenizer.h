@@ -1,8 +1,7 @@
-// Text to token ids and back, exactly as Hugging Face's slow GPT2Tokenizer does it for OPT.
+// Text to token ids and back, exactly as Hugging Face does it for byte-level BPE.
 //
-// `</s>` and the other special tokens are found in the text first, wherever they stand; the rest is
-// cut into words by GPT-2's pattern, and each word's bytes are merged by rank. No normalisation:
-// decoding gives the text back.
+// Added tokens such as `</s>` are cut out of the text first. The rest is cut into words by GPT-2's
+// pattern, and each word's bytes are merged by rank. Decoding joins the tokens' bytes.
 #pragma once
 
 #include <cstdint>
@@ -13,6 +12,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "launcher/tokenizer/added_tokens.h"
 #include "launcher/tokenizer/byte_pairs.h"
 #include "launcher/tokenizer/vocabulary.h"
 #include "launcher/tokenizer/word_splitter.h"
@@ -26,17 +26,18 @@ class Tokenizer {
   static Tokenizer open(const std::filesystem::path& model_folder);
   explicit Tokenizer(Vocabulary vocabulary);
 
-  /// The model folder has tokenizer files: vocab.json, or tokenizer.json.
+  /// The model folder has tokenizer files: tokenizer.json, or vocab.json.
   static bool has_files(const std::filesystem::path& model_folder);
   /// For a model without tokenizer files, whose prompts are token ids: every id comes to no text,
   /// and encode() throws InputError that says so.
   static Tokenizer of_ids(std::int32_t table_size, std::int32_t bos, std::int32_t eos,
                           std::int32_t pad);
 
-  /// Token ids of `text`, the BOS token first where this model has it so (OPT does; Galactica does
-  /// not) and `add_bos` is set. Broken UTF-8 counts as U+FFFD per maximal broken part. Linear but
-  /// for words of many bytes, which take n log n; up to 700 MB, else throws InputError.
-  std::vector<std::int32_t> encode(std::string_view text, bool add_bos = true) const;
+  /// Token ids of `text`. With `add_special`, the tokens that the model has around every text are
+  /// added: BOS in front for OPT, none for Galactica. Broken UTF-8 counts as U+FFFD per maximal
+  /// broken part. Linear but for words of many bytes, which take n log n. Throws InputError for a
+  /// text of more than 700 MB, and for an added token that the model's embedding lacks.
+  std::vector<std::int32_t> encode(std::string_view text, bool add_special = true) const;
 
   /// The tokens' bytes, read as UTF-8 with U+FFFD per maximal broken part. Ids of [size(),
   /// table_size()) have no token and come to nothing. Throws InputError for other ids outside.
@@ -53,20 +54,19 @@ class Tokenizer {
   std::int32_t bos() const { return vocabulary_.bos; }  // -1: there is none
   std::int32_t eos() const { return vocabulary_.eos; }
   std::int32_t pad() const { return vocabulary_.pad; }
-  bool adds_bos() const { return vocabulary_.add_bos; }
 
  private:
   class WordCache;
 
-  std::size_t find_added(std::string_view text, std::size_t begin, const AddedToken*& found) const;
   void append_words(std::string_view text, WordCache& cache, std::vector<std::int32_t>& ids) const;
+  void append_added(std::int32_t id, std::vector<std::int32_t>& ids) const;
 
   Vocabulary vocabulary_;
+  AddedTokens added_;
   BytePairs pairs_;
   WordSplitter splitter_;
   std::vector<std::string> bytes_;  // by id
   std::vector<bool> special_;       // by id
-  std::string added_leads_;         // first bytes of the added tokens
   bool has_text_ = true;
 };
 

@@ -1,8 +1,12 @@
-// tokenizer_config.json, special_tokens_map.json, added_tokens.json and what config.json knows of
-// tokens.
+// The files beside a tokenizer: tokenizer_config.json, special_tokens_map.json, added_tokens.json,
+// and what config.json says of tokens. They may add tokens to the tokenizer's own, name BOS, EOS,
+// PAD and UNK, and say what stands around a text.
+// Source: transformers' tokenization_utils_base.py (_from_pretrained) and
+// tokenization_utils_tokenizers.py (TokenizersBackend).
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <optional>
 
 #include "kernels/device/error.h"
@@ -14,7 +18,7 @@ namespace {
 
 /// Null where the file is absent.
 Json read_object(const std::filesystem::path& path) {
-  if (!std::filesystem::exists(path)) return nullptr;
+  if (!has_file(path.parent_path(), path.filename().c_str())) return nullptr;
   Json object = parse_tokenizer_json(read_tokenizer_file(path), path.string());
   if (!object.is_object()) throw InputError(path.string() + " is no JSON object");
   return object;
@@ -30,65 +34,102 @@ bool flag(const Json& object, const char* key, bool otherwise, const std::string
   return value.boolean();
 }
 
-void refuse_flag(const Json& object, const char* key, const std::string& where) {
-  if (flag(object, key, false, where)) {
-    throw InputError(fmt::format("{} sets {}, which this tokenizer does not have", where, key));
+/// "text", or {"content": "text", "lstrip": false, ...}. Special unless it says otherwise.
+AddedToken token_of(const Json& token, const std::string& where) {
+  AddedToken added;
+  if (token.is_string()) {
+    added.text = token.text();
+    return added;
   }
-}
-
-/// "text", or {"content": "text", "lstrip": false, ...}.
-std::string token_text(const Json& token, const std::string& where) {
-  if (token.is_string()) return token.text();
   const Json& content = token.member("content");
   if (!content.is_string()) {
     throw InputError(fmt::format("{} is {}, which is no token", where, token.dump()));
   }
-  for (const char* key : {"lstrip", "rstrip", "single_word"}) refuse_flag(token, key, where);
-  return content.text();
+  added.text = content.text();
+  added.special = flag(token, "special", true, where);
+  added.single_word = flag(token, "single_word", false, where);
+  added.lstrip = flag(token, "lstrip", false, where);
+  added.rstrip = flag(token, "rstrip", false, where);
+  added.normalized = flag(token, "normalized", !added.special, where);
+  return added;
+}
+
+/// Makes the token special, and adds it where it is not an added token yet. What it is there with
+/// counts over the fields that the name is given with.
+std::int32_t name_token(AddedToken token, const std::string& where, Vocabulary& vocabulary) {
+  const auto known = std::ranges::find(vocabulary.added, token.text, &AddedToken::text);
+  if (known != vocabulary.added.end()) {
+    known->special = true;
+    return known->id;
+  }
+  token.special = true;
+  if (vocabulary.find(token.text) < 0) token.id = next_added_id(vocabulary);
+  add_added_token(token, where, vocabulary);
+  return vocabulary.find(token.text);
 }
 
 /// bos_token, eos_token, pad_token, unk_token: the first file that names one wins.
-void read_names(const Json& object, const std::string& where, Vocabulary& vocabulary) {
+void read_names(const Json& object, const std::string& where, bool newer, Vocabulary& vocabulary) {
   if (!object.is_object()) return;
   const auto read = [&](const char* key, std::int32_t& id) {
-    const Json& token = object.member(key);
-    if (token.is_null()) return;
+    if (object.member(key).is_null()) return;
     const std::string place = fmt::format("{}: {}", where, key);
-    const std::string text = token_text(token, place);
-    if (id >= 0) return;
-    add_added_token(text, -1, true, place, vocabulary);
-    id = vocabulary.find(text);
+    const AddedToken token = token_of(object.member(key), place);
+    if (id < 0) id = name_token(token, place, vocabulary);
   };
+  std::int32_t unknown = -1;  // of bytes only in the older files: tokenizer.json has its own
   read("bos_token", vocabulary.bos);
   read("eos_token", vocabulary.eos);
   read("pad_token", vocabulary.pad);
-  read("unk_token", vocabulary.unknown);
-  const std::string place = where + ": additional_special_tokens";
-  for (const Json& token : object.member("additional_special_tokens")) {
-    add_added_token(token_text(token, place), -1, true, place, vocabulary);
+  read("unk_token", newer ? unknown : vocabulary.unknown);
+  for (const char* key : {"additional_special_tokens", "extra_special_tokens"}) {
+    const Json& more = object.member(key);
+    const std::string place = fmt::format("{}: {}", where, key);
+    for (const Json& token : more) name_token(token_of(token, place), place, vocabulary);
+    if (!more.is_object()) continue;  // older releases gave each a name
+    for (const auto& [name, token] : more.items()) {
+      name_token(token_of(token, place), place, vocabulary);
+    }
   }
 }
 
 /// tokenizer_config.json's {"50264": {"content": "<mask>", "special": true, ...}}.
-void read_decoder(const Json& config, const std::string& where, Vocabulary& vocabulary) {
-  for (const auto& [key, token] : config.member("added_tokens_decoder").items()) {
+void read_decoder(const Json& config, const std::string& where, bool newer,
+                  Vocabulary& vocabulary) {
+  const Json& table = config.member("added_tokens_decoder");
+  if (!table.is_object()) return;
+  std::map<std::int64_t, AddedToken> tokens;  // Hugging Face adds them by id
+  for (const auto& [key, token] : table.items()) {
     const std::string place = fmt::format("{}: added_tokens_decoder.{}", where, key);
     if (key.empty() || key.size() > 9 || key.find_first_not_of("0123456789") != std::string::npos) {
       throw InputError(place + " is no token id");
     }
-    const std::string text = token_text(token, place);
-    const bool special = token.is_object() && flag(token, "special", false, place);
-    add_added_token(text, std::stoll(key), special, place, vocabulary);
+    AddedToken& added = tokens[std::stoll(key)];
+    added = token_of(token, place);
+    added.special = token.is_object() && flag(token, "special", false, place);
+  }
+  for (auto& [id, token] : tokens) {
+    token.id = static_cast<std::int32_t>(id);
+    if (newer) token.id = vocabulary.find(token.text) < 0 ? next_added_id(vocabulary) : -1;
+    add_added_token(token, fmt::format("{}: added_tokens_decoder.{}", where, id), vocabulary);
   }
 }
 
-void read_added(const Json& object, const std::string& where, Vocabulary& vocabulary) {
+/// added_tokens.json's {"<mask>": 50264}. Beside tokenizer.json it is a leftover: what is there
+/// already, by text or by id, stays as it is.
+void read_added(const Json& object, const std::string& where, bool newer, Vocabulary& vocabulary) {
+  if (!object.is_object()) return;
   for (const auto& [text, id] : object.items()) {
-    if (!id.is_integer_in(INT64_MIN, INT64_MAX)) {
-      throw InputError(
-          fmt::format("{} gives \"{}\" the id {}, which is no integer", where, text, id.dump()));
+    if (!id.is_integer_in(0, INT32_MAX)) {
+      throw InputError(fmt::format("{} gives \"{}\" the id {}, which is no integer of 0 or more",
+                                   where, text, id.dump()));
     }
-    add_added_token(text, id.integer(), false, where, vocabulary);
+    AddedToken token;
+    token.text = text;
+    token.id = static_cast<std::int32_t>(id.integer());
+    token.special = false;
+    if (newer && (token.id != next_added_id(vocabulary) || vocabulary.find(text) >= 0)) continue;
+    add_added_token(token, where, vocabulary);
   }
 }
 
@@ -98,8 +139,9 @@ std::optional<std::int32_t> small_integer(const Json& object, const char* key) {
   return static_cast<std::int32_t>(value.integer());
 }
 
-/// Where no file names BOS, EOS and PAD they are the model's own ids, or OPT's tokens.
-void fill_names(const Json& config, Vocabulary& vocabulary) {
+/// Where no file names BOS, EOS and PAD they are the model's own ids, or OPT's tokens. Of the older
+/// files this makes them special tokens; tokenizer.json lists its own.
+void fill_names(const Json& config, bool newer, Vocabulary& vocabulary) {
   const auto fill = [&](const char* key, const char* opt_text, std::int32_t& id) {
     if (id >= 0) return;
     const std::int32_t wanted = small_integer(config, key).value_or(vocabulary.find(opt_text));
@@ -107,44 +149,82 @@ void fill_names(const Json& config, Vocabulary& vocabulary) {
                                     [&](const auto& token) { return token.second == wanted; });
     if (found == vocabulary.ids.end()) return;
     id = wanted;
-    add_added_token(std::string(found->first), -1, true, key, vocabulary);
+    if (!newer) name_token(token_of(Json(found->first), key), key, vocabulary);
   };
   fill("bos_token_id", "</s>", vocabulary.bos);
   fill("eos_token_id", "</s>", vocabulary.eos);
   fill("pad_token_id", "<pad>", vocabulary.pad);
 }
 
+/// What tokenizer_config.json says counts over tokenizer.json's post-processor (transformers 5).
+/// Older files say nothing of it for OPT, which has BOS in front.
+void read_surroundings(const Json& settings, const std::string& where, bool newer,
+                       Vocabulary& vocabulary) {
+  const bool said = settings.is_object() &&
+                    (settings.contains("add_bos_token") || settings.contains("add_eos_token"));
+  if (newer && !said) return;
+  const bool bos = settings.is_object() ? flag(settings, "add_bos_token", !newer, where) : true;
+  const bool eos = settings.is_object() && flag(settings, "add_eos_token", false, where);
+  const auto put = [&](std::vector<std::int32_t>& ids, bool wanted, std::int32_t id,
+                       const char* name) {
+    ids.clear();
+    if (!wanted) return;
+    if (id < 0) {
+      throw InputError(fmt::format("{} has no {} token; name one in it ({}_token)", where,
+                                   name == std::string_view("bos") ? "BOS" : "EOS", name));
+    }
+    ids.push_back(id);
+  };
+  put(vocabulary.prefix, bos, vocabulary.bos, "bos");
+  put(vocabulary.suffix, eos, vocabulary.eos, "eos");
+}
+
+/// Of the older files, and where the class is GPT-2's, tokenizer_config.json says whether texts get
+/// a blank in front; else tokenizer.json.
+void read_prefix_space(const Json& settings, const std::string& where, bool newer,
+                       Vocabulary& vocabulary) {
+  const Json& name = settings.member("tokenizer_class");
+  const bool is_gpt2 = name.is_string() && name.text().starts_with("GPT2Tokenizer");
+  const bool said = flag(settings, "add_prefix_space", vocabulary.prefix_space, where);
+  if (!newer || is_gpt2) vocabulary.prefix_space = said;
+}
+
+/// Tokens of the vocabulary must have rows in the embedding. Added ones need not, as long as no
+/// text has them (Tokenizer::encode), but for those that every text gets.
+void check_table(const std::filesystem::path& folder, const Vocabulary& vocabulary) {
+  std::int32_t end = vocabulary.words_end;
+  for (const std::int32_t id : vocabulary.prefix) end = std::max(end, id + 1);
+  for (const std::int32_t id : vocabulary.suffix) end = std::max(end, id + 1);
+  if (vocabulary.table_size >= end) return;
+  throw InputError(
+      fmt::format("{} has token ids up to {}, but its config.json says vocab_size {}; "
+                  "the tokenizer belongs to another model",
+                  folder.string(), end - 1, vocabulary.table_size));
+}
+
 }  // namespace
 
-void read_settings(const std::filesystem::path& folder, Vocabulary& vocabulary) {
-  const std::filesystem::path added_path = folder / "added_tokens.json";
-  const std::filesystem::path settings_path = folder / "tokenizer_config.json";
-  const std::filesystem::path names_path = folder / "special_tokens_map.json";
-  const std::filesystem::path config_path = folder / "config.json";
-  read_added(read_object(added_path), added_path.string(), vocabulary);
+void read_settings(const std::filesystem::path& folder, bool newer, Vocabulary& vocabulary) {
+  const std::string settings_path = (folder / "tokenizer_config.json").string();
+  const std::string names_path = (folder / "special_tokens_map.json").string();
+  const std::string added_path = (folder / "added_tokens.json").string();
   const Json settings = read_object(settings_path);
+  read_added(read_object(added_path), added_path, newer, vocabulary);
   if (settings.is_object()) {
-    refuse_flag(settings, "add_prefix_space", settings_path.string());
-    refuse_flag(settings, "add_eos_token", settings_path.string());
-    read_decoder(settings, settings_path.string(), vocabulary);
-    vocabulary.add_bos =
-        flag(settings, "add_bos_token", vocabulary.add_bos, settings_path.string());
+    if (flag(settings, "split_special_tokens", false, settings_path)) {
+      throw InputError(settings_path + " sets split_special_tokens, which is not supported");
+    }
+    read_prefix_space(settings, settings_path, newer, vocabulary);
+    read_decoder(settings, settings_path, newer, vocabulary);
   }
-  read_names(settings, settings_path.string(), vocabulary);
-  read_names(read_object(names_path), names_path.string(), vocabulary);
-  const Json config = read_object(config_path);
-  fill_names(config, vocabulary);
+  read_names(settings, settings_path, newer, vocabulary);
+  read_names(read_object(names_path), names_path, newer, vocabulary);
+  const Json config = read_object(folder / "config.json");
+  if (vocabulary.bos < 0 && !vocabulary.prefix.empty()) vocabulary.bos = vocabulary.prefix.front();
+  fill_names(config, newer, vocabulary);
+  read_surroundings(settings, settings_path, newer, vocabulary);
   vocabulary.table_size = small_integer(config, "vocab_size").value_or(vocabulary.size);
-  if (vocabulary.table_size < vocabulary.size) {
-    throw InputError(
-        fmt::format("{} has token ids up to {}, but its config.json says vocab_size {}; "
-                    "the tokenizer belongs to another model",
-                    folder.string(), vocabulary.size - 1, vocabulary.table_size));
-  }
-  if (vocabulary.add_bos && vocabulary.bos < 0) {
-    throw InputError(fmt::format(
-        "{} has no BOS token; name one in tokenizer_config.json (bos_token)", folder.string()));
-  }
+  check_table(folder, vocabulary);
 }
 
 }  // namespace sluice::launcher

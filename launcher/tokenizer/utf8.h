@@ -36,6 +36,12 @@ bool is_valid_utf8(std::string_view bytes);
 /// Characters of valid UTF-8.
 std::size_t count_characters(std::string_view text);
 
+/// The last character of valid, not empty UTF-8, as its bytes.
+std::string_view last_part(std::string_view text);
+
+/// Unicode's White_Space.
+bool is_white_space(char32_t character);
+
 /// Appends `character`, a Unicode scalar value, in UTF-8.
 void append_character(std::string& text, char32_t character);
 

@@ -30,6 +30,11 @@ void check_ids(const std::string& where, const Vocabulary& vocabulary) {
 
 }  // namespace
 
+bool has_file(const std::filesystem::path& folder, const char* name) {
+  std::error_code error;
+  return std::filesystem::exists(std::filesystem::symlink_status(folder / name, error));
+}
+
 std::string read_tokenizer_file(const std::filesystem::path& path) {
   return offload::read_text_file(path, kMaxFileBytes);
 }
@@ -70,6 +75,8 @@ void read_token_ids(const Json& table, const std::string& where, Vocabulary& voc
     add_token(token, id.integer(), where, vocabulary);
   }
   check_ids(where, vocabulary);
+  vocabulary.words = static_cast<std::int32_t>(vocabulary.ids.size());
+  vocabulary.words_end = vocabulary.size;
 }
 
 void add_merge(const std::string& left, const std::string& right, const std::string& where,
@@ -109,42 +116,48 @@ void read_merges(const std::string& text, const std::string& where, Vocabulary& 
   }
 }
 
-void add_added_token(const std::string& text, std::int64_t id, bool special,
-                     const std::string& where, Vocabulary& vocabulary) {
-  if (text.empty()) throw InputError(where + " has a special token without text");
-  if (id >= 0) {
-    add_token(text, id, where, vocabulary);
-  } else if (vocabulary.find(text) < 0) {
+void add_added_token(const AddedToken& token, const std::string& where, Vocabulary& vocabulary) {
+  if (token.text.empty()) throw InputError(where + " has a special token without text");
+  if (token.id >= 0) {
+    add_token(token.text, token.id, where, vocabulary);
+  } else if (vocabulary.find(token.text) < 0) {
     throw InputError(
         fmt::format("{} names \"{}\" as a special token, but the vocabulary has no such "
                     "token",
-                    where, text));
+                    where, token.text));
   }
-  for (AddedToken& known : vocabulary.added) {
-    if (known.text != text) continue;
-    known.special = known.special || special;
-    return;
-  }
-  vocabulary.added.push_back({text, vocabulary.find(text), special});
+  auto known = std::ranges::find(vocabulary.added, token.text, &AddedToken::text);
+  const bool special = known != vocabulary.added.end() && known->special;
+  if (known == vocabulary.added.end()) known = vocabulary.added.emplace(known);
+  *known = token;
+  known->id = vocabulary.find(token.text);
+  known->special = token.special || special;
+}
+
+std::int32_t next_added_id(const Vocabulary& vocabulary) {
+  std::int32_t next = vocabulary.words;
+  for (const AddedToken& token : vocabulary.added) next = std::max(next, token.id + 1);
+  return next;
 }
 
 Vocabulary read_vocabulary(const std::filesystem::path& folder) {
   Vocabulary vocabulary;
-  if (std::filesystem::exists(folder / "vocab.json")) {
+  const bool newer = has_file(folder, "tokenizer.json");
+  if (newer) {
+    const std::string path = (folder / "tokenizer.json").string();
+    read_tokenizer_json(read_tokenizer_file(path), path, vocabulary);
+  } else if (has_file(folder, "vocab.json")) {
     const std::string vocab = (folder / "vocab.json").string();
     const std::string merges = (folder / "merges.txt").string();
     read_token_ids(parse_tokenizer_json(read_tokenizer_file(vocab), vocab), vocab, vocabulary);
     read_merges(read_tokenizer_file(merges), merges, vocabulary);
-  } else if (std::filesystem::exists(folder / "tokenizer.json")) {
-    const std::string path = (folder / "tokenizer.json").string();
-    read_tokenizer_json(read_tokenizer_file(path), path, vocabulary);
   } else {
     throw InputError(
-        fmt::format("{} has no tokenizer: neither vocab.json with merges.txt nor "
-                    "tokenizer.json is there; copy them from the model's own folder",
+        fmt::format("{} has no tokenizer: neither tokenizer.json nor vocab.json with merges.txt is "
+                    "there; copy them from the model's own folder",
                     folder.string()));
   }
-  read_settings(folder, vocabulary);
+  read_settings(folder, newer, vocabulary);
   check_ids(folder.string(), vocabulary);
   return vocabulary;
 }

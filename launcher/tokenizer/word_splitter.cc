@@ -9,6 +9,7 @@
 #include <string>
 
 #include "kernels/device/error.h"
+#include "launcher/tokenizer/utf8.h"
 
 namespace sluice::launcher {
 namespace {
@@ -96,27 +97,54 @@ class WordSplitter::Pattern {
   PcreHandle<pcre2_code> code_;
 };
 
-WordSplitter::WordSplitter(bool single_digits)
-    : words_(std::make_unique<Pattern>(words_pattern())),
-      digits_(single_digits ? std::make_unique<Pattern>(fmt::format("[{}]", kNumber)) : nullptr) {}
+bool is_word_character(std::string_view text) {
+  static const WordSplitter::Pattern kPattern(
+      R"([\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\x{200C}\x{200D}])");
+  bool found = false;
+  kPattern.each(text.substr(0, first_part(text).bytes), [&](std::string_view) { found = true; });
+  return found;
+}
+
+WordSplitter::WordSplitter() : WordSplitter(Options()) {}
+WordSplitter::WordSplitter(Options options)
+    : removed_(std::move(options.removed)),
+      words_(options.words ? std::make_unique<Pattern>(words_pattern()) : nullptr),
+      digits_(options.single_digits ? std::make_unique<Pattern>(fmt::format("[{}]", kNumber))
+                                    : nullptr) {}
 WordSplitter::~WordSplitter() = default;
 WordSplitter::WordSplitter(WordSplitter&&) noexcept = default;
 WordSplitter& WordSplitter::operator=(WordSplitter&&) noexcept = default;
 
-void WordSplitter::split(std::string_view text,
-                         const std::function<void(std::string_view)>& word) const {
-  if (!digits_) {
-    words_->each(text, word);
-    return;
-  }
+void WordSplitter::cut(std::string_view text, const Receiver& piece) const {
   std::size_t at = 0;
-  digits_->each(text, [&](std::string_view digit) {
-    const auto begin = static_cast<std::size_t>(digit.data() - text.data());
-    words_->each(text.substr(at, begin - at), word);
-    word(digit);
-    at = begin + digit.size();
-  });
-  words_->each(text.substr(at), word);
+  while (!removed_.empty()) {
+    const std::size_t found = text.find(removed_, at);
+    if (found == std::string_view::npos) break;
+    cut_digits(text.substr(at, found - at), piece);
+    at = found + removed_.size();
+  }
+  cut_digits(text.substr(at), piece);
+}
+
+void WordSplitter::cut_digits(std::string_view text, const Receiver& piece) const {
+  std::size_t at = 0;
+  if (digits_) {
+    digits_->each(text, [&](std::string_view digit) {
+      const auto begin = static_cast<std::size_t>(digit.data() - text.data());
+      if (begin > at) piece(text.substr(at, begin - at));
+      piece(digit);
+      at = begin + digit.size();
+    });
+  }
+  if (at < text.size()) piece(text.substr(at));
+}
+
+void WordSplitter::split(std::string_view piece, const Receiver& word) const {
+  if (words_) {
+    words_->each(piece, word);
+  } else if (!piece.empty()) {
+    word(piece);
+  }
 }
 
 }  // namespace sluice::launcher

@@ -78,6 +78,27 @@ TEST(BytePairs, ARoundEndsBeforePairsItMade) {
   EXPECT_EQ(tokens_of(pairs, "abac"), (Ids{256, 'c'}));
 }
 
+TEST(BytePairs, WithoutRoundsALowerRankComesAtOnce) {
+  BytePairs pairs(identity(), {.unknown = -1, .fuse_unknown = false, .merge_in_rounds = false});
+  pairs.add(257, 'a', 256);
+  pairs.add('a', 'b', 257);
+  EXPECT_EQ(tokens_of(pairs, "abab"), (Ids{256, 'b'}));
+  EXPECT_EQ(tokens_of(pairs, "abac"), (Ids{256, 'c'}));
+}
+
+TEST(BytePairs, BytesWithoutAToken) {
+  auto tokens = identity();
+  tokens['x'] = tokens['y'] = -1;
+  BytePairs dropping(tokens);
+  dropping.add('a', 'b', 256);
+  EXPECT_EQ(tokens_of(dropping, "axyb"), (Ids{256}));
+  EXPECT_EQ(tokens_of(dropping, "xy"), Ids{});
+  const BytePairs replacing(tokens, {.unknown = 300, .fuse_unknown = false});
+  EXPECT_EQ(tokens_of(replacing, "axybx"), (Ids{'a', 300, 300, 'b', 300}));
+  const BytePairs fusing(tokens, {.unknown = 300, .fuse_unknown = true});
+  EXPECT_EQ(tokens_of(fusing, "axybx"), (Ids{'a', 300, 'b', 300}));
+}
+
 TEST(BytePairs, AgreesWithTheReferenceOnRandomMerges) {
   std::mt19937 random(7);
   for (int round = 0; round < 300; ++round) {

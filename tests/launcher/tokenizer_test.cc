@@ -9,6 +9,7 @@
 
 #include "kernels/device/error.h"
 #include "launcher/tokenizer/utf8.h"
+#include "tests/support/model_folder.h"
 #include "tests/support/opt_tokenizer.h"
 #include "tests/support/small_tokenizer.h"
 
@@ -57,7 +58,7 @@ TEST(Tokenizer, WordsDoNotMergeAcrossEachOther) {
 
 TEST(Tokenizer, TheLongestSpecialTokenWins) {
   Vocabulary vocabulary = support::small_vocabulary();
-  add_added_token("<pad><pad>", vocabulary.size, true, "test", vocabulary);
+  add_added_token({.text = "<pad><pad>", .id = vocabulary.size}, "test", vocabulary);
   vocabulary.table_size = vocabulary.size;
   const Tokenizer tokenizer(std::move(vocabulary));
   EXPECT_EQ(tokenizer.encode("<pad><pad><pad>", false), (Ids{260, 1}));
@@ -160,6 +161,31 @@ TEST(DemoTokenizer, AgreesWithHuggingFaceOnEveryCase) {
     const auto ids = one.at("ids").get<Ids>();
     EXPECT_EQ(tokenizer.encode(one.at("text").get<std::string>()), ids) << one.at("text");
     EXPECT_EQ(tokenizer.decode(ids, false), one.at("decoded")) << one.at("text");
+  }
+}
+
+/// Vocabularies of one base with other steps, other added tokens, missing bytes or other merges.
+TEST(ByteLevelTokenizers, AgreeWithHuggingFaceOnEveryCase) {
+  const std::filesystem::path source = SLUICE_SOURCE_DIR;
+  const json file = read_json(source / "tests/data/byte-level-tokenizers.json");
+  ASSERT_GE(file.at("tokenizers").size(), 15U);
+  for (const json& one : file.at("tokenizers")) {
+    json whole = file.at("base");
+    whole.merge_patch(one.at("changes"));
+    // A patch would keep the tokens of the base.
+    if (one.at("changes").contains("model") && one.at("changes").at("model").contains("vocab")) {
+      whole["model"]["vocab"] = one.at("changes").at("model").at("vocab");
+    }
+    const support::ModelFolder folder;
+    folder.write("tokenizer.json", whole.dump());
+    const Tokenizer tokenizer = Tokenizer::open(folder.path());
+    for (const json& each : one.at("cases")) {
+      const auto where = one.at("name").get<std::string>() + ": " + each.at("text").dump();
+      const auto ids = each.at("ids").get<Ids>();
+      EXPECT_EQ(tokenizer.encode(each.at("text").get<std::string>()), ids) << where;
+      EXPECT_EQ(tokenizer.decode(ids, false), each.at("decoded")) << where;
+      EXPECT_EQ(tokenizer.decode(ids, true), each.at("decoded_skip_special")) << where;
+    }
   }
 }
 

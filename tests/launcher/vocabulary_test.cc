@@ -100,7 +100,6 @@ TEST(Vocabulary, GalacticaCutsDigitsAndHasNoBos) {
   file["post_processor"] = {{"type", "ByteLevel"}};
   folder.write("tokenizer.json", file.dump());
   const Tokenizer tokenizer = Tokenizer::open(folder.path());
-  EXPECT_FALSE(tokenizer.adds_bos());
   EXPECT_EQ(tokenizer.encode(" 12"),
             (std::vector<std::int32_t>{support::byte_id(' '), support::byte_id('1'),
                                        support::byte_id('2')}));
@@ -122,9 +121,22 @@ TEST(Vocabulary, OtherTokenizersAreRefusedByName) {
   refused("/normalizer", {{"type", "NFKC"}}, "NFKC");
   refused("/pre_tokenizer", {{"type", "Metaspace"}}, "Metaspace");
   refused("/pre_tokenizer", nullptr, "pre_tokenizer");
-  refused("/pre_tokenizer/add_prefix_space", true, "add_prefix_space");
   refused("/post_processor", {{"type", "BertProcessing"}}, "BertProcessing");
-  refused("/added_tokens/0/lstrip", true, "lstrip");
+  refused("/pre_tokenizer/type", "Split", "Split");
+  refused("/pre_tokenizer", json::parse(R"({"type": "Sequence", "pretokenizers": [
+              {"type": "Split", "pattern": {"Regex": "x"}, "behavior": "Isolated"},
+              {"type": "ByteLevel", "add_prefix_space": false, "use_regex": false}]})"),
+          "Split");
+  refused("/post_processor", json::parse(R"({"type": "TemplateProcessing", "single": [
+              {"SpecialToken": {"id": "nowhere", "type_id": 0}},
+              {"Sequence": {"id": "A", "type_id": 0}}], "special_tokens": {}})"),
+          "nowhere");
+  refused("/post_processor", json::parse(R"({"type": "RobertaProcessing", "cls": ["a", 9999]})"),
+          "post_processor.cls");
+  refused("/decoder", nullptr, "decoder");
+  refused("/decoder", {{"type", "Metaspace"}}, "Metaspace");
+  refused("/model/unk_token", "nowhere", "nowhere");
+  refused("/model/ignore_merges", true, "ignore_merges");
   refused("/added_tokens/0/id", -4, "added_tokens[0]");
   refused("/model/merges/0", "a b c", "merges[0]");
   refused("/model/merges/0", 3, "merges[0]");
@@ -203,12 +215,11 @@ TEST(Vocabulary, DamagedSettings) {
   };
   refused("tokenizer_config.json", "{", "tokenizer_config.json");
   refused("tokenizer_config.json", "[]", "no JSON object");
-  refused("tokenizer_config.json", R"({"add_prefix_space": true})", "add_prefix_space");
+  refused("tokenizer_config.json", R"({"add_prefix_space": 1})", "add_prefix_space");
+  refused("tokenizer_config.json", R"({"split_special_tokens": true})", "split_special_tokens");
   refused("tokenizer_config.json", R"({"add_bos_token": 1})", "add_bos_token");
   refused("tokenizer_config.json", R"({"bos_token": 3})", "bos_token");
-  refused("tokenizer_config.json", R"({"bos_token": "nowhere"})", "nowhere");
-  refused("tokenizer_config.json", R"({"bos_token": {"content": "</s>", "rstrip": true}})",
-          "rstrip");
+  refused("tokenizer_config.json", R"({"bos_token": {"content": "</s>", "rstrip": 1}})", "rstrip");
   refused("tokenizer_config.json", R"({"added_tokens_decoder": {"x": "a"}})",
           "added_tokens_decoder.x");
   refused("tokenizer_config.json", R"({"added_tokens_decoder": {"7": "a"}})", "already");
@@ -216,6 +227,66 @@ TEST(Vocabulary, DamagedSettings) {
   refused("special_tokens_map.json", R"({"pad_token": ""})", "without text");
   refused("added_tokens.json", R"({"<y>": "7"})", "added_tokens.json");
   refused("config.json", R"({"vocab_size": 100})", "vocab_size 100");
+}
+
+TEST(Vocabulary, TheNewerDescriptionCounts) {
+  const ModelFolder folder;
+  write_small(folder);
+  json file = small_tokenizer_json();
+  file["added_tokens"].push_back({{"id", 263}, {"content", "<work>"}, {"rstrip", true}});
+  folder.write("tokenizer.json", file.dump());
+  folder.write("tokenizer_config.json", R"({"tokenizer_class": "GPT2Tokenizer"})");
+  const Tokenizer tokenizer = Tokenizer::open(folder.path());
+  EXPECT_EQ(tokenizer.encode("<work>  the"),
+            (std::vector<std::int32_t>{263, support::byte_id('t'), support::kFirstMerge + 1}));
+  // What is left of the older description is not even read.
+  folder.write("vocab.json", "{");
+  EXPECT_EQ(Tokenizer::open(folder.path()).size(), 264);
+}
+
+TEST(Vocabulary, SettingsBesideTokenizerJson) {
+  const auto ids_of = [](const char* settings, const std::string& text) {
+    const ModelFolder folder;
+    json file = small_tokenizer_json();
+    file["post_processor"] = json::parse(R"({"type": "TemplateProcessing", "single": [
+        {"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "</s>", "type_id": 0}}],
+        "special_tokens": {"</s>": {"id": "</s>", "ids": [2], "tokens": ["</s>"]}}})");
+    folder.write("tokenizer.json", file.dump());
+    folder.write("tokenizer_config.json", settings);
+    folder.write("added_tokens.json", R"({"<stale>": 262})");
+    return Tokenizer::open(folder.path()).encode(text);
+  };
+  using Ids = std::vector<std::int32_t>;
+  const std::int32_t kT = support::byte_id('t');
+  EXPECT_EQ(ids_of("{}", "t"), (Ids{kT, 2}));
+  EXPECT_EQ(ids_of(R"({"add_bos_token": true, "bos_token": "<s>"})", "t"), (Ids{0, kT}));
+  EXPECT_EQ(ids_of(R"({"add_eos_token": true, "eos_token": "<unk>"})", "t"), (Ids{kT, 3}));
+  EXPECT_EQ(ids_of(R"({"add_prefix_space": true, "tokenizer_class": "GPT2TokenizerFast"})", "t"),
+            (Ids{support::kFirstMerge, 2}));
+  EXPECT_EQ(ids_of(R"({"add_prefix_space": true})", "t"), (Ids{kT, 2}));
+  // A name that no file lists becomes a special token; fields that it has already stay.
+  EXPECT_EQ(ids_of(R"({"pad_token": "[PAD]"})", "t[PAD]"), (Ids{kT, 263, 2}));
+  EXPECT_EQ(ids_of(R"({"extra_special_tokens": ["[X]", {"content": "[Y]", "lstrip": true}]})",
+                   "t[X] [Y]"),
+            (Ids{kT, 263, 264, 2}));
+  EXPECT_EQ(ids_of(R"({"added_tokens_decoder": {"262": {"content": "[START_REF]", "lstrip": true,
+                       "rstrip": false, "single_word": false, "normalized": false,
+                       "special": false}}})",
+                   "t [START_REF]"),
+            (Ids{kT, 262, 2}));
+}
+
+TEST(Vocabulary, AddedTokensMayLieBeyondTheModelsTable) {
+  const ModelFolder folder;
+  write_small(folder);
+  folder.write("config.json", R"({"vocab_size": 262})");
+  folder.write("tokenizer_config.json", R"({"pad_token": "[PAD]"})");
+  const Tokenizer tokenizer = Tokenizer::open(folder.path());
+  EXPECT_EQ(tokenizer.encode(kTokens), kIds);
+  EXPECT_THAT([&] { tokenizer.encode("a[PAD]"); },
+              testing::ThrowsMessage<InputError>(AllOf(HasSubstr("[PAD]"), HasSubstr("262"))));
+  folder.write("tokenizer_config.json", R"({"bos_token": "[BOS]"})");
+  expect_refused(folder, {"262", "vocab_size 262"});
 }
 
 TEST(Vocabulary, MissingFiles) {
@@ -228,6 +299,11 @@ TEST(Vocabulary, MissingFiles) {
   const ModelFolder folder;
   std::filesystem::create_directory(folder.path() / "vocab.json");
   expect_refused(folder, {"not a regular file"});
+  // A download that was broken off: the newer file is known of, so the older must not stand in.
+  const ModelFolder broken;
+  write_small(broken);
+  std::filesystem::create_symlink("gone", broken.path() / "tokenizer.json");
+  expect_refused(broken, {"tokenizer.json", "No such file"});
 }
 
 TEST(Vocabulary, AVocabularyWithoutItsBytesIsRefused) {

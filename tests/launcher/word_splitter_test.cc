@@ -14,7 +14,9 @@ using Words = std::vector<std::string>;
 
 Words split(const WordSplitter& splitter, const std::string& text) {
   Words words;
-  splitter.split(text, [&](std::string_view word) { words.emplace_back(word); });
+  splitter.cut(text, [&](std::string_view piece) {
+    splitter.split(piece, [&](std::string_view word) { words.emplace_back(word); });
+  });
   return words;
 }
 
@@ -83,10 +85,31 @@ TEST(WordSplitter, FiveMegabytesOfBlanks) {
 }
 
 TEST(WordSplitter, SingleDigitsAreCutOutFirst) {
-  const WordSplitter splitter(true);
+  const WordSplitter splitter({.removed = "", .single_digits = true, .words = true});
   EXPECT_EQ(split(splitter, "x12 34 y"), (Words{"x", "1", "2", " ", "3", "4", " y"}));
   EXPECT_EQ(split(splitter, "no digits"), (Words{"no", " digits"}));
   EXPECT_EQ(split(splitter, ""), Words{});
+}
+
+TEST(WordSplitter, ATextIsCutOutBeforeAllElse) {
+  const WordSplitter splitter({.removed = " 1", .single_digits = true, .words = true});
+  EXPECT_EQ(split(splitter, "a 12b 1 1"), (Words{"a", "2", "b"}));
+}
+
+TEST(WordSplitter, WithoutThePatternAPieceIsAWord) {
+  const WordSplitter splitter({.removed = "", .single_digits = true, .words = false});
+  EXPECT_EQ(split(splitter, "two words 3 four"), (Words{"two words ", "3", " four"}));
+  EXPECT_EQ(split(splitter, ""), Words{});
+}
+
+TEST(WordSplitter, WordCharacters) {
+  for (const char* word : {"a", "Z", "7", "_", "\u00E9", "\u4E2D", "\u0301", "\u203F", "\u200C",
+                           "\u0661", "\u2160", "ab", "a "}) {
+    EXPECT_TRUE(is_word_character(word)) << word;
+  }
+  for (const char* other : {" ", "-", ".", "\n", "\u00BD", "\u2014", "\u3000", "\u20AC", " a"}) {
+    EXPECT_FALSE(is_word_character(other)) << other;
+  }
 }
 
 }  // namespace

@@ -41,8 +41,9 @@ inline launcher::Vocabulary small_vocabulary(const Merges& merges = {},
     launcher::add_token(symbols_of(left + right), vocabulary.size, "test", vocabulary);
     launcher::add_merge(symbols_of(left), symbols_of(right), "test", vocabulary);
   }
-  launcher::add_added_token("</s>", -1, true, "test", vocabulary);
-  launcher::add_added_token("<pad>", -1, true, "test", vocabulary);
+  launcher::add_added_token({.text = "</s>"}, "test", vocabulary);
+  launcher::add_added_token({.text = "<pad>"}, "test", vocabulary);
+  vocabulary.prefix = {2};
   vocabulary.bos = vocabulary.eos = vocabulary.unknown = 2;
   vocabulary.pad = 1;
   vocabulary.table_size = table_size > 0 ? table_size : vocabulary.size;
