@@ -1,11 +1,15 @@
 // Source: huggingface_hub's constants.py (HF_HUB_CACHE) and file_download.py (the folders' layout).
+// Its variables are read as it reads them: an empty one counts, and ~ and $NAME are expanded.
 #include "launcher/model/hub_cache.h"
 
 #include <fmt/format.h>
+#include <pwd.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cctype>
 #include <cstdlib>
+#include <optional>
 
 #include "kernels/device/error.h"
 #include "offload/checkpoint/input_file.h"
@@ -22,19 +26,73 @@ bool is_plain_name(const std::string& name) {
   });
 }
 
-// Empty variables count as unset, as the hub's own tools take them.
-fs::path from_environment(const char* variable) {
-  const char* value = std::getenv(variable);
-  return value == nullptr ? fs::path() : fs::path(value);
+/// Unset is absent; empty is a value.
+std::optional<std::string> from_environment(const std::string& variable) {
+  const char* value = std::getenv(variable.c_str());
+  return value == nullptr ? std::nullopt : std::optional<std::string>(value);
 }
 
-fs::path cache_folder() {
-  if (const fs::path hub = from_environment("HF_HUB_CACHE"); !hub.empty()) return hub;
-  if (const fs::path home = from_environment("HF_HOME"); !home.empty()) return home / "hub";
-  fs::path cache = from_environment("XDG_CACHE_HOME");
-  if (cache.empty()) cache = from_environment("HOME") / ".cache";
-  return cache / "huggingface" / "hub";
+std::optional<std::string> home_of(const std::string& user) {
+  const passwd* entry = user.empty() ? ::getpwuid(::getuid()) : ::getpwnam(user.c_str());
+  return entry == nullptr ? std::nullopt : std::optional<std::string>(entry->pw_dir);
 }
+
+/// "~/x" and "~user/x" (Python's os.path.expanduser).
+std::string with_home(const std::string& path) {
+  if (!path.starts_with('~')) return path;
+  const std::size_t slash = std::min(path.find('/'), path.size());
+  const std::string user = path.substr(1, slash - 1);
+  std::optional<std::string> home = user.empty() ? from_environment("HOME") : std::nullopt;
+  if (!home) home = home_of(user);
+  if (!home) return path;
+  home->erase(home->find_last_not_of('/') + 1);
+  const std::string expanded = *home + path.substr(slash);
+  return expanded.empty() ? "/" : expanded;
+}
+
+bool is_word(char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_'; }
+
+/// "$NAME" and "${NAME}"; what is not set stays as it is (Python's os.path.expandvars).
+std::string with_variables(const std::string& path) {
+  std::string expanded;
+  for (std::size_t at = 0; at < path.size();) {
+    const std::size_t dollar = std::min(path.find('$', at), path.size());
+    expanded.append(path, at, dollar - at);
+    at = dollar;
+    if (at == path.size()) break;
+    std::size_t begin = at + 1;
+    std::size_t end = begin;
+    std::size_t next = begin;
+    if (begin < path.size() && path[begin] == '{') {
+      end = path.find('}', ++begin);
+      next = end == std::string::npos ? at + 1 : end + 1;
+    } else {
+      while (end < path.size() && is_word(path[end])) ++end;
+      next = std::max(end, at + 1);
+    }
+    std::optional<std::string> value;
+    if (end != std::string::npos && end > begin) {
+      value = from_environment(path.substr(begin, end - begin));
+    }
+    expanded += value.value_or(path.substr(at, next - at));
+    at = next;
+  }
+  return expanded;
+}
+
+std::string expanded(const std::string& path) { return with_variables(with_home(path)); }
+
+fs::path cache_folder() {
+  const fs::path cache =
+      from_environment("XDG_CACHE_HOME").value_or((fs::path(with_home("~")) / ".cache").string());
+  const fs::path home =
+      expanded(from_environment("HF_HOME").value_or((cache / "huggingface").string()));
+  const std::string hub =
+      from_environment("HUGGINGFACE_HUB_CACHE").value_or((home / "hub").string());
+  return expanded(from_environment("HF_HUB_CACHE").value_or(hub));
+}
+
+std::string command_for(const std::string& hub_id) { return "hf download " + hub_id; }
 
 }  // namespace
 
@@ -51,7 +109,7 @@ fs::path find_in_hub_cache(const std::string& hub_id) {
   const fs::path folder = cache / ("models--" + name);
   const auto refuse = [&](const std::string& what) {
     throw InputError(
-        fmt::format("{}: {}; download it with: huggingface-cli download {}", hub_id, what, hub_id));
+        fmt::format("{}: {}; download it with: {}", hub_id, what, command_for(hub_id)));
   };
   std::error_code error;
   if (!fs::is_regular_file(folder / "refs" / "main", error)) {
@@ -68,6 +126,18 @@ fs::path find_in_hub_cache(const std::string& hub_id) {
                        (folder / "refs" / "main").string(), offload::printable(revision)));
   }
   return snapshot;
+}
+
+std::string download_hint(const fs::path& folder) {
+  const std::string prefix = "models--";
+  std::string name = folder.parent_path().parent_path().filename().string();
+  const std::size_t dashes = name.find("--", prefix.size());
+  if (folder.parent_path().filename() != "snapshots" || !name.starts_with(prefix) ||
+      dashes == std::string::npos) {
+    return {};
+  }
+  name = name.substr(prefix.size(), dashes - prefix.size()) + "/" + name.substr(dashes + 2);
+  return fmt::format("; its download is not complete, finish it with: {}", command_for(name));
 }
 
 }  // namespace sluice::launcher

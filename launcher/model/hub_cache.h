@@ -13,4 +13,8 @@ bool is_hub_id(const std::string& model);
 /// downloads the model, if it is not there.
 std::filesystem::path find_in_hub_cache(const std::string& hub_id);
 
+/// The end of a sentence on a file that `folder` lacks: where `folder` is a snapshot of the cache,
+/// the command that finishes its download; else nothing.
+std::string download_hint(const std::filesystem::path& folder);
+
 }  // namespace sluice::launcher

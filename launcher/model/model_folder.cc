@@ -217,10 +217,10 @@ ModelFolder open_model(const std::string& model) {
   const fs::path path = folder.path / "config.json";
   std::error_code error;
   if (!fs::exists(path, error)) {
+    const std::string hint = download_hint(folder.path);
     throw InputError(
-        fmt::format("{} has no config.json; give the folder of a model in Hugging Face "
-                    "format",
-                    folder.path.string()));
+        fmt::format("{} has no config.json{}", folder.path.string(),
+                    hint.empty() ? "; give the folder of a model in Hugging Face format" : hint));
   }
   const ConfigReader config(path);
   folder.config = read_config(config);

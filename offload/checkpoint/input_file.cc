@@ -27,6 +27,22 @@ InputFile::InputFile(const std::filesystem::path& path) : name_(path.string()) {
     throw InputError(fmt::format("{} is not a regular file; give the path of a file", name_));
   }
   bytes_ = static_cast<std::uint64_t>(status.st_size);
+  if (is_pointer()) {
+    ::close(descriptor_);
+    throw InputError(
+        fmt::format("{} is a Git LFS pointer, not the file itself; run git lfs pull in "
+                    "its folder",
+                    name_));
+  }
+}
+
+// Source: github.com/git-lfs/git-lfs, docs/spec.md: the first line, and fewer than 1024 bytes.
+bool InputFile::is_pointer() const {
+  constexpr std::string_view kFirstLine = "version https://git-lfs.github.com/spec/";
+  if (bytes_ < kFirstLine.size() || bytes_ >= 1024) return false;
+  char start[kFirstLine.size()];
+  return ::pread(descriptor_, start, sizeof(start), 0) == ssize_t{sizeof(start)} &&
+         std::string_view(start, sizeof(start)) == kFirstLine;
 }
 
 InputFile::~InputFile() { ::close(descriptor_); }

@@ -10,7 +10,8 @@ namespace sluice::offload {
 
 class InputFile {
  public:
-  /// Throws InputError if `path` cannot be opened or is no regular file. Never blocks on a FIFO.
+  /// Throws InputError if `path` cannot be opened, is no regular file, or is what Git LFS leaves in
+  /// the place of a file that it has not fetched. Never blocks on a FIFO.
   explicit InputFile(const std::filesystem::path& path);
   ~InputFile();
   InputFile(const InputFile&) = delete;
@@ -24,6 +25,8 @@ class InputFile {
   std::string read(std::uint64_t offset, std::uint64_t count) const;
 
  private:
+  bool is_pointer() const;
+
   std::string name_;
   int descriptor_ = -1;
   std::uint64_t bytes_ = 0;

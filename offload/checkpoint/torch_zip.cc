@@ -26,12 +26,6 @@ void refuse_other_formats(const InputFile& input) {
         "\"import torch; torch.save(torch.load('{0}', map_location='cpu'), '{0}')\"",
         input.name()));
   }
-  if (start.starts_with("version https://git-lfs")) {
-    throw InputError(
-        fmt::format("{} is a Git LFS pointer, not the file itself; run git lfs pull in "
-                    "its folder",
-                    input.name()));
-  }
 }
 
 class Archive {

@@ -7,6 +7,8 @@
 #include <map>
 #include <optional>
 
+#include "launcher/model/hub_cache.h"
+
 #include "tests/support/file_bytes.h"
 #include "tests/support/scratch_folder.h"
 
@@ -183,7 +185,8 @@ class HubCacheTest : public ModelFolderTest {
   }
   static int layers() { return open_model("facebook/opt-none").config.layers; }
 
-  static constexpr const char* kVariables[] = {"HF_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME", "HOME"};
+  static constexpr const char* kVariables[] = {"HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME",
+                                               "XDG_CACHE_HOME", "HOME"};
   std::map<std::string, std::optional<std::string>> before_;
 };
 
@@ -200,13 +203,59 @@ TEST_F(HubCacheTest, TheNearestVariableSaysWhereTheCacheIs) {
   EXPECT_EQ(layers(), 3);
   set("HF_HUB_CACHE", "cache");
   EXPECT_EQ(layers(), 4);
-  ::setenv("HF_HUB_CACHE", "", 1);
-  EXPECT_EQ(layers(), 3);
+  ::unsetenv("HF_HUB_CACHE");
+  make_model("legacy", 5);
+  set("HUGGINGFACE_HUB_CACHE", "legacy");
+  EXPECT_EQ(layers(), 5);
+}
+
+TEST_F(HubCacheTest, VariablesAreExpandedAsTheHubsLibraryExpandsThem) {
+  // What huggingface_hub 2.4.0 makes of them, with HOME=<folder>/home.
+  const std::string home = (folder_.path() / "home").string();
+  struct Case {
+    const char* variable;
+    std::string value;
+    std::string cache;
+  };
+  const Case cases[] = {{"HF_HUB_CACHE", "~/x", home + "/x"},
+                        {"HF_HUB_CACHE", "$HOME/x/${HOME}", home + "/x/" + home},
+                        {"HF_HUB_CACHE", "/x/$NOT_SET_HERE/${NOT_SET_HERE}/${/$", ""},
+                        {"HF_HUB_CACHE", "relative/x", ""},
+                        {"HUGGINGFACE_HUB_CACHE", "~/y", home + "/y"},
+                        {"HF_HOME", "~", home + "/hub"},
+                        {"HF_HOME", "", "hub"},
+                        {"HF_HOME", "~nobody-has-this-name/z", "~nobody-has-this-name/z/hub"},
+                        {"XDG_CACHE_HOME", "~/c", home + "/c/huggingface/hub"},
+                        {"XDG_CACHE_HOME", "", "huggingface/hub"}};
+  for (const Case& one : cases) {
+    for (const char* name : kVariables) ::unsetenv(name);
+    set("HOME", "home");
+    ::setenv(one.variable, one.value.c_str(), 1);
+    const std::string cache = one.cache.empty() ? one.value : one.cache;
+    EXPECT_THAT(refusal([] { open_model("facebook/opt-none"); }),
+                HasSubstr("Hugging Face cache " + cache + ";"))
+        << one.variable << "=" << one.value;
+  }
+  ::unsetenv("HOME");
+  for (const char* name : kVariables) ::unsetenv(name);
+  EXPECT_THAT(refusal([] { open_model("facebook/opt-none"); }),
+              HasSubstr("/.cache/huggingface/hub;"));
+}
+
+TEST_F(HubCacheTest, ABrokenDownloadIsCalledOne) {
+  set("HF_HUB_CACHE", "cache");
+  make_model("cache", 1);
+  const auto model = folder_.path() / "cache/models--facebook--opt-none";
+  std::filesystem::remove(model / "snapshots/0123abcd/config.json");
+  EXPECT_THAT(refusal([] { open_model("facebook/opt-none"); }),
+              AllOf(HasSubstr("config.json"), HasSubstr("hf download facebook/opt-none")));
+  EXPECT_EQ(download_hint(model), "");
+  EXPECT_EQ(download_hint("/somewhere/snapshots/0123abcd"), "");
 }
 
 TEST_F(HubCacheTest, WhatIsNotThereComesWithTheCommandThatDownloadsIt) {
   set("HF_HUB_CACHE", "cache");
-  const auto download = HasSubstr("huggingface-cli download facebook/opt-none");
+  const auto download = HasSubstr("hf download facebook/opt-none");
   const auto says = [] { return refusal([] { open_model("facebook/opt-none"); }); };
   EXPECT_THAT(says(), AllOf(download, HasSubstr((folder_.path() / "cache").string())));
   make_model("cache", 1);

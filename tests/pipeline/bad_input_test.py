@@ -61,7 +61,7 @@ class BadInputTest(JobTest):
 
     def test_a_model_that_is_not_in_the_hub_cache_names_the_download(self):
         ended = self.job("facebook/opt-125m", environment={"HF_HOME": str(self.scratch / "hub")})
-        self.assert_refused(ended, BAD_INPUT, "huggingface-cli download facebook/opt-125m")
+        self.assert_refused(ended, BAD_INPUT, "hf download facebook/opt-125m")
 
     def test_a_folder_without_a_checkpoint(self):
         folder = self.model_copy()
