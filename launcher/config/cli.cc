@@ -27,19 +27,38 @@ constexpr const char* kCompressWeight = "--compress-weight";
 /// What FlexGen's switches, which take no value, stand for.
 constexpr const char* kCompression = "4bit";
 
+constexpr std::size_t kHelpColumn = 26;  // where meanings begin
+constexpr std::size_t kHelpWidth = 96;
+
+/// CLI11's layout, with our own text between the description and the flags.
+class HelpFormatter final : public CLI::Formatter {
+ public:
+  explicit HelpFormatter(std::string usage) : usage_(std::move(usage)) {
+    column_width(kHelpColumn);
+  }
+  std::string make_usage(const CLI::App*, std::string) const override { return usage_; }
+  std::string make_positionals(const CLI::App*) const override { return {}; }  // flags as well
+  std::string make_group(std::string group, bool is_positional,
+                         std::vector<const CLI::Option*> options) const override {
+    return Formatter::make_group(group, is_positional, std::move(options)).substr(1);  // one blank
+  }
+
+ private:
+  std::string usage_;
+};
+
 /// One command's flags, handed to CLI11 and filled by it.
 class FlagSet {
  public:
-  explicit FlagSet(CLI::App& app) : app_(app) {
-    app.set_help_flag();
+  FlagSet(CLI::App& app, std::string usage) : app_(app) {
     app.allow_extras();
-    app.add_flag("-h,--help", help_);
+    app.formatter(std::make_shared<HelpFormatter>(std::move(usage)));
+    app.footer(exit_statuses());
   }
 
-  bool help() const { return help_; }
-
-  Flag& add(const std::string& names, const std::string& path, std::size_t values = 1,
-            bool is_list = false) {
+  Flag& add(const FlagHelp& help, const std::string& group, const std::string& path = "",
+            std::size_t values = 1, bool is_list = false) {
+    const std::string& names = help.flag;
     flags_.push_back(std::make_unique<Flag>());
     Flag& flag = *flags_.back();
     flag.name = names.substr(0, names.find(','));
@@ -52,8 +71,10 @@ class FlagSet {
                                     : app_.add_option(names, flag.values)
                                           ->expected(static_cast<int>(values))
                                           ->allow_extra_args(false)
-                                          ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+                                          ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+                                          ->option_text(help.value);
     option->configurable(false);
+    option->group(group)->description(wrapped(help.meaning, kHelpWidth - kHelpColumn));
     if (flag.name == kCompressWeight || flag.name == kCompressCache) {
       option->expected(0, 1)->default_str(kCompression);
     }
@@ -116,9 +137,8 @@ class FlagSet {
 
  private:
   CLI::App& app_;
-  bool help_ = false;
   std::vector<std::unique_ptr<Flag>> flags_;  // CLI11 keeps their addresses
-  std::vector<std::string> known_;
+  std::vector<std::string> known_ = {"--help"};
 };
 
 /// A source of prompts given by flag replaces the file's; likewise --resume and --overwrite.
@@ -140,16 +160,28 @@ void forget_replaced(const FlagSet& set, JobConfig& job) {
   throw ConfigError(all);
 }
 
-void add_generate_flags(FlagSet& set) {
-  set.add("--config", "");
-  set.add("--percent", "", kPercentValues);
-  set.add("--print-config", "", 0);
-  set.add("--dry-run", "", 0);
-  for (const KeyDescription& key : describe_keys()) {
-    if (key.flags.empty() || key.flags == "--percent") continue;
-    const bool has_value = !key.is_boolean || is_on_unless_told(key.flags);
-    set.add(key.flags, key.path, has_value ? 1 : 0, key.is_list);
-    if (key.flags == kCacheDType) set.add(kCompressCache, key.path);
+/// The key that a flag is for: the one that lists it, or that it is another way to say.
+const KeyDescription* key_of(const std::vector<KeyDescription>& keys, const std::string& names) {
+  const std::string flag = names.substr(0, names.find(','));
+  if (flag == "--percent") return nullptr;  // three keys
+  const std::string listed = flag == kCompressCache ? kCacheDType : flag;
+  const auto key = std::find_if(keys.begin(), keys.end(), [&](const KeyDescription& one) {
+    return one.flags.substr(0, one.flags.find(',')) == listed;
+  });
+  return key == keys.end() ? nullptr : &*key;
+}
+
+void add_flags(FlagSet& set, const std::vector<FlagGroup>& groups) {
+  const std::vector<KeyDescription> keys = describe_keys();
+  for (const FlagGroup& group : groups) {
+    for (const FlagHelp& help : group.flags) {
+      const KeyDescription* const key = key_of(keys, help.flag);
+      const std::size_t values = help.flag == "--percent" ? kPercentValues
+                                 : help.value.empty()     ? 0
+                                                          : 1;
+      set.add(help, group.title, key == nullptr ? "" : key->path, values,
+              key != nullptr && key->is_list);
+    }
   }
 }
 
@@ -176,34 +208,17 @@ void read_generate(FlagSet& set, const Words& words, ParsedCommand& parsed) {
   if (!problems.empty()) refuse(problems);
 }
 
-std::uint64_t size_flag(const FlagSet& set, const char* name, std::vector<std::string>& problems) {
-  if (!set.given(name)) return 0;
-  try {
-    return parse_size(set.value(name));
-  } catch (const ConfigError& error) {
-    problems.push_back(fmt::format("{}: {}", name, error.what()));
-    return 0;
-  }
-}
-
-offload::Compression compression_flag(const FlagSet& set, std::vector<std::string>& problems) {
-  const std::string value = set.given(kCompressWeight) ? set.value(kCompressWeight) : "none";
-  if (value == "4bit") return offload::Compression::four_bit;
-  if (value == "8bit") return offload::Compression::eight_bit;
-  if (value != "none") {
-    problems.push_back(
-        fmt::format("{}: must be none, 8bit or 4bit, not '{}'", kCompressWeight, value));
-  }
-  return offload::Compression::none;
-}
-
 void read_inspect(FlagSet& set, const Words& words, InspectArguments& arguments) {
   std::vector<std::string> problems;
   set.check("inspect", words, problems);
+  RunConfig config;  // of which the flags say a part
+  ConfigProblems wrong;
+  read_config(tree_of(set.flags(), problems), "", config, wrong);
+  for (const ConfigProblem& problem : wrong) problems.push_back(problem.sentence);
   arguments.model = set.value("--model");
-  arguments.device_memory = size_flag(set, "--device-memory", problems);
-  arguments.host_memory = size_flag(set, "--host-memory", problems);
-  arguments.compress_weight = compression_flag(set, problems);
+  arguments.device_memory = config.stage_defaults.budgets.bytes[0];
+  arguments.host_memory = config.stage_defaults.budgets.bytes[1];
+  arguments.compress_weight = config.stage_defaults.policy.compress_weight;
   arguments.json = set.given("--json");
   if (set.given("--stages")) {
     const std::string text = set.value("--stages");
@@ -228,6 +243,8 @@ void read_tokenize(FlagSet& set, const Words& words, TokenizeArguments& argument
   if (!problems.empty()) refuse(problems);
 }
 
+std::string version_text() { return fmt::format("sluice {}\n", kVersion); }
+
 [[noreturn]] void refuse_command(const std::vector<std::string>& words) {
   const std::string word = words.empty() ? "" : words.front();
   const std::vector<std::string> commands = {"generate", "inspect", "tokenize", "version"};
@@ -243,28 +260,38 @@ void read_tokenize(FlagSet& set, const Words& words, TokenizeArguments& argument
 }  // namespace
 
 ParsedCommand parse_command_line(int argc, const char* const* argv) {
-  CLI::App app;
-  CLI::App* const generate = app.add_subcommand("generate");
-  CLI::App* const inspect = app.add_subcommand("inspect");
-  CLI::App* const tokenize = app.add_subcommand("tokenize");
-  CLI::App* const version = app.add_subcommand("version");
-  FlagSet main_set(app);
-  Flag& version_flag = main_set.add("--version", "", 0);
-  FlagSet generate_set(*generate);
-  add_generate_flags(generate_set);
-  FlagSet inspect_set(*inspect);
-  for (const char* name :
-       {"--model,--path,model", "--device-memory", "--host-memory", "--stages", kCompressWeight}) {
-    inspect_set.add(name, "");
-  }
-  inspect_set.add("--json", "", 0);
-  FlagSet tokenize_set(*tokenize);
-  tokenize_set.add("--model,--path", "");
-  tokenize_set.add("--jsonl", "", 0);
-  tokenize_set.add("--decode", "", 0);
+  CLI::App app("sluice runs OPT models that are larger than the memory of your GPUs.");
+  FlagSet main_set(app, main_usage());
+  app.set_help_flag("-h,--help", "print this")->group("Flags");
+  app.set_version_flag("--version", version_text(), "print the version")->group("Flags");
+  const auto add_command = [&](const char* name, const char* description) {
+    CLI::App* const command = app.add_subcommand(name, description)->group("Commands");
+    command->get_help_ptr()->group("Flags");
+    return command;
+  };
+  CLI::App* const generate =
+      add_command("generate", "Answers prompts: from a file, one given, or made up to measure");
+  CLI::App* const inspect =
+      add_command("inspect", "Says what a model is, and whether it fits, without loading it");
+  CLI::App* const tokenize =
+      add_command("tokenize", "Turns text on standard input into token ids, and back");
+  CLI::App* const version = add_command("version", "Prints the version");
+  FlagSet generate_set(*generate, generate_usage());
+  add_flags(generate_set, generate_flags());
+  FlagSet inspect_set(*inspect, inspect_usage());
+  add_flags(inspect_set, inspect_flags());
+  FlagSet tokenize_set(*tokenize, tokenize_usage());
+  add_flags(tokenize_set, tokenize_flags());
 
+  ParsedCommand parsed;
   try {
     app.parse(argc, argv);
+  } catch (const CLI::CallForHelp&) {
+    parsed.text = app.help();
+    return parsed;
+  } catch (const CLI::CallForVersion&) {
+    parsed.text = version_text();
+    return parsed;
   } catch (const CLI::ArgumentMismatch& error) {
     const std::string_view sentence = error.what();
     throw ConfigError(fmt::format("{}: its value is missing; see sluice --help",
@@ -274,17 +301,8 @@ ParsedCommand parse_command_line(int argc, const char* const* argv) {
   }
 
   const Words words(argv, argv + argc);
-  ParsedCommand parsed;
-  if (main_set.help()) {
-    parsed.text = main_help();
-  } else if (generate_set.help()) {
-    parsed.text = generate_help();
-  } else if (inspect_set.help()) {
-    parsed.text = inspect_help();
-  } else if (tokenize_set.help()) {
-    parsed.text = tokenize_help();
-  } else if (version_flag.given || version->parsed()) {
-    parsed.text = fmt::format("sluice {}\n", kVersion);
+  if (version->parsed()) {
+    parsed.text = version_text();
   } else if (generate->parsed()) {
     parsed.command = Command::generate;
     read_generate(generate_set, words, parsed);

@@ -10,20 +10,9 @@ namespace sluice::launcher {
 
 namespace {
 
-/// A flag's line. `meaning` is null where the schema has it.
-struct FlagHelp {
-  const char* flag;
-  const char* value;  // empty: the flag takes none
-  const char* meaning = nullptr;
-};
-
-struct FlagGroup {
-  const char* title;
-  std::vector<FlagHelp> flags;
-};
-
-const std::vector<FlagGroup>& generate_groups() {
-  static const std::vector<FlagGroup> kGroups = {
+/// Meanings that are empty here are the schema's.
+std::vector<FlagGroup> generate_groups() {
+  return {
       {"Model",
        {{"--model", "DIR|ID"},
         {"--weights", "KIND"},
@@ -83,93 +72,38 @@ const std::vector<FlagGroup>& generate_groups() {
         {"--dry-run", "", "print which layers and bytes go where, load nothing, and end"},
         {"--quiet", ""},
         {"--color", "WHEN"},
-        {"--probe", "auto|again|never"},
-        {"--help", "", "print this"}}}};
-  return kGroups;
+        {"--probe", "auto|again|never"}}}};
 }
 
-constexpr std::size_t kColumn = 26;  // where meanings begin
-constexpr std::size_t kWidth = 96;
-
-/// "  --flag VALUE      meaning", the meaning wrapped and indented.
-std::string flag_lines(const std::string& flag, const std::string& meaning) {
-  std::string out = "  " + flag;
-  out += out.size() < kColumn - 1 ? std::string(kColumn - out.size(), ' ')
-                                  : "\n" + std::string(kColumn, ' ');
-  std::size_t column = kColumn;
-  std::size_t at = 0;
-  while (at < meaning.size()) {
-    const std::size_t space = std::min(meaning.find(' ', at), meaning.size());
-    const std::size_t length = space - at;
-    if (column > kColumn && column + 1 + length > kWidth) {
-      out += "\n" + std::string(kColumn, ' ');
-      column = kColumn;
-    } else if (column > kColumn) {
-      out += ' ';
-      ++column;
-    }
-    out += meaning.substr(at, length);
-    column += length;
-    at = space + 1;
+std::string meaning_of(const KeyDescription& key) {
+  std::string meaning = key.meaning;
+  if (key.form.find(", ") != std::string::npos && !key.form.starts_with("whole") &&
+      !key.form.starts_with("number")) {
+    meaning += fmt::format(" ({})", key.form);
   }
-  return out + "\n";
-}
-
-bool has_flag(const std::string& flags, const std::string& flag) {
-  return flags == flag || flags.starts_with(flag + ",");
-}
-
-std::string meaning_of(const FlagHelp& help, const std::vector<KeyDescription>& keys) {
-  if (help.meaning != nullptr) return help.meaning;
-  const auto key = std::find_if(keys.begin(), keys.end(), [&](const KeyDescription& description) {
-    return has_flag(description.flags, help.flag);
-  });
-  if (key == keys.end()) return {};
-  std::string meaning = key->meaning;
-  if (key->form.find(", ") != std::string::npos && !key->form.starts_with("whole") &&
-      !key->form.starts_with("number")) {
-    meaning += fmt::format(" ({})", key->form);
-  }
-  if (!key->is_boolean && !key->fallback.empty()) meaning += fmt::format(" [{}]", key->fallback);
+  if (!key.is_boolean && !key.fallback.empty()) meaning += fmt::format(" [{}]", key.fallback);
   return meaning;
 }
 
-constexpr const char* kExitStatuses =
-    R"(Exit status:
-  0  done                                        4  a memory tier or a disk is too small
-  1  failed at run time (I/O, device)            5  another rank was lost
-  2  wrong flag or configuration                 6  done, but some rows failed
-  3  bad model or input file                 128+n  ended by signal n
-)";
-
 }  // namespace
 
-std::string main_help() {
-  std::string out = R"(sluice runs OPT models that are larger than the memory of your GPUs.
-
+std::string main_usage() {
+  return R"(
 Usage:
   sluice COMMAND [FLAGS]
   mpirun -n STAGES --bind-to none sluice generate [FLAGS]
-
-Commands:
-  generate    answer prompts: from a file, one from the command line, or made up to measure
-  inspect     say what a model is, and whether it fits, without loading it
-  tokenize    text on standard input to token ids, and back
-  version     print the version
-
-`sluice COMMAND --help` says more. Configuration files: docs/configuration.md.
 
 Examples:
   sluice generate --model facebook/opt-1.3b --prompt "The capital of France is"
   sluice inspect ./opt-30b --device-memory 24GiB --host-memory 128GiB --stages 2
 
+`sluice COMMAND --help` says more. Configuration files: docs/configuration.md.
+
 )";
-  return out.append(kExitStatuses);
 }
 
-std::string generate_help() {
-  std::string out = R"(Answers prompts with an OPT model, in one stage per MPI rank.
-
+std::string generate_usage() {
+  return R"(
 Usage:
   sluice generate --model DIR|ID --prompt TEXT [FLAGS]
   mpirun -n STAGES --bind-to none sluice generate --model DIR|ID --input FILE --output FILE [FLAGS]
@@ -185,48 +119,26 @@ Examples:
         --gpu-batch-size 16 --num-gpu-batches 4 --input prompts.jsonl --output answers.jsonl
   Will it fit?
     sluice generate --model ./opt-30b --percent 20 50 0 100 100 0 --prompt-len 512 --dry-run
+
+Every flag but --config, --print-config and --dry-run has a YAML key: see docs/configuration.md.
+Defaults stand in [brackets].
+
 )";
-  const std::vector<KeyDescription> keys = describe_keys();
-  for (const FlagGroup& group : generate_groups()) {
-    out += fmt::format("\n{}:\n", group.title);
-    for (const FlagHelp& help : group.flags) {
-      const std::string flag = *help.value == '\0' ? std::string(help.flag)
-                                                   : fmt::format("{} {}", help.flag, help.value);
-      out += flag_lines(flag, meaning_of(help, keys));
-    }
-  }
-  out +=
-      "\n--path is another name of --model. Defaults stand in [brackets]. Every flag but "
-      "--config,\n"
-      "--print-config and --dry-run has a YAML key: see docs/configuration.md.\n\n";
-  return out + kExitStatuses;
 }
 
-std::string inspect_help() {
-  std::string out = R"(Says what a model is, reading only the headers of its files.
-
+std::string inspect_usage() {
+  return R"(
 Usage:
   sluice inspect DIR|ID [FLAGS]
 
 Example:
   sluice inspect ./opt-30b --device-memory 24GiB --host-memory 128GiB --stages 2
 
-Flags:
 )";
-  out += flag_lines("--model DIR|ID", "model folder, or hub id in the local Hugging Face cache");
-  out += flag_lines("--device-memory SIZE", "say whether it fits into so much memory per device");
-  out += flag_lines("--host-memory SIZE", "... and so much host memory per stage");
-  out += flag_lines("--stages N", "stages the layers are split over [1]");
-  out += flag_lines("--compress-weight [8bit|4bit]",
-                    "count weights as they are when they are compressed; without a value: 4bit");
-  out += flag_lines("--json", "print JSON");
-  out += flag_lines("--help", "print this");
-  return out + "\n" + kExitStatuses;
 }
 
-std::string tokenize_help() {
-  std::string out = R"(Reads text from standard input, line by line, and prints its token ids.
-
+std::string tokenize_usage() {
+  return R"(
 Usage:
   sluice tokenize --model DIR|ID [FLAGS]
 
@@ -234,21 +146,68 @@ Examples:
   echo "Hello, world" | sluice tokenize --model facebook/opt-125m
   echo "2 31414 6 232" | sluice tokenize --model facebook/opt-125m --decode
 
-Flags:
 )";
-  out += flag_lines("--model DIR|ID", "model folder, or hub id in the local Hugging Face cache");
-  out += flag_lines("--jsonl", R"(lines are {"text": "..."} and become {"ids": [...]})");
-  out += flag_lines("--decode", "the other way: ids to text");
-  out += flag_lines("--help", "print this");
-  return out + "\n" + kExitStatuses;
 }
 
-std::vector<std::string> flags_in_help() {
-  std::vector<std::string> flags;
-  for (const FlagGroup& group : generate_groups()) {
-    for (const FlagHelp& help : group.flags) flags.emplace_back(help.flag);
+std::vector<FlagGroup> generate_flags() {
+  const std::vector<KeyDescription> keys = describe_keys();
+  std::vector<FlagGroup> groups = generate_groups();
+  for (FlagGroup& group : groups) {
+    for (FlagHelp& help : group.flags) {
+      const auto key = std::find_if(keys.begin(), keys.end(), [&](const KeyDescription& one) {
+        return one.flags.substr(0, one.flags.find(',')) == help.flag;
+      });
+      if (key == keys.end()) continue;
+      help.flag = key->flags;
+      if (help.meaning.empty()) help.meaning = meaning_of(*key);
+    }
   }
-  return flags;
+  return groups;
+}
+
+std::vector<FlagGroup> inspect_flags() {
+  return {{"Flags",
+           {{"--model,--path,model", "DIR|ID",
+             "model folder, or hub id in the local Hugging Face cache"},
+            {"--device-memory", "SIZE", "say whether it fits into so much memory per device"},
+            {"--host-memory", "SIZE", "... and so much host memory per stage"},
+            {"--stages", "N", "stages the layers are split over [1]"},
+            {"--compress-weight", "[8bit|4bit]",
+             "count weights as they are when they are compressed; without a value: 4bit"},
+            {"--json", "", "print JSON"}}}};
+}
+
+std::vector<FlagGroup> tokenize_flags() {
+  return {{"Flags",
+           {{"--model,--path", "DIR|ID", "model folder, or hub id in the local Hugging Face cache"},
+            {"--jsonl", "", R"(lines are {"text": "..."} and become {"ids": [...]})"},
+            {"--decode", "", "the other way: ids to text"}}}};
+}
+
+std::string exit_statuses() {
+  return R"(Exit status:
+  0  done                                        4  a memory tier or a disk is too small
+  1  failed at run time (I/O, device)            5  another rank was lost
+  2  wrong flag or configuration                 6  done, but some rows failed
+  3  bad model or input file                 128+n  ended by signal n)";
+}
+
+std::string wrapped(const std::string& text, std::size_t width) {
+  std::string lines;
+  std::size_t column = 0;
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t blank = std::min(text.find(' ', at), text.size());
+    const std::size_t length = blank - at;
+    if (column > 0) {
+      const bool fits = column + 1 + length <= width;
+      lines += fits ? ' ' : '\n';
+      column = fits ? column + 1 : 0;
+    }
+    lines.append(text, at, length);
+    column += length;
+    at = blank + 1;
+  }
+  return lines;
 }
 
 }  // namespace sluice::launcher

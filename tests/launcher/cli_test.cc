@@ -383,12 +383,14 @@ TEST(Cli, InspectAndTokenize) {
 }
 
 TEST(Cli, HelpAndVersionAreText) {
-  EXPECT_EQ(parse({"--help"}).text, main_help());
-  EXPECT_EQ(parse({"-h"}).text, main_help());
-  EXPECT_EQ(parse({"generate", "--help"}).text, generate_help());
-  EXPECT_EQ(parse({"generate", "--model", "m", "-h"}).text, generate_help());
-  EXPECT_EQ(parse({"inspect", "--help"}).text, inspect_help());
-  EXPECT_EQ(parse({"tokenize", "--help"}).text, tokenize_help());
+  EXPECT_THAT(parse({"--help"}).text, HasSubstr(main_usage()));
+  EXPECT_THAT(parse({"-h"}).text, HasSubstr("\nCommands:\n  generate                Answers"));
+  const std::string help = parse({"generate", "--help"}).text;
+  EXPECT_THAT(help, HasSubstr(generate_usage()));
+  EXPECT_THAT(help, HasSubstr("\n  --model,--path DIR|ID   model folder, or hub id"));
+  EXPECT_EQ(parse({"generate", "--model", "m", "-h"}).text, help);
+  EXPECT_THAT(parse({"inspect", "--help"}).text, HasSubstr(inspect_usage()));
+  EXPECT_THAT(parse({"tokenize", "--help"}).text, HasSubstr(tokenize_usage()));
   EXPECT_EQ(parse({"version"}).text, std::string("sluice ") + kVersion + "\n");
   EXPECT_EQ(parse({"--version"}).text, std::string("sluice ") + kVersion + "\n");
   EXPECT_EQ(parse({"--help"}).command, Command::print);
