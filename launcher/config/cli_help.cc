@@ -37,6 +37,7 @@ std::vector<FlagGroup> generate_groups() {
          "text that ends an answer; may be repeated, up to 16; \\n, \\t and \\\\ are understood"},
         {"--stop-token-id", "ID", "token that ends an answer; may be repeated"},
         {"--ignore-eos", ""},
+        {"--skip-special-tokens", "0|1"},
         {"--logprobs", "N"},
         {"--echo", ""}}},
       {"Where bytes live (FlexGen's words; SIZE is 16GiB, 512 MiB, 1.5e9)",

@@ -188,6 +188,10 @@ void describe_generation(SchemaVisitor& visitor, GenerationDefaults& generation)
                    generation.stop_token_ids, {0, std::numeric_limits<std::int32_t>::max()});
   visitor.boolean({"ignore_eos", "do not end at the model's end-of-text token", "--ignore-eos"},
                   generation.ignore_eos);
+  visitor.boolean(
+      {"skip_special_tokens", "leave special tokens, such as </s>, out of the answer's text",
+       "--skip-special-tokens"},
+      generation.skip_special_tokens);
   integer(
       visitor,
       {"logprobs", "report each token's log-probability and the n likeliest; -1: no", "--logprobs"},

@@ -42,8 +42,9 @@ struct GenerationDefaults {
   stage::Sampling sampling;          // greedy
   std::vector<std::string> stop;     // the answer ends before the first of these; at most 16
   std::vector<std::int32_t> stop_token_ids;
-  bool ignore_eos = false;  // go on to max_new_tokens
-  bool echo = false;        // the answer begins with the prompt
+  bool ignore_eos = false;          // go on to max_new_tokens
+  bool skip_special_tokens = true;  // leave them out of the answer's text
+  bool echo = false;                // the answer begins with the prompt
 };
 
 struct CommConfig {

@@ -32,7 +32,8 @@ class Answer {
   const RequestRow& row() const { return *row_; }
   const Tokenizer& tokenizer() const { return *tokenizer_; }
   Finish finish() const { return finish_; }
-  /// Of the new tokens: without special tokens and stop tokens, and cut before a stop string.
+  /// Of the new tokens: cut before a stop string, without the token that ended the answer, and
+  /// without special tokens if the row leaves them out.
   const std::string& text() const { return text_; }
   /// Every token the model made, the one that ended the answer (EOS too, as Hugging Face has it)
   /// included: usage.completion_tokens is their number.

@@ -112,7 +112,7 @@ Json logprobs_of(const Answer& answer) {
   }
   Offsets offsets(begin);
   for (const stage::TokenResult& result : answer.results()) {
-    const bool shown = !tokenizer.is_special(result.token);
+    const bool shown = !row.skip_special || !tokenizer.is_special(result.token);
     table.add(result, offsets.next(shown ? tokenizer.token_bytes(result.token) : ""));
   }
   return table.take();

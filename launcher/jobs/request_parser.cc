@@ -32,7 +32,8 @@ constexpr std::string_view kFields[] = {"custom_id",
                                         "echo",
                                         "repetition_penalty",
                                         "stop_token_ids",
-                                        "ignore_eos"};
+                                        "ignore_eos",
+                                        "skip_special_tokens"};
 // OpenAI's fields for what we do not do; the value that asks for nothing is let pass.
 constexpr std::string_view kForeignFields[] = {
     "n", "best_of", "stream", "suffix", "logit_bias", "presence_penalty", "frequency_penalty"};
@@ -200,6 +201,7 @@ void read_settings(const Fields& fields, const ModelLimits& limits, RequestRow& 
   }
   row.echo = fields.boolean("echo").value_or(row.echo);
   row.ignore_eos = fields.boolean("ignore_eos").value_or(row.ignore_eos);
+  row.skip_special = fields.boolean("skip_special_tokens").value_or(row.skip_special);
   read_stop(fields, row);
   if (auto ids = fields.ids("stop_token_ids", limits.vocabulary)) {
     row.stop_token_ids = std::move(*ids);
@@ -323,6 +325,7 @@ RequestRow RequestParser::with_defaults(std::int64_t number) const {
   row.stop = defaults_.stop;
   row.stop_token_ids = defaults_.stop_token_ids;
   row.ignore_eos = defaults_.ignore_eos;
+  row.skip_special = defaults_.skip_special_tokens;
   row.echo = defaults_.echo;
   return row;
 }

@@ -28,8 +28,9 @@ std::string default_custom_id(std::int64_t line);
 
 /// Fields, all optional but prompt: custom_id, prompt (text or token ids), max_tokens, temperature,
 /// top_p, top_k, repetition_penalty, seed, logprobs, echo, stop (text or up to 16), stop_token_ids,
-/// ignore_eos; null counts as absent. A text prompt gets the model's BOS token, token ids are taken
-/// as they are. `max_tokens` that is not given is cut to what the model's positions leave.
+/// ignore_eos, skip_special_tokens; null counts as absent. A text prompt gets the model's BOS
+/// token, token ids are taken as they are. `max_tokens` that is not given is cut to what the
+/// model's positions leave.
 class RequestParser {
  public:
   using Parsed = std::variant<RequestRow, RowFailure>;

@@ -26,6 +26,7 @@ struct RequestRow {
   std::vector<std::string> stop;
   std::vector<std::int32_t> stop_token_ids;
   bool ignore_eos = false;
+  bool skip_special = true;  // the text leaves special tokens out
   bool echo = false;
 
   bool wants_logprobs() const { return sampling.logprobs >= 0; }

@@ -59,6 +59,23 @@ TEST_F(AnswerTest, IgnoredEosLeavesNoText) {
   EXPECT_EQ(made.finish(), Finish::length);
 }
 
+TEST_F(AnswerTest, SpecialTokensAreKeptIfAskedFor) {
+  row_.ignore_eos = true;
+  row_.max_tokens = 3;
+  row_.skip_special = false;
+  EXPECT_EQ(answer({byte_id('a'), kEos, byte_id('b')}).text(), "a</s>b");
+  row_.ignore_eos = false;  // the token that ends the answer is no part of its text
+  EXPECT_EQ(answer({byte_id('a'), kEos}).text(), "a");
+}
+
+TEST_F(AnswerTest, AStopStringMayBeASpecialToken) {
+  row_.stop = {"<pad>"};
+  const Answer made = answer({byte_id('a'), byte_id('\xE2'), 1});
+  EXPECT_EQ(made.text(), "a\uFFFD");
+  EXPECT_EQ(made.tokens().size(), 3U);
+  EXPECT_EQ(made.finish(), Finish::stop);
+}
+
 TEST_F(AnswerTest, StopTokensEndItWithoutTheirText) {
   row_.stop_token_ids = {byte_id('x'), byte_id('y')};
   const Answer made = answer({byte_id('a'), byte_id('y')});

@@ -94,7 +94,7 @@ TEST(Cli, FlagsOfGenerationReachTheirKeys) {
   const ParsedCommand parsed = parse_line(
       "generate --model m --prompt p --max-new-tokens 7 --temperature 0.5 --top-k 40 --top-p 0.9 "
       "--repetition-penalty 1.2 --seed 11 --stop \\n --stop a\\\\b --stop [x,y] --stop-token-id 3 "
-      "--stop-token-id 5 --ignore-eos --logprobs 4 --echo");
+      "--stop-token-id 5 --ignore-eos --skip-special-tokens 0 --logprobs 4 --echo");
   const GenerationDefaults& generation = parsed.config.generation;
   EXPECT_EQ(generation.max_new_tokens, 7);
   EXPECT_EQ(generation.sampling.temperature, 0.5F);
@@ -105,6 +105,7 @@ TEST(Cli, FlagsOfGenerationReachTheirKeys) {
   EXPECT_EQ(generation.stop, (std::vector<std::string>{"\n", "a\\b", "[x,y]"}));
   EXPECT_EQ(generation.stop_token_ids, (std::vector<std::int32_t>{3, 5}));
   EXPECT_TRUE(generation.ignore_eos);
+  EXPECT_FALSE(generation.skip_special_tokens);
   EXPECT_EQ(generation.sampling.logprobs, 4);
   EXPECT_TRUE(generation.echo);
 }

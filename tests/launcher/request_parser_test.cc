@@ -68,7 +68,8 @@ TEST_F(RequestParserTest, EveryFieldIsRead) {
   const RequestRow row = accept(
       R"({"custom_id": "a", "prompt": [7, 0, 269], "max_tokens": 5, "temperature": 0.5,
           "top_p": 0.25, "top_k": 7, "stop": ["x", "yz"], "seed": -1, "logprobs": 20, "echo": true,
-          "repetition_penalty": 1.5, "stop_token_ids": [4, 5], "ignore_eos": true})");
+          "repetition_penalty": 1.5, "stop_token_ids": [4, 5], "ignore_eos": true,
+          "skip_special_tokens": false})");
   EXPECT_EQ(row.custom_id, "a");
   EXPECT_EQ(row.prompt, (Ids{7, 0, 269}));
   EXPECT_EQ(row.max_tokens, 5);
@@ -82,6 +83,7 @@ TEST_F(RequestParserTest, EveryFieldIsRead) {
   EXPECT_EQ(row.sampling.repetition_penalty, 1.5F);
   EXPECT_EQ(row.stop_token_ids, (Ids{4, 5}));
   EXPECT_TRUE(row.ignore_eos);
+  EXPECT_FALSE(row.skip_special);
 }
 
 TEST_F(RequestParserTest, NullIsAbsentAndNeutralForeignFieldsPass) {
@@ -167,6 +169,7 @@ TEST_F(RequestParserTest, TypesAndRanges) {
   refuse_field(R"("logprobs": true)", "logprobs", "integer");
   refuse_field(R"("echo": 1)", "echo", "true or false");
   refuse_field(R"("ignore_eos": "no")", "ignore_eos", "true or false");
+  refuse_field(R"("skip_special_tokens": 0)", "skip_special_tokens", "true or false");
   refuse_field(R"("stop": "")", "stop", "1 to");
   refuse_field(R"("stop": ["a", ""])", "stop", "1 to");
   refuse_field(R"("stop": 3)", "stop", "list");
@@ -257,6 +260,7 @@ TEST_F(RequestParserTest, DefaultsReachTheRow) {
   defaults_.stop = {"x"};
   defaults_.stop_token_ids = {9};
   defaults_.ignore_eos = true;
+  defaults_.skip_special_tokens = false;
   defaults_.echo = true;
   RequestParser parser(tokenizer_, defaults_, kLimits);
   const auto row = std::get<RequestRow>(parser.parse_json(R"({"prompt": "ab"})", 1));
@@ -265,6 +269,7 @@ TEST_F(RequestParserTest, DefaultsReachTheRow) {
   EXPECT_EQ(row.sampling.logprobs, 2);
   EXPECT_EQ(row.stop, (Strings{"x"}));
   EXPECT_EQ(row.stop_token_ids, (Ids{9}));
+  EXPECT_FALSE(row.skip_special);
   EXPECT_TRUE(row.ignore_eos);
   EXPECT_EQ(row.prompt_text, "ab");
 }

@@ -138,6 +138,92 @@ TEST(StreamDecoder, TokenBordersChangeNothing) {
   }
 }
 
+TEST(StreamDecoder, StopStringsWithSpecialTokensThatAreLeftOut) {
+  const Tokenizer tokenizer = small_tokenizer();
+  const auto text_of = [&](const std::string& stop, const std::vector<std::int32_t>& ids) {
+    StreamDecoder decoder(tokenizer, {stop}, true);
+    std::string text;
+    for (const std::int32_t id : ids) text += decoder.push(id);
+    text += decoder.finish();
+    return text + (decoder.stopped() ? "|" : "");
+  };
+  constexpr std::int32_t kA = support::kFirstByte + 'a';
+  constexpr std::int32_t kB = support::kFirstByte + 'b';
+  EXPECT_EQ(text_of("</s>", {kA, 1, 2, kB}), "a|");
+  EXPECT_EQ(text_of("<pad></s>", {kA, 1, 1, 2, kB}), "a|");
+  EXPECT_EQ(text_of("a</s>b", {kB, kA, 2, kB}), "b|");
+  EXPECT_EQ(text_of("a</s>b", {kB, kA, 2, kA}), "baa");
+  // The text as it is given out is searched too, but no part of a token that is not in it.
+  EXPECT_EQ(text_of("ab", {kA, 2, kB}), "|");
+  EXPECT_EQ(text_of("s>", {kA, 2, kB}), "ab");
+  EXPECT_EQ(text_of("a<", {kA, 2, kB}), "ab");
+}
+
+TEST(StreamDecoder, ACharacterMayHaveSpecialTokensWithinIt) {
+  const Tokenizer tokenizer = small_tokenizer();
+  StreamDecoder decoder(tokenizer, {"</s>!", "never"}, true);
+  std::string text;
+  for (const std::int32_t id : {byte_id('\xE2'), 2, byte_id('\x82'), 2, byte_id('\xAC')}) {
+    text += decoder.push(id);
+  }
+  EXPECT_EQ(text + decoder.finish(), "\u20AC");
+}
+
+/// What the header says of special tokens, for ASCII: the first stop string that is complete in the
+/// text with or without them, no hidden token in part.
+std::string cut_with_hidden(const std::string& kept, const std::vector<int>& marks,
+                            const Strings& stops) {
+  std::string shown;
+  std::vector<std::size_t> places;
+  for (std::size_t i = 0; i < kept.size(); ++i) {
+    if (marks[i] != 0) continue;
+    shown.push_back(kept[i]);
+    places.push_back(i);
+  }
+  std::pair<std::size_t, std::size_t> first = {std::string::npos, 0};  // end, begin
+  for (const std::string& stop : stops) {
+    for (std::size_t at = 0; (at = kept.find(stop, at)) != std::string::npos; ++at) {
+      const std::size_t end = at + stop.size();
+      if (marks[at] != 2 && (end == kept.size() || marks[end] != 2)) {
+        first = std::min(first, {end, at});
+      }
+    }
+    const std::size_t at = shown.find(stop);
+    if (at == std::string::npos) continue;
+    first = std::min(first, {places[at + stop.size() - 1] + 1, places[at]});
+  }
+  std::string text;
+  for (std::size_t i = 0; i < kept.size(); ++i) {
+    if (marks[i] == 0 && (first.first == std::string::npos || i < first.second)) text += kept[i];
+  }
+  return text;
+}
+
+TEST(StreamDecoder, SpecialTokensAtRandomPlaces) {
+  std::mt19937 random(11);
+  const Tokenizer tokenizer = small_tokenizer({{"a", "b"}});
+  const Strings choices = {"a", "ab", "</s>", "a</s>", "</s>b", "s>", "b</s><pad>", "aba"};
+  for (int round = 0; round < 3000; ++round) {
+    Strings stops;
+    for (auto i = random() % 3; i > 0; --i) stops.push_back(choices[random() % choices.size()]);
+    StreamDecoder decoder(tokenizer, stops, true);
+    std::string kept;
+    std::string text;
+    std::vector<int> marks;  // by byte of `kept`: 0 shown, 1 the first of a hidden token, 2 another
+    for (auto i = random() % 10; i > 0; --i) {
+      const std::int32_t ids[] = {byte_id('a'), byte_id('b'), kFirstMerge, 1, 2};
+      const std::int32_t id = ids[random() % 5];
+      text += decoder.push(id);
+      const std::string& bytes = tokenizer.token_bytes(id);
+      kept += bytes;
+      marks.resize(kept.size(), tokenizer.is_special(id) ? 2 : 0);
+      if (tokenizer.is_special(id)) marks[kept.size() - bytes.size()] = 1;
+    }
+    text += decoder.finish();
+    ASSERT_EQ(text, cut_with_hidden(kept, marks, stops)) << kept;
+  }
+}
+
 TEST(StreamDecoder, IdsOutsideAreRefused) {
   const Tokenizer tokenizer = small_tokenizer();
   StreamDecoder decoder(tokenizer, {}, true);

@@ -141,7 +141,8 @@ TEST_F(TorchZipTest, ArchivesThatAreNotTorchsAreRefused) {
   EXPECT_THAT(refused(list), HasSubstr("larger than any model's"));
   EXPECT_THAT(refused(std::string()), HasSubstr("too short"));
   EXPECT_THAT(refused(std::string(100'000, 'x')), HasSubstr("no zip directory"));
-  EXPECT_THAT(refused("version https://git-lfs.github.com/spec/v1\noid sha256:0\n"), HasSubstr("git lfs pull"));
+  EXPECT_THAT(refused("version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
+              HasSubstr("git lfs pull"));
 }
 
 TEST_F(TorchZipTest, MutatedFilesAreReadOrRefusedAndNothingElse) {
