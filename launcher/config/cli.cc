@@ -24,7 +24,7 @@ namespace {
 using Words = std::vector<std::string>;
 
 constexpr const char* kCompressWeight = "--compress-weight";
-/// What FlexGen's switches, which take no value, stand for.
+/// The value of --compress-weight and --compress-cache where none is given, as in FlexGen.
 constexpr const char* kCompression = "4bit";
 
 constexpr std::size_t kHelpColumn = 26;  // where meanings begin
@@ -81,15 +81,16 @@ class FlagSet {
     std::string rest = names;
     for (std::size_t comma = 0; comma != std::string::npos;) {
       comma = rest.find(',');
-      // A name without dashes makes the value's place enough: `sluice inspect DIR`.
+      // A name without dashes is a positional argument: `sluice inspect DIR`.
       if (rest.starts_with("-")) known_.push_back(rest.substr(0, comma));
       rest = comma == std::string::npos ? "" : rest.substr(comma + 1);
     }
     return flag;
   }
 
-  /// What CLI11 let pass: unknown flags, stray words, flags given twice or without a value.
-  /// `words` are the command line's: they tell --prompt=--model from --prompt --model.
+  /// Adds a problem for each unknown flag, stray word, repeated flag and missing value: CLI11 would
+  /// stop at the first, and suggest nothing. `words` are the command line's. They tell
+  /// --prompt=--model from --prompt --model, where the value is missing.
   void check(const std::string& command, const Words& words, std::vector<std::string>& problems) {
     for (const std::string& extra : app_.remaining()) {
       const std::string name = extra.substr(0, extra.find('='));
@@ -141,7 +142,8 @@ class FlagSet {
   std::vector<std::string> known_ = {"--help"};
 };
 
-/// A source of prompts given by flag replaces the file's; likewise --resume and --overwrite.
+/// A flag that names a source of prompts replaces the source in the --config file. --resume and
+/// --overwrite likewise replace each other.
 void forget_replaced(const FlagSet& set, JobConfig& job) {
   if (set.given("--input") || set.given("--prompt") || set.given("--prompt-len")) {
     if (!set.given("--input")) job.input.clear();

@@ -1,5 +1,5 @@
-// A configuration as it was written, with the place of every value: read from YAML, or made of
-// flags. What may stand in it is config_schema.h's business.
+// A configuration as it was written, with the place of every value. It is read from YAML, or made
+// of flags. config_schema.h says which keys and values are allowed.
 #pragma once
 
 #include <string>
@@ -25,7 +25,7 @@ struct ConfigNode {
   ConfigPlace key_place;
 };
 
-/// What was wrong, all of it, so that a user mends a file in one go.
+/// All problems are collected, so that a user can mend a file in one go.
 struct ConfigProblem {
   ConfigPlace place;
   std::string sentence;

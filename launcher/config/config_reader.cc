@@ -17,7 +17,7 @@ namespace {
 
 using Kind = ConfigNode::Kind;
 
-/// What stands there, for the end of a sentence.
+/// The node's value as the end of a sentence: "not 'two'".
 std::string shown(const ConfigNode& node) {
   constexpr std::size_t kMost = 60;
   switch (node.kind) {
@@ -47,7 +47,7 @@ bool is_plain_number(std::string_view text) {
   return end == text.data() + text.size() && error != std::errc::invalid_argument;
 }
 
-/// Words YAML 1.1 programs take for something else than text.
+/// Words that YAML 1.1 does not read as text.
 bool is_reserved_word(std::string_view text) {
   static constexpr std::string_view kWords[] = {"true", "false", "yes", "no",   "on",   "off",
                                                 "null", "~",     "nan", ".nan", ".inf", "-.inf"};

@@ -1,5 +1,5 @@
-// Puts a tree of written values into a RunConfig, strictly: every value that is not what the schema
-// asks for becomes a problem, and so does every key the schema does not have.
+// Puts a tree of written values into a RunConfig. Every value that the schema does not allow
+// becomes a problem, and so does every unknown key.
 #pragma once
 
 #include <string>
@@ -16,7 +16,7 @@ namespace sluice::launcher {
 void read_config(const ConfigNode& root, const std::string& prefix, RunConfig& config,
                  ConfigProblems& problems);
 
-/// The same for one stage and the keys of stage_defaults: how flags reach stages from a file.
+/// The same for one stage and the keys of stage_defaults. So flags win over each stage of a file.
 void read_stage(const ConfigNode& root, const std::string& prefix, stage::StageConfig& stage,
                 ConfigProblems& problems);
 

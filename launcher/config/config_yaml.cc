@@ -179,7 +179,7 @@ ConfigNode parse(const std::string& text, const std::string& name, ConfigProblem
   TreeBuilder builder(name, problems);
   TreeBuilder second(name, problems);
   try {
-    // At the end of a file yaml-cpp sees that a quote is missing only where no line ends after it.
+    // yaml-cpp misses an open quote at the end of a file if a line ends after it.
     std::istringstream stream(text.substr(0, text.find_last_not_of(" \t\r\n") + 1));
     YAML::Parser parser(stream);
     parser.HandleNextDocument(builder);

@@ -1,7 +1,7 @@
 // Configuration files. The only file of sluice that knows yaml-cpp is config_yaml.cc.
 //
-// yaml-cpp forgives much: of a key given twice the first wins, an unknown key is nobody's, 010
-// is 8. Here all of this is an error, with file, line and column.
+// yaml-cpp takes the first of two equal keys, passes over unknown keys, and reads 010 as 8. Here
+// each of these is an error with file, line and column.
 #pragma once
 
 #include <filesystem>
@@ -25,8 +25,8 @@ void read_config_text(const std::string& text, const std::string& name, RunConfi
 /// what each key means.
 std::string to_yaml(const RunConfig& config);
 
-/// Of what must be alike on all ranks: everything but names of files and folders, which may differ
-/// from node to node, and what is shown. 16 hexadecimal digits.
+/// A digest of what must be alike on all ranks, as 16 hexadecimal digits. It leaves out what is
+/// shown, and the names of files and folders, which may differ from node to node.
 std::string config_digest(const RunConfig& config);
 
 }  // namespace sluice::launcher

@@ -37,7 +37,7 @@ void put(ConfigNode& root, const std::string& path, ConfigNode node) {
   put(*child, path.substr(dot + 1), std::move(node));
 }
 
-/// "\n" and its kin, which shells do not make.
+/// Replaces \n, \t, \r and \\, since shells pass them on as they are.
 std::string unescaped(const Flag& flag, const std::string& text,
                       std::vector<std::string>& problems) {
   std::string out;

@@ -1,4 +1,4 @@
-// The flags of a command line as a tree of keys, so that the schema judges them as it does YAML's.
+// The flags of a command line as a tree of keys, so that one reader checks flags and YAML alike.
 #pragma once
 
 #include <memory>
@@ -10,7 +10,7 @@
 
 namespace sluice::launcher {
 
-/// A flag as it was given. All values are text here: the schema judges them, as it does YAML's.
+/// A flag as it was given. All values are text: read_config() checks them by the schema.
 struct Flag {
   std::string name;  // "--model"
   std::string path;  // of its key; empty: the flag has none
@@ -23,15 +23,15 @@ struct Flag {
 
 using Flags = std::vector<std::unique_ptr<Flag>>;
 
-/// FlexGen's six numbers are one flag with so many values.
+/// --percent takes FlexGen's six numbers.
 constexpr std::size_t kPercentValues = 6;
 constexpr const char* kCacheDType = "--cache-dtype";
 constexpr const char* kCompressCache = "--compress-cache";
 
-/// Switches that are on take a value, as FlexGen's do: --pin-weight 0.
+/// A switch whose default is on: it takes a value, as in FlexGen's --pin-weight 0.
 bool is_on_unless_told(std::string_view flag);
 
-/// What the given flags say, for read_config(). Adds to `problems`.
+/// The given flags, for read_config(). Adds a sentence to `problems` for each that is wrong.
 ConfigNode tree_of(const Flags& flags, std::vector<std::string>& problems);
 
 }  // namespace sluice::launcher

@@ -44,7 +44,7 @@ void check_job(const JobConfig& job, bool needs_job, std::vector<std::string>& p
   }
 }
 
-/// Whether both names lead to one file, also through links; a file that is not there is no other.
+/// Whether both names lead to one file, also through links.
 bool same_file(const std::string& one, const std::string& other) {
   if (one.empty() || other.empty()) return false;
   std::error_code error;

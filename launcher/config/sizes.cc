@@ -66,7 +66,7 @@ std::string format_size(std::uint64_t bytes) {
   if (bytes < 1024) return fmt::format("{} B", bytes);
   auto value = static_cast<double>(bytes);
   std::size_t unit = 0;
-  // 1023.6 would be shown as 1024 of the unit below: go on to the next.
+  // From 1023.5 on, rounding would show 1024 of a unit. Use the next unit instead.
   for (; value >= 1023.5 && unit + 1 < std::size(kBinaryUnits); ++unit) value /= 1024;
   return fmt::format("{:.{}f} {}", value,
                      value < 9.995   ? 2

@@ -16,7 +16,7 @@ constexpr std::int32_t kNone = -1;
 
 }  // namespace
 
-/// A word under way: a linked list of tokens over its bytes.
+/// A word while its pairs are merged: a linked list of tokens over its bytes.
 class BytePairs::Word {
  public:
   Word(const BytePairs& pairs, std::string_view bytes) : pairs_(pairs) {
@@ -33,7 +33,7 @@ class BytePairs::Word {
     for (std::int32_t i = 0; i < count(); ++i) offer(i, candidates_);
   }
 
-  /// In rounds, pairs that a round makes wait for its end, even those of a lower rank.
+  /// With rounds, a new pair waits for the end of the round, even if its rank is lower.
   void merge_all() {
     std::vector<Candidate> fresh;
     while (!candidates_.empty()) {

@@ -1,4 +1,4 @@
-// Byte-pair merging: which tokens a word's bytes come to.
+// Byte-pair merging: turns the bytes of a word into tokens.
 #pragma once
 
 #include <array>
@@ -26,10 +26,10 @@ class BytePairs {
   /// Adds the next merge in order of rank. False if the pair has one already (the first stays).
   bool add(std::int32_t left, std::int32_t right, std::int32_t product);
 
-  /// Appends the tokens of `word`. Of all neighbouring pairs that of the lowest rank is merged, the
-  /// leftmost first, until none is left (Hugging Face's tokenizers, models/bpe/word.rs). In rounds
-  /// all pairs of that rank are merged before pairs that this makes (GPT-2 encoder.py, bpe), which
-  /// is the same for merges that were learnt in order. O(n log n) in the word's bytes. Any thread.
+  /// Appends the tokens of `word`. The pair of the lowest rank is merged, the leftmost first, until
+  /// no pair has a merge (Hugging Face's tokenizers, models/bpe/word.rs). With rounds, all pairs of
+  /// that rank are merged before any new pair (GPT-2 encoder.py, bpe). Both give the same tokens
+  /// for merges that were learnt in order. O(n log n) in the word's bytes. Any thread.
   void append_tokens(std::string_view word, std::vector<std::int32_t>& tokens) const;
 
  private:

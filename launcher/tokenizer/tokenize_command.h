@@ -13,10 +13,10 @@ struct TokenizeOptions {
   bool decode = false;  // ids to text
 };
 
-/// Each line of `in` becomes one line of `out`: ids with BOS first, or the whole text, special
-/// tokens included. (Without --jsonl a decoded text may hold line breaks of its own.) A line that
-/// is neither is reported to `errors` with its number and left out. Returns rows_failed if there
-/// was one. Throws IoError when `in` cannot be read or `out` takes no more.
+/// Writes one line to `out` for each line of `in`: the ids with BOS first, or the text with special
+/// tokens. Without --jsonl a decoded text may hold line breaks of its own. A line that cannot be
+/// read goes to `errors` with its number and is left out; the status is then rows_failed. Throws
+/// IoError when `in` cannot be read or `out` takes no more.
 ExitStatus tokenize_lines(const Tokenizer& tokenizer, const TokenizeOptions& options,
                           std::istream& in, std::ostream& out, std::ostream& errors);
 

@@ -50,7 +50,7 @@ class Tokenizer::WordCache {
   void add(std::string_view word, Place place) {
     if (word.size() <= kMaxWordBytes && places_.size() < kMaxWords) places_.emplace(word, place);
   }
-  /// Keeps a text that was made up, so that words of it may be added.
+  /// Keeps a text that is no part of the input, so that its words can be added.
   std::string_view keep(std::string text) { return kept_.emplace_back(std::move(text)); }
 
  private:
@@ -86,11 +86,12 @@ Tokenizer::Tokenizer(Vocabulary vocabulary)
     }
   }
   for (const auto& [token, id] : vocabulary_.ids) {
-    // A token that is not in the bytes' alphabet can only be an added one: it is its own text.
+    // Only an added token can have characters outside the bytes' alphabet. It is its own text.
     bytes_[static_cast<std::size_t>(id)] = bytes_of_symbols(token).value_or(token);
   }
   for (const AddedToken& added : vocabulary_.added) {
-    // Hugging Face's slow tokenizers take an added token as it is; the newer ones read it as bytes.
+    // Hugging Face's older tokenizers keep an added token's text; tokenizer.json's reads it as
+    // bytes.
     if (vocabulary_.added_as_text) bytes_[static_cast<std::size_t>(added.id)] = added.text;
     special_[static_cast<std::size_t>(added.id)] = added.special;
   }

@@ -28,8 +28,8 @@ class Tokenizer {
 
   /// The model folder has tokenizer files: tokenizer.json, or vocab.json.
   static bool has_files(const std::filesystem::path& model_folder);
-  /// For a model without tokenizer files, whose prompts are token ids: every id comes to no text,
-  /// and encode() throws InputError that says so.
+  /// For a model without tokenizer files, whose prompts are token ids. Every id decodes to an empty
+  /// text, and encode() throws an InputError that names the missing files.
   static Tokenizer of_ids(std::int32_t table_size, std::int32_t bos, std::int32_t eos,
                           std::int32_t pad);
 
@@ -39,8 +39,8 @@ class Tokenizer {
   /// text of more than 700 MB, and for an added token that the model's embedding lacks.
   std::vector<std::int32_t> encode(std::string_view text, bool add_special = true) const;
 
-  /// The tokens' bytes, read as UTF-8 with U+FFFD per maximal broken part. Ids of [size(),
-  /// table_size()) have no token and come to nothing. Throws InputError for other ids outside.
+  /// The tokens' bytes, read as UTF-8 with U+FFFD per maximal broken part. Ids from size() to
+  /// table_size() have no token and decode to nothing. Throws InputError for ids outside the table.
   std::string decode(std::span<const std::int32_t> ids, bool skip_special) const;
 
   /// The bytes of one token: any part of a character, or of several. Throws as decode() does.

@@ -34,8 +34,8 @@ bool is_used(const Json& value) {
   return !value.empty();
 }
 
-/// The steps of a component of the type "Sequence", which may hold others; one step otherwise, or
-/// none for null.
+/// The steps of a component: those of a "Sequence" and of sequences in it, else the component
+/// itself. None for null.
 std::vector<Json> steps_of(const Json& step, const char* key) {
   if (step.is_null()) return {};
   if (type_of(step) != "Sequence" || !step.member(key).is_array()) return {step};
@@ -46,7 +46,7 @@ std::vector<Json> steps_of(const Json& step, const char* key) {
   return steps;
 }
 
-/// Tokens that the model gives to bytes which the vocabulary lacks.
+/// What the model does with bytes that the vocabulary lacks.
 void read_unknown(const Json& model, const std::string& where, Vocabulary& vocabulary) {
   vocabulary.drops_bytes = true;
   vocabulary.fuses_unknown = is_true(model.member("fuse_unk"));
@@ -90,8 +90,8 @@ void read_model(const Json& model, const std::string& where, Vocabulary& vocabul
   }
 }
 
-/// A text that is cut out (Galactica has one that no one writes), then digits one by one, then
-/// ByteLevel: each may be absent but the last.
+/// Reads up to three steps: a text that is cut out, digits one by one, and ByteLevel. The last must
+/// be there. (Galactica has all three; nobody writes the text that it cuts out.)
 void read_pre_tokenizer(const Json& pre_tokenizer, const std::string& where,
                         Vocabulary& vocabulary) {
   const std::vector<Json> steps = steps_of(pre_tokenizer, "pretokenizers");
@@ -173,8 +173,8 @@ void read_post_processor(const Json& processor, const std::string& where, Vocabu
   }
 }
 
-/// Ids of the file that the vocabulary or the order of the tokens contradict are passed over, as
-/// Hugging Face does.
+/// A token has the id of the vocabulary, or else the next free id. Hugging Face, too, passes over
+/// the id that the file gives.
 void read_added_tokens(const Json& tokens, const std::string& where, Vocabulary& vocabulary) {
   if (!tokens.is_array()) return;
   for (std::size_t i = 0; i < tokens.size(); ++i) {

@@ -54,8 +54,8 @@ AddedToken token_of(const Json& token, const std::string& where) {
   return added;
 }
 
-/// Makes the token special, and adds it where it is not an added token yet. What it is there with
-/// counts over the fields that the name is given with.
+/// Makes the token special, and adds it if it is no added token yet. An added token keeps the
+/// fields that it has.
 std::int32_t name_token(AddedToken token, const std::string& where, Vocabulary& vocabulary) {
   const auto known = std::ranges::find(vocabulary.added, token.text, &AddedToken::text);
   if (known != vocabulary.added.end()) {
@@ -115,8 +115,8 @@ void read_decoder(const Json& config, const std::string& where, bool newer,
   }
 }
 
-/// added_tokens.json's {"<mask>": 50264}. Beside tokenizer.json it is a leftover: what is there
-/// already, by text or by id, stays as it is.
+/// added_tokens.json's {"<mask>": 50264}. Beside tokenizer.json this file is a leftover: it may
+/// only add the token that comes next.
 void read_added(const Json& object, const std::string& where, bool newer, Vocabulary& vocabulary) {
   if (!object.is_object()) return;
   for (const auto& [text, id] : object.items()) {
@@ -139,8 +139,8 @@ std::optional<std::int32_t> small_integer(const Json& object, const char* key) {
   return static_cast<std::int32_t>(value.integer());
 }
 
-/// Where no file names BOS, EOS and PAD they are the model's own ids, or OPT's tokens. Of the older
-/// files this makes them special tokens; tokenizer.json lists its own.
+/// BOS, EOS and PAD that no file names are the ids in config.json, or else OPT's tokens. Without
+/// tokenizer.json, which lists its special tokens, this makes them special.
 void fill_names(const Json& config, bool newer, Vocabulary& vocabulary) {
   const auto fill = [&](const char* key, const char* opt_text, std::int32_t& id) {
     if (id >= 0) return;
@@ -156,8 +156,8 @@ void fill_names(const Json& config, bool newer, Vocabulary& vocabulary) {
   fill("pad_token_id", "<pad>", vocabulary.pad);
 }
 
-/// What tokenizer_config.json says counts over tokenizer.json's post-processor (transformers 5).
-/// Older files say nothing of it for OPT, which has BOS in front.
+/// tokenizer_config.json's add_bos_token and add_eos_token replace tokenizer.json's post-processor,
+/// as in transformers 5. Without tokenizer.json the default is OPT's: BOS in front.
 void read_surroundings(const Json& settings, const std::string& where, bool newer,
                        Vocabulary& vocabulary) {
   const bool said = settings.is_object() &&
@@ -179,8 +179,8 @@ void read_surroundings(const Json& settings, const std::string& where, bool newe
   put(vocabulary.suffix, eos, vocabulary.eos, "eos");
 }
 
-/// Of the older files, and where the class is GPT-2's, tokenizer_config.json says whether texts get
-/// a blank in front; else tokenizer.json.
+/// Whether texts get a blank in front. tokenizer_config.json decides without tokenizer.json, and
+/// for the class GPT2Tokenizer. Otherwise tokenizer.json decides.
 void read_prefix_space(const Json& settings, const std::string& where, bool newer,
                        Vocabulary& vocabulary) {
   const Json& name = settings.member("tokenizer_class");
@@ -189,8 +189,8 @@ void read_prefix_space(const Json& settings, const std::string& where, bool newe
   if (!newer || is_gpt2) vocabulary.prefix_space = said;
 }
 
-/// Tokens of the vocabulary must have rows in the embedding. Added ones need not, as long as no
-/// text has them (Tokenizer::encode), but for those that every text gets.
+/// Tokens of the vocabulary, and those around every text, must have rows in the embedding. Other
+/// added tokens need none: Tokenizer::encode refuses a text that has one without a row.
 void check_table(const std::filesystem::path& folder, const Vocabulary& vocabulary) {
   std::int32_t end = vocabulary.words_end;
   for (const std::int32_t id : vocabulary.prefix) end = std::max(end, id + 1);

@@ -28,7 +28,7 @@ Utf8Part first_part(std::string_view bytes);
 /// `bytes` as valid UTF-8.
 std::string replace_broken(std::string_view bytes);
 
-/// Takes all parts but a cut one at the end out of `bytes` and returns them as valid UTF-8.
+/// Removes all whole parts from `bytes` and returns them as valid UTF-8. A cut part stays.
 std::string take_whole(std::string& bytes);
 
 bool is_valid_utf8(std::string_view bytes);

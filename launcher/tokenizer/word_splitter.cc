@@ -64,8 +64,7 @@ class WordSplitter::Pattern {
                               "{}: {}",
                               offset, message_of(code)));
     }
-    // Where the machine allows no executable memory the interpreter runs, slower, with the same
-    // words.
+    // Without executable memory PCRE2 interprets the pattern: slower, with the same words.
     static_cast<void>(pcre2_jit_compile(code_.get(), PCRE2_JIT_COMPLETE));
   }
 
