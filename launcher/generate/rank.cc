@@ -145,14 +145,15 @@ Rank::~Rank() {
 }
 
 stage::StageLayout Rank::layout(std::int32_t max_sequence_tokens) const {
+  const auto topology = stage::Topology::of_ranks(world_.size());
   stage::StageLayout layout;
+  layout.stage = topology.stage_of(world_.rank());
+  layout.stages = topology.stages;
   layout.model = model_.folder.config;
   layout.config =
-      stages_of(config_, world_.size(), layout.model)[static_cast<std::size_t>(world_.rank())];
+      stages_of(config_, topology.stages, layout.model)[static_cast<std::size_t>(layout.stage)];
   layout.batching = config_.batching;
   layout.batching.max_sequence_tokens = max_sequence_tokens;
-  layout.stage = world_.rank();
-  layout.stages = world_.size();
   return layout;
 }
 

@@ -187,7 +187,9 @@ void RunJob::request_done() {
   if (progress_) progress_->update(done_, tokens_);
 }
 
-bool RunJob::next(stage::Request& request) { return source_->job().next(request); }
+stage::HeadLine& RunJob::line() { return source_->job().line(); }
+
+stage::Next RunJob::next(stage::Request& request) { return source_->job().next(request); }
 
 void RunJob::on_prompt_token(std::uint64_t id, std::int32_t index,
                              const stage::TokenResult& result) {

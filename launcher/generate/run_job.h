@@ -33,7 +33,8 @@ class RunJob : public stage::Job {
   bool finish();
 
   // stage::Job
-  bool next(stage::Request& request) override;
+  stage::HeadLine& line() override;
+  stage::Next next(stage::Request& request) override;
   void on_prompt_token(std::uint64_t id, std::int32_t index,
                        const stage::TokenResult& result) override;
   bool on_token(std::uint64_t id, const stage::TokenResult& result) override;

@@ -25,10 +25,9 @@ std::string token_name(const Tokenizer& tokenizer, std::int32_t token) {
 float finite(float logprob) { return std::isfinite(logprob) ? logprob : -9999.0F; }
 
 /// The n likeliest and the token itself, by name; of equal names the likelier stays.
-Json top_of(const Tokenizer& tokenizer, const stage::TokenResult& result) {
+Json top_of(const Tokenizer& tokenizer, const ScoredToken& result) {
   Json top = Json::object();
-  for (std::int32_t i = 0; i < result.top_count; ++i) {
-    const stage::Candidate& candidate = result.top[static_cast<std::size_t>(i)];
+  for (const stage::Candidate& candidate : result.top) {
     const std::string name = token_name(tokenizer, candidate.token);
     if (!top.contains(name)) top[name] = finite(candidate.logprob);
   }
@@ -64,7 +63,7 @@ class LogprobTable {
     token_logprobs_.push_back(nullptr);
     top_logprobs_.push_back(nullptr);
   }
-  void add(const stage::TokenResult& result, std::size_t offset) {
+  void add(const ScoredToken& result, std::size_t offset) {
     add_token(result.token, offset);
     token_logprobs_.push_back(finite(result.logprob));
     top_logprobs_.push_back(top_of(tokenizer_, result));
@@ -105,13 +104,13 @@ Json logprobs_of(const Answer& answer) {
     Offsets offsets(0);
     table.add_first(row.prompt.front(),
                     offsets.next(bos ? "" : tokenizer.token_bytes(row.prompt.front())));
-    for (const stage::TokenResult& result : answer.prompt_results()) {
+    for (const ScoredToken& result : answer.prompt_results()) {
       table.add(result, offsets.next(tokenizer.token_bytes(result.token)));
     }
     begin = count_characters(row.prompt_text);
   }
   Offsets offsets(begin);
-  for (const stage::TokenResult& result : answer.results()) {
+  for (const ScoredToken& result : answer.results()) {
     const bool shown = !row.skip_special || !tokenizer.is_special(result.token);
     table.add(result, offsets.next(shown ? tokenizer.token_bytes(result.token) : ""));
   }

@@ -18,10 +18,10 @@ JobScan PromptJob::scan() const {
   return scan;
 }
 
-bool PromptJob::next(stage::Request& request) {
-  if (std::exchange(handed_out_, true)) return false;
+stage::Next PromptJob::next(stage::Request& request) {
+  if (std::exchange(handed_out_, true)) return stage::Next::no_more;
   request = to_request(row_, 0);
-  return true;
+  return stage::Next::request;
 }
 
 void PromptJob::on_prompt_token(std::uint64_t, std::int32_t, const stage::TokenResult& result) {
@@ -57,8 +57,8 @@ JobScan DummyJob::scan() const {
   return scan;
 }
 
-bool DummyJob::next(stage::Request& request) {
-  if (next_ == prompts_.count) return false;
+stage::Next DummyJob::next(stage::Request& request) {
+  if (next_ == prompts_.count) return stage::Next::no_more;
   const auto ordinary = static_cast<std::uint64_t>(prompts_.vocabulary - kFirstOrdinaryToken);
   const auto number = static_cast<std::uint64_t>(next_++);
   const auto token_of = [&](std::uint64_t value) {
@@ -74,7 +74,7 @@ bool DummyJob::next(stage::Request& request) {
     const std::uint64_t place = number << 32 | static_cast<std::uint32_t>(i);
     request.prompt.push_back(token_of(default_seed(place ^ prompts_.seed, "token")));
   }
-  return true;
+  return stage::Next::request;
 }
 
 bool DummyJob::on_token(std::uint64_t id, const stage::TokenResult&) {

@@ -39,14 +39,14 @@ void TextJob::start(CompletionWriter& writer) {
   }
 }
 
-bool TextJob::next(stage::Request& request) {
+stage::Next TextJob::next(stage::Request& request) {
   if (writer_ == nullptr) throw std::logic_error("TextJob::next before start");
-  if (next_ == requests_.rows.size()) return false;
+  if (next_ == requests_.rows.size()) return stage::Next::no_more;
   const RequestRow& row = requests_.rows[next_];
   request = to_request(row, next_);
   answers_.emplace(next_, Answer(tokenizer_, row, options_.eos));
   ++next_;
-  return true;
+  return stage::Next::request;
 }
 
 Answer& TextJob::answer(std::uint64_t id) {

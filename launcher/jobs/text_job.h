@@ -46,7 +46,7 @@ class TextJob : public stage::Job {
   const JobCounts& counts() const { return counts_; }
 
   // stage::Job; whatever CompletionWriter throws goes through.
-  bool next(stage::Request& request) override;
+  stage::Next next(stage::Request& request) override;
   void on_prompt_token(std::uint64_t id, std::int32_t index,
                        const stage::TokenResult& result) override;
   bool on_token(std::uint64_t id, const stage::TokenResult& result) override;

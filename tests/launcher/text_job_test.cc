@@ -39,7 +39,7 @@ class Pipeline {
     std::vector<Row> rows;
     while (true) {
       stage::Request request;
-      while (rows.size() < 2 && job.next(request)) {
+      while (rows.size() < 2 && job.next(request) == stage::Next::request) {
         if (begin(job, request)) rows.push_back({request, 0});
       }
       if (rows.empty()) return;
@@ -189,7 +189,7 @@ TEST_F(TextJobTest, TheModelsEosCountsBeforeTheTokenizers) {
   TextJob job(tokenizer_, requests(), {.eos = 9, .form = {}});
   job.start(writer);
   stage::Request request;
-  ASSERT_TRUE(job.next(request));
+  ASSERT_EQ(job.next(request), stage::Next::request);
   EXPECT_FALSE(job.on_token(request.id, {.token = 2}));
   EXPECT_TRUE(job.on_token(request.id, {.token = 9}));
 }
