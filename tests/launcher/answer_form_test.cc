@@ -131,7 +131,7 @@ TEST_F(AnswerFormTest, NumbersStayShortAndFinite) {
   row_.sampling.logprobs = 0;
   row_.max_tokens = 1;
   Answer answer(tokenizer_, row_, 2);
-  answer.add(result(byte_id('a'), -0.1F));
+  answer.add({.token = byte_id('a'), .logprob = -0.1F});
   EXPECT_NE(answer_record(answer, {}).find("\"token_logprobs\":[-0.1]"), std::string::npos);
   const json made = record({result(byte_id('a'), -std::numeric_limits<float>::infinity())});
   EXPECT_EQ(made.at("logprobs").at("token_logprobs")[0], -9999.0);
