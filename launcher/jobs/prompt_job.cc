@@ -14,6 +14,7 @@ PromptJob::PromptJob(const Tokenizer& tokenizer, RequestRow row, std::int32_t eo
 
 JobScan PromptJob::scan() const {
   JobScan scan;
+  scan.rows = 1;
   add_to_scan(row_, scan);
   return scan;
 }
@@ -50,9 +51,6 @@ void PromptJob::print() {
 JobScan DummyJob::scan() const {
   JobScan scan;
   scan.rows = prompts_.count;
-  scan.prompt_tokens = prompts_.count * prompts_.prompt_len;
-  scan.max_completion_tokens = prompts_.count * prompts_.gen_len;
-  scan.longest_prompt = prompts_.prompt_len;
   scan.longest_sequence = prompts_.prompt_len + prompts_.gen_len;
   return scan;
 }

@@ -82,7 +82,7 @@ TEST(DummyJob, PromptsAreDistinctInRangeAndTheSameEachTime) {
   }
   EXPECT_EQ(seen.size(), 50U);
   EXPECT_EQ(job.answered(), 50);
-  EXPECT_EQ(job.scan().prompt_tokens, 150);
+  EXPECT_EQ(job.scan().rows, 50);
   EXPECT_EQ(job.scan().longest_sequence, 5);
 }
 
