@@ -10,6 +10,7 @@
 
 #include "kernels/device/error.h"
 #include "launcher/config/nearest_name.h"
+#include "launcher/jobs/readable_id.h"
 #include "launcher/json/json.h"
 #include "launcher/tokenizer/utf8.h"
 
@@ -56,23 +57,6 @@ std::string shown(const Json& value) {
   std::string text = value.dump(-1, true);
   if (text.size() > 60) text = text.substr(0, 60) + "...";
   return text;
-}
-
-/// The custom_id of a line that is no JSON, where it says one, and only one, in plain sight.
-std::optional<std::string> readable_custom_id(std::string_view line) {
-  constexpr std::string_view kKey = "\"custom_id\"";
-  constexpr std::string_view kBlanks = " \t";
-  const std::size_t at = line.find(kKey);
-  if (at == std::string_view::npos || line.find(kKey, at + 1) != std::string_view::npos) return {};
-  const std::size_t colon = line.find_first_not_of(kBlanks, at + kKey.size());
-  if (colon == std::string_view::npos || line[colon] != ':') return {};
-  const std::size_t begin = line.find_first_not_of(kBlanks, colon + 1);
-  if (begin == std::string_view::npos || line[begin] != '"') return {};
-  std::size_t end = begin + 1;
-  while (end < line.size() && line[end] != '"') end += line[end] == '\\' ? 2 : 1;
-  if (end >= line.size()) return {};
-  const Json id = Json::parse_or_null(line.substr(begin, end + 1 - begin));
-  return id.is_string() ? std::optional(id.text()) : std::nullopt;
 }
 
 /// Names the row after its custom_id where that can be seen though the line is no JSON.
