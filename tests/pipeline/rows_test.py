@@ -13,6 +13,7 @@ from job_support import (BAD_INPUT, DEMO_MODEL, DEVICE, DONE, ENVIRONMENT, REFER
 
 TINY = REFERENCE / "opt-pre"  # 512 ids, 128 positions
 PERU = "Question: What is the capital of Peru?\nAnswer:"
+TEXT = "x" * 250
 FRANCE = "Question: What is the capital of France?\nAnswer:"
 
 
@@ -156,13 +157,12 @@ class MemoryTest(JobTest):
         path = self.scratch / f"rows-{rows}.jsonl"
         with path.open("w", encoding="utf-8") as file:
             for i in range(rows):
-                file.write(json.dumps({"custom_id": f"row number {i}", "max_tokens": 1,
-                                       "prompt": [5] * 100}) + "\n")
+                file.write(f'{{"custom_id":"row number {i}","max_tokens":1,"prompt":"{TEXT}"}}\n')
         with self.output.open("w", encoding="utf-8") as file:
             for i in range(rows - 5):
                 file.write(f'{{"custom_id":"row number {i}","text":"x","token_ids":[5]}}\n')
-        job = subprocess.Popen([SLUICE, "generate", "--model", TINY, "--quiet", "--device", DEVICE,
-                                "--input", path, "--output", self.output, "--resume"],
+        job = subprocess.Popen([SLUICE, "generate", "--model", DEMO_MODEL, "--quiet", "--device",
+                                DEVICE, "--input", path, "--output", self.output, "--resume"],
                                env=ENVIRONMENT)
         _, status, usage = os.wait4(job.pid, 0)
         job.returncode = os.waitstatus_to_exitcode(status)
@@ -170,10 +170,10 @@ class MemoryTest(JobTest):
         self.assertEqual(self.output.read_bytes().count(b"\n"), rows)
         return usage.ru_maxrss * 1024
 
-    def test_two_hundred_thousand_rows(self):
-        growth = self.peak_bytes(200_000) - self.peak_bytes(20_000)
-        # 12 bytes of each row, in a table that may just have doubled; the rows are 80 MB.
-        self.assertLess(growth, 24 << 20)
+    def test_a_hundred_thousand_rows(self):
+        growth = self.peak_bytes(100_000) - self.peak_bytes(10_000)
+        # 12 bytes of each row, in a table that may just have doubled; the rows are 30 MB.
+        self.assertLess(growth, 12 << 20)
 
 
 if __name__ == "__main__":
