@@ -1,5 +1,5 @@
-// What a pass asks of the cache, as the kernels want it: the sequences of a GPU batch, sorted by
-// how they are attended and stored, as arrays of 32-bit integers.
+// The sequences of a GPU batch in one pass, as arrays of 32-bit integers for the kernels. Each way
+// to attend and to store has a table of its own.
 #pragma once
 
 #include <cstdint>
@@ -92,6 +92,9 @@ struct KvStep {
     return 2 * KvTable::bytes(layout);
   }
   KvStep(const KvLayout& layout, std::byte* tables);
+
+  /// Whether there is anything to fetch.
+  bool has_history() const;
 
   /// Overwrites all but the events; never allocates. Sequences must have been checked, and have
   /// their pages.
