@@ -2,8 +2,8 @@
 //
 // Messages are ordered per (route, source, target). Each route has a communicator of its own, so no
 // message waits behind one of another route. A thread of the world makes all progress: only wait(),
-// gather() and broadcast() block. Any thread may call send(), receive(), done(), wait(), ring_for(),
-// step() and fail().
+// gather() and broadcast() block. Any thread may call send(), receive(), done(), wait(),
+// ring_for(), step() and fail().
 //
 // Failure: a rank that throws tells the others by fail(); heartbeats notice a rank that dies, or is
 // silent for `deadline`. In both cases every rank ends within seconds, and one of them prints one
