@@ -267,7 +267,7 @@ TEST_F(RequestParserTest, TextRows) {
 }
 
 TEST_F(RequestParserTest, BytesThatAreNoTextAreNotAnswered) {
-  for (const std::string bytes :
+  for (const std::string& bytes :
        {std::string(" a\xFF"), std::string("caf\xE9"), std::string("a\0b", 3)}) {
     const auto parsed = parser_.parse_text(bytes, 9);
     ASSERT_TRUE(std::holds_alternative<RowFailure>(parsed));
