@@ -165,7 +165,7 @@ void Executor::run_compute(const Task& task, const Pass& pass) {
   const DecoderConfig& model = parts_.layout.model;
   const LayerWorkspace& layer = parts_.workspace.layer;
   attention_block(ops_, model, attention_of(lease_), layer,
-                  {parts_.cache, cache_layer(task), task.gpu_batch, set_}, hidden);
+                  {&parts_.cache, cache_layer(task), task.gpu_batch, set_}, hidden);
   mlp_block(ops_, model, mlp_of(lease_), layer, hidden);
   if (!shape_.last && is_last_layer(task)) indices_.was_read(pass, task.gpu_batch);
 }
