@@ -12,11 +12,11 @@ namespace sluice::kernels {
 
 /// The operations of one engine.
 struct OpChecks {
-  /// Activations may be f16 and bf16, too; all of one call agree, but results of linear() and
-  /// logits, which may always be f32.
+  /// Activations may be f16 and bf16, too. All of one call agree, except that results of linear()
+  /// and logits may always be f32.
   bool sixteen_bits = false;
-  /// ... in append_kv() and attention(), where that is all: the CPU attends beside a device that
-  /// computes in 16 bits.
+  /// The same in append_kv() and attention() only: the CPU attends beside a device that computes in
+  /// 16 bits.
   bool sixteen_bits_at_cache = false;
   std::int32_t most_head_dim = 0;
 

@@ -182,6 +182,37 @@ struct PrefillWarp {
   }
 };
 
+/// The query rows of a block.
+struct PrefillBlock {
+  int sequence;  // batch.sequences: none
+  int first;     // of the sequence's new tokens
+  int rows;      // <= kPrefillRows
+  int position;  // of the first one
+};
+
+__device__ inline PrefillBlock prefill_block(const kernels::KvBatch& batch) {
+  const SequenceTile found = find_tile(batch, static_cast<int>(blockIdx.x), kPrefillRows, 2);
+  const int s = found.sequence;
+  if (s == batch.sequences) return {s, 0, 0, 0};
+  // The last rows see most keys, and are begun first.
+  const int first = (found.tiles - 1 - found.tile) * kPrefillRows;
+  return {s, first, min(kPrefillRows, batch.new_tokens[s] - first),
+          batch.context[s] - batch.new_tokens[s] + first};
+}
+
+/// Starts to copy `rows` rows, `width` apart, to the shared rows at `query`; the others become 0.
+template <class T, int kDim>
+__device__ inline void bring_queries(T* query, const T* from, int rows, std::int64_t width) {
+  constexpr int kChunks = kDim / 8;
+  for (int i = static_cast<int>(threadIdx.x); i < kPrefillRows * kChunks; i += kPrefillThreads) {
+    const int row = i / kChunks;
+    const int chunk = i % kChunks;
+    copy_async_16(query + chunk_at<kDim>(row, chunk), from + min(row, rows - 1) * width + chunk * 8,
+                  row < rows);
+  }
+  commit_copies();
+}
+
 /// Where registers allow it with as many blocks on a multiprocessor.
 template <int kDim, bool kDirect>
 constexpr bool kKeepsQuery = kDim == 80 || (kDim == 64 && !kDirect);
@@ -196,13 +227,8 @@ __global__ void __launch_bounds__(kPrefillThreads,
     using Source = PrefillSource<T, kDim, kType>;
     constexpr int kStride = kPrefillStride<kDim>;
     constexpr bool kKeep = kKeepsQuery<kDim, Source::kDirect>;
-    const SequenceTile found = find_tile(call.batch, static_cast<int>(blockIdx.x), kPrefillRows, 2);
-    const int s = found.sequence;
+    const auto [s, first, rows, position] = prefill_block(call.batch);
     if (s == call.batch.sequences) return;
-    // The last rows see most keys, and are begun first.
-    const int first = (found.tiles - 1 - found.tile) * kPrefillRows;
-    const int rows = min(kPrefillRows, call.batch.new_tokens[s] - first);
-    const int position = call.batch.context[s] - call.batch.new_tokens[s] + first;
     const int head = static_cast<int>(blockIdx.y);
     const std::int64_t width = std::int64_t{call.heads.query_heads} * kDim;
     const std::int64_t at =
@@ -218,15 +244,7 @@ __global__ void __launch_bounds__(kPrefillThreads,
       tokens.put(block);
     }
 
-    constexpr int kChunks = kDim / 8;
-    const T* const from = static_cast<const T*>(call.query) + at;
-    for (int i = static_cast<int>(threadIdx.x); i < kPrefillRows * kChunks; i += kPrefillThreads) {
-      const int row = i / kChunks;
-      const int chunk = i % kChunks;
-      copy_async_16(query + chunk_at<kDim>(row, chunk),
-                    from + min(row, rows - 1) * width + chunk * 8, row < rows);
-    }
-    commit_copies();
+    bring_queries<T, kDim>(query, static_cast<const T*>(call.query) + at, rows, width);
     Source source{static_cast<const std::byte*>(call.cache.base) +
                       head_offset(call.cache, call.heads.kv_head(head), false, call.vector_bytes),
                   head_offset(call.cache, 0, true, call.vector_bytes)};

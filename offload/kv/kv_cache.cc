@@ -93,7 +93,7 @@ class KvCache::Impl {
       try {
         engine_.backend->synchronize(engine_.backend->record(lane));
       } catch (const Error&) {
-        // A failed device does nothing any more; whoever uses it has been told.
+        // A failed device does no more work, and its users have seen the failure already.
       }
     }
   }
@@ -251,8 +251,8 @@ void KvCache::Impl::begin(std::int32_t gpu_batch, std::span<const KvSequence> se
   }
   start_sequences(sequences);
   step.fill(layout_, pages_, sequences, pass);
-  // On the lane that reads them: what the last pass still needs of the old tables it has read by
-  // then, and a few kilobytes need not queue behind weights on Lane::host_to_device.
+  // Copy on the lane that reads the tables. By then the last pass has read the old ones, and a few
+  // kilobytes need not queue behind weights on Lane::host_to_device.
   for (const KvTable* table : {&step.device, &step.streamed}) {
     if (table->empty()) continue;
     std::byte* target = batch.device_tables + (table->memory() - step.device.memory());
@@ -371,7 +371,7 @@ Event KvCache::Impl::store(std::int32_t layer, std::int32_t gpu_batch, TensorVie
     // The CPU's rows left before its attention, which Lane::compute has waited for.
     return {};
   }
-  // After the attention, not only after the keys: it has read the pages that are appended to now.
+  // Wait for the attention, not only for the keys: it reads the pages that are appended to here.
   KvRowStaging::Set& set = rows_.next(backend.record(Lane::compute));
   for (const auto* rows : {host ? &step.host_rows : nullptr, &step.disk_rows}) {
     if (rows == nullptr) continue;

@@ -75,11 +75,11 @@ class KvCache {
   /// The sequences of GPU batch `gpu_batch` in the coming pass. Called once per pass and GPU batch,
   /// before its first prefetch() or attend(), and after the last store() of the pass before.
   /// Waits for nothing but the previous-but-one pass. Throws Error for sequences that cannot be.
-  /// A sequence that starts takes pages, in the order given; whoever admits sequences sees to it
-  /// that the pool of the slot's tier has them.
+  /// Sequences that start take pages in the order given. Admission must ensure that the pool of the
+  /// slot's tier has enough.
   void begin(std::int32_t gpu_batch, std::span<const KvSequence> sequences, std::int32_t pass);
 
-  /// What these slots held is forgotten; their pages may be taken by others. Not between the
+  /// Forgets the sequences of these slots and frees their pages. Not to be called between the
   /// begin() of a pass and its last store().
   void forget(std::span<const std::int32_t> slots);
 
@@ -94,10 +94,10 @@ class KvCache {
   void attend(std::int32_t layer, std::int32_t gpu_batch, TensorView out, TensorView query,
               TensorView keys, TensorView values, float scale);
 
-  /// Takes the new keys and values of host and disk sequences home; after attend() of the same
-  /// step. Returns when keys, values and query may be overwritten: Lane::compute must wait for the
-  /// event (a default one where nothing was taken home). Throws IoError or CapacityError of a page
-  /// that could not be written; such failures may also come from the calls above.
+  /// Stores the new keys and values of host and disk sequences; after attend() of the same step.
+  /// Lane::compute must wait for the event before it overwrites keys, values or query; the event is
+  /// a default one where nothing was stored. Throws IoError or CapacityError for a page that could
+  /// not be written; such failures may also come from the calls above.
   Event store(std::int32_t layer, std::int32_t gpu_batch, TensorView keys, TensorView values);
 
   Tier tier_of(std::int32_t slot) const;

@@ -1,8 +1,7 @@
-// Which pages each sequence has. A tier's pages are a pool: a sequence is handed what it can need
-// at most when it starts, and gives it back when it ends, so that a short sequence does not keep
-// the memory of a long one.
+// Which pages each sequence has. A tier's pages are a pool. A sequence takes the pages that it can
+// need at most when it starts, and gives them back when it ends.
 //
-// Page numbers are a function of the calls alone. Whoever makes the same calls gets the same pages.
+// Page numbers depend on the calls alone: the same calls give the same pages.
 #pragma once
 
 #include <cstddef>
@@ -18,9 +17,9 @@ class KvPageTable {
  public:
   explicit KvPageTable(const KvLayout& layout);
 
-  /// Hands a slot that has none the pages of a sequence of at most `tokens` tokens, from the pool
-  /// of its home tier: neighbours where there are so many in a row, else the lowest free ones.
-  /// Throws Error where too few are free: whoever starts sequences counts pages.
+  /// Gives a slot without pages those of a sequence of at most `tokens` tokens, from the pool of
+  /// its home tier. They are neighbours where enough are free in a row, else the lowest free ones.
+  /// Throws Error where too few are free: the caller must count pages before it starts a sequence.
   void take(std::int32_t slot, std::int32_t tokens);
   /// Takes all pages of a slot back; it may have none.
   void give_back(std::int32_t slot);
@@ -32,8 +31,8 @@ class KvPageTable {
   std::int32_t free_pages(Tier tier) const { return pool_of(tier).free; }
 
  private:
-  // A slot's pages are a chain through its pool, so that the tables are as large as the pools are,
-  // not as all slots' longest sequences would be.
+  // A slot's pages are a chain through its pool. So the tables grow with the pools, not with the
+  // longest sequences of all slots.
   struct Pool {
     std::vector<std::int32_t> next;  // by page
     std::vector<char> used;          // by page

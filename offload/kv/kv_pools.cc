@@ -8,7 +8,7 @@ namespace sluice::offload {
 
 namespace {
 
-/// What a cache of this shape wants of a tier is monotone in every pool: more pages, more bytes.
+/// Finds the largest pools that fit. The bytes of every tier grow with the pages of every pool.
 class PoolFit {
  public:
   PoolFit(const KvShape& shape, const Policy& policy, const PerTier<std::uint64_t>& room)
@@ -52,7 +52,7 @@ PerTier<std::int32_t> fit_kv_pools(KvShape shape, const Policy& policy,
                                    const PerTier<std::uint64_t>& room) {
   shape.pool_pages = {};
   PoolFit fit(shape, policy, room);
-  // From the bottom: a tier holds staging for lower ones, never the other way round.
+  // Begin with the lowest tier: a tier holds staging for lower tiers, never for higher ones.
   for (const Tier tier : {Tier::disk, Tier::host, Tier::device}) {
     for (auto pool = static_cast<std::size_t>(tier); pool < kTierCount && !fit.fits(tier); ++pool) {
       fit.shrink(pool, tier);

@@ -1,5 +1,5 @@
-// History on its way to the device: two staging buffers, each with the streamed sequences of one
-// (layer, GPU batch), so that the next is fetched while the present one is attended.
+// History on its way to the device. Each of two staging buffers holds the streamed sequences of one
+// (layer, GPU batch): the next one is fetched while the present one is attended.
 #pragma once
 
 #include <array>
@@ -46,10 +46,10 @@ class KvStream {
   /// fetches may be under way; a third is our own bug and throws Error.
   void fetch(const KvStep& step, std::int32_t layer);
 
-  /// Makes Lane::compute wait for the step's history of `layer`, fetching what fetch() did not.
-  /// Returns the staging buffer: its pages are numbered as the step's `streamed` table has them.
+  /// Makes Lane::compute wait for the step's history of `layer`; calls fetch() if nobody did.
+  /// Returns the staging buffer, whose pages have the numbers of the step's `streamed` table.
   std::byte* open(const KvStep& step, std::int32_t layer);
-  /// The last work that reads the buffer open() returned was put on Lane::compute.
+  /// To be called when the last work that reads the buffer of open() is on Lane::compute.
   void close(const KvStep& step, std::int32_t layer);
 
   /// Puts copies of what the disk has read on the lane. Never blocks.

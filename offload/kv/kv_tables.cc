@@ -15,8 +15,8 @@ void add_rows(std::vector<KvRows>& rows, const KvSequence& sequence) {
   }
 }
 
-/// Numbers pages `from` and later number, number + 1, ...; earlier ones, which appending does not
-/// touch, as the first of them.
+/// Numbers pages `from` and later number, number + 1, ... Earlier pages, which appending does not
+/// touch, get `number` too.
 void number_from(std::span<std::int32_t> pages, std::int32_t from, std::int32_t number) {
   const auto first = pages.begin() + from;
   std::fill(pages.begin(), first, number);
@@ -128,10 +128,9 @@ void KvStep::add_streamed(const KvLayout& layout, const KvPageTable& pages,
                                 sequence.context - sequence.new_tokens, first});
 }
 
-// The new tokens of a disk sequence are appended in two parts, each a sequence for the kernels:
-// those that fall into pages now full, which go to the write buffer, and those of the page that
-// stays partial, which go to the tail. The page numbers differ in base only, so one table serves
-// all layers.
+// The new tokens of a disk sequence are appended in two parts, each a sequence for the kernels.
+// Tokens of pages that this pass fills go to the write buffer; tokens of the page that stays
+// partial go to the tail. Layers differ in the base address only, so one table serves all of them.
 void KvStep::add_disk(const KvLayout& layout, const KvPageTable& pages,
                       const KvSequence& sequence) {
   disk_slots.push_back(sequence.slot);

@@ -1,5 +1,5 @@
-// What a pass asks of the cache, as the kernels want it: the sequences of a GPU batch, sorted by
-// how they are attended and stored, as arrays of 32-bit integers.
+// The sequences of a GPU batch in one pass, as arrays of 32-bit integers for the kernels. Each way
+// to attend and to store has a table of its own.
 #pragma once
 
 #include <cstdint>

@@ -170,14 +170,16 @@ TEST_P(CudaEngine, GatherIsTheOracles) {
 
 /// Two sequences, their pages interleaved, whole prompts and then a token each.
 TEST_P(CudaEngine, AttentionIsTheOracles) {
-  constexpr std::int32_t kHeads = 4;
+  constexpr std::int32_t kQueryHeads = 6;
+  constexpr std::int32_t kKvHeads = 2;
   constexpr std::int32_t kDim = 64;
-  constexpr std::int64_t kWidth = kHeads * kDim;
+  constexpr std::int64_t kWidth = kQueryHeads * kDim;
+  constexpr std::int64_t kKvWidth = kKvHeads * kDim;
   const std::vector<std::int32_t> contexts = {150, 37};
   kernels::KvPages cache;
   cache.dtype = GetParam();
   cache.page_tokens = 16;
-  cache.kv_heads = kHeads;
+  cache.kv_heads = kKvHeads;
   cache.head_dim = kDim;
   cache.page_stride_bytes = static_cast<std::int64_t>(cache.page_bytes());
   const std::vector<std::byte> zeros(20 * cache.page_bytes());
@@ -188,8 +190,8 @@ TEST_P(CudaEngine, AttentionIsTheOracles) {
     pages[static_cast<std::size_t>(i)] = 2 * i;
     pages[static_cast<std::size_t>(10 + i)] = 19 - 2 * i;
   }
-  const Matrix keys = Matrix::random(187, kWidth, DType::f32, 6);
-  const Matrix values = Matrix::random(187, kWidth, DType::f32, 7);
+  const Matrix keys = Matrix::random(187, kKvWidth, DType::f32, 6);
+  const Matrix values = Matrix::random(187, kKvWidth, DType::f32, 7);
   const Matrix query = Matrix::random(187, kWidth, DType::f32, 8);
   const OnDevice k(keys);
   const OnDevice v(values);
@@ -206,8 +208,8 @@ TEST_P(CudaEngine, AttentionIsTheOracles) {
   batch.context = count.integers();
   batch.pages = device_pages.integers();
   const TensorView all{out.data(), DType::f32, 187, kWidth};
-  ops().append_kv(cache, batch, {k.data(), DType::f32, 187, kWidth},
-                  {v.data(), DType::f32, 187, kWidth});
+  ops().append_kv(cache, batch, {k.data(), DType::f32, 187, kKvWidth},
+                  {v.data(), DType::f32, 187, kKvWidth});
   ops().attention(all, {q.data(), DType::f32, 187, kWidth}, cache, batch, 0.125F);
   const Matrix got = read_back(out.data(), 187, kWidth);
   const double tolerance = GetParam() == DType::f32   ? 1e-5
@@ -216,14 +218,16 @@ TEST_P(CudaEngine, AttentionIsTheOracles) {
                                                       : 2e-2;
   std::int64_t begin = 0;
   for (const std::int32_t tokens : contexts) {
-    Matrix part[3] = {Matrix(tokens, kWidth), Matrix(tokens, kWidth), Matrix(tokens, kWidth)};
+    Matrix part[3] = {Matrix(tokens, kWidth), Matrix(tokens, kKvWidth), Matrix(tokens, kKvWidth)};
     const Matrix* const whole[3] = {&query, &keys, &values};
     for (int m = 0; m < 3; ++m) {
       for (std::int64_t r = 0; r < tokens; ++r) {
-        for (std::int64_t c = 0; c < kWidth; ++c) part[m].set(r, c, whole[m]->at(begin + r, c));
+        for (std::int64_t c = 0; c < part[m].columns(); ++c) {
+          part[m].set(r, c, whole[m]->at(begin + r, c));
+        }
       }
     }
-    const Matrix wanted = reference::attention(part[0], part[1], part[2], kHeads, 0.125);
+    const Matrix wanted = reference::attention(part[0], part[1], part[2], kQueryHeads, 0.125);
     for (std::int64_t r = 0; r < tokens; ++r) {
       for (std::int64_t c = 0; c < kWidth; ++c) {
         ASSERT_NEAR(got.at(begin + r, c), wanted.at(r, c), tolerance) << r << " " << c;
