@@ -170,6 +170,8 @@ class LocalWorld final : public World {
     return hub_->table(rank_).done(transfer, received_bytes);
   }
   std::size_t wait(Transfer transfer) override { return hub_->table(rank_).wait(transfer); }
+  void ring_for(Route route, Bell* bell) override { hub_->table(rank_).ring_for(route, bell); }
+  void throw_if_failed() const override { hub_->table(rank_).throw_if_failed(); }
 
   std::vector<std::string> gather(const std::string& text) override {
     return hub_->gather(rank_, text);

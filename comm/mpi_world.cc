@@ -53,6 +53,8 @@ class MpiWorld final : public World {
     return table_.done(transfer, received_bytes);
   }
   std::size_t wait(Transfer transfer) override { return table_.wait(transfer); }
+  void ring_for(Route route, Bell* bell) override { table_.ring_for(route, bell); }
+  void throw_if_failed() const override { table_.throw_if_failed(); }
 
   std::vector<std::string> gather(const std::string& text) override;
   std::string broadcast(const std::string& text) override {

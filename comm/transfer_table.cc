@@ -52,10 +52,24 @@ Transfer TransferTable::open(const Message& message) {
 void TransferTable::complete(int index, std::size_t bytes) {
   Slot& slot = slots_[static_cast<std::size_t>(index)];
   slot.transferred_bytes = bytes;
+  // Read before the slot is complete: its owner may give it back, and it may be taken again, then.
+  const bool received = !slot.message.sending;
+  const Route route = slot.message.route;
   std::uint32_t expected = kOpen;
   if (slot.state.compare_exchange_strong(expected, kComplete, std::memory_order_acq_rel)) {
     slot.state.notify_all();
+    if (received) ring(route);
   }
+}
+
+void TransferTable::ring_for(Route route, Bell* bell) {
+  const std::lock_guard lock(bells_mutex_);
+  bells_[static_cast<std::size_t>(route)] = bell;
+}
+
+void TransferTable::ring(Route route) {
+  const std::lock_guard lock(bells_mutex_);
+  if (Bell* bell = bells_[static_cast<std::size_t>(route)]) bell->ring();
 }
 
 void TransferTable::fail(const std::string& sentence) {
@@ -67,6 +81,7 @@ void TransferTable::fail(const std::string& sentence) {
     std::uint32_t expected = kOpen;
     if (slot.state.compare_exchange_strong(expected, kFailed)) slot.state.notify_all();
   }
+  for (int route = 0; route < kRouteCount; ++route) ring(static_cast<Route>(route));
 }
 
 void TransferTable::throw_if_failed() const {

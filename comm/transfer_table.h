@@ -52,6 +52,9 @@ class TransferTable {
   bool done(Transfer transfer, std::size_t* received_bytes);
   std::size_t wait(Transfer transfer);
 
+  /// As World::ring_for() has it.
+  void ring_for(Route route, Bell* bell);
+
  private:
   enum State : std::uint32_t { kFree, kOpen, kComplete, kFailed };
   struct Slot {
@@ -63,6 +66,7 @@ class TransferTable {
 
   Slot& slot_for(Transfer transfer);
   std::size_t release(Slot& slot);
+  void ring(Route route);
 
   std::array<Slot, kCapacity> slots_;
   mutable std::mutex mutex_;  // guards free_ and cause_
@@ -70,6 +74,8 @@ class TransferTable {
   int free_count_ = kCapacity;
   std::string cause_;
   std::atomic<bool> failed_{false};
+  std::mutex bells_mutex_;
+  std::array<Bell*, kRouteCount> bells_ = {};  // by route; null: nobody listens
 };
 
 /// Throws Error unless `peer` is a rank of the job.

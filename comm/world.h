@@ -2,8 +2,8 @@
 //
 // Messages are ordered per (route, source, target). Each route has a communicator of its own, so no
 // message waits behind one of another route. A thread of the world makes all progress: only wait(),
-// gather() and broadcast() block. Any thread may call send(), receive(), done(), wait(), step() and
-// fail().
+// gather() and broadcast() block. Any thread may call send(), receive(), done(), wait(), ring_for(),
+// step() and fail().
 //
 // Failure: a rank that throws tells the others by fail(); heartbeats notice a rank that dies, or is
 // silent for `deadline`. In both cases every rank ends within seconds, and one of them prints one
@@ -19,6 +19,7 @@
 #include <utility>
 #include <vector>
 
+#include "comm/bell.h"
 #include "kernels/device/error.h"
 
 namespace sluice::comm {
@@ -60,6 +61,13 @@ class World {
   virtual bool done(Transfer transfer, std::size_t* received_bytes = nullptr) = 0;
   /// Blocks until complete; returns the bytes received (or sent). Throws CommError.
   virtual std::size_t wait(Transfer transfer) = 0;
+
+  /// From now on `bell` rings whenever a receive of this rank on `route` is complete, and when the
+  /// job fails, so that its owner may sleep until then or until another thread rings it. One bell
+  /// per route; null takes it back, and it may be destroyed then.
+  virtual void ring_for(Route route, Bell* bell) = 0;
+  /// Throws CommError when the job has failed: for who sleeps without a transfer under way.
+  virtual void throw_if_failed() const = 0;
 
   /// Every rank's bytes, by rank, on every rank. Collective; start-up and end of the job only. Use
   /// gather() and broadcast() of gather.h, which carry values of a type.

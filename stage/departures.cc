@@ -1,5 +1,6 @@
 #include "stage/departures.h"
 
+#include <array>
 #include <utility>
 
 #include "comm/failure.h"
@@ -31,7 +32,7 @@ void HiddenSender::handle(const Departure& what) {
   const auto& piece = std::get<HiddenPiece>(what);
   const TensorView view = workspace_.outgoing[piece.buffer].slice(0, piece.rows);
   sending_[piece.buffer] =
-      world_.send(comm::Route::hidden, layout_.stage + 1,
+      world_.send(comm::Route::hidden, layout_.topology().after(layout_.stage),
                   std::span(static_cast<const std::byte*>(view.data), view.bytes()));
   trace_.add_bytes(Activity::send, view.bytes());
 }
@@ -84,7 +85,7 @@ ResultSampler::ResultSampler(const StageLayout& layout, const Workspace& workspa
   const auto most = static_cast<std::size_t>(batching.num_gpu_batches) *
                     static_cast<std::size_t>(batching.max_tokens_per_gpu_batch);
   for (Source& source : sources_) source.rows.reserve(most);
-  results_.entries.reserve(most);
+  results_.reserve(batching);
   message_.resize(max_results_bytes(batching));
 }
 
@@ -109,13 +110,11 @@ void ResultSampler::sample(const Source& source, const ResultsChunk& chunk) {
   for (std::int32_t i = 0; i < chunk.count; ++i) {
     const LogitRow& wanted = source.rows[static_cast<std::size_t>(chunk.first + i)];
     const PassRow& row = source.pass->rows[static_cast<std::size_t>(wanted.row)];
-    PassResult& entry = results_.entries.emplace_back();
-    entry.slot = row.slot;
-    entry.prompt_index = wanted.prompt_index;
-    entry.result = layout_.device_samples
-                       ? result_of(workspace_.sampling.host_results[chunk.set][i])
-                       : sample_on_host(row, wanted, workspace_.host_logits[chunk.set].slice(i, 1));
-    entry.failed = entry.result.token < 0;
+    std::array<Candidate, kMaxLogprobs> top;
+    results_.add(row.slot, wanted.prompt_index,
+                 layout_.device_samples
+                     ? result_of(workspace_.sampling.host_results[chunk.set][i], top)
+                     : sample_on_host(row, wanted, workspace_.host_logits[chunk.set].slice(i, 1)));
   }
 }
 
@@ -129,7 +128,8 @@ TokenResult ResultSampler::sample_on_host(const PassRow& row, const LogitRow& wa
 
 void ResultSampler::finish(const Pass& pass) {
   drain();
-  sending_ = world_.send(comm::Route::results, 0, encode(results_, message_));
+  sending_ =
+      world_.send(comm::Route::results, layout_.topology().head(), encode(results_, message_));
   under_way_ = true;
   world_.step("sampled", pass.number, -1);
 }

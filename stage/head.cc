@@ -21,14 +21,15 @@ std::int32_t Admission::slot_of(std::int32_t micro_batch, std::int32_t gpu_batch
 }
 
 bool Admission::has_next() {
-  if (!has_next_ && !exhausted_) {
-    has_next_ = job_.next(next_);
-    exhausted_ = !has_next_;
+  if (!has_next_ && !no_more_) {
+    const Next answer = job_.next(next_);
+    has_next_ = answer == Next::request;
+    no_more_ = answer == Next::no_more;
   }
   return has_next_;
 }
 
-/// False: no request is left for any slot.
+/// False: there is no request now for any slot.
 bool Admission::fill(std::int32_t slot) {
   Row& target = row(slot);
   if (target.active) return true;
@@ -40,7 +41,7 @@ bool Admission::fill(std::int32_t slot) {
   }
   has_next_ = false;
   target.active = true;
-  target.failed = false;
+  target.dropped = false;
   target.issued = 0;
   target.passes = 0;
   target.generated = 0;
@@ -62,25 +63,27 @@ void Admission::admit_all() {
 }
 
 void Admission::admit(std::int32_t micro_batch) {
-  const auto fill_free = [this](std::int32_t m) {
-    for (std::int32_t index = 0; index < batching_.gpu_batch_size; ++index) {
-      for (std::int32_t g = 0; g < batching_.num_gpu_batches; ++g) {
-        if (!fill(slot_of(m, g, index))) return;
-      }
-    }
-  };
-  fill_free(micro_batch);
-  // Where requests had to wait for pages, other micro-batches have free places, too.
-  const auto has_more = [this] {
-    return !exhausted_ && active_ < static_cast<std::int32_t>(rows_.size());
-  };
-  for (std::int32_t other = 0; other < micro_batches_ && has_more(); ++other) {
-    if (other != micro_batch) fill_free(other);
+  if (!fill_free(micro_batch)) return;
+  // Where requests had to wait for pages, or the job had none, other micro-batches have free
+  // places, too.
+  for (std::int32_t other = 0; other < micro_batches_; ++other) {
+    if (active_ == static_cast<std::int32_t>(rows_.size())) return;
+    if (other != micro_batch && !fill_free(other)) return;
   }
 }
 
+/// False: there is no request now.
+bool Admission::fill_free(std::int32_t micro_batch) {
+  for (std::int32_t index = 0; index < batching_.gpu_batch_size; ++index) {
+    for (std::int32_t g = 0; g < batching_.num_gpu_batches; ++g) {
+      if (!fill(slot_of(micro_batch, g, index))) return false;
+    }
+  }
+  return true;
+}
+
 std::int32_t Admission::tokens_for(const Row& candidate, std::int32_t left, bool may_sample) const {
-  if (!candidate.active || candidate.failed || left <= 0) return 0;
+  if (!candidate.active || candidate.dropped || left <= 0) return 0;
   if (candidate.decoding()) return may_sample && candidate.request.max_tokens > 0 ? 1 : 0;
   const std::int32_t tokens = std::min(left, candidate.prompt_size() - candidate.issued);
   return may_sample || !candidate.samples_after(candidate.issued + tokens) ? tokens : 0;
@@ -184,9 +187,9 @@ void Admission::take(const Pass& pass, const PassResults& results) {
     while (next < results.entries.size() && results.entries[next].slot == made.slot) {
       const PassResult& entry = results.entries[next++];
       sampled = sampled || entry.prompt_index < 0;
-      take_entry(made, target, entry);
+      take_entry(made, target, entry, results);
     }
-    if (target.active && target.failed) {
+    if (target.active && target.dropped) {
       if (target.passes == 0) finish(target);
       continue;
     }
@@ -200,29 +203,46 @@ void Admission::take(const Pass& pass, const PassResults& results) {
   if (next != results.entries.size()) throw misfit();
 }
 
-void Admission::take_entry(const PassRow& made, Row& target, const PassResult& entry) {
-  if (target.failed) return;  // earlier in this pass, or in one before it
-  if (entry.failed) {
+void Admission::take_entry(const PassRow& made, Row& target, const PassResult& entry,
+                           const PassResults& results) {
+  if (target.dropped) return;  // earlier in this pass, or before it was back
+  if (entry.failed()) {
     fail(target);
   } else if (entry.prompt_index >= 0) {
-    job_.on_prompt_token(target.request.id, entry.prompt_index, entry.result);
+    job_.on_prompt_token(target.request.id, entry.prompt_index, results.result_of(entry));
   } else {
     decode_tokens_ += made.position >= target.prompt_size() ? 1 : 0;
-    take_token(target, entry);
+    take_token(target, results.result_of(entry));
   }
 }
 
 void Admission::fail(Row& target) {
-  target.failed = true;
+  target.dropped = true;
   ++failed_;
   job_.on_failed(target.request.id, "the model's logits are not finite numbers");
 }
 
-void Admission::take_token(Row& target, const PassResult& entry) {
+void Admission::cancel(std::uint64_t id) {
+  if (has_next_ && next_.id == id) {
+    has_next_ = false;
+    ++cancelled_;
+    return job_.on_cancelled(id);
+  }
+  const auto found = std::find_if(rows_.begin(), rows_.end(), [id](const Row& one) {
+    return one.active && !one.dropped && one.request.id == id;
+  });
+  if (found == rows_.end()) return;
+  found->dropped = true;
+  ++cancelled_;
+  job_.on_cancelled(id);
+  if (found->passes == 0) finish(*found);
+}
+
+void Admission::take_token(Row& target, const TokenResult& result) {
   ++target.generated;
   ++completion_tokens_;
-  target.last_token = entry.result.token;
-  const bool done = job_.on_token(target.request.id, entry.result);
+  target.last_token = result.token;
+  const bool done = job_.on_token(target.request.id, result);
   // The job ends a request at max_tokens itself; the cache has no room for more in any case.
   if (done || target.generated >= target.request.max_tokens) finish(target);
 }
@@ -233,165 +253,6 @@ void Admission::finish(Row& target) {
   const auto slot = static_cast<std::int32_t>(&target - rows_.data());
   ledger_.release(slot);
   freed_.push_back(slot);
-}
-
-namespace {
-
-double seconds_since(std::chrono::steady_clock::time_point begin) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-}
-
-/// A pass under way and its message buffer.
-struct Flight {
-  Pass pass;
-  std::vector<std::byte> message;
-  comm::Transfer sent;
-  std::chrono::steady_clock::time_point begin;
-};
-
-/// Flights are taken in turn: passes return in the order they were sent, as every stage works them
-/// off one after the other.
-class HeadLoop {
- public:
-  HeadLoop(Job& job, const Batching& batching, comm::World& world,
-           const std::vector<CacheRoom>& rooms)
-      : admission_(job, batching, world.size(), PageLedger(rooms, batching.slots(world.size()))),
-        world_(world),
-        heavy_passes_(std::max(admission_.micro_batches(), world.size() + 1)) {
-    // Of each micro-batch one that samples, or is its only one; and further chunks (fill_bubbles).
-    flights_.resize(static_cast<std::size_t>(admission_.micro_batches() + heavy_passes_));
-    flights_of_.resize(static_cast<std::size_t>(admission_.micro_batches()), 0);
-    for (Flight& flight : flights_) {
-      flight.message.resize(max_pass_bytes(batching, world.size()));
-      flight.pass.freed.reserve(static_cast<std::size_t>(batching.slots(world.size())));
-    }
-    for (std::vector<std::byte>& buffer : incoming_) buffer.resize(max_results_bytes(batching));
-  }
-
-  RunReport run() {
-    const auto begin = std::chrono::steady_clock::now();
-    last_ = begin;
-    admission_.admit_all();
-    for (std::int32_t m = 0; m < admission_.micro_batches(); ++m) launch(m);
-    fill_bubbles();
-    while (landed_ < launched_) {
-      const std::int32_t m = land();
-      admission_.admit(m);
-      if (!admission_.awaits_tokens(m) && (tokens_came_ || flights_of(m) == 0)) launch(m);
-      fill_bubbles();
-    }
-    Flight& end = flights_.front();
-    end.pass.clear();
-    end.pass.end = true;
-    end.pass.number = launched_;
-    world_.wait(world_.send(comm::Route::passes, 0, encode(end.pass, end.message)));
-    report_.requests = admission_.requests();
-    report_.failed = admission_.failed();
-    report_.prompt_tokens = admission_.prompt_tokens();
-    report_.completion_tokens = admission_.completion_tokens();
-    report_.decode_tokens = admission_.decode_tokens();
-    report_.wall_seconds = seconds_since(begin);
-    return report_;
-  }
-
- private:
-  Flight& flight(std::int64_t number) {
-    return flights_[static_cast<std::size_t>(number) % flights_.size()];
-  }
-  std::int32_t& flights_of(std::int32_t m) { return flights_of_[static_cast<std::size_t>(m)]; }
-
-  bool launch(std::int32_t m) {
-    if (launched_ - landed_ == static_cast<std::int64_t>(flights_.size())) return false;
-    Flight& next = flight(launched_);
-    if (!admission_.make_pass(m, next.pass)) return false;
-    next.pass.number = launched_;
-    next.sent = world_.send(comm::Route::passes, 0, encode(next.pass, next.message));
-    next.begin = std::chrono::steady_clock::now();
-    ++flights_of(m);
-    if (launched_++ == landed_) receive_results();
-    return true;
-  }
-
-  /// The receive of the next results is posted before those at hand are looked at.
-  void receive_results() {
-    receiving_ = world_.receive(comm::Route::results, world_.size() - 1, incoming_[landed_ % 2]);
-  }
-
-  /// Takes in the oldest pass under way; returns its micro-batch.
-  std::int32_t land() {
-    Flight& oldest = flight(landed_);
-    const std::span<const std::byte> buffer(incoming_[landed_ % 2]);
-    const std::size_t bytes = world_.wait(receiving_);
-    if (++landed_ < launched_) receive_results();
-    world_.wait(oldest.sent);
-    decode(buffer.first(bytes), results_);
-    account(oldest);
-    const std::int32_t m = oldest.pass.micro_batch;
-    const bool awaited = admission_.awaits_tokens(m);
-    admission_.take(oldest.pass, results_);
-    tokens_came_ = awaited && !admission_.awaits_tokens(m);
-    --flights_of(m);
-    return m;
-  }
-
-  /// Further chunks of long prompts, while passes of a micro-batch are under way, keep stages busy
-  /// that would wait: where there are few prompts, and where one micro-batch computes a prompt
-  /// while the others have little to do. Not where enough passes as large are under way: there a
-  /// chunk loses nothing by sharing its pass with the next decode step, and saves reading the
-  /// weights once. (Nor on one stage while tokens are awaited, for that reason.)
-  void fill_bubbles() {
-    const std::int32_t count = admission_.micro_batches();
-    for (std::int32_t idle = 0; idle < count;) {
-      const std::int32_t m = turn_;
-      turn_ = (turn_ + 1) % count;
-      idle = may_fill(m) && launch(m) ? 0 : idle + 1;
-    }
-  }
-  bool may_fill(std::int32_t m) {
-    if (world_.size() == 1 && admission_.awaits_tokens(m)) return false;
-    const std::int32_t tokens = admission_.ready_tokens(m);
-    // Its requests waited for pages that another micro-batch gave back.
-    if (flights_of(m) == 0) return tokens > 0;
-    std::int32_t as_large = 0;
-    for (std::int64_t number = landed_; number < launched_; ++number) {
-      as_large += 2 * flight(number).pass.tokens.size() >= static_cast<std::size_t>(tokens) ? 1 : 0;
-    }
-    return tokens > 0 && as_large < heavy_passes_;
-  }
-
-  /// Time from the last landing (or this launch, if later) goes to the pass that lands now.
-  void account(const Flight& landing) {
-    const auto now = std::chrono::steady_clock::now();
-    const double seconds =
-        std::chrono::duration<double>(now - std::max(last_, landing.begin)).count();
-    last_ = now;
-    const double share = static_cast<double>(admission_.prefill_tokens(landing.pass)) /
-                         static_cast<double>(landing.pass.tokens.size());
-    report_.prefill_seconds += seconds * share;
-    report_.decode_seconds += seconds * (1.0 - share);
-  }
-
-  Admission admission_;
-  comm::World& world_;
-  std::int32_t heavy_passes_;  // that keep all stages busy
-  std::vector<Flight> flights_;
-  std::vector<std::int32_t> flights_of_;  // by micro-batch: passes under way
-  std::vector<std::byte> incoming_[2];    // by pass number % 2
-  comm::Transfer receiving_;
-  bool tokens_came_ = false;  // with the pass that landed last
-  std::int32_t turn_ = 0;
-  PassResults results_;
-  RunReport report_;
-  std::int64_t launched_ = 0;
-  std::int64_t landed_ = 0;
-  std::chrono::steady_clock::time_point last_;
-};
-
-}  // namespace
-
-RunReport run_head(Job& job, const Batching& batching, comm::World& world,
-                   const std::vector<CacheRoom>& rooms) {
-  return HeadLoop(job, batching, world, rooms).run();
 }
 
 }  // namespace sluice::stage

@@ -22,11 +22,12 @@ class Admission {
  public:
   /// `stages` fixes the number of micro-batches (Batching::micro_batches_for). A request starts
   /// only where `ledger` has the pages that it can need at most; requests start in the job's order,
-  /// so one that waits for pages is passed by none.
+  /// so one that waits for pages is passed by none. The job is asked again whenever a place is free
+  /// until it says Next::no_more.
   Admission(Job& job, const Batching& batching, std::int32_t stages, PageLedger ledger = {});
 
   /// Fills free slots of every micro-batch, spread evenly: the first requests go to different
-  /// micro-batches. For the start, when none is under way.
+  /// micro-batches. For when none is under way.
   void admit_all();
   /// Fills free slots of one micro-batch; a request that finds no pages there may go to another.
   void admit(std::int32_t micro_batch);
@@ -53,6 +54,15 @@ class Admission {
   /// they were made. Throws CommError if the results do not fit the pass.
   void take(const Pass& pass, const PassResults& results);
 
+  /// Drops a request as HeadLine::cancel() has it: at once where no pass is under way with it, else
+  /// when the last of these is taken. An id that is not here is passed over.
+  void cancel(std::uint64_t id);
+
+  /// A request was taken from the job and finds no pages.
+  bool has_waiting() const { return has_next_; }
+  /// The job has said that there will be no more, and all that it gave have ended.
+  bool is_done() const { return no_more_ && !has_next_ && active_ == 0; }
+
   std::int32_t micro_batches() const { return micro_batches_; }
   std::int32_t active_rows() const { return active_; }
   std::uint64_t prompt_tokens() const { return prompt_tokens_; }
@@ -61,11 +71,12 @@ class Admission {
   std::uint64_t decode_tokens() const { return decode_tokens_; }
   std::uint64_t requests() const { return requests_; }
   std::uint64_t failed() const { return failed_; }
+  std::uint64_t cancelled() const { return cancelled_; }
 
  private:
   struct Row {
     bool active = false;
-    bool failed = false;  // its place is free once its passes under way are back
+    bool dropped = false;  // failed or cancelled: its place is free once its passes are back
     Request request;
     std::int32_t issued = 0;     // tokens in passes so far: what the cache holds after them
     std::int32_t passes = 0;     // under way
@@ -85,12 +96,14 @@ class Admission {
   std::int32_t slot_of(std::int32_t micro_batch, std::int32_t gpu_batch, std::int32_t index) const;
   bool has_next();
   bool fill(std::int32_t slot);
+  bool fill_free(std::int32_t micro_batch);
   /// New tokens of a row that a pass with room for `left` more takes now.
   std::int32_t tokens_for(const Row& row, std::int32_t left, bool may_sample) const;
   void add_row(std::int32_t slot, std::int32_t gpu_batch, std::int32_t tokens, Pass& pass);
   void add_gpu_batch(std::int32_t micro_batch, std::int32_t gpu_batch, Pass& pass);
-  void take_entry(const PassRow& made, Row& row, const PassResult& entry);
-  void take_token(Row& row, const PassResult& entry);
+  void take_entry(const PassRow& made, Row& row, const PassResult& entry,
+                  const PassResults& results);
+  void take_token(Row& row, const TokenResult& result);
   void fail(Row& row);
   void finish(Row& row);
 
@@ -102,7 +115,7 @@ class Admission {
   PageLedger ledger_;
   Request next_;  // the job's next one, where has_next_
   bool has_next_ = false;
-  bool exhausted_ = false;
+  bool no_more_ = false;
   std::vector<std::int32_t> freed_;  // slots that no pass has told the stages of
   std::int32_t active_ = 0;
   std::uint64_t prompt_tokens_ = 0;
@@ -110,11 +123,14 @@ class Admission {
   std::uint64_t decode_tokens_ = 0;
   std::uint64_t requests_ = 0;
   std::uint64_t failed_ = 0;
+  std::uint64_t cancelled_ = 0;
 };
 
 /// Runs a job to its end: sends passes to this rank's own stage loop (Route::passes) and receives
-/// results from the last rank (Route::results); ends with a pass marked `end`. Blocks.
-/// Throws what the job throws, and CommError.
+/// results from the last rank (Route::results); ends with a pass marked `end`. Blocks; while there
+/// is nothing to do it sleeps on job.line().bell(), which results ring, too.
+/// Throws what the job throws, CommError, and CapacityError for a request that needs more pages
+/// than the caches have when nothing else is in them.
 /// `rooms`: of the cache of each stage; none: without limits.
 RunReport run_head(Job& job, const Batching& batching, comm::World& world,
                    const std::vector<CacheRoom>& rooms = {});

@@ -25,10 +25,13 @@ struct ResultsPreamble {
   std::int64_t number;
   std::int32_t micro_batch;
   std::int32_t entries;
+  std::int32_t candidates;
+  std::int32_t unused;
 };
 
 static_assert(std::is_trivially_copyable_v<PassRow>);
 static_assert(std::is_trivially_copyable_v<PassResult>);
+static_assert(std::is_trivially_copyable_v<Candidate>);
 
 class Writer {
  public:
@@ -83,6 +86,11 @@ std::size_t micro_batch_tokens(const Batching& batching) {
          static_cast<std::size_t>(batching.max_tokens_per_gpu_batch);
 }
 
+/// A token of each row, and a score of each new token.
+std::size_t most_entries(const Batching& batching) {
+  return micro_batch_rows(batching) + micro_batch_tokens(batching);
+}
+
 }  // namespace
 
 void Pass::clear() {
@@ -134,17 +142,43 @@ void decode(std::span<const std::byte> bytes, Pass& pass) {
   reader.get(pass.freed.data(), pass.freed.size());
 }
 
+void PassResults::reserve(const Batching& batching) {
+  entries.reserve(most_entries(batching));
+  candidates.reserve(most_entries(batching) * kMaxLogprobs);
+}
+
+void PassResults::clear() {
+  entries.clear();
+  candidates.clear();
+}
+
+void PassResults::add(std::int32_t slot, std::int32_t prompt_index, const TokenResult& result) {
+  entries.push_back({slot, prompt_index, result.token, result.logprob,
+                     static_cast<std::int32_t>(candidates.size()),
+                     static_cast<std::int32_t>(result.top.size())});
+  candidates.insert(candidates.end(), result.top.begin(), result.top.end());
+}
+
+TokenResult PassResults::result_of(const PassResult& entry) const {
+  return {entry.token, entry.logprob,
+          std::span(candidates)
+              .subspan(static_cast<std::size_t>(entry.first_candidate),
+                       static_cast<std::size_t>(entry.candidate_count))};
+}
+
 std::size_t max_results_bytes(const Batching& batching) {
   return sizeof(ResultsPreamble) +
-         (micro_batch_rows(batching) + micro_batch_tokens(batching)) * sizeof(PassResult);
+         most_entries(batching) * (sizeof(PassResult) + kMaxLogprobs * sizeof(Candidate));
 }
 
 std::span<const std::byte> encode(const PassResults& results, std::span<std::byte> buffer) {
   Writer writer(buffer);
   const ResultsPreamble preamble{results.number, results.micro_batch,
-                                 static_cast<std::int32_t>(results.entries.size())};
+                                 static_cast<std::int32_t>(results.entries.size()),
+                                 static_cast<std::int32_t>(results.candidates.size()), 0};
   writer.put(&preamble, 1);
   writer.put(results.entries.data(), results.entries.size());
+  writer.put(results.candidates.data(), results.candidates.size());
   return writer.done();
 }
 
@@ -156,6 +190,15 @@ void decode(std::span<const std::byte> bytes, PassResults& results) {
   results.micro_batch = preamble.micro_batch;
   results.entries.resize(counted(preamble.entries));
   reader.get(results.entries.data(), results.entries.size());
+  results.candidates.resize(counted(preamble.candidates));
+  reader.get(results.candidates.data(), results.candidates.size());
+  for (const PassResult& entry : results.entries) {
+    const std::size_t first = counted(entry.first_candidate);
+    const std::size_t count = counted(entry.candidate_count);
+    if (first > results.candidates.size() || count > results.candidates.size() - first) {
+      throw CommError("a result of the pipeline names candidates that its message does not have");
+    }
+  }
 }
 
 }  // namespace sluice::stage

@@ -57,16 +57,25 @@ void decode(std::span<const std::byte> bytes, Pass& pass);
 struct PassResult {
   std::int32_t slot = 0;
   std::int32_t prompt_index = -1;  // >= 1: of a prompt token; -1: a new token
-  bool failed = false;             // logits were not finite
-  TokenResult result;
+  std::int32_t token = -1;         // -1: it failed, as the logits were not finite
+  float logprob = 0.0F;
+  std::int32_t first_candidate = 0;  // in PassResults::candidates
+  std::int32_t candidate_count = 0;
+  bool failed() const { return token < 0; }
 };
 
 struct PassResults {
   std::int64_t number = 0;
   std::int32_t micro_batch = 0;
   std::vector<PassResult> entries;
+  std::vector<Candidate> candidates;  // of all entries that were asked for them
 
-  void clear() { entries.clear(); }
+  /// Memory for the largest results that a pass of this batching can have.
+  void reserve(const Batching& batching);
+  void clear();
+  void add(std::int32_t slot, std::int32_t prompt_index, const TokenResult& result);
+  /// Valid as long as these results are not changed.
+  TokenResult result_of(const PassResult& entry) const;
 };
 
 std::size_t max_results_bytes(const Batching& batching);

@@ -30,7 +30,8 @@ PassInbox::PassInbox(const StageLayout& layout, const Workspace& workspace, comm
 }
 
 void PassInbox::post_header() {
-  header_ = world_.receive(comm::Route::passes, std::max(layout_.stage - 1, 0), incoming_);
+  header_ =
+      world_.receive(comm::Route::passes, layout_.topology().before(layout_.stage), incoming_);
   expecting_ = true;
 }
 
@@ -65,7 +66,7 @@ void PassInbox::forward(std::span<const std::byte> header) {
   Forward& next = forwards_[arrived_];
   if (next.under_way) world_.wait(next.transfer);
   std::copy(header.begin(), header.end(), next.header.begin());
-  next.transfer = world_.send(comm::Route::passes, layout_.stage + 1,
+  next.transfer = world_.send(comm::Route::passes, layout_.topology().after(layout_.stage),
                               std::span<const std::byte>(next.header).first(header.size()));
   next.under_way = true;
   if (passes_[arrived_ % kPasses].end) {  // the last one: both must be gone before the buffers go
@@ -88,7 +89,7 @@ void PassInbox::post(std::size_t buffer, const TensorView& target) {
   if (channel_ == nullptr) {
     backend_.synchronize(consumed_[buffer]);
     receiving_[buffer] =
-        world_.receive(comm::Route::hidden, layout_.stage - 1,
+        world_.receive(comm::Route::hidden, layout_.topology().before(layout_.stage),
                        std::span(static_cast<std::byte*>(target.data), target.bytes()));
     return;
   }

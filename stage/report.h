@@ -81,6 +81,7 @@ struct StageReport {
 struct RunReport {
   std::uint64_t requests = 0;
   std::uint64_t failed = 0;
+  std::uint64_t cancelled = 0;
   std::uint64_t prompt_tokens = 0;
   std::uint64_t completion_tokens = 0;
   /// Of completion_tokens, those of decode steps; a prompt's last chunk brings the first token of

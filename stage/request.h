@@ -2,10 +2,14 @@
 // files and stop strings are the launcher's.
 #pragma once
 
-#include <array>
+#include <atomic>
 #include <cstdint>
+#include <mutex>
+#include <span>
 #include <string>
 #include <vector>
+
+#include "comm/bell.h"
 
 namespace sluice::stage {
 
@@ -39,8 +43,42 @@ struct Candidate {
 struct TokenResult {
   std::int32_t token = -1;
   float logprob = 0.0F;  // 0 when none were asked for
-  std::int32_t top_count = 0;
-  std::array<Candidate, kMaxLogprobs> top = {};  // likeliest first
+  /// Likeliest first; empty unless asked for. Whoever made the result owns them: a callback copies
+  /// what it keeps.
+  std::span<const Candidate> top = {};
+};
+
+/// How other threads reach the head while it runs a job.
+class HeadLine {
+ public:
+  /// A request has come since next() said none_now, or there will be no more. Any thread.
+  void ring() noexcept;
+  /// The head drops this request, wherever it stands: waiting for pages, in its prompt, or
+  /// decoding. Job::on_cancelled() says so; place and pages are free when the passes that are under
+  /// way with it are back. Nothing happens if next() has not handed it out, or if it has ended. Any
+  /// thread.
+  void cancel(std::uint64_t id);
+
+  // The head's thread:
+
+  /// What the head sleeps on.
+  comm::Bell& bell() { return bell_; }
+  /// Whether ring() or cancel() was called since the last time.
+  bool take_news() noexcept { return news_.exchange(false); }
+  /// Moves what was cancelled since the last call into `ids`.
+  void take_cancelled(std::vector<std::uint64_t>& ids);
+
+ private:
+  comm::Bell bell_;
+  std::atomic<bool> news_{false};
+  std::mutex mutex_;
+  std::vector<std::uint64_t> cancelled_;
+};
+
+enum class Next : std::uint8_t {
+  request,   // here it is
+  none_now,  // later, perhaps: line().ring() says when to ask again
+  no_more,   // never again: the head ends when all that it was given have ended
 };
 
 /// The prompts of a run and the place their answers go. Called by the head's thread only.
@@ -48,8 +86,11 @@ class Job {
  public:
   virtual ~Job() = default;
 
-  /// The next prompt; false when there is none (asked again only after a token or a failure).
-  virtual bool next(Request& request) = 0;
+  /// How to wake the head; of this job, or of the one behind it.
+  virtual HeadLine& line() { return line_; }
+
+  /// The next prompt, if there is one. It does not wait for one that may be long in coming.
+  virtual Next next(Request& request) = 0;
   /// The log-probabilities of prompt token `index` >= 1, in order, before the first on_token().
   virtual void on_prompt_token(std::uint64_t id, std::int32_t index, const TokenResult& result) = 0;
   /// A new token; true: the request is finished (stop string, EOS, max_tokens) and its place free.
@@ -58,6 +99,11 @@ class Job {
   virtual void on_prompt_done(std::uint64_t id) = 0;
   /// The request cannot be answered (logits that are not finite); the others go on.
   virtual void on_failed(std::uint64_t id, const std::string& reason) = 0;
+  /// The request was dropped as HeadLine::cancel() asked; nothing else comes of it.
+  virtual void on_cancelled(std::uint64_t /*id*/) {}
+
+ private:
+  HeadLine line_;
 };
 
 }  // namespace sluice::stage

@@ -54,15 +54,11 @@ std::int32_t fill_sample_rows(const Pass& pass, std::span<const LogitRow> wanted
   return used;
 }
 
-TokenResult result_of(const kernels::SampledRow& row) {
-  TokenResult result;
-  result.token = row.token;
-  result.logprob = row.logprob;
-  result.top_count = row.top_count;
+TokenResult result_of(const kernels::SampledRow& row, std::span<Candidate> top) {
   for (std::int32_t i = 0; i < row.top_count; ++i) {
-    result.top[static_cast<std::size_t>(i)] = {row.top_token[i], row.top_logprob[i]};
+    top[static_cast<std::size_t>(i)] = {row.top_token[i], row.top_logprob[i]};
   }
-  return result;
+  return {row.token, row.logprob, top.first(static_cast<std::size_t>(row.top_count))};
 }
 
 }  // namespace sluice::stage

@@ -43,6 +43,7 @@ std::int32_t fill_sample_rows(const Pass& pass, std::span<const LogitRow> wanted
                               const Histories& histories, kernels::SampleRow* rows,
                               std::int32_t* history);
 
-TokenResult result_of(const kernels::SampledRow& row);
+/// `top` [kMaxLogprobs] takes the candidates, and the result points to them.
+TokenResult result_of(const kernels::SampledRow& row, std::span<Candidate> top);
 
 }  // namespace sluice::stage

@@ -197,10 +197,10 @@ void Sampler::add_logprobs(std::span<const float> logits, std::int32_t logprobs,
   }
   std::partial_sort(candidates_.begin(), candidates_.begin() + static_cast<std::ptrdiff_t>(wanted),
                     candidates_.end(), likelier);
-  result.top_count = static_cast<std::int32_t>(wanted);
   for (std::size_t i = 0; i < wanted; ++i) {
-    result.top[i] = {candidates_[i].token, logprob_of(candidates_[i].token)};
+    top_[i] = {candidates_[i].token, logprob_of(candidates_[i].token)};
   }
+  result.top = std::span(top_).first(wanted);
 }
 
 }  // namespace sluice::stage

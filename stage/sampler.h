@@ -2,6 +2,7 @@
 // history and the position alone: never on what shares the batch.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -22,6 +23,7 @@ class Sampler {
   /// repetition penalty). `position`: of the token to be chosen, counted from the prompt's start.
   /// Order: repetition penalty, temperature, top-k, top-p, as Hugging Face's generate() does;
   /// greedy takes the lowest id among equals. Returns token -1 if a logit is NaN or none is finite.
+  /// The result's `top` is the sampler's, until its next call.
   TokenResult sample(std::span<const float> logits, const Sampling& sampling,
                      std::span<const std::int32_t> history, std::int64_t position);
 
@@ -42,6 +44,7 @@ class Sampler {
 
   std::vector<float> penalised_;
   std::vector<Candidate> candidates_;  // with the logit in `logprob`
+  std::array<Candidate, kMaxLogprobs> top_;
 };
 
 }  // namespace sluice::stage

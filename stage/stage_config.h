@@ -45,8 +45,11 @@ struct Batching {
   /// Most new tokens of a GPU batch in one pass: longer prefills are cut into chunks. It bounds the
   /// workspace. >= gpu_batch_size.
   std::int32_t max_tokens_per_gpu_batch = 512;
-  /// Longest prompt + answer of the job, which the KV cache is made for. Set by the launcher.
+  /// Longest prompt + answer of the job: more tokens no sequence may have. Set by the launcher.
   std::int32_t max_sequence_tokens = 0;
+  /// What the KV cache has room for in every slot; longer sequences find room where others leave
+  /// it. 0: max_sequence_tokens. Set by the launcher, where few rows bound the longest.
+  std::int32_t usual_sequence_tokens = 0;
 
   std::int32_t micro_batches_for(std::int32_t stages) const {
     return micro_batches > 0 ? micro_batches : stages > 1 ? stages + 1 : 1;

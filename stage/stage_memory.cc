@@ -36,6 +36,7 @@ offload::KvShape kv_shape(const StageLayout& layout) {
   shape.layers = layout.config.layers;
   shape.slots = layout.batching.slots(layout.stages);
   shape.tokens_per_slot = layout.batching.max_sequence_tokens;
+  shape.usual_tokens_per_slot = layout.batching.usual_sequence_tokens;
   shape.gpu_batches = layout.batching.num_gpu_batches;
   shape.gpu_batch_size = layout.batching.gpu_batch_size;
   shape.tokens_per_gpu_batch = layout.batching.max_tokens_per_gpu_batch;

@@ -13,6 +13,7 @@
 #include "stage/decoder_config.h"
 #include "stage/pass_buffers.h"
 #include "stage/stage_config.h"
+#include "stage/topology.h"
 
 namespace sluice::stage {
 
@@ -34,6 +35,7 @@ struct StageLayout {
   /// Pages of each tier's pool in the KV cache (KvShape::pool_pages); fit_cache() sets them.
   offload::PerTier<std::int32_t> cache_pages = {};
 
+  Topology topology() const { return {stages}; }
   bool first() const { return stage == 0; }
   bool last() const { return stage + 1 == stages; }
   /// GPU batches that may be under way in a stage: buffers of two passes are used in turn.

@@ -138,12 +138,16 @@ void describe_comm(SchemaVisitor& visitor, CommConfig& comm) {
 
 void describe_job(SchemaVisitor& visitor, JobConfig& job) {
   if (!visitor.enter({"job", "where prompts come from and answers go"})) return;
-  visitor.text({"input", "prompts: JSON Lines, or text with one prompt per line", "--input"},
+  visitor.text({"input", "prompts: JSON Lines, or text with one prompt per line; -: standard input",
+                "--input"},
                job.input);
-  visitor.text({"output", "answers: JSON Lines, one per prompt, as they finish", "--output"},
+  visitor.text({"output", "answers: JSON Lines, one per prompt, as they finish; -: standard output",
+                "--output"},
                job.output);
-  visitor.boolean({"resume", "keep the answers in output and run the rest", "--resume"},
-                  job.resume);
+  visitor.boolean(
+      {"resume", "keep the answers in output and run the rest, rows with an error record included",
+       "--resume"},
+      job.resume);
   visitor.boolean({"overwrite", "replace an output that is there", "--overwrite"}, job.overwrite);
   visitor.text({"prompt", "one prompt, answered on standard output", "--prompt"}, job.prompt);
   integer(visitor,
@@ -177,7 +181,7 @@ void describe_generation(SchemaVisitor& visitor, GenerationDefaults& generation)
   real(visitor,
        {"repetition_penalty", "above 1: tokens seen before become less likely",
         "--repetition-penalty"},
-       sampling.repetition_penalty, {0, 100, true});
+       sampling.repetition_penalty, {0.01, 100});
   integer(visitor, {"seed", "of sampling; the same seed and prompt give the same answer", "--seed"},
           sampling.seed, {0, std::numeric_limits<std::int64_t>::max()});
   visitor.texts(

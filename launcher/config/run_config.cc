@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <utility>
 
 #include "kernels/device/error.h"
 
@@ -39,6 +40,10 @@ void check_job(const JobConfig& job, bool needs_job, std::vector<std::string>& p
         "--resume keeps the answers that are there and --overwrite discards them: give one of "
         "them");
   }
+  if (job.resume && job.output == "-") {
+    problems.emplace_back(
+        "--resume goes on with an --output file; standard output (-) has nothing to go on with");
+  }
   if (job.resume && job.input.empty()) {
     problems.emplace_back("--resume goes on with an --input file and its --output: give both");
   }
@@ -46,12 +51,19 @@ void check_job(const JobConfig& job, bool needs_job, std::vector<std::string>& p
 
 /// Whether both names lead to one file, also through links.
 bool same_file(const std::string& one, const std::string& other) {
-  if (one.empty() || other.empty()) return false;
+  if (one.empty() || other.empty() || one == "-" || other == "-") return false;
   std::error_code error;
   return one == other || std::filesystem::equivalent(one, other, error);
 }
 
 void check_files(const RunConfig& config, std::vector<std::string>& problems) {
+  for (const auto& [flag, path] :
+       {std::pair{"--report", &config.report.file}, std::pair{"--trace", &config.report.trace}}) {
+    if (*path == "-") {
+      problems.push_back(fmt::format(
+          "{} writes a file, and standard output (-) is none; give a name, or ./-", flag));
+    }
+  }
   struct Named {
     const char* flag;
     const std::string& path;

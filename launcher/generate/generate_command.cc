@@ -66,10 +66,9 @@ class Generate {
     together(*world_, [this] { model_.emplace(open_weights(config_)); });
     compare();
     together(*world_, [this] { open_job(); });
-    const auto longest = comm::broadcast(*world_, job_ ? job_->scan().longest_sequence : 0);
+    const SequenceTokens tokens = share_tokens();
     const int cores = share_of_cores(*world_);
-    together(*world_,
-             [&] { rank_.emplace(config_, *model_, std::max(longest, 1), cores, *world_); });
+    together(*world_, [&] { rank_.emplace(config_, *model_, tokens, cores, *world_); });
     show_transport(rank_->choose_transport());
     together(*world_, [this] { rank_->plan(); });
     check_devices();
@@ -96,6 +95,14 @@ class Generate {
       if (!config_.report.trace.empty()) check_writable(config_.report.trace, "--trace");
     }
     job_.emplace(config_, model_->folder, config_.batching.slots(world_->size()), !dry_run_);
+  }
+
+  /// The head's, on every rank.
+  SequenceTokens share_tokens() {
+    const JobScan scan = job_ ? job_->scan() : JobScan();
+    const SequenceTokens tokens =
+        comm::broadcast(*world_, SequenceTokens{scan.longest_sequence, scan.usual_sequence});
+    return {std::max(tokens.longest, 1), tokens.usual};
   }
 
   /// Reports of all ranks, on every rank.

@@ -74,13 +74,13 @@ std::vector<stage::StageConfig> stages_of(const RunConfig& config, std::int32_t 
   return stages;
 }
 
-Rank::Rank(const RunConfig& config, const OpenedModel& model, std::int32_t max_sequence_tokens,
+Rank::Rank(const RunConfig& config, const OpenedModel& model, const SequenceTokens& tokens,
            int cores, comm::World& world)
     : config_(config),
       model_(model),
       world_(world),
       trace_(config.report.trace.empty() ? 0 : most_spans(world.size())),
-      layout_(layout(max_sequence_tokens)),
+      layout_(layout(tokens)),
       threads_(layout_.config.threads > 0 ? layout_.config.threads : cores) {
   kernels::EngineOptions options;
   options.device = layout_.config.device;
@@ -145,15 +145,17 @@ Rank::~Rank() {
   if (folder_) world_.forget_exit(folder_.get());
 }
 
-stage::StageLayout Rank::layout(std::int32_t max_sequence_tokens) const {
+stage::StageLayout Rank::layout(const SequenceTokens& tokens) const {
+  const auto topology = stage::Topology::of_ranks(world_.size());
   stage::StageLayout layout;
+  layout.stage = topology.stage_of(world_.rank());
+  layout.stages = topology.stages;
   layout.model = model_.folder.config;
   layout.config =
-      stages_of(config_, world_.size(), layout.model)[static_cast<std::size_t>(world_.rank())];
+      stages_of(config_, topology.stages, layout.model)[static_cast<std::size_t>(layout.stage)];
   layout.batching = config_.batching;
-  layout.batching.max_sequence_tokens = max_sequence_tokens;
-  layout.stage = world_.rank();
-  layout.stages = world_.size();
+  layout.batching.max_sequence_tokens = tokens.longest;
+  layout.batching.usual_sequence_tokens = std::min(tokens.usual, tokens.longest);
   return layout;
 }
 

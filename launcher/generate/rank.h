@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <tuple>
 
 #include "comm/device_channel.h"
 #include "comm/world.h"
@@ -35,12 +36,19 @@ struct LoadWatch {
   std::function<void(std::uint64_t bytes)> loaded;            // after each tensor
 };
 
+/// Prompt and answer of a job's sequences: see stage::Batching.
+struct SequenceTokens {
+  std::int32_t longest = 1;
+  std::int32_t usual = 0;
+  static auto fields(auto& self) { return std::tie(self.longest, self.usual); }
+};
+
 class Rank {
  public:
-  /// Makes the engine. `max_sequence_tokens`: of the job. `cores`: threads where the configuration
+  /// Makes the engine. `tokens`: of the job. `cores`: threads where the configuration
   /// leaves them to us. All references must outlive it. Throws ConfigError.
-  Rank(const RunConfig& config, const OpenedModel& model, std::int32_t max_sequence_tokens,
-       int cores, comm::World& world);
+  Rank(const RunConfig& config, const OpenedModel& model, const SequenceTokens& tokens, int cores,
+       comm::World& world);
   ~Rank();
 
   /// Collective: how hidden states will travel, as comm::choose_transport() says it to people.
@@ -67,7 +75,7 @@ class Rank {
   std::vector<RankDevice> devices() const;
 
  private:
-  stage::StageLayout layout(std::int32_t max_sequence_tokens) const;
+  stage::StageLayout layout(const SequenceTokens& tokens) const;
 
   const RunConfig& config_;
   const OpenedModel& model_;

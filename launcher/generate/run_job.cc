@@ -1,17 +1,22 @@
 #include "launcher/generate/run_job.h"
 
+#include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <filesystem>
 #include <iostream>
+#include <istream>
 #include <utility>
 
 #include "kernels/device/error.h"
 #include "launcher/jobs/completion_writer.h"
+#include "launcher/jobs/input_file.h"
+#include "launcher/jobs/input_scan.h"
 #include "launcher/jobs/prompt_job.h"
 #include "launcher/jobs/request_parser.h"
-#include "launcher/jobs/request_reader.h"
+#include "launcher/jobs/row_feed.h"
 #include "launcher/jobs/text_job.h"
 #include "launcher/tokenizer/tokenizer.h"
 
@@ -23,6 +28,8 @@ class JobSource {
   virtual stage::Job& job() = 0;
   virtual JobScan scan() const = 0;
   virtual void start() {}
+  /// Rows that need nothing more. `ended`: requests that have.
+  virtual std::uint64_t rows_done(std::uint64_t ended) const { return ended; }
   /// Returns whether some rows failed.
   virtual bool finish() = 0;
 };
@@ -53,41 +60,69 @@ class FileSource : public JobSource {
  public:
   FileSource(const RunConfig& config, const ModelFolder& model, bool needs_output)
       : tokenizer_(open_tokenizer(model)),
-        parser_(tokenizer_, defaults_of(config, model), limits_of(model)) {
-    const auto now = std::chrono::system_clock::now().time_since_epoch();
-    const AnswerForm form{config.model,
-                          std::chrono::duration_cast<std::chrono::seconds>(now).count()};
-    Requests requests = read_requests(std::filesystem::path(config.job.input), parser_);
-    for (const std::string& warning : requests.warnings) {
-      std::cerr << "sluice: " + warning + '\n';
-    }
-    job_.emplace(tokenizer_, std::move(requests), TextJobOptions{model.eos_ids.front(), form});
-    if (!needs_output) return;
-    const Existing existing = config.job.resume      ? Existing::resume
-                              : config.job.overwrite ? Existing::overwrite
-                                                     : Existing::refuse;
-    writer_.emplace(config.job.output.empty() ? CompletionWriter::standard_output()
-                                              : CompletionWriter(config.job.output, existing));
-    if (std::filesystem::is_regular_file(config.job.output) && !writer_->locked()) {
-      std::cerr << "sluice: " << config.job.output
-                << ": this file system has no locks; see to it that no second run writes here\n";
-    }
-    if (config.job.resume) job_->skip_finished(writer_->finished());
+        parser_(tokenizer_, defaults_of(config, model), limits_of(model)),
+        file_(config.job.input),
+        in_(&file_) {
+    // Of a pipe nothing is known but what the model can take.
+    scan_.job.longest_sequence = model.config.max_positions;
+    if (file_.is_regular()) scan_ = scan_input(file_, parser_);
+    scan_.job.longest_sequence = std::max(scan_.job.longest_sequence, 1);
+    if (needs_output) open_output(config, model);
+  }
+  ~FileSource() override {
+    file_.stop();
+    feed_.reset();
   }
 
   stage::Job& job() override { return *job_; }
-  JobScan scan() const override { return job_->scan(); }
+  JobScan scan() const override { return scan_.job; }
   void start() override { job_->start(*writer_); }
+  std::uint64_t rows_done(std::uint64_t) const override {
+    const JobCounts counts = job_->counts();
+    return static_cast<std::uint64_t>(counts.written + counts.skipped);
+  }
   bool finish() override {
     writer_->close();
     return job_->counts().failed > 0;
   }
 
  private:
+  void open_output(const RunConfig& config, const ModelFolder& model) {
+    const Existing existing = config.job.resume      ? Existing::resume
+                              : config.job.overwrite ? Existing::overwrite
+                                                     : Existing::refuse;
+    const bool to_file = !config.job.output.empty() && config.job.output != "-";
+    writer_.emplace(to_file ? CompletionWriter(config.job.output, existing)
+                            : CompletionWriter::standard_output());
+    if (std::filesystem::is_regular_file(config.job.output) && !writer_->locked()) {
+      std::cerr << "sluice: " << config.job.output
+                << ": this file system has no locks; see to it that no second run writes here\n";
+    }
+    FinishedRows finished = writer_->take_finished();
+    if (finished.failures() > 0 && !config.report.quiet) {
+      std::cerr << fmt::format(
+          "sluice: {} keeps {} error records; their rows are tried again, and of two records of a "
+          "row the later counts\n",
+          config.job.output, finished.failures());
+    }
+    finished.ids().reserve(static_cast<std::size_t>(scan_.job.rows));
+    feed_.emplace(in_, file_.name(), parser_,
+                  RowSorter(std::move(finished), std::move(scan_.names)), file_.is_regular());
+    const auto now = std::chrono::system_clock::now().time_since_epoch();
+    const AnswerForm form{config.model,
+                          std::chrono::duration_cast<std::chrono::seconds>(now).count()};
+    job_.emplace(tokenizer_, *feed_,
+                 TextJobOptions{model.eos_ids.front(), form, scan_.job.longest_sequence});
+  }
+
   Tokenizer tokenizer_;
   RequestParser parser_;
-  std::optional<TextJob> job_;
+  InputFile file_;
+  std::istream in_;
+  InputScan scan_;
   std::optional<CompletionWriter> writer_;
+  std::optional<RowFeed> feed_;
+  std::optional<TextJob> job_;
 };
 
 class PromptSource : public JobSource {
@@ -178,16 +213,23 @@ void RunJob::start() {
 }
 
 bool RunJob::finish() {
+  show_progress();
   if (progress_) progress_->finish();
   return source_->finish();
 }
 
-void RunJob::request_done() {
-  ++done_;
-  if (progress_) progress_->update(done_, tokens_);
+void RunJob::show_progress() {
+  if (progress_) progress_->update(source_->rows_done(done_), tokens_);
 }
 
-bool RunJob::next(stage::Request& request) { return source_->job().next(request); }
+void RunJob::request_done() {
+  ++done_;
+  show_progress();
+}
+
+stage::HeadLine& RunJob::line() { return source_->job().line(); }
+
+stage::Next RunJob::next(stage::Request& request) { return source_->job().next(request); }
 
 void RunJob::on_prompt_token(std::uint64_t id, std::int32_t index,
                              const stage::TokenResult& result) {
@@ -199,8 +241,8 @@ bool RunJob::on_token(std::uint64_t id, const stage::TokenResult& result) {
   const bool finished = source_->job().on_token(id, result);
   if (finished) {
     request_done();
-  } else if (progress_) {
-    progress_->update(done_, tokens_);
+  } else {
+    show_progress();
   }
   return finished;
 }

@@ -18,22 +18,23 @@ class JobSource;  // the rows, in one of the three forms, and where their answer
 /// Rank 0 only. In order: make it, scan(), start(), run it, finish().
 class RunJob : public stage::Job {
  public:
-  /// Reads and tokenizes the input; opens the output so that what is wrong with it is known before
-  /// anything is loaded. `slots`: how many made-up prompts there are unless told. `needs_output`:
-  /// not when only a plan is asked for. Throws InputError, ConfigError.
+  /// Looks at the input (input_scan.h) and opens the output, so that what is wrong with them is
+  /// known before anything is loaded. `slots`: how many made-up prompts there are unless told.
+  /// `needs_output`: not when only a plan is asked for. Throws InputError, ConfigError.
   RunJob(const RunConfig& config, const ModelFolder& model, std::int32_t slots, bool needs_output);
   ~RunJob() override;
 
   const JobScan& scan() const;
 
-  /// Writes the records of bad rows and begins to show progress.
+  /// Begins to read rows and to show progress.
   void start();
   /// Ends progress, closes the output; returns whether some rows failed. Throws IoError,
   /// CapacityError.
   bool finish();
 
   // stage::Job
-  bool next(stage::Request& request) override;
+  stage::HeadLine& line() override;
+  stage::Next next(stage::Request& request) override;
   void on_prompt_token(std::uint64_t id, std::int32_t index,
                        const stage::TokenResult& result) override;
   bool on_token(std::uint64_t id, const stage::TokenResult& result) override;
@@ -42,6 +43,7 @@ class RunJob : public stage::Job {
 
  private:
   void request_done();
+  void show_progress();
 
   const RunConfig& config_;
   std::unique_ptr<JobSource> source_;

@@ -4,6 +4,14 @@
 
 namespace sluice::launcher {
 
+namespace {
+
+ScoredToken scored(const stage::TokenResult& result) {
+  return {result.token, result.logprob, {result.top.begin(), result.top.end()}};
+}
+
+}  // namespace
+
 Answer::Answer(const Tokenizer& tokenizer, const RequestRow& row, std::int32_t eos)
     : tokenizer_(&tokenizer),
       row_(&row),
@@ -11,12 +19,12 @@ Answer::Answer(const Tokenizer& tokenizer, const RequestRow& row, std::int32_t e
       decoder_(tokenizer, row.stop, row.skip_special) {}
 
 void Answer::add_prompt_token(const stage::TokenResult& result) {
-  prompt_results_.push_back(result);
+  prompt_results_.push_back(scored(result));
 }
 
 bool Answer::add(const stage::TokenResult& result) {
   tokens_.push_back(result.token);
-  if (row_->wants_logprobs()) results_.push_back(result);
+  if (row_->wants_logprobs()) results_.push_back(scored(result));
   const auto& stop_ids = row_->stop_token_ids;
   if (result.token == eos_ || std::ranges::count(stop_ids, result.token) > 0) {
     finish_ = Finish::stop;

@@ -16,6 +16,13 @@ enum class Finish : std::uint8_t {
   length,  // max_tokens
 };
 
+/// A token's log-probability, and the likeliest ones in its place.
+struct ScoredToken {
+  std::int32_t token = -1;
+  float logprob = 0.0F;
+  std::vector<stage::Candidate> top;  // likeliest first
+};
+
 /// Both must outlive it.
 class Answer {
  public:
@@ -40,8 +47,8 @@ class Answer {
   const std::vector<std::int32_t>& tokens() const { return tokens_; }
   /// One for each prompt token but the first (with echo), one for each new token; only if
   /// log-probabilities were asked for.
-  const std::vector<stage::TokenResult>& prompt_results() const { return prompt_results_; }
-  const std::vector<stage::TokenResult>& results() const { return results_; }
+  const std::vector<ScoredToken>& prompt_results() const { return prompt_results_; }
+  const std::vector<ScoredToken>& results() const { return results_; }
 
  private:
   const Tokenizer* tokenizer_;
@@ -51,8 +58,8 @@ class Answer {
   Finish finish_ = Finish::none;
   std::string text_;
   std::vector<std::int32_t> tokens_;
-  std::vector<stage::TokenResult> prompt_results_;
-  std::vector<stage::TokenResult> results_;
+  std::vector<ScoredToken> prompt_results_;
+  std::vector<ScoredToken> results_;
 };
 
 }  // namespace sluice::launcher

@@ -25,10 +25,9 @@ std::string token_name(const Tokenizer& tokenizer, std::int32_t token) {
 float finite(float logprob) { return std::isfinite(logprob) ? logprob : -9999.0F; }
 
 /// The n likeliest and the token itself, by name; of equal names the likelier stays.
-Json top_of(const Tokenizer& tokenizer, const stage::TokenResult& result) {
+Json top_of(const Tokenizer& tokenizer, const ScoredToken& result) {
   Json top = Json::object();
-  for (std::int32_t i = 0; i < result.top_count; ++i) {
-    const stage::Candidate& candidate = result.top[static_cast<std::size_t>(i)];
+  for (const stage::Candidate& candidate : result.top) {
     const std::string name = token_name(tokenizer, candidate.token);
     if (!top.contains(name)) top[name] = finite(candidate.logprob);
   }
@@ -64,7 +63,7 @@ class LogprobTable {
     token_logprobs_.push_back(nullptr);
     top_logprobs_.push_back(nullptr);
   }
-  void add(const stage::TokenResult& result, std::size_t offset) {
+  void add(const ScoredToken& result, std::size_t offset) {
     add_token(result.token, offset);
     token_logprobs_.push_back(finite(result.logprob));
     top_logprobs_.push_back(top_of(tokenizer_, result));
@@ -105,13 +104,13 @@ Json logprobs_of(const Answer& answer) {
     Offsets offsets(0);
     table.add_first(row.prompt.front(),
                     offsets.next(bos ? "" : tokenizer.token_bytes(row.prompt.front())));
-    for (const stage::TokenResult& result : answer.prompt_results()) {
+    for (const ScoredToken& result : answer.prompt_results()) {
       table.add(result, offsets.next(tokenizer.token_bytes(result.token)));
     }
     begin = count_characters(row.prompt_text);
   }
   Offsets offsets(begin);
-  for (const stage::TokenResult& result : answer.results()) {
+  for (const ScoredToken& result : answer.results()) {
     const bool shown = !row.skip_special || !tokenizer.is_special(result.token);
     table.add(result, offsets.next(shown ? tokenizer.token_bytes(result.token) : ""));
   }
@@ -129,11 +128,21 @@ Json batch_response(const std::string& digits, int status, Json body) {
   return {{"status_code", status}, {"request_id", "req_" + digits}, {"body", std::move(body)}};
 }
 
-Json batch_record(const std::string& digits, const std::string& custom_id, int status, Json body) {
-  return {{"id", "batch_req_" + digits},
-          {"custom_id", custom_id},
-          {"response", batch_response(digits, status, std::move(body))},
-          {"error", nullptr}};
+/// A record that has no name of its own says its line.
+template <class Row>
+void add_name(Json& record, const Row& row) {
+  record["custom_id"] = row.naming == Naming::none ? Json() : Json(row.custom_id);
+  if (row.naming == Naming::none) record["line"] = row.line;
+}
+
+template <class Row>
+Json batch_record(const Row& row, int status, Json body) {
+  const std::string digits = digits_of(row.custom_id, row.line);
+  Json record = {{"id", "batch_req_" + digits}};
+  add_name(record, row);
+  record["response"] = batch_response(digits, status, std::move(body));
+  record["error"] = nullptr;
+  return record;
 }
 
 Json text_or_null(const std::string& text) { return text.empty() ? Json() : Json(text); }
@@ -146,20 +155,20 @@ std::string answer_record(const Answer& answer, const AnswerForm& form) {
   const std::size_t completion = answer.tokens().size();
   Json logprobs = logprobs_of(answer);
   if (row.form == RowForm::plain) {
-    Json record = {{"custom_id", row.custom_id},
-                   {"text", whole_text(answer)},
-                   {"token_ids", answer.tokens()},
-                   {"finish_reason", name_of(answer.finish())},
-                   {"usage", {{"prompt_tokens", prompt}, {"completion_tokens", completion}}}};
+    Json record;
+    add_name(record, row);
+    record["text"] = whole_text(answer);
+    record["token_ids"] = answer.tokens();
+    record["finish_reason"] = name_of(answer.finish());
+    record["usage"] = {{"prompt_tokens", prompt}, {"completion_tokens", completion}};
     if (row.wants_logprobs()) record["logprobs"] = std::move(logprobs);
     return record.dump();
   }
-  const std::string digits = digits_of(row.custom_id, row.line);
   Json choice = {{"text", whole_text(answer)},
                  {"index", 0},
                  {"logprobs", std::move(logprobs)},
                  {"finish_reason", name_of(answer.finish())}};
-  Json body = {{"id", "cmpl-" + digits},
+  Json body = {{"id", "cmpl-" + digits_of(row.custom_id, row.line)},
                {"object", "text_completion"},
                {"created", form.created},
                {"model", form.model},
@@ -168,7 +177,7 @@ std::string answer_record(const Answer& answer, const AnswerForm& form) {
                 {{"prompt_tokens", prompt},
                  {"completion_tokens", completion},
                  {"total_tokens", prompt + completion}}}};
-  return batch_record(digits, row.custom_id, 200, std::move(body)).dump();
+  return batch_record(row, 200, std::move(body)).dump();
 }
 
 std::string failure_record(const RowFailure& failure) {
@@ -179,13 +188,13 @@ std::string failure_record(const RowFailure& failure) {
     error["code"] = text_or_null(failure.code);
   }
   if (failure.form == RowForm::plain) {
-    const Json record = {
-        {"custom_id", failure.custom_id}, {"line", failure.line}, {"error", std::move(error)}};
+    Json record;
+    add_name(record, failure);
+    record["line"] = failure.line;
+    record["error"] = std::move(error);
     return record.dump();
   }
-  return batch_record(digits_of(failure.custom_id, failure.line), failure.custom_id,
-                      failure.ours ? 500 : 400, {{"error", std::move(error)}})
-      .dump();
+  return batch_record(failure, failure.ours ? 500 : 400, {{"error", std::move(error)}}).dump();
 }
 
 }  // namespace sluice::launcher

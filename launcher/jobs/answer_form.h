@@ -23,6 +23,7 @@ struct AnswerForm {
 /// plain form's token_ids are those of the answer, without the prompt's.
 std::string answer_record(const Answer& answer, const AnswerForm& form);
 
+/// A row whose custom_id is null (Naming::none) has its "line" beside it, in answers and failures.
 /// Plain rows: {"custom_id", "line", "error": {"message", "type", "param"}}; batch rows: a response
 /// with status_code 400 (or 500) and the error in its body, as OpenAI's.
 std::string failure_record(const RowFailure& failure);

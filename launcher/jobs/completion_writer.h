@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "launcher/jobs/finished_rows.h"
 
@@ -39,6 +40,7 @@ class CompletionWriter {
 
   /// What was there at the start, with resume.
   const FinishedRows& finished() const { return finished_; }
+  FinishedRows take_finished() { return std::move(finished_); }
 
   /// False on file systems that have no locks: nothing keeps a second run away.
   bool locked() const { return locked_; }

@@ -1,34 +1,47 @@
-// What an output file has already: the rows that --resume does not run again.
+// What an output file has already, and what --resume makes of it: answered rows are not run again,
+// rows with an error record are tried again.
 #pragma once
 
 #include <cstdint>
 #include <string>
 #include <string_view>
 #include <unordered_map>
-#include <unordered_set>
+
+#include "launcher/jobs/row_ids.h"
 
 namespace sluice::launcher {
 
 class FinishedRows {
  public:
-  /// Takes in one record of the output. Throws InputError naming `where` if it is none of ours.
+  /// Takes in one record of the output. Of two records of a row the later counts. Throws InputError
+  /// naming `where` if it is none of ours.
   void add(std::string_view record, const std::string& where);
 
-  /// The row was answered, or refused.
-  bool has(const std::string& custom_id) const { return ids_.contains(custom_id); }
+  /// The ids met so far, those of the input included as it is read.
+  RowIds& ids() { return ids_; }
+  const RowIds& ids() const { return ids_; }
+
+  /// The hash of the last error record of a row; 0: there is none.
+  std::uint64_t error_of(std::uint64_t key) const;
+  /// The row is tried again, or fails as it did: its old record is no failure of its own any more.
+  void forget_error(std::uint64_t key) { errors_.erase(key); }
 
   /// Whether a further row with the custom_id of an earlier one was refused already. Such records
   /// are no answer to the first row, and are counted: each call takes one.
-  bool take_duplicate(const std::string& custom_id);
+  bool take_duplicate(std::uint64_t key);
 
   std::int64_t records() const { return records_; }
-  std::int64_t failures() const { return failures_; }  // of the records
+  /// Error records whose rows were not answered by a later record, nor met in the input yet.
+  std::int64_t failures() const { return static_cast<std::int64_t>(errors_.size()) + duplicates_; }
 
  private:
-  std::unordered_set<std::string> ids_;
-  std::unordered_map<std::string, std::int64_t> duplicates_;
+  void add_error(std::uint64_t key, bool is_duplicate, std::string_view record);
+
+  RowIds ids_;
+  std::unordered_map<std::uint64_t, std::uint64_t> errors_;       // key to hash of the record
+  std::unordered_map<std::uint64_t, std::int64_t> duplicate_of_;  // key to number of records
+  std::int64_t duplicates_ = 0;
   std::int64_t records_ = 0;
-  std::int64_t failures_ = 0;
 };
 
 }  // namespace sluice::launcher

@@ -14,14 +14,15 @@ PromptJob::PromptJob(const Tokenizer& tokenizer, RequestRow row, std::int32_t eo
 
 JobScan PromptJob::scan() const {
   JobScan scan;
+  scan.rows = 1;
   add_to_scan(row_, scan);
   return scan;
 }
 
-bool PromptJob::next(stage::Request& request) {
-  if (std::exchange(handed_out_, true)) return false;
+stage::Next PromptJob::next(stage::Request& request) {
+  if (std::exchange(handed_out_, true)) return stage::Next::no_more;
   request = to_request(row_, 0);
-  return true;
+  return stage::Next::request;
 }
 
 void PromptJob::on_prompt_token(std::uint64_t, std::int32_t, const stage::TokenResult& result) {
@@ -50,15 +51,12 @@ void PromptJob::print() {
 JobScan DummyJob::scan() const {
   JobScan scan;
   scan.rows = prompts_.count;
-  scan.prompt_tokens = prompts_.count * prompts_.prompt_len;
-  scan.max_completion_tokens = prompts_.count * prompts_.gen_len;
-  scan.longest_prompt = prompts_.prompt_len;
   scan.longest_sequence = prompts_.prompt_len + prompts_.gen_len;
   return scan;
 }
 
-bool DummyJob::next(stage::Request& request) {
-  if (next_ == prompts_.count) return false;
+stage::Next DummyJob::next(stage::Request& request) {
+  if (next_ == prompts_.count) return stage::Next::no_more;
   const auto ordinary = static_cast<std::uint64_t>(prompts_.vocabulary - kFirstOrdinaryToken);
   const auto number = static_cast<std::uint64_t>(next_++);
   const auto token_of = [&](std::uint64_t value) {
@@ -74,7 +72,7 @@ bool DummyJob::next(stage::Request& request) {
     const std::uint64_t place = number << 32 | static_cast<std::uint32_t>(i);
     request.prompt.push_back(token_of(default_seed(place ^ prompts_.seed, "token")));
   }
-  return true;
+  return stage::Next::request;
 }
 
 bool DummyJob::on_token(std::uint64_t id, const stage::TokenResult&) {

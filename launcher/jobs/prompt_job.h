@@ -24,7 +24,7 @@ class PromptJob : public stage::Job {
   /// Why the prompt could not be answered; empty: it was.
   const std::string& failure() const { return failure_; }
 
-  bool next(stage::Request& request) override;
+  stage::Next next(stage::Request& request) override;
   void on_prompt_token(std::uint64_t id, std::int32_t index,
                        const stage::TokenResult& result) override;
   bool on_token(std::uint64_t id, const stage::TokenResult& result) override;
@@ -63,7 +63,7 @@ class DummyJob : public stage::Job {
   std::int64_t answered() const { return answered_; }
   std::int64_t failed() const { return failed_; }
 
-  bool next(stage::Request& request) override;
+  stage::Next next(stage::Request& request) override;
   void on_prompt_token(std::uint64_t, std::int32_t, const stage::TokenResult&) override {}
   bool on_token(std::uint64_t id, const stage::TokenResult& result) override;
   void on_prompt_done(std::uint64_t) override { ++answered_; }

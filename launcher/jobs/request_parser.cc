@@ -10,6 +10,7 @@
 
 #include "kernels/device/error.h"
 #include "launcher/config/nearest_name.h"
+#include "launcher/jobs/readable_id.h"
 #include "launcher/json/json.h"
 #include "launcher/tokenizer/utf8.h"
 
@@ -38,6 +39,9 @@ constexpr std::string_view kFields[] = {"custom_id",
 constexpr std::string_view kForeignFields[] = {
     "n", "best_of", "stream", "suffix", "logit_bias", "presence_penalty", "frequency_penalty"};
 
+// Of the batch form, around the body.
+constexpr std::string_view kBatchFields[] = {"custom_id", "method", "url", "body"};
+
 bool is_known(std::string_view name) {
   return std::ranges::count(kFields, name) + std::ranges::count(kForeignFields, name) > 0;
 }
@@ -55,10 +59,15 @@ std::string shown(const Json& value) {
   return text;
 }
 
-Json parse_row(std::string_view line) {
+/// Names the row after its custom_id where that can be seen though the line is no JSON.
+Json parse_row(std::string_view line, RequestRow& row) {
   try {
     return Json::parse(line);
   } catch (const JsonError& problem) {
+    if (auto id = readable_custom_id(line)) {
+      row.custom_id = std::move(*id);
+      row.naming = Naming::given;
+    }
     switch (problem.kind()) {
       case JsonError::Kind::duplicate:
         throw Problem{fmt::format("the field {} stands in the row twice", shown(problem.key())),
@@ -184,12 +193,13 @@ void read_stop(const Fields& fields, RequestRow& row) {
 
 void read_settings(const Fields& fields, const ModelLimits& limits, RequestRow& row) {
   constexpr float kMost = 100.0F;
+  constexpr float kLeastPenalty = 0.01F;  // logits divided by less may overflow
   stage::Sampling& sampling = row.sampling;
   sampling.temperature =
       fields.number("temperature", 0, kMost, false).value_or(sampling.temperature);
   sampling.top_p = fields.number("top_p", 0, 1, true).value_or(sampling.top_p);
-  sampling.repetition_penalty =
-      fields.number("repetition_penalty", 0, kMost, true).value_or(sampling.repetition_penalty);
+  sampling.repetition_penalty = fields.number("repetition_penalty", kLeastPenalty, kMost, false)
+                                    .value_or(sampling.repetition_penalty);
   if (const auto top_k = fields.integer("top_k", 0, INT32_MAX)) {
     sampling.top_k = static_cast<std::int32_t>(*top_k);
   }
@@ -219,6 +229,20 @@ std::string text_of_ids(const Tokenizer& tokenizer, const std::vector<std::int32
   return tokenizer.decode(std::span(ids).subspan(bos ? 1 : 0), false);
 }
 
+/// Without tokenizing it: no token has more bytes than the longest of the vocabulary, but for
+/// blanks beside an added token, which may be part of it.
+void refuse_huge(std::string_view text, const ModelLimits& limits) {
+  const std::size_t most = static_cast<std::size_t>(limits.positions) * limits.longest_token_bytes;
+  if (text.size() <= most || most == 0) return;
+  const auto is_blank = [](char byte) { return byte == ' ' || (byte >= '\t' && byte <= '\r'); };
+  const auto blanks = static_cast<std::size_t>(std::ranges::count_if(text, is_blank));
+  if (text.size() - blanks <= most) return;
+  throw Problem{fmt::format("the prompt has {} bytes, which come to more tokens than the {} "
+                            "positions of the model; shorten the prompt",
+                            text.size(), limits.positions),
+                "prompt"};
+}
+
 void read_prompt(const Fields& fields, const Tokenizer& tokenizer, const ModelLimits& limits,
                  RequestRow& row) {
   const Json* prompt = fields.find("prompt");
@@ -229,6 +253,7 @@ void read_prompt(const Fields& fields, const Tokenizer& tokenizer, const ModelLi
   if (prompt->empty() || *prompt == "") throw Problem{"the prompt is empty", "prompt"};
   if (prompt->is_string()) {
     const std::string& text = prompt->text();
+    refuse_huge(text, limits);
     row.prompt = tokenizer.encode(text);
     if (row.echo) row.prompt_text = text;
     return;
@@ -270,13 +295,22 @@ void read_request(const Fields& fields, const Tokenizer& tokenizer, const ModelL
   fit_to_positions(max_tokens, limits, row);
 }
 
-void require_known(const Json& object) {
-  for (const auto& [name, value] : object.items()) {
-    if (is_known(name)) continue;
-    throw Problem{fmt::format("the row has an unknown field {}{}", shown(name),
-                              suggestion(name, {std::begin(kFields), std::end(kFields)})),
-                  name};
-  }
+/// Throws for a field whose name is nearly one of ours.
+void refuse_slip(const std::string& name) {
+  const std::string meant = suggestion(name, {std::begin(kFields), std::end(kFields)});
+  if (meant.empty()) return;
+  throw Problem{fmt::format("the row has an unknown field {}{}", shown(name), meant), name};
+}
+
+RowFailure failure_of(const RequestRow& row, const Problem& problem) {
+  RowFailure failure;
+  failure.line = row.line;
+  failure.custom_id = row.custom_id;
+  failure.naming = row.naming;
+  failure.form = row.form;
+  failure.message = fmt::format("line {}: {}", row.line, problem.message);
+  failure.param = problem.param;
+  return failure;
 }
 
 const Json& batch_body(const Json& object) {
@@ -314,12 +348,18 @@ std::string default_custom_id(std::int64_t line) { return fmt::format("row-{}", 
 
 RequestParser::RequestParser(const Tokenizer& tokenizer, GenerationDefaults defaults,
                              ModelLimits limits)
-    : tokenizer_(tokenizer), defaults_(std::move(defaults)), limits_(limits) {}
+    : tokenizer_(tokenizer), defaults_(std::move(defaults)), limits_(limits) {
+  for (std::int32_t id = 0; id < tokenizer.table_size(); ++id) {
+    limits_.longest_token_bytes =
+        std::max(limits_.longest_token_bytes, tokenizer.token_bytes(id).size());
+  }
+}
 
 RequestRow RequestParser::with_defaults(std::int64_t number) const {
   RequestRow row;
   row.line = number;
   row.custom_id = default_custom_id(number);
+  row.naming = Naming::made_up;
   row.max_tokens = defaults_.max_new_tokens;
   row.sampling = defaults_.sampling;
   row.stop = defaults_.stop;
@@ -336,62 +376,63 @@ void RequestParser::warn(std::int64_t number, const std::string& field) {
       fmt::format("the unknown field {} (first on line {}) is ignored", shown(field), number));
 }
 
+/// Of a plain row, or of a batch row and its body.
+void RequestParser::look_at_fields(const Json& object, std::int64_t number) {
+  const bool batch = last_form_ == RowForm::batch;
+  for (const auto& [name, value] : object.items()) {
+    const bool known = batch ? std::ranges::count(kBatchFields, name) > 0 : is_known(name);
+    if (known) continue;
+    if (!batch) refuse_slip(name);
+    warn(number, name);
+  }
+  if (!batch) return;
+  for (const auto& [name, value] : object.member("body").items()) {
+    if (!is_known(name) && name != "model" && name != "user") warn(number, "body." + name);
+  }
+}
+
 RequestParser::Parsed RequestParser::parse_json(std::string_view line, std::int64_t number) {
   RequestRow row = with_defaults(number);
   row.form = last_form_;
   try {
-    const Json object = parse_row(line);
+    const Json object = parse_row(line, row);
     if (!object.is_object()) throw Problem{"the row is no JSON object", ""};
     const bool batch =
         object.contains("body") || object.contains("url") || object.contains("method");
     row.form = last_form_ = batch ? RowForm::batch : RowForm::plain;
-    row.custom_id = Fields(object).text("custom_id").value_or(row.custom_id);
+    if (auto id = Fields(object).text("custom_id")) {
+      row.custom_id = std::move(*id);
+      row.naming = Naming::given;
+    }
+    if (is_answered_ && is_answered_(row)) return row;
     row.sampling.seed = default_seed(defaults_.sampling.seed, row.custom_id);
-    if (!batch) {
-      require_known(object);
-      read_request(Fields(object), tokenizer_, limits_, row);
-      return row;
-    }
-    const Json& body = batch_body(object);
-    read_request(Fields(body), tokenizer_, limits_, row);
-    for (const auto& [name, value] : object.items()) {
-      if (name != "custom_id" && name != "method" && name != "url" && name != "body") {
-        warn(number, name);
-      }
-    }
-    for (const auto& [name, value] : body.items()) {
-      if (!is_known(name) && name != "model" && name != "user") {
-        warn(number, "body." + name);
-      }
-    }
+    read_request(Fields(batch ? batch_body(object) : object), tokenizer_, limits_, row);
+    look_at_fields(object, number);
     return row;
   } catch (const Problem& problem) {
-    return RowFailure{number,        row.custom_id,
-                      row.form,      fmt::format("line {}: {}", number, problem.message),
-                      problem.param, ""};
+    return failure_of(row, problem);
   } catch (const InputError& problem) {  // of the tokenizer
-    return RowFailure{number,   row.custom_id,
-                      row.form, fmt::format("line {}: {}", number, problem.what()),
-                      "prompt", ""};
+    return failure_of(row, {problem.what(), "prompt"});
   }
 }
 
 RequestParser::Parsed RequestParser::parse_text(std::string_view prompt, std::int64_t number) {
   RequestRow row = with_defaults(number);
+  if (is_answered_ && is_answered_(row)) return row;
   row.sampling.seed = default_seed(defaults_.sampling.seed, row.custom_id);
   try {
+    if (!is_valid_utf8(prompt) || prompt.find('\0') != std::string_view::npos) {
+      throw Problem{"this is no UTF-8 text; save the file as UTF-8", "prompt"};
+    }
+    refuse_huge(prompt, limits_);
     row.prompt = tokenizer_.encode(prompt);
-    if (row.echo) row.prompt_text = replace_broken(prompt);
+    if (row.echo) row.prompt_text = prompt;
     fit_to_positions({}, limits_, row);
     return row;
   } catch (const Problem& problem) {
-    return RowFailure{number,        row.custom_id,
-                      row.form,      fmt::format("line {}: {}", number, problem.message),
-                      problem.param, ""};
+    return failure_of(row, problem);
   } catch (const InputError& problem) {
-    return RowFailure{number,   row.custom_id,
-                      row.form, fmt::format("line {}: {}", number, problem.what()),
-                      "prompt", ""};
+    return failure_of(row, {problem.what(), "prompt"});
   }
 }
 

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -14,9 +16,12 @@
 
 namespace sluice::launcher {
 
+class Json;
+
 struct ModelLimits {
   std::int32_t vocabulary = 0;
-  std::int32_t positions = 0;  // prompt + max_tokens
+  std::int32_t positions = 0;           // prompt + max_tokens
+  std::size_t longest_token_bytes = 0;  // the parser finds it out
 };
 
 /// The seed of a request that names none: of the run's seed and the custom_id alone, so that a
@@ -38,24 +43,35 @@ class RequestParser {
   /// `tokenizer` must outlive it. `defaults.sampling.seed` is the run's seed.
   RequestParser(const Tokenizer& tokenizer, GenerationDefaults defaults, ModelLimits limits);
 
+  /// Says of a row, by its line, custom_id and naming, whether the output has its answer: such a
+  /// row is given back without a prompt, for it need not be tokenized.
+  using IsAnswered = std::function<bool(const RequestRow& row)>;
+  void leave_out(IsAnswered is_answered) { is_answered_ = std::move(is_answered); }
+
   /// A line of JSON, in the short form or OpenAI's batch form. Never throws for what it reads.
   Parsed parse_json(std::string_view line, std::int64_t number);
   /// A prompt without fields of its own.
   Parsed parse_text(std::string_view prompt, std::int64_t number);
 
-  /// One sentence for each unknown field of batch rows, which is ignored (clients send such).
-  const std::vector<std::string>& warnings() const { return warnings_; }
+  /// One sentence for each unknown field met since the last call. It is ignored: rows carry their
+  /// users' own. But a plain row is refused where the name is nearly one of ours: a slip.
+  std::vector<std::string> take_warnings() { return std::exchange(warnings_, {}); }
 
   /// The form of the last row that had one. A line that is no JSON is answered in this form.
   RowForm last_form() const { return last_form_; }
 
+  std::int32_t default_max_tokens() const { return defaults_.max_new_tokens; }
+  std::int32_t positions() const { return limits_.positions; }
+
  private:
   RequestRow with_defaults(std::int64_t number) const;
   void warn(std::int64_t number, const std::string& field);
+  void look_at_fields(const Json& object, std::int64_t number);
 
   const Tokenizer& tokenizer_;
   GenerationDefaults defaults_;
   ModelLimits limits_;
+  IsAnswered is_answered_;
   std::set<std::string> warned_;
   std::vector<std::string> warnings_;
   RowForm last_form_ = RowForm::plain;

@@ -1,28 +1,35 @@
-// A job's input file to its rows.
+// A job's input to its rows, one at a time.
 #pragma once
 
-#include <filesystem>
 #include <iosfwd>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "launcher/jobs/input_lines.h"
 #include "launcher/jobs/request_parser.h"
-#include "launcher/jobs/request_row.h"
 
 namespace sluice::launcher {
 
-struct Requests {
-  std::vector<RequestRow> rows;       // in the file's order
-  std::vector<RowFailure> failures;   // likewise; the other rows are not harmed
-  std::vector<std::string> warnings;  // one sentence each
+class RequestReader {
+ public:
+  /// Both references must outlive it.
+  RequestReader(std::istream& in, const std::string& name, RequestParser& parser)
+      : lines_(in, name), parser_(parser) {}
+
+  /// The next row, or what is wrong with it; nothing at the end. Throws as InputLines::next() does.
+  std::optional<RequestParser::Parsed> next();
+
+  std::uint64_t bytes() const { return lines_.bytes(); }  // read so far
+
+ private:
+  InputLines lines_;
+  RequestParser& parser_;
+  std::string line_;
 };
 
-/// JSON Lines if `name` ends in .jsonl or .json or the first character that is no blank is '{';
-/// else one prompt per line. Blank lines are passed over. Of rows with the same custom_id the first
-/// counts. Throws IoError when `in` cannot be read.
-Requests read_requests(std::istream& in, const std::string& name, RequestParser& parser);
-
-/// Throws InputError if the file is not there, is a folder, or cannot be opened.
-Requests read_requests(const std::filesystem::path& path, RequestParser& parser);
+/// What parse_json() or parse_text() makes of the line that `lines` gave last.
+RequestParser::Parsed parse(const InputLines& lines, const std::string& line,
+                            RequestParser& parser);
 
 }  // namespace sluice::launcher

@@ -15,9 +15,17 @@ enum class RowForm : std::uint8_t {
   batch,  // OpenAI's batch form, {"custom_id": ..., "method": "POST", "url": ..., "body": {...}}
 };
 
+/// Whose a row's custom_id is.
+enum class Naming : std::uint8_t {
+  given,    // the input's
+  made_up,  // ours: row-N, of its line
+  none,     // the input has none for it, and gives row-N to another: null in the record
+};
+
 struct RequestRow {
   std::int64_t line = 0;  // of the input, from 1
   std::string custom_id;
+  Naming naming = Naming::given;
   RowForm form = RowForm::plain;
   std::vector<std::int32_t> prompt;
   std::string prompt_text;  // with echo only: the prompt as it is given back
@@ -40,22 +48,21 @@ struct RowFailure {
   std::string param;  // the field at fault; empty: none
   std::string code;   // "duplicate_custom_id"; empty: none
   bool ours = false;  // the row was right, answering it failed
+  Naming naming = Naming::given;
 };
 
 constexpr const char* kDuplicateCustomId = "duplicate_custom_id";
 
 /// What a run must be made for, known before it starts.
 struct JobScan {
-  std::int64_t rows = 0;          // to be answered in this run
-  std::int64_t bad_rows = 0;      // refused
-  std::int64_t skipped_rows = 0;  // in the output already (--resume)
-  std::int64_t prompt_tokens = 0;
-  std::int64_t max_completion_tokens = 0;  // sum of max_tokens
-  std::int32_t longest_prompt = 0;
-  std::int32_t longest_sequence = 0;  // largest prompt + max_tokens: Batching::max_sequence_tokens
+  std::int64_t rows = 0;  // right or wrong, answered already or not; 0: not known
+  /// No row has more tokens, prompt and answer: Batching::max_sequence_tokens.
+  std::int32_t longest_sequence = 0;
+  /// The longest of those that were looked at: Batching::usual_sequence_tokens; 0: none was.
+  std::int32_t usual_sequence = 0;
 };
 
-/// Adds a row that is to be answered.
+/// Takes the length of a row into account.
 void add_to_scan(const RequestRow& row, JobScan& scan);
 
 /// What stage::Job::next() hands out for a row.

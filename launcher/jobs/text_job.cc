@@ -2,56 +2,77 @@
 
 #include <fmt/format.h>
 
+#include <iostream>
 #include <stdexcept>
 #include <utility>
 
 namespace sluice::launcher {
+namespace {
 
-TextJob::TextJob(const Tokenizer& tokenizer, Requests requests, TextJobOptions options)
-    : tokenizer_(tokenizer), requests_(std::move(requests)), options_(std::move(options)) {
+RowFailure failure_of(const RequestRow& row, std::string message) {
+  RowFailure failure;
+  failure.line = row.line;
+  failure.custom_id = row.custom_id;
+  failure.naming = row.naming;
+  failure.form = row.form;
+  failure.message = std::move(message);
+  failure.ours = true;
+  return failure;
+}
+
+}  // namespace
+
+TextJob::TextJob(const Tokenizer& tokenizer, RowFeed& feed, TextJobOptions options)
+    : tokenizer_(tokenizer), feed_(feed), options_(std::move(options)) {
   if (options_.eos < 0) options_.eos = tokenizer.eos();
-}
-
-void TextJob::skip_finished(FinishedRows finished) {
-  counts_.failed += finished.failures();
-  counts_.skipped += static_cast<std::int64_t>(
-      std::erase_if(requests_.rows,
-                    [&](const RequestRow& row) { return finished.has(row.custom_id); }) +
-      std::erase_if(requests_.failures, [&](const RowFailure& failure) {
-        return failure.code == kDuplicateCustomId ? finished.take_duplicate(failure.custom_id)
-                                                  : finished.has(failure.custom_id);
-      }));
-}
-
-JobScan TextJob::scan() const {
-  JobScan scan;
-  for (const RequestRow& row : requests_.rows) add_to_scan(row, scan);
-  scan.bad_rows = static_cast<std::int64_t>(requests_.failures.size());
-  scan.skipped_rows = counts_.skipped;
-  return scan;
 }
 
 void TextJob::start(CompletionWriter& writer) {
   writer_ = &writer;
-  for (const RowFailure& failure : requests_.failures) {
-    writer.append(failure_record(failure));
-    ++counts_.failed;
+  feed_.start(line());
+}
+
+JobCounts TextJob::counts() const {
+  JobCounts counts = counts_;
+  counts.failed += feed_.failed();
+  counts.skipped += feed_.skipped();
+  return counts;
+}
+
+stage::Next TextJob::next(stage::Request& request) {
+  if (writer_ == nullptr) throw std::logic_error("TextJob::next before start");
+  for (JobRow row;;) {
+    const stage::Next answer = feed_.next(row);
+    for (const std::string& warning : feed_.take_warnings()) {
+      std::cerr << "sluice: " + warning + '\n';
+    }
+    if (answer != stage::Next::request) return answer;
+    if (const auto* failure = std::get_if<RowFailure>(&row.row)) {
+      write_failure(*failure, row.error_before);
+      continue;
+    }
+    auto& good = std::get<RequestRow>(row.row);
+    if (is_too_long(good)) {
+      write_failure(failure_of(good, fmt::format("line {} has more tokens than any had when the "
+                                                 "run began; run it again with --resume",
+                                                 good.line)),
+                    row.error_before);
+      continue;
+    }
+    request = to_request(good, next_id_);
+    works_.try_emplace(next_id_++, tokenizer_, std::move(good), row.error_before, options_.eos);
+    return stage::Next::request;
   }
 }
 
-bool TextJob::next(stage::Request& request) {
-  if (writer_ == nullptr) throw std::logic_error("TextJob::next before start");
-  if (next_ == requests_.rows.size()) return false;
-  const RequestRow& row = requests_.rows[next_];
-  request = to_request(row, next_);
-  answers_.emplace(next_, Answer(tokenizer_, row, options_.eos));
-  ++next_;
-  return true;
+bool TextJob::is_too_long(const RequestRow& row) const {
+  const auto tokens = static_cast<std::int64_t>(row.prompt.size()) + row.max_tokens;
+  return options_.longest_sequence > 0 && tokens > options_.longest_sequence;
 }
 
-Answer& TextJob::answer(std::uint64_t id) {
-  const auto found = answers_.find(id);
-  if (found == answers_.end()) {
+TextJob::Work& TextJob::work(std::uint64_t id) {
+  const auto found = works_.find(id);
+  if (found == works_.end()) {
     throw std::logic_error(fmt::format("request {} is not under way", id));
   }
   return found->second;
@@ -59,36 +80,46 @@ Answer& TextJob::answer(std::uint64_t id) {
 
 /// Appends the finished answer, and lets go of all that the row took.
 void TextJob::write(std::uint64_t id) {
-  const Answer& finished = answer(id);
+  const Answer& finished = work(id).answer;
   writer_->append(answer_record(finished, options_.form));
   ++counts_.answered;
+  ++counts_.written;
   counts_.prompt_tokens += static_cast<std::int64_t>(finished.row().prompt.size());
   counts_.completion_tokens += static_cast<std::int64_t>(finished.tokens().size());
-  answers_.erase(id);
-  requests_.rows[id] = RequestRow();
+  works_.erase(id);
+}
+
+/// A row that fails as it did before has its record.
+void TextJob::write_failure(const RowFailure& failure, std::uint64_t error_before) {
+  ++counts_.failed;
+  const std::string record = failure_record(failure);
+  if (error_before == hash_of(record)) {
+    ++counts_.skipped;
+    return;
+  }
+  writer_->append(record);
+  ++counts_.written;
 }
 
 void TextJob::on_prompt_token(std::uint64_t id, std::int32_t, const stage::TokenResult& result) {
-  answer(id).add_prompt_token(result);
+  work(id).answer.add_prompt_token(result);
 }
 
 bool TextJob::on_token(std::uint64_t id, const stage::TokenResult& result) {
-  if (!answer(id).add(result)) return false;
+  if (!work(id).answer.add(result)) return false;
   write(id);
   return true;
 }
 
 void TextJob::on_prompt_done(std::uint64_t id) {
-  answer(id).finish_without_tokens();
+  work(id).answer.finish_without_tokens();
   write(id);
 }
 
 void TextJob::on_failed(std::uint64_t id, const std::string& reason) {
-  const RequestRow& row = answer(id).row();
-  writer_->append(failure_record({row.line, row.custom_id, row.form, reason, "", "", true}));
-  ++counts_.failed;
-  answers_.erase(id);
-  requests_.rows[id] = RequestRow();
+  const Work& failed = work(id);
+  write_failure(failure_of(failed.row, reason), failed.error_before);
+  works_.erase(id);
 }
 
 }  // namespace sluice::launcher

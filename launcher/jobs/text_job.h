@@ -1,5 +1,5 @@
-// A file of prompts as the head's job: hands the rows out in order, and writes each answer the
-// moment it is finished.
+// A file of prompts as the head's job: hands the rows out in order as they are read, and writes
+// each answer the moment it is finished.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +8,7 @@
 #include "launcher/jobs/answer.h"
 #include "launcher/jobs/answer_form.h"
 #include "launcher/jobs/completion_writer.h"
-#include "launcher/jobs/request_reader.h"
+#include "launcher/jobs/row_feed.h"
 #include "stage/request.h"
 
 namespace sluice::launcher {
@@ -16,6 +16,9 @@ namespace sluice::launcher {
 struct TextJobOptions {
   std::int32_t eos = -1;  // of the model; -1: the tokenizer's
   AnswerForm form;
+  /// Prompt and answer of the longest row that the run is made for; 0: any. A longer one, of an
+  /// input that was changed since it was looked at, fails alone.
+  std::int32_t longest_sequence = 0;
 };
 
 /// Of this run, but for `failed`.
@@ -23,30 +26,26 @@ struct JobCounts {
   std::int64_t answered = 0;
   std::int64_t failed = 0;  // refused or failed, in this run or in the output before: exit status 6
   std::int64_t skipped = 0;        // in the output already
+  std::int64_t written = 0;        // records, of answers and of failures
   std::int64_t prompt_tokens = 0;  // of answered rows
   std::int64_t completion_tokens = 0;
 };
 
-/// In order: make it, skip_finished() to resume, scan(), start(), run it. One thread.
+/// In order: make it, start() it, run it. One thread.
 class TextJob : public stage::Job {
  public:
-  /// `tokenizer` must outlive it.
-  TextJob(const Tokenizer& tokenizer, Requests requests, TextJobOptions options);
+  /// Both references must outlive it.
+  TextJob(const Tokenizer& tokenizer, RowFeed& feed, TextJobOptions options);
   TextJob(const TextJob&) = delete;
   TextJob& operator=(const TextJob&) = delete;
 
-  /// Leaves out the rows that `finished` has, answered or refused.
-  void skip_finished(FinishedRows finished);
-
-  JobScan scan() const;
-
-  /// Writes the records of refused rows. `writer` must outlive the run.
+  /// Begins to read rows. `writer` must outlive the run.
   void start(CompletionWriter& writer);
 
-  const JobCounts& counts() const { return counts_; }
+  JobCounts counts() const;
 
-  // stage::Job; whatever CompletionWriter throws goes through.
-  bool next(stage::Request& request) override;
+  // stage::Job; whatever CompletionWriter or RowFeed throws goes through.
+  stage::Next next(stage::Request& request) override;
   void on_prompt_token(std::uint64_t id, std::int32_t index,
                        const stage::TokenResult& result) override;
   bool on_token(std::uint64_t id, const stage::TokenResult& result) override;
@@ -54,16 +53,26 @@ class TextJob : public stage::Job {
   void on_failed(std::uint64_t id, const std::string& reason) override;
 
  private:
-  Answer& answer(std::uint64_t id);
+  struct Work {
+    Work(const Tokenizer& tokenizer, RequestRow given, std::uint64_t error, std::int32_t eos)
+        : row(std::move(given)), error_before(error), answer(tokenizer, row, eos) {}
+    RequestRow row;
+    std::uint64_t error_before;
+    Answer answer;  // of row
+  };
+
+  Work& work(std::uint64_t id);
   void write(std::uint64_t id);
+  void write_failure(const RowFailure& failure, std::uint64_t error_before);
+  bool is_too_long(const RequestRow& row) const;
 
   const Tokenizer& tokenizer_;
-  Requests requests_;
+  RowFeed& feed_;
   TextJobOptions options_;
   CompletionWriter* writer_ = nullptr;
-  std::size_t next_ = 0;
-  std::unordered_map<std::uint64_t, Answer> answers_;  // of rows under way
-  JobCounts counts_;
+  std::uint64_t next_id_ = 0;
+  std::unordered_map<std::uint64_t, Work> works_;  // of rows under way
+  JobCounts counts_;                               // without the feed's
 };
 
 }  // namespace sluice::launcher

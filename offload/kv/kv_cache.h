@@ -27,9 +27,11 @@
 namespace sluice::offload {
 
 struct KvShape {
-  std::int32_t layers = 0;                // of this stage
-  std::int32_t slots = 0;                 // sequences: micro-batches x GPU batches x GPU-batch size
-  std::int32_t tokens_per_slot = 0;       // longest sequence of the job
+  std::int32_t layers = 0;           // of this stage
+  std::int32_t slots = 0;            // sequences: micro-batches x GPU batches x GPU-batch size
+  std::int32_t tokens_per_slot = 0;  // longest sequence of the job
+  /// Pools that are not sized otherwise hold so many tokens for every slot; 0: tokens_per_slot.
+  std::int32_t usual_tokens_per_slot = 0;
   std::int32_t gpu_batches = 1;           // per micro-batch: GPU batches that are open at a time
   std::int32_t gpu_batch_size = 1;        // sequences per GPU batch
   std::int32_t tokens_per_gpu_batch = 1;  // most new tokens of a GPU batch in one pass

@@ -110,6 +110,9 @@ void KvLayout::place_slots(const Shares& shares) {
 
 void KvLayout::size_pools() {
   pages_per_slot = pages_for(shape.tokens_per_slot);
+  const std::int32_t usual = shape.usual_tokens_per_slot > 0
+                                 ? std::min(pages_for(shape.usual_tokens_per_slot), pages_per_slot)
+                                 : pages_per_slot;
   std::uint64_t pages = 0;
   for (std::size_t tier = 0; tier < pool.size(); ++tier) {
     const std::uint64_t most = product(count_of(slots[tier]), count_of(pages_per_slot));
@@ -119,7 +122,11 @@ void KvLayout::size_pools() {
           "KV cache: the {} tier's pool has {} pages but a sequence of {} tokens needs {}",
           name_of(static_cast<Tier>(tier)), asked, shape.tokens_per_slot, pages_per_slot));
     }
-    const std::uint64_t size = asked == 0 ? most : std::min(most, count_of(asked));
+    const std::uint64_t unasked =
+        most == 0
+            ? 0
+            : std::max(product(count_of(slots[tier]), count_of(usual)), count_of(pages_per_slot));
+    const std::uint64_t size = asked == 0 ? unasked : std::min(most, count_of(asked));
     pages += size;
     if (pages > std::numeric_limits<std::int32_t>::max()) {
       throw CapacityError(fmt::format(

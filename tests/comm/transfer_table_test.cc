@@ -56,6 +56,35 @@ TEST(TransferTable, AFailureWakesWhoWaitsAndCompletionComesTooLate) {
   EXPECT_THROW(table.open({}), CommError);
 }
 
+TEST(TransferTable, ABellRingsForReceivesOfItsRouteAndForAFailure) {
+  TransferTable table;
+  Bell bell;
+  table.ring_for(Route::results, &bell);
+  const auto slot_of = [&](bool sending, Route route) {
+    return TransferTable::slot_of(table.open({sending, route, 0, nullptr, 0}));
+  };
+  table.complete(slot_of(true, Route::results), 0);
+  table.complete(slot_of(false, Route::hidden), 0);
+  EXPECT_EQ(bell.count(), 0U);
+  const int mine = slot_of(false, Route::results);
+  std::jthread completing([&] { table.complete(mine, 0); });
+  bell.wait(0);
+  EXPECT_EQ(bell.count(), 1U);
+  table.fail("rank 1: gone");
+  EXPECT_EQ(bell.count(), 2U);
+  EXPECT_THROW(table.throw_if_failed(), CommError);
+  table.ring_for(Route::results, nullptr);
+}
+
+TEST(TransferTable, NobodyRingsABellThatWasTakenBack) {
+  TransferTable table;
+  Bell bell;
+  table.ring_for(Route::results, &bell);
+  table.ring_for(Route::results, nullptr);
+  table.complete(TransferTable::slot_of(table.open({false, Route::results, 0, nullptr, 0})), 0);
+  EXPECT_EQ(bell.count(), 0U);
+}
+
 TEST(Backoff, SleepsTheLongerTheLongerNothingMoved) {
   using std::chrono::microseconds;
   using std::chrono::milliseconds;

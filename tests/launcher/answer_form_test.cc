@@ -21,18 +21,14 @@ class AnswerFormTest : public testing::Test {
     row_.prompt = {2, byte_id('p'), byte_id('\xC3'), byte_id('\xA9')};
     row_.max_tokens = 2;
   }
-  static stage::TokenResult result(std::int32_t token, float logprob,
-                                   std::vector<stage::Candidate> top = {}) {
-    stage::TokenResult made = {
-        .token = token, .logprob = logprob, .top_count = static_cast<std::int32_t>(top.size())};
-    std::copy(top.begin(), top.end(), made.top.begin());
-    return made;
+  static ScoredToken result(std::int32_t token, float logprob,
+                            std::vector<stage::Candidate> top = {}) {
+    return {token, logprob, std::move(top)};
   }
-  json record(const std::vector<stage::TokenResult>& tokens,
-              const std::vector<stage::TokenResult>& prompt = {}) {
+  json record(const std::vector<ScoredToken>& tokens, const std::vector<ScoredToken>& prompt = {}) {
     Answer answer(tokenizer_, row_, 2);
-    for (const auto& one : prompt) answer.add_prompt_token(one);
-    for (const auto& one : tokens) answer.add(one);
+    for (const auto& one : prompt) answer.add_prompt_token({one.token, one.logprob, one.top});
+    for (const auto& one : tokens) answer.add({one.token, one.logprob, one.top});
     if (tokens.empty()) answer.finish_without_tokens();
     const std::string line = answer_record(answer, {"demo", 1700000000});
     EXPECT_EQ(line.find('\n'), std::string::npos);
@@ -135,7 +131,7 @@ TEST_F(AnswerFormTest, NumbersStayShortAndFinite) {
   row_.sampling.logprobs = 0;
   row_.max_tokens = 1;
   Answer answer(tokenizer_, row_, 2);
-  answer.add(result(byte_id('a'), -0.1F));
+  answer.add({.token = byte_id('a'), .logprob = -0.1F});
   EXPECT_NE(answer_record(answer, {}).find("\"token_logprobs\":[-0.1]"), std::string::npos);
   const json made = record({result(byte_id('a'), -std::numeric_limits<float>::infinity())});
   EXPECT_EQ(made.at("logprobs").at("token_logprobs")[0], -9999.0);

@@ -26,9 +26,9 @@ TEST(PromptJob, PrintsTheAnswer) {
   EXPECT_EQ(job.scan().rows, 1);
   EXPECT_EQ(job.scan().longest_sequence, 10 + 32);
   stage::Request request;
-  ASSERT_TRUE(job.next(request));
+  ASSERT_EQ(job.next(request), stage::Next::request);
   EXPECT_EQ(tokenizer.decode(request.prompt, true), "two\nlines");
-  EXPECT_FALSE(job.next(request));
+  EXPECT_EQ(job.next(request), stage::Next::no_more);
   EXPECT_FALSE(job.on_token(0, {.token = byte_id('x')}));
   EXPECT_EQ(out.str(), "");
   EXPECT_TRUE(job.on_token(0, {.token = 2}));
@@ -44,7 +44,7 @@ TEST(PromptJob, EchoAndNoTokens) {
   defaults.max_new_tokens = 0;
   PromptJob job(tokenizer, row_of(tokenizer, defaults), -1, out);
   stage::Request request;
-  ASSERT_TRUE(job.next(request));
+  ASSERT_EQ(job.next(request), stage::Next::request);
   job.on_prompt_done(0);
   EXPECT_EQ(out.str(), "two\nlines\n");
 }
@@ -67,8 +67,8 @@ TEST(DummyJob, PromptsAreDistinctInRangeAndTheSameEachTime) {
   DummyJob again(prompts);
   stage::Request request;
   stage::Request same;
-  while (job.next(request)) {
-    ASSERT_TRUE(again.next(same));
+  while (job.next(request) == stage::Next::request) {
+    ASSERT_EQ(again.next(same), stage::Next::request);
     EXPECT_EQ(request.prompt, same.prompt);
     EXPECT_EQ(request.prompt.size(), 3U);
     EXPECT_EQ(request.max_tokens, 2);
@@ -82,7 +82,7 @@ TEST(DummyJob, PromptsAreDistinctInRangeAndTheSameEachTime) {
   }
   EXPECT_EQ(seen.size(), 50U);
   EXPECT_EQ(job.answered(), 50);
-  EXPECT_EQ(job.scan().prompt_tokens, 150);
+  EXPECT_EQ(job.scan().rows, 50);
   EXPECT_EQ(job.scan().longest_sequence, 5);
 }
 
@@ -90,14 +90,14 @@ TEST(DummyJob, OneTokenPromptsAreDistinctToo) {
   DummyJob job({.count = 56, .prompt_len = 1, .gen_len = 1, .vocabulary = 60, .seed = 0});
   std::set<std::vector<std::int32_t>> seen;
   stage::Request request;
-  while (job.next(request)) EXPECT_TRUE(seen.insert(request.prompt).second);
+  while (job.next(request) == stage::Next::request) EXPECT_TRUE(seen.insert(request.prompt).second);
   EXPECT_EQ(seen.size(), 56U);
 }
 
 TEST(DummyJob, FailuresAreCounted) {
   DummyJob job({.count = 1, .prompt_len = 1, .gen_len = 2, .vocabulary = 60, .seed = 0});
   stage::Request request;
-  ASSERT_TRUE(job.next(request));
+  ASSERT_EQ(job.next(request), stage::Next::request);
   job.on_failed(request.id, "x");
   EXPECT_EQ(job.failed(), 1);
 }

@@ -115,7 +115,7 @@ TEST_F(RequestParserTest, TheBatchFormIsRecognised) {
   EXPECT_EQ(row.custom_id, "q");
   EXPECT_EQ(row.max_tokens, 2);
   EXPECT_EQ(row.sampling.top_k, 3);
-  EXPECT_TRUE(parser_.warnings().empty());
+  EXPECT_TRUE(parser_.take_warnings().empty());
 }
 
 TEST_F(RequestParserTest, UnknownFieldsOfTheBatchFormAreWarnedOfOnce) {
@@ -124,10 +124,22 @@ TEST_F(RequestParserTest, UnknownFieldsOfTheBatchFormAreWarnedOfOnce) {
           "body": {"prompt": "ab", "metadata": {}, "max_token": 9}})";
   accept(row, 1);
   accept(row, 2);
-  ASSERT_EQ(parser_.warnings().size(), 3U);
-  EXPECT_THAT(parser_.warnings()[0], HasSubstr("priority"));
-  EXPECT_THAT(parser_.warnings()[1], HasSubstr("metadata"));
-  EXPECT_THAT(parser_.warnings()[2], HasSubstr("max_token"));
+  const Strings warnings = parser_.take_warnings();
+  ASSERT_EQ(warnings.size(), 3U);
+  EXPECT_THAT(warnings[0], HasSubstr("priority"));
+  EXPECT_THAT(warnings[1], HasSubstr("metadata"));
+  EXPECT_THAT(warnings[2], HasSubstr("max_token"));
+  EXPECT_TRUE(parser_.take_warnings().empty());
+}
+
+// Data sets have them: the answer expected, a category.
+TEST_F(RequestParserTest, AUsersOwnFieldIsIgnoredAndASlipIsNot) {
+  accept(R"({"prompt": "ab", "expected": " Paris", "label": {"a": [1]}})", 1);
+  accept(R"({"prompt": "ab", "expected": "Rome"})", 2);
+  const Strings warnings = parser_.take_warnings();
+  ASSERT_EQ(warnings.size(), 2U);
+  EXPECT_THAT(warnings[0], HasSubstr("\"expected\" (first on line 1) is ignored"));
+  EXPECT_EQ(refuse(R"({"prompt": "ab", "temprature": 1})").param, "temprature");
 }
 
 TEST_F(RequestParserTest, BadBatchRows) {
@@ -162,7 +174,8 @@ TEST_F(RequestParserTest, TypesAndRanges) {
   refuse_field(R"("top_p": 1e-60)", "top_p", "above 0");
   refuse_field(R"("top_p": 1.01)", "top_p", "at most 1");
   refuse_field(R"("top_k": -1)", "top_k", "integer");
-  refuse_field(R"("repetition_penalty": 0)", "repetition_penalty", "above 0");
+  refuse_field(R"("repetition_penalty": 0)", "repetition_penalty", "at least 0.01");
+  refuse_field(R"("repetition_penalty": 1e-38)", "repetition_penalty", "at least 0.01");
   refuse_field(R"("seed": 9223372036854775808)", "seed", "integer");
   refuse_field(R"("seed": 0.5)", "seed", "integer");
   refuse_field(R"("logprobs": 21)", "logprobs", "20");
@@ -186,7 +199,6 @@ TEST_F(RequestParserTest, TypesAndRanges) {
   refuse_field(R"("logit_bias": {"5": 1})", "logit_bias", "not supported");
   refuse_field(R"("frequency_penalty": 0.5)", "frequency_penalty", "not supported");
   refuse_field(R"("max_token": 5)", "max_token", "'max_tokens'");
-  refuse_field(R"("zzzzzz": 5)", "zzzzzz", "unknown field");
   refuse_field(R"("echo": true, "echo": false)", "echo", "twice");
   EXPECT_EQ(refuse(R"({"prompt": "a", "custom_id": 7})").param, "custom_id");
 }
@@ -243,14 +255,47 @@ TEST_F(RequestParserTest, TheDefaultSeedIsOfTheRequestAlone) {
 }
 
 TEST_F(RequestParserTest, TextRows) {
-  auto parsed = parser_.parse_text(" a\xFF", 9);
+  auto parsed = parser_.parse_text(" a\u00E9", 9);
   ASSERT_TRUE(std::holds_alternative<RequestRow>(parsed));
   const auto& row = std::get<RequestRow>(parsed);
   EXPECT_EQ(row.custom_id, "row-9");
-  EXPECT_EQ(tokenizer_.decode(row.prompt, true), " a\uFFFD");
+  EXPECT_EQ(row.naming, Naming::made_up);
+  EXPECT_EQ(tokenizer_.decode(row.prompt, true), " a\u00E9");
   parsed = parser_.parse_text(std::string(100, 'a'), 9);
   ASSERT_TRUE(std::holds_alternative<RowFailure>(parsed));
   EXPECT_EQ(std::get<RowFailure>(parsed).param, "prompt");
+}
+
+TEST_F(RequestParserTest, BytesThatAreNoTextAreNotAnswered) {
+  for (const std::string bytes :
+       {std::string(" a\xFF"), std::string("caf\xE9"), std::string("a\0b", 3)}) {
+    const auto parsed = parser_.parse_text(bytes, 9);
+    ASSERT_TRUE(std::holds_alternative<RowFailure>(parsed));
+    EXPECT_EQ(std::get<RowFailure>(parsed).param, "prompt");
+    EXPECT_THAT(std::get<RowFailure>(parsed).message, HasSubstr("UTF-8"));
+  }
+}
+
+TEST_F(RequestParserTest, ABrokenLineKeepsTheCustomIdThatCanBeRead) {
+  const auto id_of = [&](const std::string& line) {
+    const RowFailure failure = refuse(line);
+    EXPECT_EQ(failure.naming == Naming::given, failure.custom_id != "row-3") << line;
+    return failure.custom_id;
+  };
+  EXPECT_EQ(id_of(R"({"custom_id":"mine","prompt":"a","temperature":NaN})"), "mine");
+  EXPECT_EQ(id_of(R"({"custom_id" : "a\"b","max_tokens":1e400})"), "a\"b");
+  EXPECT_EQ(id_of(R"({"prompt": [2, "custom_id": "late"})"), "late");
+  EXPECT_EQ(id_of(R"({"prompt": "x \"custom_id\": \"no\"")"), "row-3");
+  EXPECT_EQ(id_of(R"({"custom_id":"one","custom_id":"two")"), "row-3");
+  EXPECT_EQ(id_of(R"({"custom_id":"torn)"), "row-3");
+  EXPECT_EQ(id_of(R"({"custom_id":)"), "row-3");
+  EXPECT_EQ(id_of(R"({"custom_id": 7, x)"), "row-3");
+}
+
+TEST_F(RequestParserTest, APromptThatCannotFitIsRefusedBeforeItIsTokenized) {
+  const RowFailure failure = refuse("{\"prompt\": \"" + std::string(1 << 20, 'x') + "\"}");
+  EXPECT_EQ(failure.param, "prompt");
+  EXPECT_THAT(failure.message, HasSubstr("1048576 bytes"));
 }
 
 TEST_F(RequestParserTest, DefaultsReachTheRow) {

@@ -39,7 +39,7 @@ class Pipeline {
     std::vector<Row> rows;
     while (true) {
       stage::Request request;
-      while (rows.size() < 2 && job.next(request)) {
+      while (rows.size() < 2 && job.next(request) == stage::Next::request) {
         if (begin(job, request)) rows.push_back({request, 0});
       }
       if (rows.empty()) return;
@@ -79,19 +79,32 @@ class Pipeline {
 
 class TextJobTest : public testing::Test {
  protected:
-  Requests requests() {
-    RequestParser parser(tokenizer_, {}, {tokenizer_.table_size(), 64});
-    std::istringstream in(kInput);
-    return read_requests(in, "in.jsonl", parser);
-  }
-  /// One run over kInput into out.jsonl; returns its counts.
-  JobCounts run(const ModelFolder& folder, Existing existing) {
+  /// A job over some rows, that goes on with what `writer` found.
+  struct Run {
+    Run(const Tokenizer& tokenizer, const std::string& input, CompletionWriter& writer,
+        const TextJobOptions& options = {})
+        : parser(tokenizer, {}, {tokenizer.table_size(), 64}),
+          in(input),
+          feed(in, "in.jsonl", parser, sorter(input, writer), true),
+          job(tokenizer, feed, options) {
+      job.start(writer);
+    }
+    static RowSorter sorter(const std::string& input, CompletionWriter& writer) {
+      RowNames names;
+      names.look_at(input, 1000);
+      return RowSorter(writer.take_finished(), std::move(names));
+    }
+    RequestParser parser;
+    std::istringstream in;
+    RowFeed feed;
+    TextJob job;
+  };
+  /// One run over `input` into out.jsonl; returns its counts.
+  JobCounts run(const ModelFolder& folder, Existing existing, const std::string& input = kInput) {
     CompletionWriter writer(folder.path() / "out.jsonl", existing);
-    TextJob job(tokenizer_, requests(), {});
-    job.skip_finished(writer.finished());
-    job.start(writer);
-    Pipeline(tokenizer_).run(job);
-    return job.counts();
+    Run run(tokenizer_, input, writer);
+    Pipeline(tokenizer_).run(run.job);
+    return run.job.counts();
   }
   static std::multiset<std::string> lines(const ModelFolder& folder) {
     std::istringstream in(folder.read("out.jsonl"));
@@ -124,23 +137,16 @@ TEST_F(TextJobTest, AnswersEveryRowOnce) {
   EXPECT_EQ(first.at("row-4").at("line"), 4);
 }
 
-TEST_F(TextJobTest, RefusedRowsAreInTheOutputBeforeTheRun) {
+TEST_F(TextJobTest, ARefusedRowIsWrittenInItsTurn) {
   const ModelFolder folder;
   CompletionWriter writer(folder.path() / "out.jsonl", Existing::refuse);
-  TextJob job(tokenizer_, requests(), {});
-  job.start(writer);
-  EXPECT_EQ(lines(folder).size(), 3U);
-}
-
-TEST_F(TextJobTest, TheScanSaysWhatTheRunNeeds) {
-  TextJob job(tokenizer_, requests(), {});
-  const JobScan scan = job.scan();
-  EXPECT_EQ(scan.rows, 4);
-  EXPECT_EQ(scan.bad_rows, 3);
-  EXPECT_EQ(scan.longest_prompt, 7);         // "second" and BOS
-  EXPECT_EQ(scan.longest_sequence, 6 + 32);  // "third", "fails": the default max_tokens
-  EXPECT_EQ(scan.prompt_tokens, 6 + 7 + 6 + 6);
-  EXPECT_EQ(scan.max_completion_tokens, 3 + 0 + 32 + 32);
+  Run run(tokenizer_, kInput, writer);
+  stage::Request request;
+  ASSERT_EQ(run.job.next(request), stage::Next::request);
+  ASSERT_EQ(run.job.next(request), stage::Next::request);
+  EXPECT_EQ(lines(folder).size(), 0U);
+  ASSERT_EQ(run.job.next(request), stage::Next::request);
+  EXPECT_EQ(lines(folder).size(), 2U) << "the two before it";
 }
 
 TEST_F(TextJobTest, ResumeAfterACutAtEveryByte) {
@@ -160,38 +166,93 @@ TEST_F(TextJobTest, ResumeAfterACutAtEveryByte) {
   }
 }
 
-TEST_F(TextJobTest, ResumeRunsNothingTwice) {
+TEST_F(TextJobTest, ResumeRunsNoAnswerTwice) {
   const ModelFolder folder;
-  run(folder, Existing::refuse);
+  const JobCounts first = run(folder, Existing::refuse);
   const std::string whole = folder.read("out.jsonl");
   CompletionWriter writer(folder.path() / "out.jsonl", Existing::resume);
-  TextJob job(tokenizer_, requests(), {});
-  job.skip_finished(writer.finished());
-  EXPECT_EQ(job.scan().rows, 0);
-  EXPECT_EQ(job.scan().bad_rows, 0);
-  EXPECT_EQ(job.scan().skipped_rows, 7);
-  job.start(writer);
+  Run again(tokenizer_, kInput, writer);
   Pipeline pipeline(tokenizer_);
-  pipeline.run(job);
-  EXPECT_TRUE(pipeline.prompts.empty());
+  pipeline.run(again.job);
+  // What failed is tried again, and what fails as it did leaves no second record.
+  EXPECT_EQ(pipeline.prompts, (std::vector<std::string>{"fails"}));
   EXPECT_EQ(folder.read("out.jsonl"), whole);
+  EXPECT_EQ(again.job.counts().failed, first.failed);
+  EXPECT_EQ(again.job.counts().skipped, 7);
+  EXPECT_EQ(again.job.counts().written, 0);
+}
+
+TEST_F(TextJobTest, RowsThatWereMendedAreAnsweredByResume) {
+  const ModelFolder folder;
+  const std::string good = "{\"custom_id\": \"a\", \"prompt\": \"first\"}\n";
+  const std::string before = good +
+                             "{\"custom_id\": \"b\", \"prompt\": \"x\", \"max_tokens\": 999}\n"
+                             "{\"prompt\": \"third\", \"max_tokens\": \"4\"}\n"
+                             "{\"custom_id\": \"d\", \"prompt\": 4}\n";
+  const std::string mended = good +
+                             "{\"custom_id\": \"b\", \"prompt\": \"x\"}\n"
+                             "{\"prompt\": \"third\"}\n"
+                             "{\"custom_id\": \"d\", \"prompt\": 5}\n";
+  EXPECT_EQ(run(folder, Existing::refuse, before).failed, 3);
+  const JobCounts counts = run(folder, Existing::resume, mended);
+  EXPECT_EQ(counts.answered, 2);
+  EXPECT_EQ(counts.failed, 1) << "in another way than before";
+  EXPECT_EQ(counts.skipped, 1);
+  std::map<std::string, json> last;
+  std::istringstream in(folder.read("out.jsonl"));
+  for (std::string line; std::getline(in, line);) {
+    const json record = json::parse(line);
+    last[record.at("custom_id")] = record;
+  }
+  for (const char* id : {"a", "b", "row-3"}) EXPECT_TRUE(last.at(id).contains("text")) << id;
+  EXPECT_TRUE(last.at("d").contains("error"));
+  // And once more: nothing is left to do but what is still wrong.
+  const std::string whole = folder.read("out.jsonl");
+  EXPECT_EQ(run(folder, Existing::resume, mended).failed, 1);
+  EXPECT_EQ(folder.read("out.jsonl"), whole);
+}
+
+TEST_F(TextJobTest, ARowWithoutAPossibleNameIsFoundAgainByItsLine) {
+  const ModelFolder folder;
+  const std::string input =
+      "torn\n{\"custom_id\": \"row-1\", \"prompt\": \"x\"}\n"
+      "{\"prompt\": \"unnamed\"}\n{\"custom_id\": \"row-3\", \"prompt\": \"y\"}\n";
+  EXPECT_EQ(run(folder, Existing::refuse, input).answered, 3);
+  const std::multiset<std::string> whole = lines(folder);
+  std::set<std::string> names;
+  for (const std::string& line : whole) names.insert(json::parse(line).at("custom_id").dump());
+  EXPECT_EQ(names, (std::set<std::string>{"null", "\"row-1\"", "\"row-3\""}));
+  EXPECT_EQ(run(folder, Existing::resume, input).written, 0);
+  EXPECT_EQ(lines(folder), whole);
+}
+
+TEST_F(TextJobTest, ARowLongerThanTheRunIsMadeForFailsAlone) {
+  const ModelFolder folder;
+  CompletionWriter writer(folder.path() / "out.jsonl", Existing::refuse);
+  Run run(tokenizer_,
+          "{\"custom_id\": \"a\", \"prompt\": \"ab\", \"max_tokens\": 8}\n"
+          "{\"custom_id\": \"b\", \"prompt\": \"ab\", \"max_tokens\": 7}\n",
+          writer, {.eos = -1, .form = {}, .longest_sequence = 10});
+  Pipeline(tokenizer_).run(run.job);
+  EXPECT_EQ(run.job.counts().answered, 1);
+  EXPECT_EQ(run.job.counts().failed, 1);
 }
 
 TEST_F(TextJobTest, AFullDiskStopsTheJob) {
   CompletionWriter writer("/dev/full", Existing::refuse);
-  TextJob job(tokenizer_, requests(), {});
-  EXPECT_THROW(job.start(writer), CapacityError);
+  Run run(tokenizer_, "nonsense\n", writer);
+  stage::Request request;
+  EXPECT_THROW(run.job.next(request), CapacityError);
 }
 
 TEST_F(TextJobTest, TheModelsEosCountsBeforeTheTokenizers) {
   const ModelFolder folder;
   CompletionWriter writer(folder.path() / "out.jsonl", Existing::refuse);
-  TextJob job(tokenizer_, requests(), {.eos = 9, .form = {}});
-  job.start(writer);
+  Run run(tokenizer_, kInput, writer, {.eos = 9, .form = {}, .longest_sequence = 0});
   stage::Request request;
-  ASSERT_TRUE(job.next(request));
-  EXPECT_FALSE(job.on_token(request.id, {.token = 2}));
-  EXPECT_TRUE(job.on_token(request.id, {.token = 9}));
+  ASSERT_EQ(run.job.next(request), stage::Next::request);
+  EXPECT_FALSE(run.job.on_token(request.id, {.token = 2}));
+  EXPECT_TRUE(run.job.on_token(request.id, {.token = 9}));
 }
 
 }  // namespace

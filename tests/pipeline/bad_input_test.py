@@ -271,10 +271,10 @@ class BadInputTest(JobTest):
         for name, words in (("vocabulary", "512"), ("negative", "-1"), ("long", "128 positions"),
                             ("both", "128 positions"), ("type", "max_tokens"),
                             ("field", "max_tokens"), ("nothing", "no prompt"),
-                            ("text", "token"), ("row-10", "no JSON"), ("row-11", "object")):
+                            ("text", "token"), ("torn", "no JSON"), ("row-11", "object")):
             self.assertIn(words, records[name]["error"]["message"])
             self.assertRegex(records[name]["error"]["message"], r"^line \d+: ")
-        self.assertEqual(records["row-10"]["line"], 10)
+        self.assertEqual(records["torn"]["line"], 10)
 
     def test_bytes_that_are_no_text(self):
         path = self.scratch / "bytes.jsonl"

@@ -35,14 +35,14 @@ std::vector<stage::Request> requests_of(const support::ReferenceCases& cases) {
   return requests;
 }
 
-void expect_equal(const std::vector<stage::TokenResult>& got,
-                  const std::vector<stage::TokenResult>& wanted) {
+void expect_equal(const std::vector<ListJob::Result>& got,
+                  const std::vector<ListJob::Result>& wanted) {
   ASSERT_EQ(got.size(), wanted.size());
   for (std::size_t k = 0; k < got.size(); ++k) {
     ASSERT_EQ(got[k].token, wanted[k].token);
     ASSERT_EQ(got[k].logprob, wanted[k].logprob);
-    ASSERT_EQ(got[k].top_count, wanted[k].top_count);
-    for (std::size_t i = 0; i < static_cast<std::size_t>(got[k].top_count); ++i) {
+    ASSERT_EQ(got[k].top.size(), wanted[k].top.size());
+    for (std::size_t i = 0; i < got[k].top.size(); ++i) {
       ASSERT_EQ(got[k].top[i].token, wanted[k].top[i].token);
       ASSERT_EQ(got[k].top[i].logprob, wanted[k].top[i].logprob);
     }

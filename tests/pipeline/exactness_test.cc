@@ -203,8 +203,8 @@ TEST(ExactnessCaseTest, LogitsAreHuggingFaces) {
       for (std::size_t k = 0; k < prompt.logits.size(); ++k) {
         logits[prompt.logit_ids[k]] = prompt.logits[k];
       }
-      const stage::TokenResult& result = job.answers[i].results.at(0);
-      ASSERT_EQ(result.top_count, stage::kMaxLogprobs);
+      const ListJob::Result& result = job.answers[i].results.at(0);
+      ASSERT_EQ(result.top.size(), static_cast<std::size_t>(stage::kMaxLogprobs));
       // Softmax leaves differences: compare each with the likeliest.
       const stage::Candidate& best = result.top[0];
       for (const stage::Candidate& candidate : result.top) {

@@ -94,15 +94,15 @@ class CountingJob : public stage::Job {
   CountingJob(std::int32_t rows, std::int32_t warm, std::int32_t tokens)
       : rows_(rows), warm_(warm), tokens_(tokens), made_(static_cast<std::size_t>(rows), 0) {}
 
-  bool next(stage::Request& request) override {
-    if (given_ == rows_) return false;
+  stage::Next next(stage::Request& request) override {
+    if (given_ == rows_) return stage::Next::no_more;
     request.id = static_cast<std::uint64_t>(given_);
     request.prompt.assign(7, 5 + given_);
     request.sampling.repetition_penalty = given_ % 2 == 0 ? 1.1F : 1.0F;
     request.sampling.logprobs = given_ % 3;
     request.max_tokens = tokens_;
     ++given_;
-    return true;
+    return stage::Next::request;
   }
   void on_prompt_token(std::uint64_t, std::int32_t, const stage::TokenResult&) override {}
   bool on_token(std::uint64_t id, const stage::TokenResult&) override {

@@ -211,10 +211,8 @@ TEST(AdmissionPassesTest, AFailedRowsPlaceIsFreeWhenItsChunksAreBack) {
     results.micro_batch = pass.micro_batch;
     results.number = pass.number;
     for (std::int32_t i = 0; i < pass.rows[0].new_tokens; ++i) {
-      PassResult& entry = results.entries.emplace_back();
-      entry.slot = pass.rows[0].slot;
-      entry.prompt_index = pass.rows[0].position + i + 1;
-      entry.failed = failed && i == 2;
+      results.add(pass.rows[0].slot, pass.rows[0].position + i + 1,
+                  {failed && i == 2 ? -1 : 5, 0.0F, {}});
     }
     return results;
   };

@@ -121,7 +121,7 @@ TEST(AdmissionTest, AFailedRowEndsAloneAndTheOthersGoOn) {
   Pass pass;
   ASSERT_TRUE(admission.make_pass(0, pass));
   PassResults results = answer(pass);
-  results.entries[0].failed = true;
+  results.entries[0].token = -1;
   admission.take(pass, results);
   EXPECT_FALSE(job.answers[0].failure.empty());
   ASSERT_TRUE(admission.make_pass(0, pass));

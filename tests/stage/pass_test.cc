@@ -80,20 +80,45 @@ TEST(PassTest, ResultsReadAsWritten) {
   PassResults results;
   results.number = 3;
   results.micro_batch = 1;
-  results.entries.resize(2);
-  results.entries[1].slot = 4;
-  results.entries[1].result.token = 17;
-  results.entries[1].result.top_count = 1;
-  results.entries[1].result.top[0] = {17, -0.5F};
+  const Candidate two[] = {{17, -0.5F}, {3, -1.5F}};
+  results.add(0, 2, {9, -2.0F, std::span(two).first(1)});
+  results.add(4, -1, {17, -0.5F, two});
+  results.add(5, -1, {});
   std::vector<std::byte> buffer(max_results_bytes(batching));
 
   PassResults read;
   decode(encode(results, buffer), read);
 
   EXPECT_EQ(read.number, 3);
-  ASSERT_EQ(read.entries.size(), 2U);
-  EXPECT_EQ(read.entries[1].result.token, 17);
-  EXPECT_EQ(read.entries[1].result.top[0].logprob, -0.5F);
+  ASSERT_EQ(read.entries.size(), 3U);
+  EXPECT_EQ(read.entries[0].prompt_index, 2);
+  EXPECT_EQ(read.entries[1].slot, 4);
+  const TokenResult result = read.result_of(read.entries[1]);
+  EXPECT_EQ(result.token, 17);
+  ASSERT_EQ(result.top.size(), 2U);
+  EXPECT_EQ(result.top[0].logprob, -0.5F);
+  EXPECT_EQ(result.top[1].token, 3);
+  EXPECT_TRUE(read.entries[2].failed());
+  EXPECT_TRUE(read.result_of(read.entries[2]).top.empty());
+}
+
+TEST(PassTest, ResultsWithoutCandidatesAreSmall) {
+  PassResults results;
+  results.entries.resize(1);
+  std::vector<std::byte> buffer(max_results_bytes(small_batching()));
+  const std::size_t one = encode(results, buffer).size();
+  results.entries.resize(2);
+  EXPECT_EQ(encode(results, buffer).size() - one, sizeof(PassResult));
+  EXPECT_LE(sizeof(PassResult), 24U);
+}
+
+TEST(PassTest, ResultsThatNameCandidatesOfNobodyAreRefused) {
+  PassResults results;
+  results.entries.resize(1);
+  results.entries[0].candidate_count = 1;
+  std::vector<std::byte> buffer(max_results_bytes(small_batching()));
+  PassResults read;
+  EXPECT_THROW(decode(encode(results, buffer), read), CommError);
 }
 
 }  // namespace

@@ -186,7 +186,7 @@ TEST(SamplerTest, LogprobsAreTheModelsAndTheChosenOneEqualsItsEntry) {
   const std::vector<float> logits = {1.0F, 3.0F, 2.0F, -4.0F};
   const TokenResult result = sampler.sample(logits, sampling, {}, 0);
   const double sum = std::exp(1.0) + std::exp(3.0) + std::exp(2.0) + std::exp(-4.0);
-  ASSERT_EQ(result.top_count, 2);
+  ASSERT_EQ(result.top.size(), 2U);
   EXPECT_EQ(result.top[0].token, 1);
   EXPECT_EQ(result.top[1].token, 2);
   EXPECT_NEAR(result.logprob, 3.0 - std::log(sum), 1e-6);

@@ -73,6 +73,8 @@ class DelayedWorld final : public comm::World {
     free_.push_back(transfer.index);
     return bytes;
   }
+  void ring_for(comm::Route route, comm::Bell* bell) override { inner_.ring_for(route, bell); }
+  void throw_if_failed() const override { inner_.throw_if_failed(); }
 
   std::vector<std::string> gather(const std::string& text) override { return inner_.gather(text); }
   std::string broadcast(const std::string& text) override { return inner_.broadcast(text); }

@@ -22,9 +22,7 @@ inline stage::PassResults answer(const stage::Pass& pass) {
   results.micro_batch = pass.micro_batch;
   for (const stage::PassRow& row : pass.rows) {
     if (!row.sample) continue;
-    stage::PassResult& entry = results.entries.emplace_back();
-    entry.slot = row.slot;
-    entry.result.token = 100 + row.position + row.new_tokens;
+    results.add(row.slot, -1, {100 + row.position + row.new_tokens, 0.0F, {}});
   }
   return results;
 }

@@ -63,12 +63,19 @@ struct SampleInput {
   }
 };
 
-inline stage::TokenResult on_the_host(const Asked& asked) {
+struct HostResult {
+  std::int32_t token = -1;
+  float logprob = 0.0F;
+  std::vector<stage::Candidate> top;
+};
+
+inline HostResult on_the_host(const Asked& asked) {
   stage::Sampler sampler(static_cast<std::int32_t>(asked.logits.size()));
-  if (asked.token >= 0) {
-    return sampler.score(asked.logits, asked.token, asked.sampling.logprobs);
-  }
-  return sampler.sample(asked.logits, asked.sampling, asked.history, asked.position);
+  const stage::TokenResult result =
+      asked.token >= 0
+          ? sampler.score(asked.logits, asked.token, asked.sampling.logprobs)
+          : sampler.sample(asked.logits, asked.sampling, asked.history, asked.position);
+  return {result.token, result.logprob, {result.top.begin(), result.top.end()}};
 }
 
 /// Every token that a draw may give where sums are exact to kExact of all that is kept: those whose
@@ -138,7 +145,7 @@ struct Counts {
 
 inline void expect_as_on_the_host(const Asked& asked, const kernels::SampledRow& got,
                                   Counts& counts) {
-  const stage::TokenResult wanted = on_the_host(asked);
+  const HostResult wanted = on_the_host(asked);
   const bool draws = asked.token < 0 && asked.sampling.temperature > 0.0F && wanted.token >= 0;
   if (draws) {
     const std::set<std::int32_t> possible = drawn_by_definition(asked);
@@ -149,7 +156,7 @@ inline void expect_as_on_the_host(const Asked& asked, const kernels::SampledRow&
   } else {
     EXPECT_EQ(got.token, wanted.token) << text_of(asked);
   }
-  ASSERT_EQ(got.top_count, wanted.top_count) << text_of(asked);
+  ASSERT_EQ(static_cast<std::size_t>(got.top_count), wanted.top.size()) << text_of(asked);
   for (std::int32_t i = 0; i < got.top_count; ++i) {
     EXPECT_EQ(got.top_token[i], wanted.top[static_cast<std::size_t>(i)].token) << text_of(asked);
     expect_logprob(got.top_logprob[i], wanted.top[static_cast<std::size_t>(i)].logprob, asked);

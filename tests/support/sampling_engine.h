@@ -126,8 +126,8 @@ class SamplingOps final : public kernels::Ops {
     std::fill(line.begin(), line.end(), NAN);
     out.token = result.token;
     out.logprob = result.logprob;
-    out.top_count = result.top_count;
-    for (std::int32_t i = 0; i < result.top_count; ++i) {
+    out.top_count = static_cast<std::int32_t>(result.top.size());
+    for (std::int32_t i = 0; i < out.top_count; ++i) {
       out.top_token[i] = result.top[static_cast<std::size_t>(i)].token;
       out.top_logprob[i] = result.top[static_cast<std::size_t>(i)].logprob;
     }

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <limits>
 
 #include "offload/kv/kv_layout.h"
@@ -49,6 +50,25 @@ TEST(KvPools, AreWholeWhereTheRoomIsEnough) {
     EXPECT_EQ(fit_kv_pools(small_shape(), policy, {kNoLimit, kNoLimit, kNoLimit}), layout.pool);
     EXPECT_EQ(fit_kv_pools(small_shape(), policy, bytes_of(small_shape(), policy, {})),
               layout.pool);
+  }
+}
+
+TEST(KvPools, HoldTheUsualSequenceInEverySlotAndTheLongestOnce) {
+  for (const Shares& shares : kShares) {
+    const Policy policy = policy_of(shares);
+    const KvLayout whole(small_shape(), policy);
+    KvShape shape = small_shape();
+    for (const std::int32_t usual : {1, 10, 33, 100, 1000}) {
+      shape.usual_tokens_per_slot = usual;
+      const KvLayout layout(shape, policy);
+      for (std::size_t tier = 0; tier < kTierCount; ++tier) {
+        const std::int32_t slots = layout.slots[tier];
+        const std::int32_t wanted = slots * layout.pages_for(std::min(usual, 100));
+        EXPECT_EQ(layout.pool[tier], slots == 0 ? 0 : std::max(wanted, layout.pages_per_slot));
+        EXPECT_LE(layout.pool[tier], whole.pool[tier]);
+      }
+      EXPECT_EQ(fit_kv_pools(shape, policy, {kNoLimit, kNoLimit, kNoLimit}), layout.pool);
+    }
   }
 }
 

@@ -1,0 +1,39 @@
+// The lines of a job's input that are rows, and which form they have.
+#pragma once
+
+#include <cstdint>
+#include <iosfwd>
+#include <string>
+
+#include "launcher/jobs/line_reader.h"
+
+namespace sluice::launcher {
+
+/// The form is known with the first line that is not blank. JSON Lines: the name ends in .jsonl or
+/// .json, or the first character is '{' (and in a .txt file a quotation mark follows it: "{name}
+/// said hello" is a text). Else each line is a prompt.
+class InputLines {
+ public:
+  /// `in` must outlive it.
+  InputLines(std::istream& in, std::string name);
+
+  /// The next line that is not blank; false at the end. Throws IoError when the input cannot be
+  /// read, and InputError where it is in no form that we read: UTF-16 or UTF-32, or JSON that is
+  /// not one value per line.
+  bool next(std::string& line);
+
+  bool is_json() const { return json_; }
+  std::int64_t number() const { return lines_.number(); }  // of the line read last
+  bool too_long() const { return lines_.too_long(); }
+  std::uint64_t bytes() const { return lines_.bytes(); }  // read so far
+
+ private:
+  void decide(const std::string& line, std::size_t first);
+
+  std::string name_;
+  LineReader lines_;
+  bool decided_ = false;
+  bool json_ = false;
+};
+
+}  // namespace sluice::launcher
