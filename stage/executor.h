@@ -24,7 +24,7 @@ namespace sluice::stage {
 /// What a pass is run with; owned by the stage.
 struct StageParts {
   const StageLayout& layout;
-  const std::vector<offload::LayerPlacement>& placement;  // of the weights
+  const std::vector<offload::GroupPlacement>& placement;  // of the weights
   comm::World& world;
   comm::DeviceChannel* channel;  // null: hidden states leave through the world
   kernels::Engine& engine;

@@ -31,7 +31,7 @@ std::int64_t logits_wanted(const PassRow& row) {
 }
 
 ScheduleShape schedule_shape(const StageLayout& layout,
-                             const std::vector<offload::LayerPlacement>& groups) {
+                             const std::vector<offload::GroupPlacement>& groups) {
   const offload::Policy& policy = layout.config.policy;
   ScheduleShape shape;
   shape.first = layout.first();
@@ -45,7 +45,7 @@ ScheduleShape schedule_shape(const StageLayout& layout,
   shape.cache_on_disk = policy.cache.disk > 0;
   shape.weight_slots = policy.weight_slots;
   shape.logit_rows = layout.logit_rows();
-  for (const offload::LayerPlacement& group : groups) {
+  for (const offload::GroupPlacement& group : groups) {
     shape.groups.push_back({group.slot_bytes() > 0, group.bytes(Tier::disk) > 0});
   }
   shape.gpu_batches.reserve(static_cast<std::size_t>(layout.batching.num_gpu_batches));

@@ -14,7 +14,7 @@ namespace sluice::stage {
 
 /// Of a stage: all that is alike for every pass. `groups` as place_weights() gave them.
 ScheduleShape schedule_shape(const StageLayout& layout,
-                             const std::vector<offload::LayerPlacement>& groups);
+                             const std::vector<offload::GroupPlacement>& groups);
 
 /// Sets what is this pass's alone. `tier_of(slot)`: where a sequence's cache lives. Allocates
 /// nothing once `shape` has had as many GPU batches.

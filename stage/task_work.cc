@@ -21,7 +21,7 @@ void add_tensor(Products& products, const offload::TensorPlacement& tensor) {
 
 /// Adds a group's tensors to the blocks that read them. A layer is one group, or attention's comes
 /// before the MLP's.
-void add_layer_group(const offload::LayerPlacement& group, bool is_mlp, std::size_t layer,
+void add_layer_group(const offload::GroupPlacement& group, bool is_mlp, std::size_t layer,
                      StageWork& work) {
   for (std::size_t t = 0; t < group.tensors.size(); ++t) {
     const bool is_output = t == kOutputWeight || t == kOutputBias;
@@ -32,7 +32,7 @@ void add_layer_group(const offload::LayerPlacement& group, bool is_mlp, std::siz
   }
 }
 
-void add_groups(const StageLayout& layout, const std::vector<offload::LayerPlacement>& groups,
+void add_groups(const StageLayout& layout, const std::vector<offload::GroupPlacement>& groups,
                 StageWork& work) {
   const auto layers = static_cast<std::size_t>(layout.config.layers);
   work.attention.resize(layers);
@@ -44,12 +44,12 @@ void add_groups(const StageLayout& layout, const std::vector<offload::LayerPlace
   for (std::size_t i = 0; i < of_layers; ++i) {
     add_layer_group(groups[first + i], i % per_layer == 1, i / per_layer, work);
   }
-  for (const offload::LayerPlacement& group : groups) {
+  for (const offload::GroupPlacement& group : groups) {
     const std::uint64_t disk = group.bytes(Tier::disk);
     work.groups.push_back({group.bytes(Tier::host) + disk, disk});
   }
   if (layout.first()) {  // gathers two rows, and may project
-    const offload::LayerPlacement& embedding = groups.front();
+    const offload::GroupPlacement& embedding = groups.front();
     Products project;
     add_tensor(project, embedding.tensors[kEmbeddingProject]);
     work.embed_flop = project.flop;
@@ -266,7 +266,7 @@ TaskWork& TaskWork::operator+=(const TaskWork& other) {
 }
 
 StageWork stage_work(const StageLayout& layout,
-                     const std::vector<offload::LayerPlacement>& groups) {
+                     const std::vector<offload::GroupPlacement>& groups) {
   StageWork work;
   add_groups(layout, groups, work);
   const AttentionTraits& attention = layout.model.attention;

@@ -60,7 +60,7 @@ struct StageWork {
   std::uint64_t table_row_bytes = 0;        // ... and of a sequence's
 };
 /// `groups` as place_weights() gave them.
-StageWork stage_work(const StageLayout& layout, const std::vector<offload::LayerPlacement>& groups);
+StageWork stage_work(const StageLayout& layout, const std::vector<offload::GroupPlacement>& groups);
 
 /// Of one task of a pass of this shape.
 TaskWork work_of(const Task& task, const ScheduleShape& shape, const StageWork& stage);

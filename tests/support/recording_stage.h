@@ -174,7 +174,7 @@ class RecordingStage {
   RecordingWorld& world() { return world_; }
   stage::Executor& executor() { return *executor_; }
   stage::PassInbox& inbox() { return *inbox_; }
-  const std::vector<offload::LayerPlacement>& placement() const { return placement_; }
+  const std::vector<offload::GroupPlacement>& placement() const { return placement_; }
 
  private:
   void allocate(std::size_t part) {
@@ -197,7 +197,7 @@ class RecordingStage {
   ScratchFolder scratch_;
   offload::RunFolder folder_;
   std::unique_ptr<offload::WeightSource> source_;
-  std::vector<offload::LayerPlacement> placement_;
+  std::vector<offload::GroupPlacement> placement_;
   Trace trace_;
   offload::MemoryPlan plans_[4];
   Block blocks_[4][2];
