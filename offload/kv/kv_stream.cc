@@ -96,7 +96,8 @@ std::byte* KvStream::open(const KvStep& step, std::int32_t layer) {
     const ScopedSpan span(trace_, Activity::wait_kv, step.pass, layer);
     copy_after_read(buffer);
   }
-  backend_.wait(Lane::compute, buffer.fetched.as(Activity::stall_kv));
+  if (buffer.fetched.ticket != 0)
+    backend_.wait(Lane::compute, buffer.fetched.as(Activity::stall_kv));
   return memory_.device_ring[index_of(buffer)];
 }
 
