@@ -6,22 +6,17 @@ Executor::Executor(const StageParts& parts)
     : parts_(parts),
       backend_(*parts.engine.backend),
       ops_(*parts.engine.device_ops),
-      overlaps_(parts.layout.config.policy.overlap),
-      indices_(parts.layout, parts.workspace, backend_) {
+      indices_(parts.layout, parts.workspace, backend_),
+      shape_(schedule_shape(parts.layout, parts.placement)),
+      tier_of_([&cache = parts.cache](std::int32_t slot) { return cache.tier_of(slot); }) {
   const StageLayout& layout = parts.layout;
   if (layout.last()) {
     logits_.emplace(layout, parts.workspace, parts.engine, parts.world, parts.trace);
   } else {
     sends_.emplace(layout, parts.workspace, backend_, parts.world, parts.trace);
   }
-  shape_.first = layout.first();
-  shape_.last = layout.last();
-  shape_.layers = layout.config.layers;
-  shape_.streams_cache = layout.config.policy.cache.device < 100.0;
-  shape_.moves_hidden = layout.config.policy.activations.device < 100.0;
   const auto batches = static_cast<std::size_t>(layout.batching.num_gpu_batches);
-  shape_.gpu_batches.reserve(batches);
-  tasks_.reserve(static_cast<std::size_t>(stream_layers(shape_)) * (2 + 5 * batches));
+  tasks_.reserve(most_tasks(shape_, layout.batching.num_gpu_batches, layout.tokens()));
   open_.resize(batches);
   sequences_.resize(batches);
   for (auto& list : sequences_) {
@@ -40,17 +35,17 @@ void Executor::run(const Pass& pass, PassInbox& inbox) {
   end(pass);
 }
 
-void Executor::begin(const Pass& pass) {
-  shape_.gpu_batches.clear();
-  for (std::int32_t g = 0; g < parts_.layout.batching.num_gpu_batches; ++g) {
-    if (tokens_of(pass, g) > 0) shape_.gpu_batches.push_back(g);
-  }
+void Executor::plan(const Pass& pass) {
+  set_pass(shape_, parts_.layout, pass, tier_of_);
   build_schedule(shape_, tasks_);
+}
+
+void Executor::begin(const Pass& pass) {
   begin_cache(pass);
   indices_.fill(pass);
   if (logits_) logits_->begin(pass, indices_);
-  for (const std::int32_t g : shape_.gpu_batches) {
-    indices_.upload(pass, g, logits_ ? logits_->count(g) : 0);
+  for (const GpuBatchShape& batch : shape_.gpu_batches) {
+    indices_.upload(pass, batch.index, static_cast<std::int32_t>(batch.logits));
   }
 }
 
@@ -61,15 +56,10 @@ void Executor::begin_cache(const Pass& pass) {
     sequences_[static_cast<std::size_t>(row.gpu_batch)].push_back(
         {row.slot, row.first_token, row.new_tokens, row.position + row.new_tokens, row.total});
   }
-  for (const std::int32_t g : shape_.gpu_batches) {
-    parts_.cache.begin(g, sequences_[static_cast<std::size_t>(g)],
+  for (const GpuBatchShape& batch : shape_.gpu_batches) {
+    parts_.cache.begin(batch.index, sequences_[static_cast<std::size_t>(batch.index)],
                        static_cast<std::int32_t>(pass.number));
   }
-}
-
-void Executor::run_task(const Task& task, const Pass& pass, PassInbox& inbox) {
-  dispatch(task, pass, inbox);
-  if (!overlaps_) finish_lanes();
 }
 
 void Executor::end(const Pass& pass) {
@@ -97,42 +87,44 @@ std::exception_ptr Executor::failure() const {
   return logits_ ? logits_->failure() : sends_->failure();
 }
 
-void Executor::dispatch(const Task& task, const Pass& pass, PassInbox& inbox) {
+/// Tasks that are not here are done by the call of one before them, or by the weight stream.
+void Executor::run_task(const Task& task, const Pass& pass, PassInbox& inbox) {
   switch (task.kind) {
-    case TaskKind::acquire:
-      return run_acquire(task, pass);
-    case TaskKind::receive:
-      return run_receive(task, pass, inbox);
+    case TaskKind::await:  // the others stand still where what they wait for is wanted
+      return task.way_for == TaskKind::await ? finish_lanes() : void();
+    case TaskKind::lease:
+      return run_lease(task, pass);
+    case TaskKind::release:
+      return parts_.weights.release(lease_);
+    case TaskKind::take_hidden:
+      return take_hidden(task, pass, inbox);
     case TaskKind::embed:
       return run_embed(task, pass);
-    case TaskKind::fetch_hidden:  // without overlap run_compute brings them, when they are needed
-      if (!overlaps_) return;
-      return parts_.activations.prefetch(task.gpu_batch, tokens_of(pass, task.gpu_batch));
+    case TaskKind::fetch_hidden:
+      return parts_.activations.prefetch(index_of(task), batch_of(task, shape_).tokens);
     case TaskKind::fetch_cache:
-      if (!overlaps_) return;
-      return parts_.cache.prefetch(cache_layer(task), task.gpu_batch);
-    case TaskKind::compute:
-      return run_compute(task, pass);
+      return parts_.cache.prefetch(task.layer, index_of(task));
+    case TaskKind::attention:
+      return run_attention(task);
     case TaskKind::store_cache:
-      return run_store_cache(task);
+      return store_cache(task);
+    case TaskKind::mlp:
+      return run_mlp(task, pass);
+    case TaskKind::store_hidden:
+      return close(index_of(task), true);
     case TaskKind::send:
       return run_send(task, pass);
     case TaskKind::logits:
       return run_logits(task, pass);
-    case TaskKind::release:
-      return parts_.weights.release(lease_);
+    default:
+      return;
   }
 }
 
-void Executor::run_acquire(const Task& task, const Pass& pass) {
-  parts_.world.step("layer", pass.number, parts_.layout.config.first_layer + cache_layer(task));
-  lease_ = parts_.weights.acquire(task.layer, static_cast<std::int32_t>(pass.number));
-}
-
-TensorView Executor::open(const Pass& pass, std::int32_t gpu_batch, bool fresh) {
-  OpenBatch& batch = opened(gpu_batch);
+TensorView Executor::open(const Task& task, bool fresh) {
+  OpenBatch& batch = opened(index_of(task));
   if (!batch.open) {
-    batch.hidden = parts_.activations.open(gpu_batch, tokens_of(pass, gpu_batch), fresh);
+    batch.hidden = parts_.activations.open(index_of(task), batch_of(task, shape_).tokens, fresh);
   }
   batch.open = true;
   return batch.hidden;
@@ -143,49 +135,65 @@ void Executor::close(std::int32_t gpu_batch, bool keep, Event read_by) {
   opened(gpu_batch).open = false;
 }
 
-void Executor::run_receive(const Task& task, const Pass& pass, PassInbox& inbox) {
-  const TensorView source = inbox.hidden(pass, task.gpu_batch);
-  const TensorView hidden = open(pass, task.gpu_batch, true);
+void Executor::run_lease(const Task& task, const Pass& pass) {
+  const StageConfig& config = parts_.layout.config;
+  parts_.world.step("layer", pass.number, config.first_layer + task.layer);
+  lease_ = parts_.weights.acquire(task.group, static_cast<std::int32_t>(pass.number));
+}
+
+void Executor::take_hidden(const Task& task, const Pass& pass, PassInbox& inbox) {
+  const TensorView source = inbox.hidden(pass, index_of(task));
+  const TensorView hidden = open(task, true);
   backend_.copy(Lane::compute, hidden.data, source.data, source.bytes());
-  inbox.consumed(pass, task.gpu_batch, backend_.record(Lane::compute));
+  inbox.consumed(pass, index_of(task), backend_.record(Lane::compute));
 }
 
 void Executor::run_embed(const Task& task, const Pass& pass) {
-  const IndexBuffers& indices = indices_.of(pass, task.gpu_batch);
-  const TensorView hidden = open(pass, task.gpu_batch, true);
+  const IndexBuffers& indices = indices_.of(pass, index_of(task));
+  const TensorView hidden = open(task, true);
   embed(ops_, parts_.layout.model, GroupWeights(lease_), parts_.workspace.layer, indices.device_ids,
         indices.device_positions, hidden);
-  close(task.gpu_batch, true);
+  if (!shape_.moves_hidden) close(index_of(task), true);
 }
 
-void Executor::run_compute(const Task& task, const Pass& pass) {
-  const TensorView hidden = open(pass, task.gpu_batch, false);
+void Executor::run_attention(const Task& task) {
+  const TensorView hidden = open(task, false);
   set_ ^= 1;
   backend_.wait(Lane::compute, vectors_free_[set_].as(Activity::stall_results));
-  const DecoderConfig& model = parts_.layout.model;
-  const LayerWorkspace& layer = parts_.workspace.layer;
-  attention_block(ops_, model, attention_of(lease_), layer,
-                  {&parts_.cache, cache_layer(task), task.gpu_batch, set_}, hidden);
-  mlp_block(ops_, model, mlp_of(lease_), layer, hidden);
-  if (!shape_.last && is_last_layer(task)) indices_.was_read(pass, task.gpu_batch);
+  vectors_free_[set_] = {};
+  attention_block(ops_, parts_.layout.model, attention_of(lease_), parts_.workspace.layer,
+                  {&parts_.cache, task.layer, index_of(task), set_}, hidden);
 }
 
-void Executor::run_store_cache(const Task& task) {
-  const OpenBatch& batch = opened(task.gpu_batch);
+void Executor::store_cache(const Task& task) {
+  const std::int64_t rows = opened(index_of(task)).hidden.rows;
   const LayerWorkspace& layer = parts_.workspace.layer;
-  vectors_free_[set_] = parts_.cache.store(cache_layer(task), task.gpu_batch,
-                                           layer.keys[set_].slice(0, batch.hidden.rows),
-                                           layer.values[set_].slice(0, batch.hidden.rows));
-  if (is_last_layer(task) && !shape_.last) return;  // its send closes it
-  // After the last layer only rows whose logits are wanted are needed any more.
-  close(task.gpu_batch, !is_last_layer(task) || logits_->count(task.gpu_batch) > 0);
+  vectors_free_[set_] =
+      parts_.cache.store(task.layer, index_of(task), layer.keys[set_].slice(0, rows),
+                         layer.values[set_].slice(0, rows));
+}
+
+void Executor::run_mlp(const Task& task, const Pass& pass) {
+  const TensorView hidden = opened(index_of(task)).hidden;
+  mlp_block(ops_, parts_.layout.model, mlp_of(lease_), parts_.workspace.layer, hidden);
+  leave_layer(task, pass, batch_of(task, shape_));
+}
+
+/// Hidden states that neither go home nor to the next stage stay where they are, or end here: after
+/// the last layer only rows whose logits are wanted are needed any more.
+void Executor::leave_layer(const Task& task, const Pass& pass, const GpuBatchShape& batch) {
+  const bool is_last_layer = task.layer + 1 == shape_.layers;
+  const bool ends = is_last_layer && batch.logits == 0;
+  if (ends) indices_.was_read(pass, batch.index);
+  if (is_last_layer && !shape_.last) return;  // its send closes it
+  if (ends || !shape_.moves_hidden) close(batch.index, !ends);
 }
 
 void Executor::run_send(const Task& task, const Pass& pass) {
-  const TensorView hidden = opened(task.gpu_batch).hidden;
+  const TensorView hidden = opened(index_of(task)).hidden;
   const Event gone = parts_.channel != nullptr ? send_to_device(hidden)
-                                               : sends_->send(pass, task.gpu_batch, hidden);
-  close(task.gpu_batch, false, gone);
+                                               : sends_->send(pass, index_of(task), hidden);
+  close(index_of(task), false, gone);
 }
 
 Event Executor::send_to_device(TensorView hidden) {
@@ -198,12 +206,12 @@ Event Executor::send_to_device(TensorView hidden) {
 }
 
 void Executor::run_logits(const Task& task, const Pass& pass) {
-  if (logits_->count(task.gpu_batch) > 0) {
-    const TensorView hidden = open(pass, task.gpu_batch, false);
-    logits_->run(pass, task.gpu_batch, lease_, hidden, indices_.of(pass, task.gpu_batch));
-    close(task.gpu_batch, false);
-  }
-  indices_.was_read(pass, task.gpu_batch);
+  const std::int32_t gpu_batch = index_of(task);
+  const TensorView hidden = open(task, false);
+  logits_->run(pass, gpu_batch, task.part, lease_, hidden, indices_.of(pass, gpu_batch));
+  if (task.part + 1 < shape_.chunks(batch_of(task, shape_))) return;
+  close(gpu_batch, false);
+  indices_.was_read(pass, gpu_batch);
 }
 
 }  // namespace sluice::stage

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <vector>
@@ -15,6 +16,7 @@
 #include "stage/logits.h"
 #include "stage/pass_inbox.h"
 #include "stage/pass_indices.h"
+#include "stage/pass_shape.h"
 #include "stage/schedule.h"
 
 namespace sluice::stage {
@@ -22,6 +24,7 @@ namespace sluice::stage {
 /// What a pass is run with; owned by the stage.
 struct StageParts {
   const StageLayout& layout;
+  const std::vector<offload::GroupPlacement>& placement;  // of the weights
   comm::World& world;
   comm::DeviceChannel* channel;  // null: hidden states leave through the world
   kernels::Engine& engine;
@@ -37,13 +40,17 @@ class Executor {
   explicit Executor(const StageParts& parts);
   ~Executor();
 
-  /// Puts the whole pass on the device's lanes. Results and hidden states leave by themselves.
+  /// Makes the pass's schedule; puts nothing on a lane.
+  void plan(const Pass& pass);
+  std::span<const Task> tasks() const { return tasks_; }
+  const ScheduleShape& shape() const { return shape_; }
+
+  /// Puts the whole pass that was planned on the device's lanes. Results and hidden states leave by
+  /// themselves.
   void run(const Pass& pass, PassInbox& inbox);
 
-  /// The steps of run(), for those that look on: begin(), then each of tasks() in order, then
-  /// end().
+  /// The steps of run(), for those that look on: begin(), each of tasks() in order, end().
   void begin(const Pass& pass);
-  std::span<const Task> tasks() const { return tasks_; }
   void run_task(const Task& task, const Pass& pass, PassInbox& inbox);
   void end(const Pass& pass);
 
@@ -60,35 +67,34 @@ class Executor {
 
   void finish_lanes();
   void begin_cache(const Pass& pass);
-  void dispatch(const Task& task, const Pass& pass, PassInbox& inbox);
-  void run_acquire(const Task& task, const Pass& pass);
-  void run_receive(const Task& task, const Pass& pass, PassInbox& inbox);
+  void run_lease(const Task& task, const Pass& pass);
+  void take_hidden(const Task& task, const Pass& pass, PassInbox& inbox);
   void run_embed(const Task& task, const Pass& pass);
-  void run_compute(const Task& task, const Pass& pass);
-  void run_store_cache(const Task& task);
+  void run_attention(const Task& task);
+  void store_cache(const Task& task);
+  void run_mlp(const Task& task, const Pass& pass);
   void run_send(const Task& task, const Pass& pass);
   Event send_to_device(TensorView hidden);
   void run_logits(const Task& task, const Pass& pass);
 
-  TensorView open(const Pass& pass, std::int32_t gpu_batch, bool fresh);
-  void close(std::int32_t gpu_batch, bool keep, Event read_by = {});
-  OpenBatch& opened(std::int32_t gpu_batch) { return open_[static_cast<std::size_t>(gpu_batch)]; }
-  std::int64_t tokens_of(const Pass& pass, std::int32_t gpu_batch) const {
-    return pass.batch_tokens[static_cast<std::size_t>(gpu_batch)];
+  /// The GPU batch's number in the micro-batch.
+  std::int32_t index_of(const Task& task) const {
+    return shape_.gpu_batches[static_cast<std::size_t>(task.gpu_batch)].index;
   }
-  /// Decoder layers of this stage count from 0 in the cache, after the embedding in the stream.
-  std::int32_t cache_layer(const Task& task) const { return task.layer - (shape_.first ? 1 : 0); }
-  bool is_last_layer(const Task& task) const { return cache_layer(task) + 1 == shape_.layers; }
+  TensorView open(const Task& task, bool fresh);
+  void close(std::int32_t gpu_batch, bool keep, Event read_by = {});
+  void leave_layer(const Task& task, const Pass& pass, const GpuBatchShape& batch);
+  OpenBatch& opened(std::int32_t gpu_batch) { return open_[static_cast<std::size_t>(gpu_batch)]; }
 
   StageParts parts_;
   Backend& backend_;
   kernels::Ops& ops_;
-  const bool overlaps_;  // Policy::overlap
   PassIndices indices_;
   std::optional<HiddenSends> sends_;  // not on the last stage
   std::optional<Logits> logits_;      // on the last stage
 
   ScheduleShape shape_;
+  const std::function<offload::Tier(std::int32_t)> tier_of_;  // of a slot
   std::vector<Task> tasks_;
   offload::WeightStream::Lease lease_;
   std::vector<OpenBatch> open_;                              // by GPU batch

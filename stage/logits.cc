@@ -55,24 +55,21 @@ void Logits::add_rows(const Pass& pass, std::int32_t row_index, const std::int32
   }
 }
 
-void Logits::run(const Pass& pass, std::int32_t gpu_batch,
+void Logits::run(const Pass& pass, std::int32_t gpu_batch, std::int32_t chunk,
                  const offload::WeightStream::Lease& weights, TensorView hidden,
                  const IndexBuffers& indices) {
+  const auto g = static_cast<std::size_t>(gpu_batch);
   const auto most = static_cast<std::int32_t>(layout_.logit_rows());
-  const std::int32_t first = first_[static_cast<std::size_t>(gpu_batch)];
-  const std::int32_t wanted = count(gpu_batch);
-  for (std::int32_t offset = 0; offset < wanted; offset += most) {
-    const std::int32_t rows = std::min(most, wanted - offset);
-    const auto set = static_cast<std::size_t>(used_++ % taken_.size());
-    outbox_.wait(taken_[set]);
-    if (layout_.device_samples) upload_samples(pass, set, first + offset, rows);
-    backend_.wait(Lane::compute, copied_.as(Activity::stall_results));
-    const TensorView logits =
-        output_head(ops_, layout_.model, GroupWeights(weights), workspace_.head, hidden,
-                    indices.device_logit_rows + offset, rows);
-    take_home(logits, set);
-    taken_[set] = outbox_.post({copied_, ResultsChunk{pass.number, set, first + offset, rows}});
-  }
+  const std::int32_t offset = chunk * most;
+  const std::int32_t rows = std::min(most, count_[g] - offset);
+  const auto set = static_cast<std::size_t>(used_++ % taken_.size());
+  outbox_.wait(taken_[set]);
+  backend_.wait(Lane::compute, copied_.as(Activity::stall_results));
+  if (layout_.device_samples) upload_samples(pass, set, first_[g] + offset, rows);
+  const TensorView logits = output_head(ops_, layout_.model, GroupWeights(weights), workspace_.head,
+                                        hidden, indices.device_logit_rows + offset, rows);
+  take_home(logits, set);
+  taken_[set] = outbox_.post({copied_, ResultsChunk{pass.number, set, first_[g] + offset, rows}});
 }
 
 void Logits::upload_samples(const Pass& pass, std::size_t set, std::int32_t first,

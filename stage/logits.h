@@ -23,14 +23,11 @@ class Logits {
   /// Lists the rows that are wanted, in the pass's index arrays too. Blocks until the results of
   /// two passes ago have left. `pass` must stay as it is until its own have.
   void begin(const Pass& pass, const PassIndices& indices);
-  /// Rows wanted of a GPU batch of the present pass.
-  std::int32_t count(std::int32_t gpu_batch) const {
-    return count_[static_cast<std::size_t>(gpu_batch)];
-  }
-  /// Puts the head over the wanted rows of `hidden` on Lane::compute and sends its results on their
-  /// way. Blocks while both host sets are being sampled from.
-  void run(const Pass& pass, std::int32_t gpu_batch, const offload::WeightStream::Lease& weights,
-           TensorView hidden, const IndexBuffers& indices);
+  /// Puts the head over a chunk of the wanted rows of `hidden` on Lane::compute and sends its
+  /// results on their way. Blocks while both host sets are being sampled from.
+  void run(const Pass& pass, std::int32_t gpu_batch, std::int32_t chunk,
+           const offload::WeightStream::Lease& weights, TensorView hidden,
+           const IndexBuffers& indices);
   /// After the last run() of a pass: its results leave when they are there.
   void end(const Pass& pass);
   /// Blocks until all results have left.

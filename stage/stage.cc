@@ -11,8 +11,8 @@
 #include "comm/gather.h"
 #include "stage/executor.h"
 #include "stage/head.h"
-#include "stage/pass_work.h"
 #include "stage/phase_meter.h"
+#include "stage/task_work.h"
 #include "stage/warm_up.h"
 
 namespace sluice::stage {
@@ -146,8 +146,8 @@ class Stage::Impl {
     wake_compute_lane(*resources_.engine.backend);
     meter_.begin();
     const std::vector<CacheRoom> rooms = gather_rooms();
-    Executor executor({layout_, resources_.world, channel_, resources_.engine, *weights_, *cache_,
-                       *activations_, *workspace_, resources_.trace});
+    Executor executor({layout_, placement_, resources_.world, channel_, resources_.engine,
+                       *weights_, *cache_, *activations_, *workspace_, resources_.trace});
     PassInbox inbox(layout_, *workspace_, resources_.world, channel_, *resources_.engine.backend,
                     resources_.trace);
     std::optional<comm::ChannelWatch> watch;
@@ -210,16 +210,14 @@ class Stage::Impl {
   }
 
   void loop(Executor& executor, PassInbox& inbox) {
-    const PassWork work(layout_, placement_);
-    const bool host_attends = layout_.config.policy.cpu_cache_compute;
-    const std::function<bool(std::int32_t)> on_host = [this, host_attends](std::int32_t slot) {
-      return host_attends && cache_->tier_of(slot) == Tier::host;
-    };
+    const StageWork work = stage_work(layout_, placement_);
     for (;;) {
       resources_.world.step("waiting for a pass", static_cast<std::int64_t>(passes_), -1);
       const Pass& pass = inbox.next();
       if (pass.end) break;
-      meter_.next_pass(decodes(pass), work.of(pass, on_host));
+      executor.plan(pass);
+      meter_.next_pass(decodes(pass),
+                       compute_work(work_of(executor.tasks(), executor.shape(), work)));
       executor.run(pass, inbox);
       ++passes_;
     }

@@ -19,17 +19,8 @@
 
 namespace sluice::offload {
 
-namespace {
-
-constexpr std::size_t kSharedBuffers = 2;
-constexpr std::size_t kStagings = 2;
-
-using Rows = PerTier<std::int64_t>;
-
-bool all_on_device(const Shares& shares) { return shares.host <= 0 && shares.disk <= 0; }
-
-// Rows of each tier, in the order of the tiers; a share of nothing is nothing.
-Rows split(const Shares& shares, std::int64_t tokens) {
+// A share of nothing is nothing.
+PerTier<std::int64_t> rows_by_tier(const Shares& shares, std::int64_t tokens) {
   const auto up_to = [tokens](double share) {
     return std::clamp(std::int64_t{std::llround(share / 100.0 * static_cast<double>(tokens))},
                       std::int64_t{0}, tokens);
@@ -41,6 +32,15 @@ Rows split(const Shares& shares, std::int64_t tokens) {
   on_or_in_host = std::max(on_or_in_host, device);
   return {device, on_or_in_host - device, tokens - on_or_in_host};
 }
+
+namespace {
+
+constexpr std::size_t kSharedBuffers = 2;
+constexpr std::size_t kStagings = 2;
+
+using Rows = PerTier<std::int64_t>;
+
+bool all_on_device(const Shares& shares) { return shares.host <= 0 && shares.disk <= 0; }
 
 // Most bytes a GPU batch has at home in each tier. Not simply those of the most tokens: where two
 // cuts are rounded, the rows between them can be more for fewer tokens.
@@ -55,7 +55,7 @@ HomeBytes home_bytes(const ActivationShape& shape, const Shares& shares) {
   bytes.buffer = static_cast<std::uint64_t>(shape.tokens) * row_bytes;
   if (all_on_device(shares)) return bytes;
   for (std::int64_t tokens = 1; tokens <= shape.tokens; ++tokens) {
-    const Rows rows = split(shares, tokens);
+    const Rows rows = rows_by_tier(shares, tokens);
     for (std::size_t t = 0; t < rows.size(); ++t) {
       bytes.tier[t] = std::max(bytes.tier[t], static_cast<std::uint64_t>(rows[t]) * row_bytes);
     }
@@ -140,10 +140,7 @@ class ActivationStore::Impl {
     await_moves(*buffer);
     if (fresh) {
       backend_.wait(Lane::compute, buffer->loaded);  // it may have been prefetched in vain
-      for (const Event& use : buffer->uses) {
-        backend_.wait(Lane::compute, use);
-        backend_.wait(Lane::host_to_device, use);
-      }
+      for (const Event& use : buffer->uses) backend_.wait(Lane::compute, use);
     } else {
       backend_.wait(Lane::compute, buffer->loaded.as(Activity::stall_activations));
       backend_.wait(Lane::device_to_host, buffer->loaded);
@@ -305,7 +302,7 @@ class ActivationStore::Impl {
     std::size_t bytes;
   };
   Part part_of(const Job& job, Tier tier) const {
-    const Rows rows = split(shares_, job.tokens);
+    const Rows rows = rows_by_tier(shares_, job.tokens);
     std::size_t before = 0;
     for (std::size_t t = 0; t < static_cast<std::size_t>(tier); ++t) {
       before += static_cast<std::size_t>(rows[t]) * row_bytes();

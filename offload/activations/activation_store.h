@@ -21,6 +21,9 @@ struct ActivationShape {
   DType dtype = DType::f32;
 };
 
+/// Rows of a GPU batch of `tokens` that are at home in each tier.
+PerTier<std::int64_t> rows_by_tier(const Shares& shares, std::int64_t tokens);
+
 /// One thread calls. With 100 % on the device every GPU batch has a device buffer of its own and
 /// nothing moves. Otherwise two device buffers are shared in turn by the GPU batches.
 class ActivationStore {
@@ -35,8 +38,8 @@ class ActivationStore {
                   Trace* trace);
   ~ActivationStore();  // waits for what is under way
 
-  /// Device [tokens, width] of `gpu_batch`. With `fresh` its content is about to be written, by
-  /// work on Lane::compute or Lane::host_to_device: both wait until the buffer is free. Else it is
+  /// Device [tokens, width] of `gpu_batch`. With `fresh` its content is about to be written by work
+  /// on Lane::compute, which waits until the buffer is free. Else it is
   /// what close() took home (the same `tokens`), and Lane::compute and Lane::device_to_host wait
   /// until it is back; what never left the device is there for Lane::compute alone. At most two GPU
   /// batches are open at a time where buffers are shared. Blocks only for the disk (time goes to

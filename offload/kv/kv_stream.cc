@@ -39,23 +39,30 @@ void KvStream::fetch(const KvStep& step, std::int32_t layer) {
   }
   buffer.step = &step;
   buffer.layer = layer;
+  buffer.fetched = {};
+  if (!step.has_history()) return;  // Lane::compute need not wait for copies of others
   if (buffer.used.ticket != 0) backend_.wait(Lane::host_to_device, buffer.used);
+  await_appended(step, layer);
   copy_host_pages(step, layer, target);
   if (disk_ != nullptr) disk_->copy_tails(step, layer, target);
   if (!buffer.reading) buffer.fetched = backend_.record(Lane::host_to_device);
 }
 
-void KvStream::copy_host_pages(const KvStep& step, std::int32_t layer, std::byte* target) {
+void KvStream::await_appended(const KvStep& step, std::int32_t layer) {
   Event last;
   for (const KvStreamed& sequence : step.streamed_sequences) {
     if (sequence.history == 0) continue;
     // Sequences of a GPU batch were mostly appended together: one wait for all of them.
     const Event event = appended_.at(sequence.slot, layer);
-    if (event.ticket != 0 && event.ticket != last.ticket) {
-      backend_.wait(Lane::host_to_device, event);
-      last = event;
-    }
-    if (sequence.tier != Tier::host) continue;
+    if (event.ticket == 0 || event.ticket == last.ticket) continue;
+    backend_.wait(Lane::host_to_device, event);
+    last = event;
+  }
+}
+
+void KvStream::copy_host_pages(const KvStep& step, std::int32_t layer, std::byte* target) {
+  for (const KvStreamed& sequence : step.streamed_sequences) {
+    if (sequence.history == 0 || sequence.tier != Tier::host) continue;
     const auto first = static_cast<std::size_t>(sequence.first_page);
     const auto pages = static_cast<std::size_t>(layout_.pages_for(sequence.history));
     const auto homes = std::span(step.homes).subspan(first, pages);
@@ -89,7 +96,8 @@ std::byte* KvStream::open(const KvStep& step, std::int32_t layer) {
     const ScopedSpan span(trace_, Activity::wait_kv, step.pass, layer);
     copy_after_read(buffer);
   }
-  backend_.wait(Lane::compute, buffer.fetched.as(Activity::stall_kv));
+  if (buffer.fetched.ticket != 0)
+    backend_.wait(Lane::compute, buffer.fetched.as(Activity::stall_kv));
   return memory_.device_ring[index_of(buffer)];
 }
 

@@ -66,6 +66,7 @@ class KvStream {
 
   Buffer* find(const KvStep& step, std::int32_t layer);
   std::int32_t index_of(const Buffer& buffer) const;
+  void await_appended(const KvStep& step, std::int32_t layer);
   void copy_host_pages(const KvStep& step, std::int32_t layer, std::byte* target);
   void copy_after_read(Buffer& buffer);
 

@@ -94,6 +94,11 @@ void KvStep::clear() {
   disk_rows.clear();
 }
 
+bool KvStep::has_history() const {
+  return std::any_of(streamed_sequences.begin(), streamed_sequences.end(),
+                     [](const KvStreamed& sequence) { return sequence.history > 0; });
+}
+
 void KvStep::fill(const KvLayout& layout, const KvPageTable& pages,
                   std::span<const KvSequence> sequences, std::int32_t in_pass) {
   clear();

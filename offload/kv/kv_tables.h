@@ -93,6 +93,9 @@ struct KvStep {
   }
   KvStep(const KvLayout& layout, std::byte* tables);
 
+  /// Whether there is anything to fetch.
+  bool has_history() const;
+
   /// Overwrites all but the events; never allocates. Sequences must have been checked, and have
   /// their pages.
   void fill(const KvLayout& layout, const KvPageTable& pages, std::span<const KvSequence> sequences,

@@ -7,6 +7,8 @@
 #include <set>
 #include <tuple>
 
+#include "stage/schedule_edges.h"
+
 namespace sluice::stage {
 namespace {
 
@@ -17,7 +19,20 @@ struct Shape {
   bool streams_cache;
   bool moves_hidden;
   std::vector<std::int32_t> batches;
+  bool mlp_once = false;
 };
+
+/// Two sequences of 20 tokens each, with one new one.
+GpuBatchShape gpu_batch(std::int32_t index, bool streamed) {
+  GpuBatchShape batch;
+  batch.index = index;
+  batch.tokens = 2;
+  batch.logits = 2;
+  batch.hidden = {1, 1, 0};
+  const auto tier = streamed ? offload::Tier::host : offload::Tier::device;
+  batch.cached[static_cast<std::size_t>(tier)] = {2, 2, 40, 40.0, 4, 2, 0};
+  return batch;
+}
 
 class ScheduleTest : public testing::TestWithParam<Shape> {
  protected:
@@ -25,25 +40,21 @@ class ScheduleTest : public testing::TestWithParam<Shape> {
     shape_.first = GetParam().first;
     shape_.last = GetParam().last;
     shape_.layers = GetParam().layers;
-    shape_.streams_cache = GetParam().streams_cache;
     shape_.moves_hidden = GetParam().moves_hidden;
-    shape_.gpu_batches = GetParam().batches;
+    shape_.mlp_once = GetParam().mlp_once;
+    shape_.logit_rows = 2;
+    shape_.groups.resize(static_cast<std::size_t>(group_count(shape_)));
+    for (const std::int32_t g : GetParam().batches) {
+      shape_.gpu_batches.push_back(gpu_batch(g, GetParam().streams_cache));
+    }
     build_schedule(shape_, tasks_);
+    ScheduleEdges edges(shape_, 8, 1);
+    edges.add(shape_, tasks_);
   }
 
   std::int32_t count(TaskKind kind) const {
     std::int32_t found = 0;
     for (const Task& task : tasks_) found += task.kind == kind ? 1 : 0;
-    return found;
-  }
-
-  /// Every task that `index` must come after, directly or not.
-  std::set<std::int32_t> ancestors(std::int32_t index) const {
-    std::set<std::int32_t> found;
-    for (const std::int32_t before : tasks_[static_cast<std::size_t>(index)].after) {
-      if (before == kNoTask || !found.insert(before).second) continue;
-      found.merge(ancestors(before));
-    }
     return found;
   }
 
@@ -53,107 +64,117 @@ class ScheduleTest : public testing::TestWithParam<Shape> {
 
 TEST_P(ScheduleTest, EveryTaskComesAfterWhatItNeeds) {
   for (std::size_t i = 0; i < tasks_.size(); ++i) {
-    for (const std::int32_t before : tasks_[i].after) EXPECT_LT(before, static_cast<int>(i));
+    for (const Edge& edge : tasks_[i].after) EXPECT_LT(edge.task, static_cast<int>(i));
   }
 }
 
 TEST_P(ScheduleTest, EveryLayerIsComputedOnceForEveryGpuBatch) {
-  std::set<std::pair<std::int32_t, std::int32_t>> computed;
-  for (const Task& task : tasks_) {
-    if (task.kind != TaskKind::compute) continue;
-    EXPECT_TRUE(computed.insert({task.layer, task.gpu_batch}).second);
+  for (const TaskKind kind : {TaskKind::attention, TaskKind::attention_output, TaskKind::mlp}) {
+    std::set<std::pair<std::int32_t, std::int32_t>> computed;
+    for (const Task& task : tasks_) {
+      if (task.kind != kind) continue;
+      EXPECT_TRUE(computed.insert({task.layer, task.gpu_batch}).second);
+    }
+    const std::size_t each = kind == TaskKind::mlp && shape_.mlp_once
+                                 ? std::min<std::size_t>(shape_.gpu_batches.size(), 1)
+                                 : shape_.gpu_batches.size();
+    EXPECT_EQ(computed.size(), static_cast<std::size_t>(shape_.layers) * each);
   }
-  EXPECT_EQ(computed.size(), static_cast<std::size_t>(shape_.layers) * shape_.gpu_batches.size());
 }
 
-TEST_P(ScheduleTest, WeightsAreHeldOnceForAllGpuBatchesAndOneLayerAtATime) {
+TEST_P(ScheduleTest, WeightsAreHeldOnceForAllGpuBatchesAndOneGroupAtATime) {
   std::int32_t held = -1;
   std::int32_t next = 0;
   for (const Task& task : tasks_) {
     switch (task.kind) {
-      case TaskKind::acquire:
+      case TaskKind::lease:
         EXPECT_EQ(held, -1);
-        EXPECT_EQ(task.layer, next++) << "the weight stream is cyclic and in order";
-        held = task.layer;
+        EXPECT_EQ(task.group, next++) << "the weight stream is cyclic and in order";
+        held = task.group;
         break;
       case TaskKind::release:
-        EXPECT_EQ(held, task.layer);
+        EXPECT_EQ(held, task.group);
         held = -1;
         break;
       case TaskKind::embed:
-      case TaskKind::compute:
+      case TaskKind::attention:
+      case TaskKind::attention_output:
+      case TaskKind::mlp:
       case TaskKind::logits:
-        EXPECT_EQ(held, task.layer);
+        EXPECT_EQ(held, task.group);
         break;
       default:
         break;
     }
   }
   EXPECT_EQ(held, -1);
-  EXPECT_EQ(next, stream_layers(shape_));
+  EXPECT_EQ(next, group_count(shape_));
 }
 
 TEST_P(ScheduleTest, AGpuBatchGoesThroughItsLayersInOrder) {
-  std::map<std::int32_t, std::int32_t> last;  // latest compute of a GPU batch
-  for (std::size_t i = 0; i < tasks_.size(); ++i) {
-    if (tasks_[i].kind != TaskKind::compute) continue;
-    const auto index = static_cast<std::int32_t>(i);
-    const auto found = last.find(tasks_[i].gpu_batch);
-    if (found != last.end()) {
-      EXPECT_EQ(ancestors(index).count(found->second), 1U);
+  std::map<std::int32_t, std::int32_t> next;  // layer, by GPU batch
+  for (const Task& task : tasks_) {
+    if (task.kind == TaskKind::attention) {
+      EXPECT_EQ(task.layer, next[task.gpu_batch]++);
     }
-    last[tasks_[i].gpu_batch] = index;
   }
 }
 
 TEST_P(ScheduleTest, CacheIsFetchedOneStepAheadAndNeverMore) {
-  if (!shape_.streams_cache) {
+  if (!GetParam().streams_cache) {
     EXPECT_EQ(count(TaskKind::fetch_cache), 0);
     return;
   }
-  EXPECT_EQ(count(TaskKind::fetch_cache), count(TaskKind::compute));
+  EXPECT_EQ(count(TaskKind::fetch_cache), count(TaskKind::attention));
   std::int32_t fetched = 0;
   std::int32_t computed = 0;
   for (const Task& task : tasks_) {
     if (task.kind == TaskKind::fetch_cache) ++fetched;
-    if (task.kind == TaskKind::compute) {
+    if (task.kind == TaskKind::attention) {
       ++computed;
-      const bool is_last = computed == count(TaskKind::compute);
+      const bool is_last = computed == count(TaskKind::attention);
       EXPECT_EQ(fetched, is_last ? computed : computed + 1);
     }
   }
 }
 
-TEST_P(ScheduleTest, HiddenStatesAreFetchedBesideTheStepBeforeTheirs) {
+TEST_P(ScheduleTest, HiddenStatesAreFetchedBesideTheStepBeforeTheirsOrRightBeforeIt) {
   for (std::size_t i = 0; i < tasks_.size(); ++i) {
     if (tasks_[i].kind != TaskKind::fetch_hidden) continue;
     EXPECT_TRUE(shape_.moves_hidden);
-    // The next two computes: another GPU batch's, then the one this was fetched for.
-    std::vector<const Task*> computes;
-    for (std::size_t k = i + 1; k < tasks_.size() && computes.size() < 2; ++k) {
-      if (tasks_[k].kind == TaskKind::compute) computes.push_back(&tasks_[k]);
+    std::vector<const Task*> steps;
+    for (std::size_t k = i + 1; k < tasks_.size() && steps.size() < 2; ++k) {
+      const TaskKind kind = tasks_[k].kind;
+      if (kind == TaskKind::attention || kind == TaskKind::logits) steps.push_back(&tasks_[k]);
     }
-    ASSERT_EQ(computes.size(), 2U);
-    EXPECT_NE(computes[0]->gpu_batch, tasks_[i].gpu_batch);
-    EXPECT_EQ(computes[1]->gpu_batch, tasks_[i].gpu_batch);
-    EXPECT_EQ(computes[1]->layer, tasks_[i].layer);
+    ASSERT_FALSE(steps.empty());
+    const bool beside = steps[0]->gpu_batch != tasks_[i].gpu_batch;
+    ASSERT_EQ(steps.size() > 1 || !beside, true);
+    EXPECT_EQ(steps[beside ? 1 : 0]->gpu_batch, tasks_[i].gpu_batch);
+    EXPECT_EQ(steps[beside ? 1 : 0]->layer, tasks_[i].layer);
   }
-  const bool can = shape_.moves_hidden && shape_.gpu_batches.size() > 1 && shape_.layers > 1;
-  EXPECT_EQ(count(TaskKind::fetch_hidden) > 0, can);
+  EXPECT_EQ(count(TaskKind::fetch_hidden), count(TaskKind::store_hidden));
 }
 
 TEST_P(ScheduleTest, PiecesLeaveAsEachGpuBatchIsDone) {
   const auto batches = static_cast<std::int32_t>(shape_.gpu_batches.size());
   EXPECT_EQ(count(TaskKind::send), shape_.last ? 0 : batches);
   EXPECT_EQ(count(TaskKind::receive), shape_.first ? 0 : batches);
+  EXPECT_EQ(count(TaskKind::take_hidden), shape_.first ? 0 : batches);
   EXPECT_EQ(count(TaskKind::embed), shape_.first ? batches : 0);
   EXPECT_EQ(count(TaskKind::logits), shape_.last ? batches : 0);
   for (std::size_t i = 1; i < tasks_.size(); ++i) {
     if (tasks_[i].kind != TaskKind::send) continue;
     // Directly after its own last layer, before the next GPU batch is computed.
-    EXPECT_EQ(tasks_[i - 1].kind, TaskKind::store_cache);
+    EXPECT_EQ(tasks_[i - 1].kind, TaskKind::stage_hidden);
     EXPECT_EQ(tasks_[i - 1].gpu_batch, tasks_[i].gpu_batch);
+    EXPECT_EQ(tasks_[i - 3].kind, TaskKind::mlp);
   }
+}
+
+TEST_P(ScheduleTest, HasNoMoreTasksThanThereIsRoomFor) {
+  EXPECT_LE(tasks_.size(), most_tasks(shape_, static_cast<std::int32_t>(GetParam().batches.size()),
+                                      shape_.logit_rows));
 }
 
 TEST_P(ScheduleTest, IsAPureFunctionOfItsShape) {
@@ -173,7 +194,9 @@ INSTANTIATE_TEST_SUITE_P(Shapes, ScheduleTest,
                                          Shape{false, false, 2, true, true, {1}},
                                          Shape{false, true, 5, false, true, {0, 2}},
                                          Shape{false, true, 1, true, true, {0, 1, 2, 3}},
-                                         Shape{true, true, 2, true, true, {}}));
+                                         Shape{true, true, 2, true, true, {}},
+                                         Shape{true, true, 3, false, false, {0, 1, 2}, true},
+                                         Shape{true, true, 2, true, false, {1, 3}, true}));
 
 }  // namespace
 }  // namespace sluice::stage

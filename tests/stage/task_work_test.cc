@@ -1,11 +1,19 @@
-#include "stage/pass_work.h"
+#include "stage/task_work.h"
 
 #include <gtest/gtest.h>
+
+#include "stage/pass_shape.h"
 
 namespace sluice::stage {
 namespace {
 
-bool nowhere(std::int32_t /*slot*/) { return false; }
+using offload::Tier;
+
+Tier on_device(std::int32_t /*slot*/) { return Tier::device; }
+
+/// The computing of a whole pass: the sum of its tasks'.
+ComputeWork pass_work(const StageLayout& layout, const Pass& pass,
+                      const std::function<Tier(std::int32_t)>& tier_of = on_device);
 
 /// Every tensor has f16 elements.
 std::vector<offload::GroupPlacement> placed(const StageLayout& layout) {
@@ -20,6 +28,16 @@ std::vector<offload::GroupPlacement> placed(const StageLayout& layout) {
   return layers;
 }
 
+ComputeWork pass_work(const StageLayout& layout, const Pass& pass,
+                      const std::function<Tier(std::int32_t)>& tier_of) {
+  const auto groups = placed(layout);
+  ScheduleShape shape = schedule_shape(layout, groups);
+  set_pass(shape, layout, pass, tier_of);
+  std::vector<Task> tasks;
+  build_schedule(shape, tasks);
+  return compute_work(work_of(tasks, shape, stage_work(layout, groups)));
+}
+
 StageLayout one_stage() {
   StageLayout layout;
   layout.model.layers = 3;
@@ -31,6 +49,7 @@ StageLayout one_stage() {
   layout.config.layers = 3;
   layout.batching.gpu_batch_size = 2;
   layout.batching.num_gpu_batches = 2;
+  layout.batching.max_sequence_tokens = 64;
   return layout;
 }
 
@@ -46,13 +65,12 @@ PassRow row(std::int32_t gpu_batch, std::int32_t position, std::int32_t new_toke
 
 constexpr double kLayerElements = 4 * 8 * 8 + 2 * 8 * 32;
 
-TEST(PassWork, OfOneTokenIsEveryMatrixOnce) {
+TEST(TaskWorkTest, OfOneTokenIsEveryMatrixOnce) {
   const StageLayout layout = one_stage();
   Pass pass;
   pass.rows = {row(0, 9, 1)};
   pass.batch_tokens = {1, 0};
-  const PassWork passes(layout, placed(layout));
-  const ComputeWork work = passes.of(pass, nowhere);
+  const ComputeWork work = pass_work(layout, pass);
   const double attention = 4.0 * 8 * 3 * 10;
   EXPECT_DOUBLE_EQ(work.flop, 2 * (3 * kLayerElements + 100 * 8) + attention);
   EXPECT_EQ(work.kv_bytes, 2U * 3 * 8 * 4 * 10);  // f32, ten tokens
@@ -64,9 +82,8 @@ TEST(PassWork, OfOneTokenIsEveryMatrixOnce) {
   EXPECT_EQ(work.host_flop, 0.0);
 }
 
-TEST(PassWork, EveryGpuBatchReadsTheWeightsAndNoTokenDoes) {
+TEST(TaskWorkTest, EveryGpuBatchReadsTheWeightsAndNoTokenDoes) {
   const StageLayout layout = one_stage();
-  const PassWork passes(layout, placed(layout));
   Pass one;
   one.rows = {row(0, 5, 1)};
   one.batch_tokens = {1, 0};
@@ -76,47 +93,47 @@ TEST(PassWork, EveryGpuBatchReadsTheWeightsAndNoTokenDoes) {
   Pass wide;
   wide.rows = {row(0, 5, 1), row(0, 5, 1)};
   wide.batch_tokens = {2, 0};
-  const ComputeWork of_one = passes.of(one, nowhere);
-  EXPECT_EQ(passes.of(two, nowhere).weight_bytes, 2 * of_one.weight_bytes);
-  EXPECT_EQ(passes.of(wide, nowhere).weight_bytes, of_one.weight_bytes + 2 * 8 * 2);
-  EXPECT_DOUBLE_EQ(passes.of(wide, nowhere).flop, 2 * of_one.flop);
-  EXPECT_DOUBLE_EQ(passes.of(two, nowhere).flop, 2 * of_one.flop);
+  const ComputeWork of_one = pass_work(layout, one);
+  EXPECT_EQ(pass_work(layout, two).weight_bytes, 2 * of_one.weight_bytes);
+  EXPECT_EQ(pass_work(layout, wide).weight_bytes, of_one.weight_bytes + 2 * 8 * 2);
+  EXPECT_DOUBLE_EQ(pass_work(layout, wide).flop, 2 * of_one.flop);
+  EXPECT_DOUBLE_EQ(pass_work(layout, two).flop, 2 * of_one.flop);
 }
 
-TEST(PassWork, APromptSeesAGrowingContextAndItsLastRowHasLogits) {
+TEST(TaskWorkTest, APromptSeesAGrowingContextAndItsLastRowHasLogits) {
   const StageLayout layout = one_stage();
-  const PassWork passes(layout, placed(layout));
   Pass whole;
   whole.rows = {row(0, 0, 4)};
   whole.batch_tokens = {4, 0};
   const double attention = 4.0 * 8 * 3 * (1 + 2 + 3 + 4);
-  EXPECT_DOUBLE_EQ(passes.of(whole, nowhere).flop,
+  EXPECT_DOUBLE_EQ(pass_work(layout, whole).flop,
                    2 * (4 * 3 * kLayerElements + 100 * 8) + attention);
-  EXPECT_EQ(passes.of(whole, nowhere).kv_bytes, 2U * 3 * 8 * 4 * 4);
+  EXPECT_EQ(pass_work(layout, whole).kv_bytes, 2U * 3 * 8 * 4 * 4);
 }
 
-TEST(PassWork, WhatTheHostAttendsIsTheHosts) {
+TEST(TaskWorkTest, WhatTheHostAttendsIsTheHosts) {
   StageLayout layout = one_stage();
   layout.config.policy.cache_dtype = DType::f16;
-  const PassWork passes(layout, placed(layout));
+  layout.config.policy.cache = {50, 50, 0};
+  layout.config.policy.cpu_cache_compute = true;
   Pass pass;
   pass.rows = {row(0, 9, 1), row(1, 19, 1)};
   pass.batch_tokens = {1, 1};
-  const ComputeWork work = passes.of(pass, [](std::int32_t slot) { return slot == 1; });
+  const ComputeWork work = pass_work(
+      layout, pass, [](std::int32_t slot) { return slot == 1 ? Tier::host : Tier::device; });
   EXPECT_EQ(work.kv_bytes, 2U * 3 * 8 * 2 * 10);
   EXPECT_EQ(work.host_kv_bytes, 2U * 3 * 8 * 2 * 20);
   EXPECT_DOUBLE_EQ(work.host_flop, 4.0 * 8 * 3 * 20);
 }
 
-TEST(PassWork, AStageInTheMiddleHasNoEmbeddingAndNoHead) {
+TEST(TaskWorkTest, AStageInTheMiddleHasNoEmbeddingAndNoHead) {
   StageLayout layout = one_stage();
   layout.stage = 1;
   layout.stages = 3;
-  const PassWork passes(layout, placed(layout));
   Pass pass;
   pass.rows = {row(0, 0, 1)};
   pass.batch_tokens = {1, 0};
-  EXPECT_DOUBLE_EQ(passes.of(pass, nowhere).flop, 2 * 3 * kLayerElements + 4.0 * 8 * 3);
+  EXPECT_DOUBLE_EQ(pass_work(layout, pass).flop, 2 * 3 * kLayerElements + 4.0 * 8 * 3);
 }
 
 }  // namespace

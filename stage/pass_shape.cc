@@ -1,0 +1,96 @@
+#include "stage/pass_shape.h"
+
+#include <algorithm>
+
+namespace sluice::stage {
+
+namespace {
+
+using offload::Tier;
+
+void add_row(CachedRows& rows, const PassRow& row, std::int32_t page_tokens) {
+  const std::int64_t history = row.position;
+  const std::int64_t context = history + row.new_tokens;
+  const double n = row.new_tokens;
+  ++rows.sequences;
+  rows.tokens += row.new_tokens;
+  rows.context += context;
+  rows.pairs += n * row.position + n * (n + 1) / 2;  // new token i sees position + i + 1 tokens
+  rows.history_pages += (history + page_tokens - 1) / page_tokens;
+  rows.full_pages += history / page_tokens;
+  rows.filled_pages += context / page_tokens - history / page_tokens;
+  rows.partial += context % page_tokens != 0 ? 1 : 0;
+}
+
+}  // namespace
+
+std::int64_t logits_wanted(const PassRow& row) {
+  std::int64_t wanted = row.sample ? 1 : 0;
+  if (row.prompt_logprobs) wanted += row.new_tokens - (row.next_token >= 0 ? 0 : 1);
+  return wanted;
+}
+
+ScheduleShape schedule_shape(const StageLayout& layout,
+                             const std::vector<offload::GroupPlacement>& groups) {
+  const offload::Policy& policy = layout.config.policy;
+  ScheduleShape shape;
+  shape.first = layout.first();
+  shape.last = layout.last();
+  shape.layers = layout.config.layers;
+  shape.by_device = layout.device_channel;
+  shape.overlaps = policy.overlap;
+  shape.host_attends = policy.cpu_cache_compute;
+  shape.moves_hidden = policy.activations.device < 100.0;
+  shape.hidden_on_disk = policy.activations.disk > 0;
+  shape.cache_on_disk = policy.cache.disk > 0;
+  shape.weight_slots = policy.weight_slots;
+  shape.logit_rows = layout.logit_rows();
+  for (const offload::GroupPlacement& group : groups) {
+    shape.groups.push_back({group.slot_bytes() > 0, group.bytes(Tier::disk) > 0});
+  }
+  shape.gpu_batches.reserve(static_cast<std::size_t>(layout.batching.num_gpu_batches));
+  return shape;
+}
+
+void set_pass(ScheduleShape& shape, const StageLayout& layout, const Pass& pass,
+              const std::function<Tier(std::int32_t slot)>& tier_of) {
+  const offload::Policy& policy = layout.config.policy;
+  const std::int32_t page_tokens = offload::KvShape{}.page_tokens;
+  shape.micro_batch = pass.micro_batch;
+  shape.gpu_batches.clear();
+  for (const PassRow& row : pass.rows) {  // sorted by GPU batch
+    if (shape.gpu_batches.empty() || shape.gpu_batches.back().index != row.gpu_batch) {
+      shape.gpu_batches.emplace_back().index = row.gpu_batch;
+    }
+    GpuBatchShape& batch = shape.gpu_batches.back();
+    batch.tokens += row.new_tokens;
+    batch.logits += shape.last ? logits_wanted(row) : 0;
+    add_row(batch.cached[static_cast<std::size_t>(tier_of(row.slot))], row, page_tokens);
+  }
+  for (GpuBatchShape& batch : shape.gpu_batches) {
+    batch.hidden = offload::rows_by_tier(policy.activations, batch.tokens);
+  }
+}
+
+Pass decode_pass(const StageLayout& layout, std::int32_t context) {
+  const Batching& batching = layout.batching;
+  Pass pass;
+  pass.batch_tokens.assign(static_cast<std::size_t>(batching.num_gpu_batches),
+                           batching.gpu_batch_size);
+  for (std::int32_t g = 0; g < batching.num_gpu_batches; ++g) {
+    for (std::int32_t i = 0; i < batching.gpu_batch_size; ++i) {
+      PassRow& row = pass.rows.emplace_back();
+      row.slot = static_cast<std::int32_t>(pass.rows.size()) - 1;
+      row.position = context - 1;
+      row.new_tokens = 1;
+      row.total = context;
+      row.first_token = i;
+      row.gpu_batch = g;
+      row.sample = true;
+      pass.tokens.push_back(0);
+    }
+  }
+  return pass;
+}
+
+}  // namespace sluice::stage
