@@ -50,7 +50,7 @@ PassWork::PassWork(const StageLayout& layout, const std::vector<offload::GroupPl
   attention_flop_ = 4.0 * attention.query_width() * layout.config.layers;
   attention_bytes_ = 2 * static_cast<std::uint64_t>(layout.config.layers) *
                      static_cast<std::uint64_t>(attention.kv_heads) *
-                     row_bytes_of(layout.config.policy.cache_dtype, attention.head_width);
+                     row_bytes_of(layout.cache_dtype(), attention.head_width);
 }
 
 ComputeWork PassWork::of(const Pass& pass,

@@ -180,6 +180,7 @@ class Stage::Impl {
     if (resources_.disk != nullptr) report.disk = resources_.disk->description();
     report.first_layer = layout_.config.first_layer;
     report.layers = layout_.config.layers;
+    report.cache_dtype = name_of(layout_.cache_dtype());
     report.load = meter_.load();
     report.run = meter_.run();
     report.decode = meter_.decode();

@@ -34,6 +34,7 @@ struct StageLayout {
   /// Pages of each tier's pool in the KV cache (KvShape::pool_pages); fit_cache() sets them.
   offload::PerTier<std::int32_t> cache_pages = {};
 
+  DType cache_dtype() const { return config.policy.cache_dtype_for(compute_dtype); }
   bool first() const { return stage == 0; }
   bool last() const { return stage + 1 == stages; }
   /// GPU batches that may be under way in a stage: buffers of two passes are used in turn.
