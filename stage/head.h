@@ -53,6 +53,11 @@ class Admission {
   /// they were made. Throws CommError if the results do not fit the pass.
   void take(const Pass& pass, const PassResults& results);
 
+  /// Memory of a slot whose request has a prompt of so many tokens.
+  static std::uint64_t slot_bytes(std::int32_t prompt_tokens) {
+    return sizeof(Row) + static_cast<std::uint64_t>(prompt_tokens) * sizeof(std::int32_t);
+  }
+
   std::int32_t micro_batches() const { return micro_batches_; }
   std::int32_t active_rows() const { return active_; }
   std::uint64_t prompt_tokens() const { return prompt_tokens_; }
@@ -111,6 +116,10 @@ class Admission {
   std::uint64_t requests_ = 0;
   std::uint64_t failed_ = 0;
 };
+
+/// Host memory that run_head() takes: passes under way, their messages and results, and the
+/// requests of every slot with prompts of max_sequence_tokens.
+std::uint64_t head_memory(const Batching& batching, std::int32_t stages);
 
 /// Runs a job to its end: sends passes to this rank's own stage loop (Route::passes) and receives
 /// results from the last rank (Route::results); ends with a pass marked `end`. Blocks.

@@ -186,12 +186,14 @@ KvMemory::KvMemory(const KvLayout& layout, const Blocks& blocks) {
     row_ring[i] = host.take(tokens, token_bytes);
   }
   device_tables = device.take(gpu_batches, KvStep::device_table_bytes(layout));
-  host_tables = host.take(2 * gpu_batches, KvStep::host_table_bytes(layout));
+  KvCarver control(blocks.control);
+  host_tables = control.take(2 * gpu_batches, KvStep::host_table_bytes(layout));
 
   device_cache_bytes = device_cache.used();
   host_cache_bytes = host_cache.used();
   device_staging_bytes = device.used();
   host_staging_bytes = host.used();
+  control_bytes = control.used();
 }
 
 }  // namespace sluice::offload
