@@ -63,6 +63,11 @@ class Admission {
   /// The job has said that there will be no more, and all that it gave have ended.
   bool is_done() const { return no_more_ && !has_next_ && active_ == 0; }
 
+  /// Memory of a slot whose request has a prompt of so many tokens.
+  static std::uint64_t slot_bytes(std::int32_t prompt_tokens) {
+    return sizeof(Row) + static_cast<std::uint64_t>(prompt_tokens) * sizeof(std::int32_t);
+  }
+
   std::int32_t micro_batches() const { return micro_batches_; }
   std::int32_t active_rows() const { return active_; }
   std::uint64_t prompt_tokens() const { return prompt_tokens_; }
@@ -125,6 +130,10 @@ class Admission {
   std::uint64_t failed_ = 0;
   std::uint64_t cancelled_ = 0;
 };
+
+/// Host memory that run_head() takes: passes under way, their messages and results, and the
+/// requests of every slot with prompts of max_sequence_tokens.
+std::uint64_t head_memory(const Batching& batching, std::int32_t stages);
 
 /// Runs a job to its end: sends passes to this rank's own stage loop (Route::passes) and receives
 /// results from the last rank (Route::results); ends with a pass marked `end`. Blocks; while there

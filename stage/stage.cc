@@ -115,9 +115,12 @@ class Stage::Impl {
     Backend& backend = *resources_.engine.backend;
     device_ = offload::Arena(
         backend.allocate_device(plan_.total(Tier::device) - layout_.engine_bytes), "device");
-    host_ = offload::Arena(backend.allocate_host(plan_.total(Tier::host) - checksum_bytes(plan_),
-                                                 layout_.config.policy.pin_weight),
-                           "host");
+    const std::uint64_t control = plan_.total(Tier::host, offload::kControl);
+    control_ = offload::Arena(backend.allocate_host(control, true), offload::kControl);
+    host_ =
+        offload::Arena(backend.allocate_host(plan_.total(Tier::host) - control - outside_arenas(),
+                                             layout_.config.policy.pin_weight),
+                       "host");
     const offload::WeightStreamOptions options{layout_.config.policy.weight_slots,
                                                &resources_.trace, layout_.config.policy.overlap};
     const auto report = [](std::uint64_t bytes, void* context) {
@@ -127,13 +130,13 @@ class Stage::Impl {
     // What takes its place on the disk comes first: a full one is found out before anything is
     // loaded.
     cache_.emplace(resources_.engine, kv_shape(layout_), layout_.config.policy, device_, host_,
-                   resources_.disk, resources_.folder, &resources_.trace);
+                   control_, resources_.disk, resources_.folder, &resources_.trace);
     activations_.emplace(backend, activation_shape(layout_), layout_.config.policy.activations,
                          device_, host_, resources_.disk, resources_.folder, &resources_.trace);
     weights_.emplace(backend, resources_.source, placement_, options, device_, host_,
                      progress ? static_cast<void (*)(std::uint64_t, void*)>(report) : nullptr,
                      context);
-    workspace_.emplace(layout_, device_, host_);
+    workspace_.emplace(layout_, device_, host_, control_);
     if (backend.info().loads_kernels) {
       warm_up(layout_, resources_.engine, *weights_, *activations_, *workspace_);
     }
@@ -183,6 +186,7 @@ class Stage::Impl {
     if (resources_.disk != nullptr) report.disk = resources_.disk->description();
     report.first_layer = layout_.config.first_layer;
     report.layers = layout_.config.layers;
+    report.cache_dtype = name_of(layout_.cache_dtype());
     report.load = meter_.load();
     report.run = meter_.run();
     report.decode = meter_.decode();
@@ -202,6 +206,11 @@ class Stage::Impl {
     const CacheRoom own{layout_.config.policy.cache, kv_shape(layout_).page_tokens,
                         cache_->pool_pages()};
     return comm::gather(resources_.world, own);
+  }
+
+  /// Host memory on the plan that the parts have on the heap.
+  std::uint64_t outside_arenas() const {
+    return checksum_bytes(plan_) + plan_.total(Tier::host, "passes");
   }
 
   bool needs_disk() const {
@@ -231,7 +240,8 @@ class Stage::Impl {
     report.plan = plan_.reservations();
     const std::uint64_t files =
         weights_ ? weights_->disk_bytes() + cache_->disk_bytes() + activations_->disk_bytes() : 0;
-    const std::uint64_t host_used = host_.used() + offload::DiskEngine::checksum_bytes(files);
+    const std::uint64_t host_used = host_.used() + control_.used() + pass_memory(layout_) +
+                                    offload::DiskEngine::checksum_bytes(files);
     const std::uint64_t used[] = {device_.used() + layout_.engine_bytes, host_used, files};
     std::uint64_t total = 0;
     for (const offload::GroupPlacement& layer : placement_) total += layer.total_bytes();
@@ -255,6 +265,7 @@ class Stage::Impl {
   offload::MemoryPlan plan_;
   offload::Arena device_;
   offload::Arena host_;
+  offload::Arena control_;
   std::optional<offload::WeightStream> weights_;
   std::optional<offload::KvCache> cache_;
   std::optional<offload::ActivationStore> activations_;

@@ -5,6 +5,10 @@
 
 #include "offload/disk/disk_engine.h"
 #include "offload/kv/kv_pools.h"
+#include "stage/head.h"
+#include "stage/pass.h"
+#include "stage/pass_inbox.h"
+#include "stage/sample_rows.h"
 #include "stage/weight_groups.h"
 
 namespace sluice::stage {
@@ -65,6 +69,10 @@ void plan_activations(const StageLayout& layout, offload::MemoryPlan& plan) {
   const WorkspaceBytes workspace = workspace_bytes(layout);
   plan.reserve(offload::Tier::device, "workspace", workspace.device);
   plan.reserve(offload::Tier::host, "workspace", workspace.host);
+  if (workspace.control > 0)
+    plan.reserve(offload::Tier::host, offload::kControl, workspace.control);
+  if (workspace.histories > 0) plan.reserve(offload::Tier::host, "histories", workspace.histories);
+  plan.reserve(offload::Tier::host, "passes", pass_memory(layout));
   if (layout.engine_bytes > 0) plan.reserve(offload::Tier::device, "kernels", layout.engine_bytes);
 }
 
@@ -72,6 +80,21 @@ void plan_activations(const StageLayout& layout, offload::MemoryPlan& plan) {
 
 std::uint64_t checksum_bytes(const offload::MemoryPlan& plan) {
   return offload::DiskEngine::checksum_bytes(plan.total(offload::Tier::disk));
+}
+
+std::uint64_t pass_memory(const StageLayout& layout) {
+  const Batching& batching = layout.batching;
+  const std::uint64_t message = max_pass_bytes(batching, layout.stages);
+  // A decoded pass has the same content as its message, and less around it.
+  std::uint64_t bytes = PassInbox::kPasses * message + message;
+  if (!layout.last()) bytes += 2 * message;  // forwarded
+  if (layout.last()) {
+    const std::uint64_t tokens =
+        std::uint64_t(batching.num_gpu_batches) * std::uint64_t(batching.max_tokens_per_gpu_batch);
+    bytes += 2 * tokens * sizeof(LogitRow) + 2 * max_results_bytes(batching);
+  }
+  if (layout.first()) bytes += head_memory(batching, layout.stages);
+  return bytes;
 }
 
 void fit_cache(StageLayout& layout, const std::vector<offload::GroupPlacement>& layers) {

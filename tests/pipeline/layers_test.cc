@@ -49,10 +49,10 @@ class ByHand {
         device_(engine_.backend->allocate_device(plan_.total(Tier::device)), "device"),
         host_(engine_.backend->allocate_host(plan_.total(Tier::host), false), "host"),
         weights_(*engine_.backend, *source_, placement_, {}, device_, host_),
-        cache_(engine_, kv_shape(layout_), {}, device_, host_, nullptr, nullptr, nullptr),
+        cache_(engine_, kv_shape(layout_), {}, device_, host_, host_, nullptr, nullptr, nullptr),
         activations_(*engine_.backend, activation_shape(layout_), {}, device_, host_, nullptr,
                      nullptr, nullptr),
-        workspace_(layout_, device_, host_) {}
+        workspace_(layout_, device_, host_, host_) {}
 
   TensorView run_embedding(const std::vector<std::int32_t>& ids) {
     const auto tokens = static_cast<std::int32_t>(ids.size());

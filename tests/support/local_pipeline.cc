@@ -1,5 +1,6 @@
 #include "tests/support/local_pipeline.h"
 
+#include <atomic>
 #include <exception>
 #include <mutex>
 #include <optional>
@@ -66,6 +67,10 @@ class Rank {
     return stage_->run(job);
   }
   stage::StageReport report() const { return stage_->report(); }
+  std::int64_t pageable_copies() const {
+    const auto* backend = dynamic_cast<const SamplingBackend*>(engine_.backend.get());
+    return backend != nullptr ? backend->pageable_copies() : 0;
+  }
 
  private:
   stage::StageLayout layout(const launcher::ModelFolder& model,
@@ -137,6 +142,7 @@ PipelineRun run_pipeline(const launcher::ModelFolder& model, const PipelineOptio
   PipelineRun result;
   result.stages.resize(static_cast<std::size_t>(options.stages));
   FirstError first_error;
+  std::atomic<std::int64_t> pageable_copies{0};
   const auto run_rank = [&](std::size_t rank) {
     comm::World& world = *worlds[rank];
     try {
@@ -152,6 +158,7 @@ PipelineRun run_pipeline(const launcher::ModelFolder& model, const PipelineOptio
       const stage::RunReport report = self->run(rank == 0 ? &job : nullptr);
       if (rank == 0) result.run = report;
       result.stages[rank] = self->report();
+      pageable_copies += self->pageable_copies();
     } catch (...) {
       first_error.add(std::current_exception());
     }
@@ -161,6 +168,7 @@ PipelineRun run_pipeline(const launcher::ModelFolder& model, const PipelineOptio
   run_rank(0);
   for (std::thread& thread : threads) thread.join();
   first_error.rethrow();
+  result.pageable_copies = pageable_copies;
   return result;
 }
 

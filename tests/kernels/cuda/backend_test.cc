@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <future>
 #include <memory>
@@ -62,6 +63,24 @@ class CudaGraphs : public testing::Test {
     for (std::size_t i = 0; i < calls; ++i) ops_.gather(out(i % kOuts), table(), ids());
   }
   void finish() { backend_->synchronize(backend_->record(Lane::compute)); }
+  /// The shortest that is worth a graph. Another number is another sequence.
+  void sequence(std::int64_t number) {
+    put(CallGraphs::kFewestCalls - 1);
+    ops_.layer_norm(out(5), out(4), {}, {}, static_cast<float>(number + 1));
+    finish();
+  }
+
+  void check_rounds(std::uint64_t length) {
+    constexpr std::uint64_t kRounds = 5;
+    for (std::uint64_t round = 0; round < kRounds; ++round) {
+      for (std::uint64_t i = 0; i < length; ++i) sequence(static_cast<std::int64_t>(i));
+    }
+    const CallGraphs::Counts counts = backend_->graph_counts();
+    const std::uint64_t kept = std::min<std::uint64_t>(length, CallGraphs::kMostKept);
+    EXPECT_EQ(counts.captured, kept) << "each once";
+    EXPECT_EQ(counts.replayed, kept * (kRounds - 1));
+    EXPECT_EQ(counts.launched, kRounds * length - kept * (kRounds - 1));
+  }
 
   float first_of(std::size_t i) {
     float value = -1;
@@ -126,21 +145,26 @@ TEST_F(CudaGraphs, FewCallsAndManyRowsAreLaunched) {
   EXPECT_EQ(backend_->graph_counts().launched, 6U);
 }
 
-TEST_F(CudaGraphs, TheLongestUnusedMakesRoom) {
-  const auto sequence = [this](std::int64_t rows) {
-    for (std::size_t i = 0; i < CallGraphs::kFewestCalls; ++i) {
-      ops_.gather(out(i, 1 + rows % kRows), table(), ids() + rows / kRows % kRows);
-    }
-    // Another number in the last call makes another sequence.
-    ops_.layer_norm(out(5), out(4), {}, {}, static_cast<float>(rows + 1));
-    finish();
-  };
-  for (int round = 0; round < 3; ++round) sequence(0);
+// A round is one token's sequences. Where the one unused for longest made room, a round one too
+// long would find none of its graphs, ever. 66: before, between and after 32 layers whose cache is
+// attended by the host.
+TEST_F(CudaGraphs, ARoundOfEveryLayersSequencesIsReplayed) { check_rounds(66); }
+
+TEST_F(CudaGraphs, OfARoundOneTooLongAllButOneAreReplayed) {
+  check_rounds(CallGraphs::kMostKept + 1);
+}
+
+TEST_F(CudaGraphs, OfAMuchLongerRoundAPartIsReplayed) {
+  check_rounds(CallGraphs::kMostKept * 3 / 2);
+}
+
+TEST_F(CudaGraphs, WhatHasNotComeForLongMakesRoom) {
+  for (int i = 0; i < 3; ++i) sequence(0);
   const auto most = static_cast<std::int64_t>(CallGraphs::kMostKept);
-  for (std::int64_t i = 1; i < most; ++i) sequence(i);
+  for (std::int64_t i = 1; i < 2 * most; ++i) sequence(i);
   sequence(0);
   EXPECT_EQ(backend_->graph_counts().replayed, 3U) << "still there";
-  for (std::int64_t i = most; i < 2 * most; ++i) sequence(i);
+  for (std::int64_t i = 2 * most; i < 16 * most; ++i) sequence(i);
   sequence(0);
   EXPECT_EQ(backend_->graph_counts().replayed, 3U) << "it made room";
 }
