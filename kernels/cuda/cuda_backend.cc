@@ -40,9 +40,13 @@ CudaBackend::CudaBackend(BackendInfo info, int device, int threads, Trace* trace
       device_(device),
       threads_(threads),
       trace_(trace),
-      wait_value_(driver_function("cuStreamWaitValue64", 12000)),
-      write_value_(driver_function("cuStreamWriteValue64", 12000)),
       host_(info_, trace) {
+  if (device_attribute(CU_DEVICE_ATTRIBUTE_CAN_USE_64_BIT_STREAM_MEM_OPS, device) != 0) {
+    wait_value_ = driver_function("cuStreamWaitValue64", 12000);
+    write_value_ = driver_function("cuStreamWriteValue64", 12000);
+  } else {
+    info_.description += ", without 64-bit stream memory operations";
+  }
   std::int64_t clock_ns = 0;
   if (trace != nullptr) {
     clock_ = std::make_unique<ClockEvent>();
@@ -86,7 +90,7 @@ CudaBackend::~CudaBackend() {
   cudaFreeHost(reached_);
 }
 
-void CudaBackend::use_device() const { check(cudaSetDevice(device_), "cudaSetDevice"); }
+void CudaBackend::use_device() { check(cudaSetDevice(device_), "cudaSetDevice"); }
 
 Memory CudaBackend::allocate_device(std::size_t bytes) {
   if (bytes == 0) return {};
@@ -174,6 +178,7 @@ void CudaBackend::wait(Lane on, Event event) {
 
 void CudaBackend::let_host_wait(Event event) {
   if (done(event)) return;
+  if (write_value_ == nullptr) return lane(event.lane).synchronize(event.ticket);
   std::uint64_t mark = 0;
   {
     // A mark behind all work that is on the stream by now. Waiting for it ends: none of that work
@@ -194,7 +199,7 @@ void CudaBackend::let_host_wait(Event event) {
 
 void CudaBackend::wait_for_host(Lane on, Event event) {
   if (host_.done(event)) return;
-  if (!pins_all_) {
+  if (!pins_all_ || wait_value_ == nullptr) {
     // A copy from memory that is not pinned may read it when it is put, not when the stream gets
     // there (CUDA driver API, "API synchronization behavior").
     watch_gpu_until(event);
@@ -282,7 +287,9 @@ CallGraphs::Counts CudaBackend::graph_counts() {
 }
 
 void* CudaBackend::stream(Lane on) {
-  return on == Lane::host_compute ? nullptr : lane(on).stream();
+  if (on == Lane::host_compute) return nullptr;
+  use_device();
+  return lane(on).stream();
 }
 
 }  // namespace sluice::cuda

@@ -48,7 +48,7 @@ struct BackendInfo {
   std::string description;           // "cpu (avx512, 2 threads)": printed once per rank
   DType compute_dtype = DType::f32;  // dtype of activations on this device
   int threads = 1;                   // of the compute lane; 0 on a GPU
-  /// Which device of the host it is, alike for every process: "0000:3b:00.0". Empty on the CPU.
+  /// PCI id, blank, UUID: instances of one GPU (MIG) share only the PCI id. Empty on the CPU.
   std::string device_id;
   /// Of a device with memory of its own: all of it, and what was free when the engine was made, its
   /// workspace_bytes counted as free.
@@ -126,8 +126,8 @@ class Backend {
   virtual void synchronize(Event event) = 0;
 
   /// The lane as the device's own libraries know it, for those that put work there themselves
-  /// (NCCL): a cudaStream_t of Lane::send or Lane::receive. Null where there is none. Owned by the
-  /// backend.
+  /// (NCCL): a cudaStream_t of Lane::send or Lane::receive, null where there is none. Makes its
+  /// device the calling thread's, which NCCL takes. Owned by the backend.
   virtual void* stream(Lane /*lane*/) { return nullptr; }
 };
 

@@ -11,12 +11,15 @@
 #include <vector>
 
 #include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda/driver.h"
 #include "kernels/cuda/load_kernels.h"
+#include "kernels/device/error.h"
 #include "tests/support/cuda_emulation/stream.h"
 
 namespace sluice::cuda {
 namespace {
 
+const int kSettings = setenv("SLUICE_EMULATED_GPUS", "2", 1);  // before anybody asks for them
 constexpr std::int64_t kRows = 5;
 constexpr std::int64_t kWidth = 64;
 
@@ -310,6 +313,43 @@ TEST(CudaStalls, WhatTheComputeLaneWaitedForIsTold) {
   EXPECT_GT(copied, 0.0);
   EXPECT_GE(trace.busy_seconds(Activity::stall_weights), copied);
   EXPECT_DOUBLE_EQ(trace.exposed_seconds(Activity::host_to_device), copied);
+}
+
+TEST(CudaDriver, CodesAreToldByName) {
+  const auto told = [](CUresult status) {
+    try {
+      check_driver(status, "cuStreamWaitValue64");
+    } catch (const DeviceError& error) {
+      return std::string(error.what());
+    }
+    return std::string("(none)");
+  };
+  EXPECT_EQ(told(CUDA_SUCCESS), "(none)");
+  EXPECT_EQ(told(CUDA_ERROR_NOT_SUPPORTED), "cuStreamWaitValue64: CUDA_ERROR_NOT_SUPPORTED");
+  EXPECT_EQ(told(CUDA_ERROR_UNKNOWN), "cuStreamWaitValue64: driver error 999");
+}
+
+TEST(CudaDriver, ADeviceHasAUuidOfItsOwn) {
+  EXPECT_EQ(device_uuid(0), "e0e1e2e3-e4e5-e6e7-e8e9-eaebecedee00");
+  EXPECT_NE(device_uuid(1), device_uuid(0));
+  EXPECT_THROW(device_uuid(2), DeviceError);
+}
+
+TEST(CudaDevice, WhoTakesAStreamTakesItsDevice) {
+  ASSERT_EQ(kSettings, 0);
+  ASSERT_EQ(cudaSetDevice(1), cudaSuccess);
+  CudaBackend backend({}, 1, 1, nullptr);
+  for (const Lane lane : {Lane::send, Lane::receive}) {
+    std::async(std::launch::async, [&] {
+      int device = -1;
+      EXPECT_EQ(cudaGetDevice(&device), cudaSuccess);
+      EXPECT_EQ(device, 0);
+      EXPECT_NE(backend.stream(lane), nullptr);
+      EXPECT_EQ(cudaGetDevice(&device), cudaSuccess);
+      EXPECT_EQ(device, 1);
+    }).get();
+  }
+  ASSERT_EQ(cudaSetDevice(0), cudaSuccess);
 }
 
 }  // namespace
