@@ -162,7 +162,7 @@ void Executor::run_attention(const Task& task) {
   backend_.wait(Lane::compute, vectors_free_[set_].as(Activity::stall_results));
   vectors_free_[set_] = {};
   attention_block(ops_, parts_.layout.model, attention_of(lease_), parts_.workspace.layer,
-                  {parts_.cache, task.layer, index_of(task), set_}, hidden);
+                  {&parts_.cache, task.layer, index_of(task), set_}, hidden);
 }
 
 void Executor::store_cache(const Task& task) {

@@ -13,6 +13,7 @@
 #include "stage/head.h"
 #include "stage/phase_meter.h"
 #include "stage/task_work.h"
+#include "stage/warm_up.h"
 
 namespace sluice::stage {
 
@@ -133,7 +134,9 @@ class Stage::Impl {
                      progress ? static_cast<void (*)(std::uint64_t, void*)>(report) : nullptr,
                      context);
     workspace_.emplace(layout_, device_, host_);
-    if (backend.info().loads_kernels) try_products();
+    if (backend.info().loads_kernels) {
+      warm_up(layout_, resources_.engine, *weights_, *activations_, *workspace_);
+    }
     load_seconds_ = seconds_since(begin);
   }
 
@@ -199,30 +202,6 @@ class Stage::Impl {
     const CacheRoom own{layout_.config.policy.cache, kv_shape(layout_).page_tokens,
                         cache_->pool_pages()};
     return comm::gather(resources_.world, own);
-  }
-
-  /// Before the clock runs, and before ranks wait for each other on their devices.
-  void try_products() {
-    const kernels::Engine& engine = resources_.engine;
-    const std::int32_t first_decoder_layer = layout_.first() ? 1 : 0;
-    for (const std::int64_t tokens :
-         {layout_.tokens(), std::int64_t{layout_.batching.gpu_batch_size}}) {
-      const std::int64_t some = std::min(tokens, layout_.tokens());
-      if (layout_.first()) {
-        const offload::WeightStream::Lease embedding = weights_->shape_of(0);
-        try_embedding(*engine.device_ops, layout_.model, GroupWeights(embedding), workspace_->layer,
-                      some);
-      }
-      try_decoder_layer(*engine.device_ops, layout_.model, weights_->shape_of(first_decoder_layer),
-                        workspace_->layer, some);
-    }
-    if (layout_.last()) {
-      const offload::WeightStream::Lease head = weights_->shape_of(weights_->group_count() - 1);
-      try_output_head(
-          *engine.device_ops, layout_.model, GroupWeights(head), workspace_->head,
-          std::min<std::int64_t>(layout_.batching.gpu_batch_size, layout_.logit_rows()));
-    }
-    engine.backend->synchronize(engine.backend->record(Lane::compute));
   }
 
   bool needs_disk() const {

@@ -63,7 +63,7 @@ class Generate {
 
   ExitStatus run() {
     world_->step("opening the model", -1, -1);
-    together(*world_, [this] { model_.emplace(open_checkpoint(config_)); });
+    together(*world_, [this] { model_.emplace(open_weights(config_)); });
     compare();
     together(*world_, [this] { open_job(); });
     const auto longest = comm::broadcast(*world_, job_ ? job_->scan().longest_sequence : 0);

@@ -8,7 +8,6 @@
 #include "kernels/engine.h"
 #include "launcher/generate/rank_weights.h"
 #include "stage/layer_split.h"
-#include "stage/weight_groups.h"
 #include "tests/support/message_lanes.h"
 #include "tests/support/rendezvous_channel.h"
 #include "tests/support/sampling_engine.h"
@@ -48,13 +47,14 @@ class Rank {
     disk_options.trace = &trace_;
     disk_ = offload::DiskEngine::make(disk_options);
     folder_.emplace(folder, world.rank());
-    if (!options.dummy_weights) checkpoint_.emplace(offload::Checkpoint::open(model.path));
-    const stage::StageLayout made = layout(model, options);
+    model_ = options.dummy_weights ? launcher::OpenedModel{model, std::nullopt, {}}
+                                   : launcher::open_checkpoint(model);
+    const stage::StageLayout made = layout(model_.folder, options);
     launcher::RunConfig config;
     config.packed_directory = options.packed_directory.empty() ? (folder / "packed").string()
                                                                : options.packed_directory.string();
-    weights_.emplace(config, made.config.policy.compress_weight, model,
-                     checkpoint_ ? &*checkpoint_ : nullptr, *disk_, folder_->path(), 1);
+    weights_.emplace(config, made.config.policy.compress_weight, model_, *disk_, folder_->path(),
+                     1);
     stage_.emplace(made, stage::StageResources{world, engine_, weights_->source(), disk_.get(),
                                                &*folder_, trace_});
     if (channel_) stage_->use(*channel_);
@@ -94,7 +94,7 @@ class Rank {
   std::optional<RendezvousChannel> channel_;
   std::unique_ptr<offload::DiskEngine> disk_;
   std::optional<offload::RunFolder> folder_;
-  std::optional<offload::Checkpoint> checkpoint_;
+  launcher::OpenedModel model_;
   std::optional<launcher::RankWeights> weights_;
   std::optional<stage::Stage> stage_;
 };
