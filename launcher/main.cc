@@ -28,7 +28,7 @@ void say(const std::string& sentence) {
 }
 
 ExitStatus tokenize(const launcher::TokenizeArguments& arguments) {
-  const auto tokenizer = launcher::Tokenizer::open(launcher::open_model(arguments.model).path);
+  const auto tokenizer = launcher::Tokenizer::open(launcher::find_model_folder(arguments.model));
   std::ios::sync_with_stdio(false);
   return launcher::tokenize_lines(tokenizer, {arguments.jsonl, arguments.decode}, std::cin,
                                   std::cout, std::cerr);

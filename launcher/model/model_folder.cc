@@ -31,20 +31,6 @@ std::vector<std::int32_t> read_eos_ids(const fs::path& folder, const ConfigReade
   return ids;
 }
 
-fs::path folder_of(const std::string& model) {
-  std::error_code error;
-  if (fs::is_directory(model, error)) return model;
-  if (fs::exists(model, error)) {
-    throw InputError(fmt::format("{} is no folder; give the folder the model's files are in",
-                                 offload::printable(model)));
-  }
-  if (is_hub_id(model)) return find_in_hub_cache(model);
-  throw InputError(
-      fmt::format("there is no folder {}; give a model's folder or its name on the "
-                  "Hugging Face hub, such as facebook/opt-1.3b",
-                  offload::printable(model)));
-}
-
 }  // namespace
 
 std::uint64_t digest_of(const ModelFolder& folder) {
@@ -69,9 +55,23 @@ std::uint64_t digest_of(const ModelFolder& folder) {
   return digest.value();
 }
 
+fs::path find_model_folder(const std::string& model) {
+  std::error_code error;
+  if (fs::is_directory(model, error)) return model;
+  if (fs::exists(model, error)) {
+    throw InputError(fmt::format("{} is no folder; give the folder the model's files are in",
+                                 offload::printable(model)));
+  }
+  if (is_hub_id(model)) return find_in_hub_cache(model);
+  throw InputError(
+      fmt::format("there is no folder {}; give a model's folder or its name on the "
+                  "Hugging Face hub, such as facebook/opt-1.3b",
+                  offload::printable(model)));
+}
+
 ModelFolder open_model(const std::string& model, const Families& known) {
   ModelFolder folder;
-  folder.path = folder_of(model);
+  folder.path = find_model_folder(model);
   const fs::path path = folder.path / "config.json";
   std::error_code error;
   if (!fs::exists(path, error)) {
