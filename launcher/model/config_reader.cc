@@ -45,9 +45,7 @@ void ConfigReader::fail(const std::string& what) const {
   throw InputError(fmt::format("{}: {}; fetch the model again or mend the file", where_, what));
 }
 
-bool ConfigReader::has(const char* key) const {
-  return find(key, IfNull::refuse) != nullptr;
-}
+bool ConfigReader::has(const char* key) const { return find(key, IfNull::refuse) != nullptr; }
 
 std::int32_t ConfigReader::integer(const char* key, std::int32_t fallback, IfNull if_null) const {
   const Json* value = find(key, if_null);
