@@ -113,20 +113,19 @@ void try_embedding(kernels::Ops& ops, const DecoderConfig& model, const GroupWei
           workspace.token_embedding.slice(0, tokens));
 }
 
-void try_decoder_layer(kernels::Ops& ops, const DecoderConfig& model,
-                       const offload::WeightStream::Lease& layer, const LayerWorkspace& workspace,
+void try_decoder_layer(kernels::Ops& ops, const DecoderConfig& model, const GroupWeights& attention,
+                       const GroupWeights& mlp, const LayerWorkspace& workspace,
                        std::int64_t tokens) {
   const TensorView in = workspace.normed.slice(0, tokens);
   const TensorView hidden = in;
-  const TensorView mlp = workspace.mlp.slice(0, tokens);
-  const GroupWeights attention = attention_of(layer);
+  const TensorView inner = workspace.mlp.slice(0, tokens);
   linear(ops, attention, kQueryWeight, kQueryBias, workspace.query[0].slice(0, tokens), in);
   linear(ops, attention, kKeyWeight, kKeyBias, workspace.keys[0].slice(0, tokens), in);
   linear(ops, attention, kValueWeight, kValueBias, workspace.values[0].slice(0, tokens), in);
   linear(ops, attention, kOutputWeight, kOutputBias, hidden, workspace.query[0].slice(0, tokens),
          Activation::none, hidden);
-  linear(ops, mlp_of(layer), kUpWeight, kUpBias, mlp, in, model.mlp.activation);
-  linear(ops, mlp_of(layer), kDownWeight, kDownBias, hidden, mlp, Activation::none, hidden);
+  linear(ops, mlp, kUpWeight, kUpBias, inner, in, model.mlp.activation);
+  linear(ops, mlp, kDownWeight, kDownBias, hidden, inner, Activation::none, hidden);
 }
 
 void try_output_head(kernels::Ops& ops, const DecoderConfig& model, const GroupWeights& weights,

@@ -13,7 +13,8 @@
 namespace sluice::stage {
 
 /// Device memory one GPU batch needs while it is computed, all of the compute dtype and
-/// [tokens_per_gpu_batch, width]; a step uses the first rows. Two sets of query, keys and values
+/// [tokens_per_gpu_batch, width]; a step uses the first rows. With Policy::mlp_once `normed` and
+/// `mlp` have rows for all GPU batches. Two sets of query, keys and values
 /// are used in turn, so that a step may overwrite one while the other is still being copied home.
 struct LayerWorkspace {
   TensorView normed;           // [tokens, hidden]
@@ -62,8 +63,8 @@ TensorView output_head(kernels::Ops& ops, const DecoderConfig& model, const Grou
 /// shape, which may wait for all that the GPU is doing; results are nobody's.
 void try_embedding(kernels::Ops& ops, const DecoderConfig& model, const GroupWeights& weights,
                    const LayerWorkspace& workspace, std::int64_t tokens);
-void try_decoder_layer(kernels::Ops& ops, const DecoderConfig& model,
-                       const offload::WeightStream::Lease& layer, const LayerWorkspace& workspace,
+void try_decoder_layer(kernels::Ops& ops, const DecoderConfig& model, const GroupWeights& attention,
+                       const GroupWeights& mlp, const LayerWorkspace& workspace,
                        std::int64_t tokens);
 void try_output_head(kernels::Ops& ops, const DecoderConfig& model, const GroupWeights& weights,
                      const HeadWorkspace& workspace, std::int64_t rows);

@@ -205,7 +205,10 @@ class Stage::Impl {
   /// Before the clock runs, and before ranks wait for each other on their devices.
   void try_products() {
     const kernels::Engine& engine = resources_.engine;
-    const std::int32_t first_decoder_layer = layout_.first() ? 1 : 0;
+    const std::int32_t first = layout_.first() ? 1 : 0;
+    const bool apart = layout_.config.policy.mlp_once;
+    const offload::WeightStream::Lease attention = weights_->shape_of(first);
+    const offload::WeightStream::Lease mlp = weights_->shape_of(apart ? first + 1 : first);
     for (const std::int64_t tokens :
          {layout_.tokens(), std::int64_t{layout_.batching.gpu_batch_size}}) {
       const std::int64_t some = std::min(tokens, layout_.tokens());
@@ -214,8 +217,8 @@ class Stage::Impl {
         try_embedding(*engine.device_ops, layout_.model, GroupWeights(embedding), workspace_->layer,
                       some);
       }
-      try_decoder_layer(*engine.device_ops, layout_.model, weights_->shape_of(first_decoder_layer),
-                        workspace_->layer, some);
+      try_decoder_layer(*engine.device_ops, layout_.model, attention_of(attention),
+                        apart ? GroupWeights(mlp) : mlp_of(mlp), workspace_->layer, some);
     }
     if (layout_.last()) {
       const offload::WeightStream::Lease head = weights_->shape_of(weights_->group_count() - 1);

@@ -65,6 +65,11 @@ void describe_policy(SchemaVisitor& visitor, offload::Policy& policy) {
                    "what that gains",
                    "--overlap"},
                   policy.overlap);
+  visitor.boolean({"mlp_once",
+                   "compute the MLP of a layer once over all GPU batches; takes workspace for all "
+                   "their tokens, and needs all activations on the device",
+                   ""},
+                  policy.mlp_once);
   static constexpr const char* kCacheDTypes[] = {"f32", "f16", "bf16", "q8", "q4"};
   choice(visitor,
          {"cache_dtype",
