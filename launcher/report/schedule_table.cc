@@ -19,7 +19,11 @@ std::string task_name(const Task& task) {
   if (task.kind == TaskKind::await && task.way_for != TaskKind::await) {
     return fmt::format("await (for {})", name_of(task.way_for));
   }
-  return task.part > 0 ? fmt::format("{} {}", name_of(task.kind), task.part + 1)
+  if (task.kind == TaskKind::attend && task.part == 1) return "attend staged pages";
+  if (task.kind == TaskKind::append_cache && task.part > 0) {
+    return task.part == 1 ? "append full pages" : "append partial pages";
+  }
+  return task.part > 0 ? fmt::format("{}, chunk {}", name_of(task.kind), task.part + 1)
                        : name_of(task.kind);
 }
 
