@@ -45,7 +45,7 @@ ExitStatus run(int argc, char** argv) {
         if (speaks_for_all()) std::cout << launcher::to_yaml(parsed.config);
         return ExitStatus::done;
       }
-      return launcher::generate(parsed.config, parsed.dry_run,
+      return launcher::generate(parsed.config, {parsed.dry_run, parsed.schedule},
                                 launcher::command_line_text(argc, argv), say);
     case launcher::Command::inspect:
       return static_cast<ExitStatus>(launcher::inspect(

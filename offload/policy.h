@@ -40,6 +40,10 @@ struct Policy {
   /// What the next step needs is fetched beside the present one's computing. False: one thing after
   /// the other, to measure what that gains (FlexGen: --overlap).
   bool overlap = true;
+  /// The MLP of a layer is computed once over the rows of all GPU batches, after the attention of
+  /// all of them: larger products, and workspace for all the rows. Needs all activations on the
+  /// device.
+  bool mlp_once = false;
   /// f32, f16, bf16; q8 or q4: group-wise quantised (FlexGen: --compress-cache). Empty: what the
   /// device computes in, so that nothing is lost and no byte is moved for nothing.
   std::optional<DType> cache_dtype = std::nullopt;

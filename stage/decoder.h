@@ -13,7 +13,8 @@
 namespace sluice::stage {
 
 /// Device memory one GPU batch needs while it is computed, all of the compute dtype and
-/// [tokens_per_gpu_batch, width]; a step uses the first rows. Two sets of query, keys and values
+/// [tokens_per_gpu_batch, width]; a step uses the first rows. With Policy::mlp_once `normed` and
+/// `mlp` have rows for all GPU batches. Two sets of query, keys and values
 /// are used in turn, so that a step may overwrite one while the other is still being copied home.
 struct LayerWorkspace {
   TensorView normed;           // [tokens, hidden]

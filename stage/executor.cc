@@ -41,6 +41,7 @@ void Executor::plan(const Pass& pass) {
 }
 
 void Executor::begin(const Pass& pass) {
+  if (shape_.mlp_once) parts_.activations.lay_out(pass.batch_tokens);
   begin_cache(pass);
   indices_.fill(pass);
   if (logits_) logits_->begin(pass, indices_);
@@ -174,6 +175,12 @@ void Executor::store_cache(const Task& task) {
 }
 
 void Executor::run_mlp(const Task& task, const Pass& pass) {
+  if (task.gpu_batch < 0) {
+    mlp_block(ops_, parts_.layout.model, GroupWeights(lease_), parts_.workspace.layer,
+              parts_.activations.all());
+    for (const GpuBatchShape& batch : shape_.gpu_batches) leave_layer(task, pass, batch);
+    return;
+  }
   const TensorView hidden = opened(index_of(task)).hidden;
   mlp_block(ops_, parts_.layout.model, mlp_of(lease_), parts_.workspace.layer, hidden);
   leave_layer(task, pass, batch_of(task, shape_));

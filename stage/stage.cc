@@ -106,6 +106,7 @@ class Stage::Impl {
     }
   }
 
+  const StageLayout& layout() const { return layout_; }
   const offload::MemoryPlan& plan() const { return plan_; }
   const std::vector<offload::GroupPlacement>& placement() const { return placement_; }
 
@@ -277,6 +278,7 @@ class Stage::Impl {
 Stage::Stage(const StageLayout& layout, const StageResources& resources)
     : impl_(std::make_unique<Impl>(layout, resources)) {}
 Stage::~Stage() = default;
+const StageLayout& Stage::layout() const { return impl_->layout(); }
 const offload::MemoryPlan& Stage::plan() const { return impl_->plan(); }
 const std::vector<offload::GroupPlacement>& Stage::placement() const { return impl_->placement(); }
 void Stage::load(const std::function<void(std::uint64_t)>& progress) { impl_->load(progress); }

@@ -29,7 +29,13 @@ std::vector<offload::GroupSpec> layer_specs(const StageLayout& layout) {
   std::vector<offload::GroupSpec> specs;
   if (layout.first()) specs.push_back(embedding_group(layout.model));
   for (std::int32_t i = 0; i < layout.config.layers; ++i) {
-    specs.push_back(layer_group(layout.model, layout.config.first_layer + i));
+    const std::int32_t layer = layout.config.first_layer + i;
+    if (layout.config.policy.mlp_once) {
+      specs.push_back(attention_group(layout.model, layer));
+      specs.push_back(mlp_group(layout.model, layer));
+    } else {
+      specs.push_back(layer_group(layout.model, layer));
+    }
   }
   if (layout.last()) specs.push_back(head_group(layout.model));
   return specs;
@@ -54,7 +60,7 @@ offload::KvShape kv_shape(const StageLayout& layout) {
 
 offload::ActivationShape activation_shape(const StageLayout& layout) {
   return {layout.batching.num_gpu_batches, layout.tokens(), layout.model.hidden,
-          layout.compute_dtype};
+          layout.compute_dtype, layout.config.policy.mlp_once};
 }
 
 namespace {

@@ -32,7 +32,10 @@ void warm_up(const StageLayout& layout, kernels::Engine& engine,
   const DecoderConfig& model = layout.model;
   const IndexBuffers& indices = workspace.indices.front();
   const offload::WeightStream::Lease first = weights.shape_of(0);
-  const offload::WeightStream::Lease layer = weights.shape_of(layout.first() ? 1 : 0);
+  const std::int32_t first_layer = layout.first() ? 1 : 0;
+  const bool apart = layout.config.policy.mlp_once;
+  const offload::WeightStream::Lease layer = weights.shape_of(first_layer);
+  const offload::WeightStream::Lease mlp = weights.shape_of(first_layer + (apart ? 1 : 0));
   const offload::WeightStream::Lease last = weights.shape_of(weights.group_count() - 1);
   fill_indices(backend, indices, layout.tokens());
   for (const std::int64_t rows : {layout.tokens(), std::int64_t{layout.batching.gpu_batch_size}}) {
@@ -43,7 +46,7 @@ void warm_up(const StageLayout& layout, kernels::Engine& engine,
             indices.device_positions, hidden);
     }
     attention_block(ops, model, attention_of(layer), workspace.layer, {nullptr, 0, 0, 0}, hidden);
-    mlp_block(ops, model, mlp_of(layer), workspace.layer, hidden);
+    mlp_block(ops, model, apart ? GroupWeights(mlp) : mlp_of(mlp), workspace.layer, hidden);
     if (layout.last()) {
       output_head(ops, model, GroupWeights(last), workspace.head, hidden, indices.device_logit_rows,
                   static_cast<std::int32_t>(std::min(tokens, layout.logit_rows())));

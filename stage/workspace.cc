@@ -50,16 +50,18 @@ void take_layer(const StageLayout& layout, Taker& device, LayerWorkspace& layer)
   const AttentionTraits& attention = model.attention;
   const DType dtype = layout.compute_dtype;
   // What attention gives comes when the normed states are no longer wanted.
+  const std::int64_t mlp_tokens =
+      layout.config.policy.mlp_once ? tokens * layout.batching.num_gpu_batches : tokens;
   const TensorView shared =
-      device.matrix(tokens, std::max(model.hidden, attention.query_width()), dtype);
-  layer.normed = {shared.data, dtype, tokens, model.hidden};
+      device.matrix(mlp_tokens, std::max(model.hidden, attention.query_width()), dtype);
+  layer.normed = {shared.data, dtype, mlp_tokens, model.hidden};
   layer.attended = {shared.data, dtype, tokens, attention.query_width()};
   for (int set = 0; set < 2; ++set) {
     layer.query[set] = device.matrix(tokens, attention.query_width(), dtype);
     layer.keys[set] = device.matrix(tokens, attention.kv_width(), dtype);
     layer.values[set] = device.matrix(tokens, attention.kv_width(), dtype);
   }
-  layer.mlp = device.matrix(tokens, model.mlp.width, dtype);
+  layer.mlp = device.matrix(mlp_tokens, model.mlp.width, dtype);
   if (layout.first() && model.projected()) {
     layer.token_embedding = device.matrix(tokens, model.embedding.width, dtype);
   }

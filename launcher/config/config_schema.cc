@@ -77,6 +77,11 @@ void describe_policy(SchemaVisitor& visitor, offload::Policy& policy) {
                    "what that gains",
                    "--overlap"},
                   policy.overlap);
+  visitor.boolean({"mlp_once",
+                   "compute the MLP of a layer once over all GPU batches; takes workspace for all "
+                   "their tokens, and needs all activations on the device",
+                   ""},
+                  policy.mlp_once);
   describe_cache_dtype(visitor, policy.cache_dtype);
   static constexpr const char* kCompressions[] = {"none", "8bit", "4bit"};
   choice(

@@ -9,6 +9,7 @@
 #include "comm/gather.h"
 #include "kernels/engine.h"
 #include "launcher/machine/host_memory.h"
+#include "launcher/report/schedule_table.h"
 #include "launcher/report/trace_json.h"
 #include "stage/layer_split.h"
 #include "stage/weight_groups.h"
@@ -201,5 +202,6 @@ void Rank::check_memory() const {
 
 stage::RunReport Rank::run(stage::Job* job) { return stage_->run(job); }
 stage::StageReport Rank::report() const { return stage_->report(); }
+std::string Rank::schedule() const { return schedule_table(stage_->layout(), stage_->placement()); }
 
 }  // namespace sluice::launcher

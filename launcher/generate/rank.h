@@ -69,6 +69,8 @@ class Rank {
   stage::RunReport run(stage::Job* job);
 
   stage::StageReport report() const;
+  /// The tasks of a decode step, as a table. After plan().
+  std::string schedule() const;
   const Trace& trace() const { return trace_; }
   kernels::Engine& engine() { return engine_; }
   /// Of all ranks. Collective.

@@ -341,6 +341,9 @@ TEST(Cli, RefusesContradictions) {
     EXPECT_THAT(problem_of(wrong.words), HasSubstr(wrong.message));
   }
   EXPECT_EQ(problem_of({"generate", "--model", "m", "--dry-run"}), "(none)");
+  EXPECT_EQ(problem_of({"generate", "--model", "m", "--dry-run", "--schedule"}), "(none)");
+  EXPECT_THAT(problem_of({"generate", "--model", "m", "--prompt", "x", "--schedule"}),
+              testing::HasSubstr("give --dry-run with it"));
   EXPECT_EQ(problem_of({"generate", "--print-config"}), "(none)");
 }
 

@@ -34,9 +34,10 @@ std::vector<stage::Request> requests_of(int count, std::int32_t prompt, std::int
 std::vector<offload::Policy> policies() {
   std::vector<offload::Policy> list = {
       policy_of(100, 0, 100, 0, 100, 0), policy_of(0, 100, 0, 100, 0, 100),
-      policy_of(0, 0, 0, 0, 0, 0), policy_of(30, 40, 50, 20, 50, 50),
-      policy_of(30, 40, 50, 20, 50, 50)};
-  list.back().cpu_cache_compute = true;
+      policy_of(0, 0, 0, 0, 0, 0),       policy_of(30, 40, 50, 20, 50, 50),
+      policy_of(30, 40, 50, 20, 50, 50), policy_of(30, 40, 50, 20, 100, 0)};
+  list[4].cpu_cache_compute = true;
+  list[5].mlp_once = true;
   return list;
 }
 
