@@ -1,6 +1,6 @@
-// Operations on their way to a stream, put there together. Where the same ones were put there
-// before they go as one CUDA graph: a decode step of a small model is hundreds of kernels of a few
-// microseconds, and launching them one by one takes as long as they do.
+// Collects operations and puts them on a stream together. A sequence that came before goes as one
+// CUDA graph. A decode step of a small model is hundreds of kernels of a few microseconds, and
+// launching them one by one takes as long as they run.
 //
 // Two sequences of calls are the same when every argument is (OpCall's ==): pointers, shapes, all
 // of it. What changes from step to step (token ids, positions, page tables) lies behind the

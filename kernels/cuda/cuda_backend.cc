@@ -61,7 +61,7 @@ CudaBackend::CudaBackend(BackendInfo info, int device, int threads, Trace* trace
   std::memset(reached_, 0, kWordBytes);
   runner_ = std::make_unique<KernelRunner>(allocate_device(KernelRunner::kWorkspaceBytes));
   info_.workspace_bytes = KernelRunner::kWorkspaceBytes;
-  // What the context and the streams took is gone for good; the workspace stands in every plan.
+  // Memory of the context and the streams cannot be planned with. The workspace is in every plan.
   std::size_t free_bytes = 0;
   std::size_t all_bytes = 0;
   check(cudaMemGetInfo(&free_bytes, &all_bytes), "cudaMemGetInfo");
@@ -159,7 +159,8 @@ Event CudaBackend::record(Lane on) {
 void CudaBackend::wait(Lane on, Event event) {
   if (event.ticket == 0 || event.lane == on) return;
   if (on != Lane::host_compute) {
-    // Also where the event is past: what is collected together must not depend on the clock.
+    // Also where the event is past: which operations are collected together must not depend on the
+    // clock.
     use_device();
     put_pending(on);
     if (on == Lane::compute && !done(event)) lane(on).expect(event.stall);
@@ -175,8 +176,8 @@ void CudaBackend::let_host_wait(Event event) {
   if (done(event)) return;
   std::uint64_t mark = 0;
   {
-    // A mark behind all that is on the stream by now: no more than that can be awaited, since what
-    // is there waits for nothing that the host lane does after this.
+    // A mark behind all work that is on the stream by now. Waiting for it ends: none of that work
+    // waits for anything that the host lane does later.
     const std::lock_guard lock(marks_mutex_);
     mark = ++marks_[static_cast<std::size_t>(event.lane)];
     const auto write_value =
@@ -233,15 +234,15 @@ void CudaBackend::synchronize(Event event) {
     failed_ = true;
     throw;
   }
-  // Of a copy it is known how much of it was hidden once it is known when the compute lane stood
-  // still.
+  // First learn when the compute lane stood still: only then is it known how much of a copy was
+  // hidden.
   const std::int64_t known_ns = lane(Lane::compute).collect();
   for (const auto& stream : streams_) {
     if (stream && stream != streams_[0]) stream->collect(known_ns);
   }
 }
 
-/// The host lane may wait for the GPU, and does not ask whether that still lives.
+/// The host lane may wait for the GPU, and does not check whether the GPU still works.
 void CudaBackend::watch_gpu_until(Event of_host) {
   constexpr auto kSleep = std::chrono::microseconds(50);
   constexpr int kSleepsPerLook = 100;

@@ -46,7 +46,7 @@ class RequestParser {
   /// One sentence for each unknown field of batch rows, which is ignored (clients send such).
   const std::vector<std::string>& warnings() const { return warnings_; }
 
-  /// The form of the last row that showed one: what a line that is no JSON is answered in.
+  /// The form of the last row that had one. A line that is no JSON is answered in this form.
   RowForm last_form() const { return last_form_; }
 
  private:

@@ -32,7 +32,7 @@ Events& events() {
   return *one;
 }
 
-/// A copy of what an event says; device -1: there is no such event.
+/// A copy of an event's state; device -1: there is no such event.
 CUevent_st look_at(cudaEvent_t event) {
   const std::lock_guard lock(events().mutex);
   if (!events().alive.contains(event)) return {-1, 0, nullptr, nullptr};
