@@ -1,5 +1,7 @@
 #include "stage/executor.h"
 
+#include "kernels/device/stall_reason.h"
+
 namespace sluice::stage {
 
 Executor::Executor(const StageParts& parts)
@@ -160,7 +162,7 @@ void Executor::run_embed(const Task& task, const Pass& pass) {
 void Executor::run_attention(const Task& task) {
   const TensorView hidden = open(task, false);
   set_ ^= 1;
-  backend_.wait(Lane::compute, vectors_free_[set_].as(Activity::stall_results));
+  compute_waits(backend_, vectors_free_[set_], Activity::stall_results);
   vectors_free_[set_] = {};
   attention_block(ops_, parts_.layout.model, attention_of(lease_), parts_.workspace.layer,
                   {&parts_.cache, task.layer, index_of(task), set_}, hidden);
@@ -209,7 +211,7 @@ Event Executor::send_to_device(TensorView hidden) {
   parts_.trace.add_bytes(Activity::send, hidden.bytes());
   // Straight from the activations: what comes into that buffer next waits until it has gone, which
   // is when the next stage has it.
-  return backend_.record(Lane::send).as(Activity::stall_message);
+  return backend_.record(Lane::send);
 }
 
 void Executor::run_logits(const Task& task, const Pass& pass) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <span>
 
+#include "kernels/device/stall_reason.h"
 #include "stage/decoder.h"
 
 namespace sluice::stage {
@@ -65,7 +66,7 @@ void Logits::run(const Pass& pass, std::int32_t gpu_batch, std::int32_t chunk,
   const std::int32_t rows = std::min(most, count_[g] - offset);
   const auto set = static_cast<std::size_t>(used_++ % taken_.size());
   outbox_.wait(taken_[set]);
-  backend_.wait(Lane::compute, copied_.as(Activity::stall_results));
+  compute_waits(backend_, copied_, Activity::stall_results);
   if (layout_.device_samples) upload_samples(pass, set, first_[g] + offset, rows);
   const TensorView logits = output_head(ops_, layout_.model, GroupWeights(weights), workspace_.head,
                                         hidden, indices.device_logit_rows + offset, rows);

@@ -99,7 +99,7 @@ void PassInbox::post(std::size_t buffer, const TensorView& target) {
   // posted ahead of the present one.
   backend_.wait(Lane::receive, consumed_[buffer]);
   channel_->receive(target.data, target.bytes());
-  arriving_[buffer] = backend_.record(Lane::receive).as(Activity::stall_message);
+  arriving_[buffer] = backend_.record(Lane::receive);
 }
 
 TensorView PassInbox::hidden(const Pass& pass, std::int32_t gpu_batch) {

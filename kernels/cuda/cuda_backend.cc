@@ -161,13 +161,14 @@ Event CudaBackend::record(Lane on) {
 }
 
 void CudaBackend::wait(Lane on, Event event) {
+  const Activity why = on == Lane::compute ? stall_reason_.take(event.lane) : Activity::stall_other;
   if (event.ticket == 0 || event.lane == on) return;
   if (on != Lane::host_compute) {
     // Also where the event is past: which operations are collected together must not depend on the
     // clock.
     use_device();
     put_pending(on);
-    if (on == Lane::compute && !done(event)) lane(on).expect(event.stall);
+    if (on == Lane::compute && !done(event)) lane(on).expect(why);
   }
   if (event.lane == Lane::host_compute) return wait_for_host(on, event);
   if (on != Lane::host_compute) {

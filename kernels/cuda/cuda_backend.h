@@ -22,6 +22,7 @@
 #include "kernels/cuda/stream_lane.h"
 #include "kernels/device/backend.h"
 #include "kernels/device/cpu_backend.h"
+#include "kernels/device/stall_reason.h"
 #include "kernels/device/trace.h"
 
 namespace sluice::cuda {
@@ -49,6 +50,7 @@ class CudaBackend final : public Backend {
   void call(Lane lane, void (*function)(void*), void* argument) override;
   Event record(Lane lane) override;
   void wait(Lane lane, Event event) override;
+  void expect_stall(Activity why) override { stall_reason_.expect(why); }
   bool done(Event event) override;
   void synchronize(Event event) override;
   void* stream(Lane lane) override;
@@ -78,6 +80,7 @@ class CudaBackend final : public Backend {
   // 64 bits: the thread that puts work waits itself then.
   void* wait_value_ = nullptr;
   void* write_value_ = nullptr;
+  StallReason stall_reason_;
   CpuBackend host_;
   std::atomic<bool> pins_all_{true};  // the host memory it gave out
   std::unique_ptr<ClockEvent> clock_;

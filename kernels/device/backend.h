@@ -37,10 +37,6 @@ Activity activity_of(Lane lane);
 struct Event {
   Lane lane = Lane::compute;
   std::uint64_t ticket = 0;
-  /// What Lane::compute is said to stand still for while it waits for this.
-  Activity stall = Activity::stall_other;
-
-  Event as(Activity why) const { return {lane, ticket, why}; }
 };
 
 struct BackendInfo {
@@ -120,6 +116,9 @@ class Backend {
   /// Work put on `lane` after this call starts only when `event` is done. `event` must come from
   /// record(). Waiting for an event of the same lane is a no-op.
   virtual void wait(Lane lane, Event event) = 0;
+  /// For the report: what Lane::compute stands still for if it does so in the next wait() put on
+  /// it. Call compute_waits() (stall_reason.h), which does both.
+  virtual void expect_stall(Activity /*why*/) {}
 
   virtual bool done(Event event) = 0;
   /// Blocks the calling thread until `event` is done. Throws DeviceError if work on a lane failed.

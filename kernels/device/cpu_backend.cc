@@ -93,10 +93,11 @@ Event CpuBackend::record(Lane lane) { return {lane, queue(lane).last()}; }
 
 void CpuBackend::wait(Lane lane, Event event) {
   check(event);
+  const Activity why =
+      lane == Lane::compute ? stall_reason_.take(event.lane) : Activity::stall_other;
   if (event.lane == lane || done(event)) return;
   LaneQueue* awaited = &queue(event.lane);
   const std::uint64_t ticket = event.ticket;
-  const Activity why = event.stall;
   Trace* const trace = lane == Lane::compute ? trace_ : nullptr;
   queue(lane).put(
       [awaited, ticket, why, trace] {

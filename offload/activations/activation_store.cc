@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "kernels/device/error.h"
+#include "kernels/device/stall_reason.h"
 
 namespace sluice::offload {
 
@@ -150,7 +151,7 @@ class ActivationStore::Impl {
       // Its rows may have been another's in the pass before.
       if (shape_.adjoining) backend_.wait(Lane::compute, last_read_);
     } else {
-      backend_.wait(Lane::compute, buffer->loaded.as(Activity::stall_activations));
+      compute_waits(backend_, buffer->loaded, Activity::stall_activations);
       backend_.wait(Lane::device_to_host, buffer->loaded);
     }
     return {buffer->data, shape_.dtype, tokens, shape_.width};

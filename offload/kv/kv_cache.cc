@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kernels/device/error.h"
+#include "kernels/device/stall_reason.h"
 #include "offload/kv/kv_disk.h"
 #include "offload/kv/kv_layout.h"
 #include "offload/kv/kv_pages.h"
@@ -351,7 +352,7 @@ void KvCache::Impl::attend(std::int32_t layer, std::int32_t gpu_batch, TensorVie
     stream_.close(step, layer);
   }
   if (on_host != nullptr) {
-    backend.wait(Lane::compute, host_done.as(Activity::stall_host_compute));
+    compute_waits(backend, host_done, Activity::stall_host_compute);
     rows_.take_back(out, on_host->out, step.host_rows);
   }
 }

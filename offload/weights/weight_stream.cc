@@ -21,6 +21,7 @@
 #include <utility>
 
 #include "kernels/device/error.h"
+#include "kernels/device/stall_reason.h"
 #include "offload/disk/disk_engine.h"
 #include "offload/weights/resident_weights.h"
 #include "offload/weights/weight_chunks.h"
@@ -91,7 +92,7 @@ class WeightStream::Impl {
       lease.tensors_ = shapes_[index];
     } else {
       await_published(next_item_, group, pass);
-      backend_.wait(Lane::compute, alive(next_item_).copied.as(Activity::stall_weights));
+      compute_waits(backend_, alive(next_item_).copied, Activity::stall_weights);
       lease.tensors_ = &views_[next_item_ % ring_.cycle()][ring_.slot_of(next_item_)];
       lease.item_ = next_item_++;
     }

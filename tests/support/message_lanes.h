@@ -64,6 +64,7 @@ class MessageLanes final : public Backend {
       cpu_->wait(lane, event);
     }
   }
+  void expect_stall(Activity why) override { cpu_->expect_stall(why); }
   bool done(Event event) override {
     return is_message(event.lane) ? of(event.lane).queue.done(event.ticket) : cpu_->done(event);
   }

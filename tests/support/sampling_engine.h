@@ -58,6 +58,7 @@ class SamplingBackend final : public Backend {
   }
   Event record(Lane lane) override { return cpu_.record(lane); }
   void wait(Lane lane, Event event) override { cpu_.wait(lane, event); }
+  void expect_stall(Activity why) override { cpu_.expect_stall(why); }
   bool done(Event event) override { return cpu_.done(event); }
   void synchronize(Event event) override { cpu_.synchronize(event); }
 

@@ -298,7 +298,7 @@ TEST(CudaStalls, WhatTheComputeLaneWaitedForIsTold) {
   static_cast<cudaStream_t>(backend.stream(Lane::host_to_device))
       ->enqueue([opened = gate.get_future().share()] { opened.wait(); });
   backend.copy(Lane::host_to_device, device.data(), host.data(), kBytes);
-  backend.wait(Lane::compute, backend.record(Lane::host_to_device).as(Activity::stall_weights));
+  compute_waits(backend, backend.record(Lane::host_to_device), Activity::stall_weights);
   ops.layer_norm(row, row, {}, {}, 1e-5F);
   const Event computed = backend.record(Lane::compute);
   EXPECT_EQ(trace.busy_seconds(Activity::stall_weights), 0.0) << "not known yet";
