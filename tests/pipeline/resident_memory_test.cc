@@ -75,14 +75,14 @@ TEST(ResidentMemory, HistoriesOfAllPlacesStandOnThePlan) {
 class ManyRows : public stage::Job {
  public:
   explicit ManyRows(std::int32_t rows) : rows_(rows) {}
-  bool next(stage::Request& request) override {
-    if (given_ == rows_) return false;
+  stage::Next next(stage::Request& request) override {
+    if (given_ == rows_) return stage::Next::no_more;
     request = {};
     request.id = static_cast<std::uint64_t>(given_);
     request.prompt.assign(12, 5 + given_ % 400);
     request.max_tokens = 3;
     ++given_;
-    return true;
+    return stage::Next::request;
   }
   void on_prompt_token(std::uint64_t, std::int32_t, const stage::TokenResult&) override {}
   bool on_token(std::uint64_t id, const stage::TokenResult&) override {

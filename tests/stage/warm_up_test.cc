@@ -96,15 +96,16 @@ std::vector<std::string> products_of(std::int32_t stage, std::int32_t stages) {
   offload::ActivationStore::plan(activation_shape(layout), {}, plan);
   const WorkspaceBytes bytes = workspace_bytes(layout);
   plan.reserve(offload::Tier::device, "workspace", bytes.device);
-  plan.reserve(offload::Tier::host, "workspace", bytes.host);
+  plan.reserve(offload::Tier::host, "workspace", bytes.host + bytes.histories);
   offload::Arena device(engine.backend->allocate_device(plan.total(offload::Tier::device)),
                         "device");
   offload::Arena host(engine.backend->allocate_host(plan.total(offload::Tier::host), false),
                       "host");
+  offload::Arena control(engine.backend->allocate_host(bytes.control, true), offload::kControl);
   offload::WeightStream weights(*engine.backend, *source, placed, {}, device, host);
   offload::ActivationStore activations(*engine.backend, activation_shape(layout), {}, device, host,
                                        nullptr, nullptr, nullptr);
-  Workspace workspace(layout, device, host);
+  Workspace workspace(layout, device, host, control);
   warm_up(layout, engine, weights, activations, workspace);
   return seen.products;
 }
