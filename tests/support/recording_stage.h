@@ -2,8 +2,10 @@
 // before and behind it, and a disk on which everything is done at once.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
 #include <deque>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <string>
