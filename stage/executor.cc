@@ -209,8 +209,8 @@ Event Executor::send_to_device(TensorView hidden) {
   backend_.wait(Lane::send, backend_.record(Lane::compute));
   parts_.channel->send(hidden.data, hidden.bytes());
   parts_.trace.add_bytes(Activity::send, hidden.bytes());
-  // Straight from the activations: what comes into that buffer next waits until it has gone, which
-  // is when the next stage has it.
+  // Sends straight from the activations. The next content of that buffer waits until the next stage
+  // has received the present one.
   return backend_.record(Lane::send);
 }
 

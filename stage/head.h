@@ -50,8 +50,8 @@ class Admission {
   /// Of a pass under way: its new tokens that are prompt, not answer.
   std::int32_t prefill_tokens(const Pass& pass) const;
 
-  /// Takes what came back for a pass, tells the job, frees slots. Passes come back in the order
-  /// they were made. Throws CommError if the results do not fit the pass.
+  /// Takes the results of a pass, tells the job, frees slots. Passes come back in the order they
+  /// were made. Throws CommError if the results do not fit the pass.
   void take(const Pass& pass, const PassResults& results);
 
   /// Drops a request as HeadLine::cancel() has it: at once where no pass is under way with it, else
@@ -87,7 +87,8 @@ class Admission {
     std::int32_t passes = 0;     // under way
     std::int32_t generated = 0;  // tokens sampled so far
     std::int32_t last_token = -1;
-    /// Most tokens the cache ever holds: the last one sampled is not computed any more.
+    /// Most tokens the cache ever holds. The last sampled token is not computed, so it needs no
+    /// place.
     std::int32_t total() const { return prompt_size() + std::max(request.max_tokens - 1, 0); }
     std::int32_t prompt_size() const { return static_cast<std::int32_t>(request.prompt.size()); }
     bool decoding() const { return issued >= prompt_size(); }  // the whole prompt is in passes

@@ -45,7 +45,7 @@ const Pass& PassInbox::next() {
 
 void PassInbox::poll() {
   std::size_t bytes = 0;
-  // One pass ahead is enough; more would overtake the buffers of passes that are still leaving.
+  // One pass ahead is enough. A second one would need buffers of passes that are still leaving.
   if (!expecting_ || arrived_ > taken_ || !world_.done(header_, &bytes)) return;
   take_header(bytes);
 }

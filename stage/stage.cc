@@ -27,7 +27,7 @@ bool decodes(const Pass& pass) {
                      [](const PassRow& row) { return row.new_tokens == 1 && row.position > 0; });
 }
 
-/// What the compute lane stands still for is counted when it goes on: this makes it go on.
+/// A stall is counted when the compute lane resumes, so resume it once at the end.
 void wake_compute_lane(Backend& backend) {
   backend.call(
       Lane::compute, [](void*) {}, nullptr);
@@ -38,8 +38,8 @@ double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
-/// Threads of one rank fail one after the other: a CommError is the echo of another's failure, and
-/// the first error that is none is the cause.
+/// Threads of one rank fail one after the other. A CommError is the echo of another failure, so the
+/// first error of another kind is the cause.
 std::exception_ptr first_cause(std::initializer_list<std::exception_ptr> errors) {
   std::exception_ptr echo;
   for (const std::exception_ptr& error : errors) {
@@ -55,7 +55,7 @@ std::exception_ptr first_cause(std::initializer_list<std::exception_ptr> errors)
   return echo;
 }
 
-/// The head's thread: keeps what it threw, and tells the other ranks.
+/// The head's thread. It keeps the exception that ended it, and tells the other ranks.
 class HeadThread {
  public:
   HeadThread(Job& job, const Batching& batching, comm::World& world,
@@ -128,8 +128,7 @@ class Stage::Impl {
       (*static_cast<const std::function<void(std::uint64_t)>*>(context))(bytes);
     };
     auto* context = const_cast<std::function<void(std::uint64_t)>*>(&progress);
-    // What takes its place on the disk comes first: a full one is found out before anything is
-    // loaded.
+    // Files are preallocated first, so that a full disk is found before anything is loaded.
     cache_.emplace(resources_.engine, kv_shape(layout_), layout_.config.policy, device_, host_,
                    control_, resources_.disk, resources_.folder, &resources_.trace);
     activations_.emplace(backend, activation_shape(layout_), layout_.config.policy.activations,
@@ -164,8 +163,8 @@ class Stage::Impl {
     } catch (...) {
       const std::exception_ptr error = std::current_exception();
       comm::fail_world(resources_.world, error);
-      // Only now, that nobody takes what comes of it for an answer: lanes that wait for messages
-      // would keep what this rank still has to destroy from ending.
+      // Abort the channel only after the other ranks know of the failure. Lanes that wait for a
+      // message would never drain, and no rank can mistake the garbage for an answer.
       if (channel_ != nullptr) channel_->abort();
       std::exception_ptr head_error;
       if (head) head_error = head->finish(report);

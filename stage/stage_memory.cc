@@ -115,7 +115,8 @@ void fit_cache(StageLayout& layout, const std::vector<offload::GroupPlacement>& 
                      : budget - std::min(budget, beside.total(static_cast<offload::Tier>(tier)));
   }
   layout.cache_pages = {};
-  // What the cache gets of the disk is not known yet: no more than there is, nor than it can use.
+  // The cache's part of the disk is not known yet. It is at most what is free, and at most what the
+  // cache can use.
   offload::MemoryPlan whole = beside;
   offload::KvCache::plan(kv_shape(layout), layout.config.policy, whole);
   const std::uint64_t disk_budget =

@@ -6,8 +6,8 @@ namespace sluice::stage {
 
 namespace {
 
-/// Either counts bytes (planning) or takes them (arena): one list of buffers serves both, so that
-/// the paper and the arena cannot differ.
+/// Either counts bytes (planning) or takes them (arena). One list of buffers serves both, so the
+/// plan and the arena cannot differ.
 class Taker {
  public:
   explicit Taker(offload::Arena* arena, const char* purpose = "workspace")
@@ -49,7 +49,8 @@ void take_layer(const StageLayout& layout, Taker& device, LayerWorkspace& layer)
   const DecoderConfig& model = layout.model;
   const AttentionTraits& attention = model.attention;
   const DType dtype = layout.compute_dtype;
-  // What attention gives comes when the normed states are no longer wanted.
+  // Attention's result is written when the normed states are no longer needed, so both share
+  // memory.
   const std::int64_t mlp_tokens =
       layout.config.policy.mlp_once ? tokens * layout.batching.num_gpu_batches : tokens;
   const TensorView shared =
@@ -101,7 +102,7 @@ void take_head(const StageLayout& layout, Takers& takers, Workspace& workspace) 
   }
 }
 
-/// Positions are wanted on every stage, ids where tokens are embedded or judged.
+/// Every stage needs positions. Ids are needed where tokens are embedded or judged.
 void take_indices(const StageLayout& layout, Taker& place, std::int32_t*& ids,
                   std::int32_t*& positions, std::int32_t*& logit_rows) {
   positions = place.indices(layout.tokens());

@@ -87,7 +87,7 @@ class Generate {
   }
 
   void open_job() {
-    // Whether the stages fit ranks and model is known now, before a large input is read.
+    // Check now that the stages fit ranks and model, before a large input is read.
     const auto stages = stages_of(config_, world_->size(), model_->folder.config);
     if (!is_head_) return;
     if (!dry_run_.only_plan) {
@@ -232,8 +232,8 @@ class Generate {
 ExitStatus generate(const RunConfig& config, DryRun dry_run, const std::string& command_line,
                     const std::function<void(const std::string& sentence)>& say) {
   Generate command(config, dry_run, command_line);
-  // Said while the world is there, which ends when all ranks have come so far: mpirun ends a job as
-  // soon as one rank has left with a status, whether or not another still has the sentence to say.
+  // Say it before the world ends, because the world waits for all ranks. mpirun ends a job as soon
+  // as one rank leaves with a status, even if another rank still has its sentence to say.
   try {
     return command.run();
   } catch (const Error& error) {

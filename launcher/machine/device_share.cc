@@ -51,8 +51,8 @@ void check_devices(const std::vector<RankDevice>& ranks) {
     std::uint64_t others = 0;
     for (const std::size_t rank : sharers) {
       if (__builtin_add_overflow(wanted, ranks[rank].wanted, &wanted)) wanted = UINT64_MAX;
-      // Who looked last saw the GPU with all contexts, and without the workspaces of the others,
-      // which are in their plans.
+      // The rank that looked last saw the GPU with the contexts of all ranks. The workspaces of the
+      // other ranks are in their plans.
       free = std::min(free, ranks[rank].free);
       if (rank != sharers.front()) others += ranks[rank].taken;
     }

@@ -128,7 +128,7 @@ class ActivationStore::Impl {
       try {
         backend_.synchronize(backend_.record(lane));
       } catch (const Error&) {
-        // A failed device does nothing any more; whoever uses it has been told.
+        // A failed device does no more work, and its users know of the failure.
       }
     }
   }
@@ -181,7 +181,7 @@ class ActivationStore::Impl {
     assert(buffer != nullptr && buffer->open);
     buffer->open = false;
     buffer->gpu_batch = -1;
-    // What stays where it is needs no event: Lane::compute goes on with it in order. (An event for
+    // Data that stays in its buffer needs no event: Lane::compute works in order. (An event for
     // every layer would cut a device's work into pieces of a layer.)
     if (keep && all_on_device(shares_)) return;
     buffer->uses = {backend_.record(Lane::compute), read_by, Event{}};
@@ -297,7 +297,7 @@ class ActivationStore::Impl {
         failure = std::current_exception();
       }
       lock.lock();
-      // The first failure stays: what was to be kept is lost.
+      // The first failure is kept, because the data to be stored is lost.
       if (failure && !failure_) failure_ = failure;
       --job.buffer->moves;
       lock.unlock();
@@ -358,7 +358,8 @@ class ActivationStore::Impl {
     Staging& staging = stagings_[last_staging_];
     try {
       backend_.synchronize(home.stored);
-      // Whole blocks, each with a checksum: what of the last one is no row's is never looked at.
+      // Whole blocks, each with a checksum. The end of the last block belongs to no row and is
+      // never read.
       disk_->write(file_, home.offset, round_to_blocks(bytes), staging.data, staging.moves);
     } catch (...) {
       const std::lock_guard lock(mutex_);

@@ -41,7 +41,7 @@ void add_sample(std::string& text, const InputFile& file, const TensorRecord& te
   }
 }
 
-// What cannot be looked at counts as absent: making it then says why.
+// A file that cannot be examined counts as absent; making it then says why.
 bool is_there(const std::filesystem::path& path) {
   std::error_code error;
   return std::filesystem::exists(std::filesystem::symlink_status(path, error));
