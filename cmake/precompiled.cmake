@@ -19,6 +19,9 @@ if(SLUICE_PCH)
   if(CCACHE)  # which by itself passes over everything that reads a precompiled header
     set(CMAKE_CXX_COMPILER_LAUNCHER env CCACHE_SLOPPINESS=pch_defines,time_macros ${CCACHE})
   endif()
+  # GCC 12 forgets that precompiled headers are the system's, and reports what it hides elsewhere.
+  target_compile_options(sluice_warnings INTERFACE
+    $<$<COMPILE_LANGUAGE:CXX>:-Wno-array-bounds;-Wno-restrict;-Wno-stringop-overflow>)
   sluice_precompiled(sluice_pch HEADERS ${sluice_standard_headers} <fmt/format.h>
                      LIBRARIES fmt::fmt)
   sluice_precompiled(sluice_pch_pic HEADERS ${sluice_standard_headers} <fmt/format.h>

@@ -48,7 +48,8 @@ void LastWords::forget_exit(void* argument) {
 int LastWords::dead_rank() const {
   for (std::size_t seat = 0; seat < neighbours_.size(); ++seat) {
     const Neighbour& neighbour = neighbours_[seat];
-    // Read in this order: a rank that is gone has had its time to say that it leaves.
+    // Look at the process first, then at the board. A rank that leaves by itself says so on the
+    // board before its process is gone.
     if (neighbour.watched && !is_alive(neighbour.process) && !board_.left(static_cast<int>(seat))) {
       return neighbour.rank;
     }

@@ -1,6 +1,6 @@
-// Ranks as threads of one process. A message is copied once, straight from the sender's bytes to
-// the receiver's, by whichever call completes the pair; a send completes only then, as a large MPI
-// send does, so that a program that leans on buffering hangs here too and not first on a cluster.
+// Ranks as threads of one process. The call that completes a pair of send and receive copies the
+// message once, from the sender's bytes to the receiver's. A send completes only then, as a large
+// MPI send does: a program that relies on buffering hangs here, too, and not first on a cluster.
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -48,8 +48,8 @@ std::string host_name() {
   return name.data();
 }
 
-/// What the ranks share. Copies are made under the lock: a rank that learns of a failure may free
-/// its buffers at once, and nobody may be copying from them then.
+/// What the ranks share. Messages are copied under the lock, because a rank that learns of a
+/// failure may free its buffers at once.
 class Hub {
  public:
   explicit Hub(int size)
@@ -138,8 +138,8 @@ class Hub {
   std::vector<Links> links_;                            // by rank
   std::vector<Channel> channels_;
   std::vector<Host> hosts_;
-  // gather(): a round is over when all have arrived. Nobody can enter the round after the next one
-  // before all have read this one's texts, because that needs all ranks' arrival.
+  // gather(): a round is over when all ranks have arrived. gathered_ stays until the next round is
+  // over, and a rank arrives there only after it has read this round's texts.
   std::condition_variable all_arrived_;
   std::vector<std::string> texts_;
   std::vector<std::string> gathered_;
@@ -180,7 +180,7 @@ class LocalWorld final : public World {
     return hub_->gather(rank_, rank_ == 0 ? text : std::string()).front();
   }
 
-  // A thread of this process cannot die alone, so nobody would ever ask for its last step.
+  // A thread of this process cannot die alone: its last step is never asked for.
   void step(const char*, std::int64_t, std::int64_t) override {}
 
   [[noreturn]] void fail(ExitStatus status, const std::string& sentence) override {

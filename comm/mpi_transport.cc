@@ -30,7 +30,7 @@ int class_of(int code) {
   return error_class;
 }
 
-/// A duplicate of MPI_COMM_WORLD, so that nothing here meets messages of anybody else.
+/// A duplicate of MPI_COMM_WORLD, which no other code sends messages on.
 MPI_Comm duplicate_world() {
   MPI_Comm communicator = MPI_COMM_NULL;
   check(MPI_Comm_dup(MPI_COMM_WORLD, &communicator), "MPI_Comm_dup");
@@ -38,7 +38,8 @@ MPI_Comm duplicate_world() {
   return communicator;
 }
 
-/// At the end all ranks are here, so what is under way has no other half, and no error matters.
+/// For the end, when all ranks are in the destructor: no message under way can still be completed,
+/// and no error matters.
 void drop(MPI_Request& request, bool receiving) {
   if (request == MPI_REQUEST_NULL) return;
   if (receiving) MPI_Cancel(&request);

@@ -183,7 +183,7 @@ MpiWorld::~MpiWorld() {
   for (int i = 0; i < size(); ++i) displacements[static_cast<std::size_t>(i)] = i;
   std::vector<std::byte> all(counts.size());
   const std::byte mine{};
-  // A barrier: nobody has everybody's byte before everybody has sent one.
+  // A barrier: a rank has all ranks' bytes only after every rank has sent its own.
   const Collective barrier{&mine, all.data(), counts.data(), displacements.data()};
   if (!run_collective(barrier, options_.deadline)) {
     fail(ExitStatus::peer_lost,
@@ -266,7 +266,7 @@ void MpiWorld::fail(ExitStatus status, const std::string& sentence) {
     if (!failure_) failure_ = Failure{status, sentence};  // the first cause wins
   }
   wake_.notify_one();
-  // The progress thread ends the process. Should that thread be stuck in MPI, this one does.
+  // The progress thread ends the process. If that thread is stuck in MPI, this thread does.
   std::this_thread::sleep_for(3 * kHeadPatience);
   words_->say(fmt::format("rank {}: {}", rank(), sentence), status);
   words_->exit(status);
@@ -290,7 +290,7 @@ void MpiWorld::end_job(ExitStatus status, const std::string& sentence) {
 
 void MpiWorld::progress() noexcept {
   try {
-    // Sleeps would be late by 50 us otherwise, which is most of a sleep.
+    // Sleeps end up to 50 us late by default, longer than Backoff's shortest sleep.
     if (prctl(PR_SET_TIMERSLACK, 1000UL) != 0) {
       throw Error(ExitStatus::failure, "prctl(PR_SET_TIMERSLACK) failed; allow it in the sandbox.");
     }
@@ -391,7 +391,7 @@ void MpiWorld::report_failure(Time now) {
     failure = failure_;
   }
   if (!failure_seen_) failure_seen_ = now;
-  // Rank 0 speaks for all, so that of two failures the same one is told and gives the status.
+  // Rank 0 ends the job for all: of two failures, one alone is then told and gives the status.
   if (rank() == 0 || now - *failure_seen_ > kHeadPatience) {
     end_job(failure->status, fmt::format("rank {}: {}", rank(), failure->sentence));
   }
@@ -410,8 +410,8 @@ void MpiWorld::watch_peers(Time now) {
   if (now < next_heartbeat_) return;
   next_heartbeat_ = now + options_.heartbeat;
   send_heartbeats();
-  // A launcher that stops the survivors (mpirun) is faster and gives the job the dead rank's
-  // status; one that does not (srun without -K) must not leave them waiting for the deadline.
+  // mpirun stops the survivors itself, faster than this, and gives the job the dead rank's status.
+  // srun without -K does not: the survivors end here, and do not wait for the deadline.
   const int dead = words_->dead_rank();
   if (dead >= 0 && dead == suspect_) end_job(ExitStatus::peer_lost, words_->death_of(dead));
   suspect_ = dead;
@@ -421,7 +421,7 @@ void MpiWorld::send_heartbeats() {
   const ControlMessage beat{ControlKind::heartbeat, ExitStatus::done, words_->own_step(), {}};
   const int first = rank() == 0 ? 1 : 0;
   const int end = rank() == 0 ? size() : 1;
-  // One that is still under way says all that this one would.
+  // Skip a target whose last heartbeat is still under way: that one says enough.
   for (int target = first; target < end; ++target) transport_->send_control(target, beat);
 }
 

@@ -29,7 +29,7 @@ bool read_stat(int pid, ProcessStat& stat) {
   close(file);
   if (bytes <= 0) return false;
   std::string_view line(buffer.data(), static_cast<std::size_t>(bytes));
-  // The program's name stands in brackets and may hold anything, brackets and spaces too.
+  // The program's name stands in brackets, and may itself contain brackets and blanks.
   const std::size_t name_end = line.rfind(") ");
   if (name_end == std::string_view::npos || name_end + 2 >= line.size()) return false;
   line.remove_prefix(name_end + 2);

@@ -19,7 +19,7 @@ static_assert(Word::is_always_lock_free, "a lock inside the word would not be sh
 
 constexpr std::size_t kTextWords = sizeof(Step::text) / sizeof(std::uint64_t);
 
-// Words, not bytes, so that a reader races with a writer without tearing one.
+// Atomic words: a reader may race with a writer, and never sees a part of a word.
 struct SharedStep {
   std::array<Word, kTextWords> text;
   Word pass;
@@ -36,7 +36,7 @@ struct SharedStep {
 
 // Zero bytes, as new shared memory has them, are a board on which nobody has written yet.
 struct alignas(64) StepBoard::Seat {
-  // Two copies, written in turn: a writer that is killed half-way spoils only the older one.
+  // Two copies, written in turn: a writer that is killed half-way spoils only the older step.
   std::array<SharedStep, 2> steps;
   std::atomic<std::uint64_t> written;
   std::atomic<std::uint32_t> left;

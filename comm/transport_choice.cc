@@ -14,9 +14,10 @@ namespace {
 
 constexpr const char* kCuda = "cuda";
 
+/// NCCL tells GPUs apart by PCI id: to it two instances of a GPU are one.
 bool same_gpu(const RankPlace& one, const RankPlace& other) {
   return one.kind == kCuda && other.kind == kCuda && one.host == other.host &&
-         one.device_id == other.device_id;
+         pci_id_of(one.device_id) == pci_id_of(other.device_id);
 }
 
 /// The first two ranks that share a GPU.
@@ -42,7 +43,8 @@ std::string obstacle_to_nccl(Transport wanted, const std::vector<RankPlace>& ran
   if (wanted == Transport::nccl) return {};  // two of a GPU pass for hosts: slow, but they work
   const auto [first, second] = sharers(ranks);
   if (second == 0) return {};
-  return fmt::format("ranks {} and {} share GPU {}", first, second, ranks[first].device_id);
+  return fmt::format("ranks {} and {} share GPU {}", first, second,
+                     pci_id_of(ranks[first].device_id));
 }
 
 TransportChoice decide(Transport wanted, const std::vector<RankPlace>& ranks,

@@ -11,11 +11,16 @@
 
 namespace sluice::comm {
 
+/// "0000:3b:00.0" of a BackendInfo::device_id: of the GPU, also where it has several instances.
+inline std::string pci_id_of(const std::string& device_id) {
+  return device_id.substr(0, device_id.find(' '));
+}
+
 /// What a rank computes on.
 struct RankPlace {
   std::string host;
   std::string kind;       // BackendInfo::kind
-  std::string device_id;  // BackendInfo::device_id: NCCL, too, tells GPUs apart by PCI id
+  std::string device_id;  // BackendInfo::device_id
   static auto fields(auto& self) { return std::tie(self.host, self.kind, self.device_id); }
 };
 

@@ -26,8 +26,8 @@ Engine make_auto_engine(const EngineOptions& options) {
   try {
     return make_cuda_engine(options);
   } catch (const CudaUnavailable& unavailable) {
-    // BackendInfo::description says what was taken; why, only this place knows. One call, so that
-    // lines of several ranks do not mix; nothing is left to do if stderr is gone.
+    // BackendInfo::description says which device was taken. Only this place knows why. It writes in
+    // one call, so that lines of several ranks do not mix; a closed stderr is no error.
     const std::string line = fmt::format(
         "sluice: CUDA backend unavailable: {}; device auto takes the CPU\n", unavailable.reason);
     if (options.local_rank > 0) return make_cpu_engine(options);  // one speaks for its host

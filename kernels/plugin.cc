@@ -10,16 +10,16 @@ namespace sluice::kernels {
 
 namespace {
 
-/// Whether the loader should try `file`. What cannot be looked at is tried, so that the reason is
-/// told rather than the plugin passed over.
+/// Whether the loader should try `file`. A file that cannot be examined is tried, too: the loader
+/// then says why it fails.
 bool may_exist(const std::filesystem::path& file) {
   std::error_code error;
   return std::filesystem::status(file, error).type() != std::filesystem::file_type::not_found;
 }
 
 void* open(const std::string& path, const char* file) {
-  // NOW: a missing symbol is found here, not in the middle of a run. LOCAL: the plugin's copy of
-  // kernels/, and what its libraries bring along, stay out of everybody else's sight.
+  // RTLD_NOW finds a missing symbol here, not in the middle of a run. RTLD_LOCAL hides the plugin's
+  // copy of kernels/ and its libraries from the program.
   void* const library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (library != nullptr) return library;
   // The loader names the file it could not open: the plugin, or a library the plugin needs.
@@ -43,8 +43,8 @@ std::string find_plugin(const char* file) {
                     "be read ({})",
                     error.message()));
   }
-  // The first that is there is the plugin, also where it does not work: another one further on, of
-  // another build, would only hide what is wrong.
+  // The first file that exists is the plugin, even if it cannot be loaded. Another plugin further
+  // on would be of another build, and would only hide the problem.
   const std::filesystem::path folder = program.parent_path();
   for (const auto& place : {folder / file, folder / "../lib/sluice" / file}) {
     if (may_exist(place)) return place.string();

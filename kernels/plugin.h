@@ -1,5 +1,5 @@
-// Parts of this program that are loaded only where they are wanted, because they link what not
-// every machine has: the CUDA engine, NCCL.
+// Parts of this program that are loaded only where they are wanted, because they link libraries
+// that not every machine has: the CUDA engine, NCCL.
 #pragma once
 
 #include <stdexcept>
@@ -43,8 +43,8 @@ class Plugin {
     return reinterpret_cast<Function>(address(name));
   }
 
-  /// It stays, whatever happens: threads, exit handlers and memory of what it brings along, an
-  /// exception on its way, or an object it made would be left without their code.
+  /// Keeps the plugin loaded until the process ends. Its threads, exit handlers, exceptions and
+  /// objects would otherwise lose their code.
   void keep() { kept_ = true; }
 
  private:

@@ -28,7 +28,7 @@ void say(const std::string& sentence) {
 }
 
 ExitStatus tokenize(const launcher::TokenizeArguments& arguments) {
-  const auto tokenizer = launcher::Tokenizer::open(launcher::open_model(arguments.model).path);
+  const auto tokenizer = launcher::Tokenizer::open(launcher::find_model_folder(arguments.model));
   std::ios::sync_with_stdio(false);
   return launcher::tokenize_lines(tokenizer, {arguments.jsonl, arguments.decode}, std::cin,
                                   std::cout, std::cerr);
@@ -45,7 +45,7 @@ ExitStatus run(int argc, char** argv) {
         if (speaks_for_all()) std::cout << launcher::to_yaml(parsed.config);
         return ExitStatus::done;
       }
-      return launcher::generate(parsed.config, parsed.dry_run,
+      return launcher::generate(parsed.config, {parsed.dry_run, parsed.schedule},
                                 launcher::command_line_text(argc, argv), say);
     case launcher::Command::inspect:
       return static_cast<ExitStatus>(launcher::inspect(

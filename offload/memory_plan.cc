@@ -86,6 +86,15 @@ void MemoryPlan::reserve(Tier tier, std::string purpose, std::uint64_t bytes) {
   reservations_.push_back({tier, std::move(purpose), bytes});
 }
 
+std::uint64_t MemoryPlan::total(Tier tier, std::string_view purpose) const {
+  std::uint64_t sum = 0;
+  for (const Reservation& reservation : reservations_) {
+    if (reservation.tier != tier || reservation.purpose != purpose) continue;
+    sum = saturating_add(sum, reservation.bytes);
+  }
+  return sum;
+}
+
 std::uint64_t MemoryPlan::total(Tier tier) const {
   std::uint64_t total = 0;
   for (const Reservation& reservation : reservations_) {

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "kernels/device/backend.h"
@@ -22,6 +23,10 @@ struct Budgets {
 /// "1.2 GiB", "800.0 MiB", "17 bytes".
 std::string human_bytes(std::uint64_t bytes);
 
+/// Host memory of what the host tells a device in every pass: index arrays, page tables, what is
+/// sampled. Small, and always pinned: a copy from other memory would stop the stream.
+constexpr const char* kControl = "control";
+
 struct Reservation {
   Tier tier;
   std::string purpose;  // "weights", "weight slots", "KV cache", "KV staging", "activations", ...
@@ -34,6 +39,7 @@ class MemoryPlan {
   void reserve(Tier tier, std::string purpose, std::uint64_t bytes);
   const std::vector<Reservation>& reservations() const { return reservations_; }
   std::uint64_t total(Tier tier) const;
+  std::uint64_t total(Tier tier, std::string_view purpose) const;
 
   /// Throws CapacityError naming the first tier that does not fit: bytes wanted by purpose, bytes
   /// there, and the key to change ("stages[1].budget.device"); `where` names the stage ("stage 1").

@@ -26,6 +26,9 @@ std::string Policy::problems() const {
   check_shares(cache, "policy.cache", problems);
   check_shares(activations, "policy.activations", problems);
   if (weight_slots < 2) problems += "policy.weight_slots: must be at least 2; ";
+  if (mlp_once && activations.device < 100) {
+    problems += "policy.mlp_once: needs policy.activations.device: 100; ";
+  }
   if (cache_dtype == DType::i32)
     problems += "policy.cache_dtype: must be f32, f16, bf16, q8 or q4; ";
   if (problems.size() >= 2) problems.resize(problems.size() - 2);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -39,10 +40,18 @@ struct Policy {
   /// What the next step needs is fetched beside the present one's computing. False: one thing after
   /// the other, to measure what that gains (FlexGen: --overlap).
   bool overlap = true;
-  /// f32, f16, bf16; q8 or q4: group-wise quantised (FlexGen: --compress-cache).
-  DType cache_dtype = DType::f32;
+  /// The MLP of a layer is computed once over the rows of all GPU batches, after the attention of
+  /// all of them: larger products, and workspace for all the rows. Needs all activations on the
+  /// device.
+  bool mlp_once = false;
+  /// f32, f16, bf16; q8 or q4: group-wise quantised (FlexGen: --compress-cache). Empty: what the
+  /// device computes in, so that nothing is lost and no byte is moved for nothing.
+  std::optional<DType> cache_dtype = std::nullopt;
   /// Matrices are quantised group-wise, once (FlexGen: --compress-weight, 4 bits).
   Compression compress_weight = Compression::none;
+
+  /// What the KV cache is made of where `compute` is the dtype of activations.
+  DType cache_dtype_for(DType compute) const { return cache_dtype.value_or(compute); }
 
   /// All problems, each naming the key (empty: none).
   std::string problems() const;

@@ -67,8 +67,10 @@ void attention_block(kernels::Ops& ops, const DecoderConfig& model, const GroupW
   linear(ops, weights, kQueryWeight, kQueryBias, query, in);
   linear(ops, weights, kKeyWeight, kKeyBias, keys, in);
   linear(ops, weights, kValueWeight, kValueBias, values, in);
-  place.cache.attend(place.layer, place.gpu_batch, attended, query, keys, values,
-                     model.attention.scale);
+  if (place.cache != nullptr) {
+    place.cache->attend(place.layer, place.gpu_batch, attended, query, keys, values,
+                        model.attention.scale);
+  }
   linear(ops, weights, kOutputWeight, kOutputBias, hidden, attended, Activation::none, hidden);
   if (!norm_before) {
     norm(ops, model, weights, kAttentionNormWeight, kAttentionNormBias, hidden, hidden);
@@ -104,40 +106,6 @@ TensorView output_head(kernels::Ops& ops, const DecoderConfig& model, const Grou
   }
   project(ops, weights, kHeadTokens, logits, in);
   return logits;
-}
-
-void try_embedding(kernels::Ops& ops, const DecoderConfig& model, const GroupWeights& weights,
-                   const LayerWorkspace& workspace, std::int64_t tokens) {
-  if (!model.projected()) return;
-  project(ops, weights, kEmbeddingProject, workspace.normed.slice(0, tokens),
-          workspace.token_embedding.slice(0, tokens));
-}
-
-void try_decoder_layer(kernels::Ops& ops, const DecoderConfig& model,
-                       const offload::WeightStream::Lease& layer, const LayerWorkspace& workspace,
-                       std::int64_t tokens) {
-  const TensorView in = workspace.normed.slice(0, tokens);
-  const TensorView hidden = in;
-  const TensorView mlp = workspace.mlp.slice(0, tokens);
-  const GroupWeights attention = attention_of(layer);
-  linear(ops, attention, kQueryWeight, kQueryBias, workspace.query[0].slice(0, tokens), in);
-  linear(ops, attention, kKeyWeight, kKeyBias, workspace.keys[0].slice(0, tokens), in);
-  linear(ops, attention, kValueWeight, kValueBias, workspace.values[0].slice(0, tokens), in);
-  linear(ops, attention, kOutputWeight, kOutputBias, hidden, workspace.query[0].slice(0, tokens),
-         Activation::none, hidden);
-  linear(ops, mlp_of(layer), kUpWeight, kUpBias, mlp, in, model.mlp.activation);
-  linear(ops, mlp_of(layer), kDownWeight, kDownBias, hidden, mlp, Activation::none, hidden);
-}
-
-void try_output_head(kernels::Ops& ops, const DecoderConfig& model, const GroupWeights& weights,
-                     const HeadWorkspace& workspace, std::int64_t rows) {
-  TensorView in = workspace.selected.slice(0, rows);
-  if (model.projected()) {
-    const TensorView projected = workspace.projected.slice(0, rows);
-    project(ops, weights, kHeadProject, projected, in);
-    in = projected;
-  }
-  project(ops, weights, kHeadTokens, workspace.logits.slice(0, rows), in);
 }
 
 }  // namespace sluice::stage

@@ -13,7 +13,8 @@
 namespace sluice::stage {
 
 /// Device memory one GPU batch needs while it is computed, all of the compute dtype and
-/// [tokens_per_gpu_batch, width]; a step uses the first rows. Two sets of query, keys and values
+/// [tokens_per_gpu_batch, width]; a step uses the first rows. With Policy::mlp_once `normed` and
+/// `mlp` have rows for all GPU batches. Two sets of query, keys and values
 /// are used in turn, so that a step may overwrite one while the other is still being copied home.
 struct LayerWorkspace {
   TensorView normed;           // [tokens, hidden]
@@ -34,8 +35,8 @@ struct HeadWorkspace {
 
 /// Where the keys and values of a GPU batch go.
 struct KvPlace {
-  offload::KvCache& cache;
-  std::int32_t layer;  // counts this stage's decoder layers
+  offload::KvCache* cache;  // null: nothing is attended to (warm_up.h)
+  std::int32_t layer;       // counts this stage's decoder layers
   std::int32_t gpu_batch;
   int set;  // of LayerWorkspace's query, keys and values
 };
@@ -56,16 +57,5 @@ void mlp_block(kernels::Ops& ops, const DecoderConfig& model, const GroupWeights
 TensorView output_head(kernels::Ops& ops, const DecoderConfig& model, const GroupWeights& weights,
                        const HeadWorkspace& workspace, TensorView hidden, const std::int32_t* rows,
                        std::int32_t count);
-
-/// The products of the first `tokens` rows of a workspace, each once, of whatever is in it and in
-/// the weights. A GPU's library looks for its kernels, and loads them, when it is first asked for a
-/// shape, which may wait for all that the GPU is doing; results are nobody's.
-void try_embedding(kernels::Ops& ops, const DecoderConfig& model, const GroupWeights& weights,
-                   const LayerWorkspace& workspace, std::int64_t tokens);
-void try_decoder_layer(kernels::Ops& ops, const DecoderConfig& model,
-                       const offload::WeightStream::Lease& layer, const LayerWorkspace& workspace,
-                       std::int64_t tokens);
-void try_output_head(kernels::Ops& ops, const DecoderConfig& model, const GroupWeights& weights,
-                     const HeadWorkspace& workspace, std::int64_t rows);
 
 }  // namespace sluice::stage

@@ -79,7 +79,8 @@ ResultSampler::ResultSampler(const StageLayout& layout, const Workspace& workspa
       layout_(layout),
       workspace_(workspace),
       sampler_(layout.device_samples ? 0 : layout.model.vocabulary),
-      histories_(layout.device_samples ? 0 : layout.batching.slots(layout.stages),
+      histories_(workspace.histories,
+                 layout.device_samples ? 0 : layout.batching.slots(layout.stages),
                  layout.batching.max_sequence_tokens) {
   const Batching& batching = layout.batching;
   const auto most = static_cast<std::size_t>(batching.num_gpu_batches) *

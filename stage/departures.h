@@ -18,7 +18,7 @@
 
 namespace sluice::stage {
 
-/// Ends the job when an outbox fails: what went wrong there is told to every rank.
+/// Ends the job when an outbox fails, and tells every rank why.
 class Departures : public OutboxHandler {
  public:
   Departures(comm::World& world, Trace& trace) : world_(world), trace_(trace) {}
@@ -60,8 +60,8 @@ class HiddenSends {
   HiddenSends(const StageLayout& layout, const Workspace& workspace, Backend& backend,
               comm::World& world, Trace& trace);
 
-  /// Sends what Lane::compute has made of `hidden` by now. Blocks until the message of two passes
-  /// ago is gone. Returns when `hidden` may be overwritten.
+  /// Sends `hidden` as it is after the work now on Lane::compute. Blocks until the message of two
+  /// passes ago is gone. Returns when `hidden` may be overwritten.
   Event send(const Pass& pass, std::int32_t gpu_batch, TensorView hidden);
   /// Blocks until everything has left.
   void drain();

@@ -1,5 +1,7 @@
 #include "stage/executor.h"
 
+#include "kernels/device/stall_reason.h"
+
 namespace sluice::stage {
 
 Executor::Executor(const StageParts& parts)
@@ -41,6 +43,7 @@ void Executor::plan(const Pass& pass) {
 }
 
 void Executor::begin(const Pass& pass) {
+  if (shape_.mlp_once) parts_.activations.lay_out(pass.batch_tokens);
   begin_cache(pass);
   indices_.fill(pass);
   if (logits_) logits_->begin(pass, indices_);
@@ -159,10 +162,10 @@ void Executor::run_embed(const Task& task, const Pass& pass) {
 void Executor::run_attention(const Task& task) {
   const TensorView hidden = open(task, false);
   set_ ^= 1;
-  backend_.wait(Lane::compute, vectors_free_[set_].as(Activity::stall_results));
+  compute_waits(backend_, vectors_free_[set_], Activity::stall_results);
   vectors_free_[set_] = {};
   attention_block(ops_, parts_.layout.model, attention_of(lease_), parts_.workspace.layer,
-                  {parts_.cache, task.layer, index_of(task), set_}, hidden);
+                  {&parts_.cache, task.layer, index_of(task), set_}, hidden);
 }
 
 void Executor::store_cache(const Task& task) {
@@ -174,6 +177,12 @@ void Executor::store_cache(const Task& task) {
 }
 
 void Executor::run_mlp(const Task& task, const Pass& pass) {
+  if (task.gpu_batch < 0) {
+    mlp_block(ops_, parts_.layout.model, GroupWeights(lease_), parts_.workspace.layer,
+              parts_.activations.all());
+    for (const GpuBatchShape& batch : shape_.gpu_batches) leave_layer(task, pass, batch);
+    return;
+  }
   const TensorView hidden = opened(index_of(task)).hidden;
   mlp_block(ops_, parts_.layout.model, mlp_of(lease_), parts_.workspace.layer, hidden);
   leave_layer(task, pass, batch_of(task, shape_));
@@ -200,9 +209,9 @@ Event Executor::send_to_device(TensorView hidden) {
   backend_.wait(Lane::send, backend_.record(Lane::compute));
   parts_.channel->send(hidden.data, hidden.bytes());
   parts_.trace.add_bytes(Activity::send, hidden.bytes());
-  // Straight from the activations: what comes into that buffer next waits until it has gone, which
-  // is when the next stage has it.
-  return backend_.record(Lane::send).as(Activity::stall_message);
+  // Sends straight from the activations. The next content of that buffer waits until the next stage
+  // has received the present one.
+  return backend_.record(Lane::send);
 }
 
 void Executor::run_logits(const Task& task, const Pass& pass) {

@@ -129,7 +129,7 @@ void Admission::add_gpu_batch(std::int32_t micro_batch, std::int32_t gpu_batch, 
       if (tokens > 0) add_row(slot, gpu_batch, tokens, pass);
     }
   };
-  // Prompts first would find rows that just became decoding a second time.
+  // If prompts came first, rows that just became decoding would be found a second time.
   add_all(true);
   add_all(false);
 }

@@ -50,8 +50,8 @@ class Admission {
   /// Of a pass under way: its new tokens that are prompt, not answer.
   std::int32_t prefill_tokens(const Pass& pass) const;
 
-  /// Takes what came back for a pass, tells the job, frees slots. Passes come back in the order
-  /// they were made. Throws CommError if the results do not fit the pass.
+  /// Takes the results of a pass, tells the job, frees slots. Passes come back in the order they
+  /// were made. Throws CommError if the results do not fit the pass.
   void take(const Pass& pass, const PassResults& results);
 
   /// Drops a request as HeadLine::cancel() has it: at once where no pass is under way with it, else
@@ -62,6 +62,11 @@ class Admission {
   bool has_waiting() const { return has_next_; }
   /// The job has said that there will be no more, and all that it gave have ended.
   bool is_done() const { return no_more_ && !has_next_ && active_ == 0; }
+
+  /// Memory of a slot whose request has a prompt of so many tokens.
+  static std::uint64_t slot_bytes(std::int32_t prompt_tokens) {
+    return sizeof(Row) + static_cast<std::uint64_t>(prompt_tokens) * sizeof(std::int32_t);
+  }
 
   std::int32_t micro_batches() const { return micro_batches_; }
   std::int32_t active_rows() const { return active_; }
@@ -82,7 +87,8 @@ class Admission {
     std::int32_t passes = 0;     // under way
     std::int32_t generated = 0;  // tokens sampled so far
     std::int32_t last_token = -1;
-    /// Most tokens the cache ever holds: the last one sampled is not computed any more.
+    /// Most tokens the cache ever holds. The last sampled token is not computed, so it needs no
+    /// place.
     std::int32_t total() const { return prompt_size() + std::max(request.max_tokens - 1, 0); }
     std::int32_t prompt_size() const { return static_cast<std::int32_t>(request.prompt.size()); }
     bool decoding() const { return issued >= prompt_size(); }  // the whole prompt is in passes
@@ -125,6 +131,10 @@ class Admission {
   std::uint64_t failed_ = 0;
   std::uint64_t cancelled_ = 0;
 };
+
+/// Host memory that run_head() takes: passes under way, their messages and results, and the
+/// requests of every slot with prompts of max_sequence_tokens.
+std::uint64_t head_memory(const Batching& batching, std::int32_t stages);
 
 /// Runs a job to its end: sends passes to this rank's own stage loop (Route::passes) and receives
 /// results from the last rank (Route::results); ends with a pass marked `end`. Blocks; while there

@@ -15,6 +15,17 @@ double seconds_since(std::chrono::steady_clock::time_point begin) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
 
+/// Passes that bring further chunks of prompts (fill_bubbles).
+std::int32_t heavy_passes(const Batching& batching, std::int32_t stages) {
+  return std::max(batching.micro_batches_for(stages), stages + 1);
+}
+
+/// Of each micro-batch one that samples, or is its only one; and the heavy ones.
+std::size_t most_flights(const Batching& batching, std::int32_t stages) {
+  return static_cast<std::size_t>(batching.micro_batches_for(stages) +
+                                  heavy_passes(batching, stages));
+}
+
 /// A pass under way and its message buffer.
 struct Flight {
   Pass pass;
@@ -48,10 +59,9 @@ class HeadLoop {
         line_(job.line()),
         admission_(job, batching, topology_.stages,
                    PageLedger(rooms, batching.slots(topology_.stages))),
-        heavy_passes_(std::max(admission_.micro_batches(), topology_.stages + 1)),
+        heavy_passes_(heavy_passes(batching, topology_.stages)),
         results_bell_(world, line_.bell()) {
-    // Of each micro-batch one that samples, or is its only one; and further chunks (fill_bubbles).
-    flights_.resize(static_cast<std::size_t>(admission_.micro_batches() + heavy_passes_));
+    flights_.resize(most_flights(batching, topology_.stages));
     flights_of_.resize(static_cast<std::size_t>(admission_.micro_batches()), 0);
     for (Flight& flight : flights_) {
       flight.message.resize(max_pass_bytes(batching, topology_.stages));
@@ -230,6 +240,15 @@ class HeadLoop {
 };
 
 }  // namespace
+
+std::uint64_t head_memory(const Batching& batching, std::int32_t stages) {
+  // A pass has the same content as its message, which lies beside it.
+  const std::uint64_t flights =
+      2 * std::uint64_t{most_flights(batching, stages)} * max_pass_bytes(batching, stages);
+  const auto slots = static_cast<std::uint64_t>(batching.slots(stages));
+  return flights + 3 * max_results_bytes(batching) +
+         slots * Admission::slot_bytes(batching.max_sequence_tokens);
+}
 
 RunReport run_head(Job& job, const Batching& batching, comm::World& world,
                    const std::vector<CacheRoom>& rooms) {

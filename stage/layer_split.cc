@@ -33,8 +33,8 @@ void split_layers(std::vector<StageConfig>& stages, std::int32_t model_layers,
                       " layers; start at most one rank per layer (mpirun -n " +
                       std::to_string(model_layers) + ")");
   }
-  // One layer each, then each further one to the stage that is lightest with it: layers weigh the
-  // same, so no other split has a lighter heaviest stage.
+  // Each stage gets one layer; each further layer goes to the stage that is lightest with it.
+  // Layers weigh the same, so in no other split is the heaviest stage lighter.
   for (StageConfig& stage : stages) stage.layers = 1;
   const auto weight_with_one_more = [&](const StageConfig& stage) {
     return static_cast<std::uint64_t>(stage.layers + 1) * weights.layer +

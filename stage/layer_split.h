@@ -1,7 +1,7 @@
-// Which layers each stage owns, where the user did not say: so that the slowest stage is as fast as
-// it can be. Decoding is bound by reading weights, so stages are weighed by what a decode step
-// reads of theirs: the decoder layers, and on the last stage the output head (for OPT-1.3B as much
-// as two layers). Of the embedding a step reads a few rows: it weighs nothing.
+// Which layers each stage owns where the user did not say. The slowest stage must be as fast as it
+// can be. Decoding is bound by reading weights, so a stage weighs what a decode step reads of it:
+// its decoder layers, and on the last stage the output head (as much as two layers of a model
+// of 1.3 billion parameters). The embedding weighs nothing: a step reads few of its rows.
 #pragma once
 
 #include <cstdint>

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <span>
 
+#include "kernels/device/stall_reason.h"
 #include "stage/decoder.h"
 
 namespace sluice::stage {
@@ -14,7 +15,8 @@ Logits::Logits(const StageLayout& layout, const Workspace& workspace, kernels::E
       backend_(*engine.backend),
       ops_(*engine.device_ops),
       sampler_(layout, workspace, world, trace),
-      histories_(layout.device_samples ? layout.batching.slots(layout.stages) : 0,
+      histories_(workspace.histories,
+                 layout.device_samples ? layout.batching.slots(layout.stages) : 0,
                  layout.batching.max_sequence_tokens),
       outbox_(backend_, sampler_, kOutboxCapacity),
       first_(static_cast<std::size_t>(layout.batching.num_gpu_batches)),
@@ -64,7 +66,7 @@ void Logits::run(const Pass& pass, std::int32_t gpu_batch, std::int32_t chunk,
   const std::int32_t rows = std::min(most, count_[g] - offset);
   const auto set = static_cast<std::size_t>(used_++ % taken_.size());
   outbox_.wait(taken_[set]);
-  backend_.wait(Lane::compute, copied_.as(Activity::stall_results));
+  compute_waits(backend_, copied_, Activity::stall_results);
   if (layout_.device_samples) upload_samples(pass, set, first_[g] + offset, rows);
   const TensorView logits = output_head(ops_, layout_.model, GroupWeights(weights), workspace_.head,
                                         hidden, indices.device_logit_rows + offset, rows);

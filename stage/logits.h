@@ -20,8 +20,8 @@ class Logits {
   Logits(const StageLayout& layout, const Workspace& workspace, kernels::Engine& engine,
          comm::World& world, Trace& trace);
 
-  /// Lists the rows that are wanted, in the pass's index arrays too. Blocks until the results of
-  /// two passes ago have left. `pass` must stay as it is until its own have.
+  /// Lists the wanted rows, also in the pass's index arrays. Blocks until the results of two passes
+  /// ago have left. `pass` must not change until its own results have left.
   void begin(const Pass& pass, const PassIndices& indices);
   /// Puts the head over a chunk of the wanted rows of `hidden` on Lane::compute and sends its
   /// results on their way. Blocks while both host sets are being sampled from.

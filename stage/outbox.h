@@ -1,5 +1,5 @@
-// What leaves a stage: a thread that takes finished work from the device, in order, so that the
-// thread that issues work never waits for a send or for sampling.
+// A thread that takes finished work from the device, in order, and sends it on. The thread that
+// issues work then never waits for a send or for sampling.
 #pragma once
 
 #include <atomic>
@@ -69,8 +69,8 @@ class Outbox {
 
   /// Blocks while full. One thread posts.
   Ticket post(const OutboxItem& item);
-  /// Blocks until this item (and all before) was handled, or the outbox failed. Its event is done
-  /// then for the caller, too.
+  /// Blocks until this item and all before it were handled, or the outbox failed. The item's event
+  /// is done then.
   void wait(const Ticket& ticket);
   /// Blocks until everything posted so far was handled, or the outbox failed.
   void wait_all();

@@ -1,5 +1,5 @@
-// What the head knows of the stages' KV caches: how many pages are left in each pool of each stage,
-// so that a request starts only where no stage can run out of pages before its end.
+// How many pages are left in each pool of each stage's KV cache. The head starts a request only if
+// no stage can run out of pages before the request ends.
 #pragma once
 
 #include <cstdint>

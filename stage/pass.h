@@ -1,7 +1,6 @@
-// What travels down the pipeline: a pass is one micro-batch going through every stage once. Its
-// header goes ahead of the hidden states, is made once, by the head, and is forwarded by each stage
-// the moment it arrives, so that every decision reaches every stage in the same order: the pipeline
-// is the log.
+// What travels down the pipeline. A pass is one micro-batch going through every stage once. The
+// head makes its header once; each stage forwards the header the moment it arrives, ahead of the
+// hidden states. So every decision reaches every stage in the same order: the pipeline is the log.
 #pragma once
 
 #include <cstddef>

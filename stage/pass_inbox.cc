@@ -45,7 +45,7 @@ const Pass& PassInbox::next() {
 
 void PassInbox::poll() {
   std::size_t bytes = 0;
-  // One pass ahead is enough; more would overtake the buffers of passes that are still leaving.
+  // One pass ahead is enough. A second one would need buffers of passes that are still leaving.
   if (!expecting_ || arrived_ > taken_ || !world_.done(header_, &bytes)) return;
   take_header(bytes);
 }
@@ -99,7 +99,7 @@ void PassInbox::post(std::size_t buffer, const TensorView& target) {
   // posted ahead of the present one.
   backend_.wait(Lane::receive, consumed_[buffer]);
   channel_->receive(target.data, target.bytes());
-  arriving_[buffer] = backend_.record(Lane::receive).as(Activity::stall_message);
+  arriving_[buffer] = backend_.record(Lane::receive);
 }
 
 TensorView PassInbox::hidden(const Pass& pass, std::int32_t gpu_batch) {

@@ -18,6 +18,8 @@ namespace sluice::stage {
 
 class PassInbox {
  public:
+  static constexpr std::int64_t kPasses = 4;  // the present one, one ahead, two still leaving
+
   /// Posts the first receive. `workspace.received` holds what arrives, through `channel` where it
   /// is not null.
   PassInbox(const StageLayout& layout, const Workspace& workspace, comm::World& world,
@@ -37,8 +39,6 @@ class PassInbox {
   void consumed(const Pass& pass, std::int32_t gpu_batch, Event event);
 
  private:
-  static constexpr std::int64_t kPasses = 4;  // the present one, one ahead, two still leaving
-
   void post_header();
   void take_header(std::size_t bytes);
   void forward(std::span<const std::byte> header);

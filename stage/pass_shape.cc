@@ -39,11 +39,12 @@ ScheduleShape schedule_shape(const StageLayout& layout,
   shape.layers = layout.config.layers;
   shape.by_device = layout.device_channel;
   shape.overlaps = policy.overlap;
+  shape.mlp_once = policy.mlp_once;
+  shape.ring = offload::WeightRing(groups, {}, static_cast<std::size_t>(policy.weight_slots));
   shape.host_attends = policy.cpu_cache_compute;
   shape.moves_hidden = policy.activations.device < 100.0;
   shape.hidden_on_disk = policy.activations.disk > 0;
   shape.cache_on_disk = policy.cache.disk > 0;
-  shape.weight_slots = policy.weight_slots;
   shape.logit_rows = layout.logit_rows();
   for (const offload::GroupPlacement& group : groups) {
     shape.groups.push_back({group.slot_bytes() > 0, group.bytes(Tier::disk) > 0});

@@ -22,8 +22,8 @@ class PhaseMeter {
 
   /// The run begins: what was counted so far is loading's.
   void begin();
-  /// A pass begins; the time since the last call was the pass before's. What is computed then is
-  /// mostly the pass before's, too: the stage runs ahead of its device by one pass at most.
+  /// A pass begins; the time since the last call belongs to the pass before. So does most of the
+  /// computing: the stage runs ahead of its device by one pass at most.
   void next_pass(bool decodes, const ComputeWork& work);
   /// The run is over.
   void end();

@@ -71,6 +71,7 @@ struct StageReport {
   std::vector<offload::Reservation> plan;
   offload::PerTier<double> weight_share_asked = {};     // percent
   offload::PerTier<double> weight_share_achieved = {};  // percent, of bytes
+  std::string cache_dtype;                              // "f16": the KV cache's elements
   /// Of all sequences: tokens in the KV cache at their ends, and what the pages they took can hold.
   std::uint64_t cache_tokens_stored = 0;
   std::uint64_t cache_tokens_taken = 0;

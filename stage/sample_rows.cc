@@ -2,25 +2,28 @@
 
 #include <algorithm>
 
+#include "kernels/device/error.h"
 #include "stage/sampler.h"
 
 namespace sluice::stage {
 
 static_assert(kernels::kMostCandidates == kMaxLogprobs);
 
-Histories::Histories(std::int32_t slots, std::int32_t tokens_per_slot)
-    : tokens_(static_cast<std::size_t>(slots)) {
-  for (std::vector<std::int32_t>& tokens : tokens_) {
-    tokens.reserve(static_cast<std::size_t>(tokens_per_slot));
-  }
-}
+Histories::Histories(std::int32_t* memory, std::int32_t slots, std::int32_t tokens_per_slot)
+    : memory_(memory),
+      tokens_per_slot_(tokens_per_slot),
+      counts_(static_cast<std::size_t>(slots), 0) {}
 
 void Histories::take(const Pass& pass) {
-  auto next = pass.tokens.begin();
+  const std::int32_t* next = pass.tokens.data();
   for (const PassRow& row : pass.rows) {
-    std::vector<std::int32_t>& tokens = tokens_[static_cast<std::size_t>(row.slot)];
-    if (row.position == 0) tokens.clear();
-    tokens.insert(tokens.end(), next, next + row.new_tokens);
+    std::int32_t& count = counts_[static_cast<std::size_t>(row.slot)];
+    if (row.position == 0) count = 0;
+    if (row.new_tokens > tokens_per_slot_ - count) {
+      throw CommError("a sequence is longer than the job's longest; this is a bug in sluice");
+    }
+    std::copy_n(next, row.new_tokens, begin_of(row.slot) + count);
+    count += row.new_tokens;
     next += row.new_tokens;
   }
 }

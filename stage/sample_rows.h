@@ -18,20 +18,27 @@ struct LogitRow {
   std::int32_t token = -1;         // the prompt token
 };
 
-/// Tokens that went through, by slot. Nothing is allocated after it was made.
+/// Tokens that went through, by slot: what a repetition penalty looks back at.
 class Histories {
  public:
-  Histories(std::int32_t slots, std::int32_t tokens_per_slot);
+  /// Over `memory` [slots, tokens_per_slot], which must outlive it.
+  Histories(std::int32_t* memory, std::int32_t slots, std::int32_t tokens_per_slot);
 
   /// The tokens of a pass, which must follow on those before. A sequence that starts takes its
   /// slot over.
   void take(const Pass& pass);
   std::span<const std::int32_t> of(std::int32_t slot) const {
-    return tokens_[static_cast<std::size_t>(slot)];
+    return {begin_of(slot), static_cast<std::size_t>(counts_[static_cast<std::size_t>(slot)])};
   }
 
  private:
-  std::vector<std::vector<std::int32_t>> tokens_;
+  std::int32_t* begin_of(std::int32_t slot) const {
+    return memory_ + std::int64_t{slot} * tokens_per_slot_;
+  }
+
+  std::int32_t* memory_;
+  std::int32_t tokens_per_slot_;
+  std::vector<std::int32_t> counts_;  // by slot
 };
 
 /// Position of the token that a row samples, counted from its prompt's start.

@@ -62,7 +62,8 @@ struct Nucleus {
 /// included, at least one.
 template <typename Weight>
 Nucleus sort_nucleus(std::span<Candidate> candidates, double wanted, const Weight& weight) {
-  // Few of a vocabulary are kept as a rule: they are sorted in growing pieces, the rest never is.
+  // Usually few tokens of a vocabulary are kept. They are sorted in growing pieces; the rest is
+  // never sorted.
   constexpr std::size_t kFirstPiece = 64;
   constexpr std::size_t kGrowth = 4;
   Nucleus kept;

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "offload/tier.h"
+#include "offload/weights/weight_ring.h"
 
 namespace sluice::stage {
 
@@ -126,13 +127,13 @@ struct ScheduleShape {
   bool by_device = false;   // hidden states go from device to device (StageLayout::device_channel)
   bool overlaps = true;     // Policy::overlap
   bool mlp_once = false;    // Policy::mlp_once: attention and MLP are groups of their own
-  bool host_attends = false;    // Policy::cpu_cache_compute
-  bool moves_hidden = false;    // hidden states go home between layers, to host or disk
-  bool hidden_on_disk = false;  // ... some of them to disk: a thread of its own moves them
-  bool cache_on_disk = false;   // some sequences live on disk
-  std::int32_t weight_slots = 2;
+  bool host_attends = false;       // Policy::cpu_cache_compute
+  bool moves_hidden = false;       // hidden states go home between layers, to host or disk
+  bool hidden_on_disk = false;     // ... some of them to disk: a thread of its own moves them
+  bool cache_on_disk = false;      // some sequences live on disk
   std::int64_t logit_rows = 1;     // of a chunk
   std::vector<GroupShape> groups;  // in the order of leases
+  offload::WeightRing ring;        // of the streamed ones
   std::int32_t micro_batch = 0;
   std::vector<GpuBatchShape> gpu_batches;  // that have rows in this pass, by index
 

@@ -48,9 +48,8 @@ ScheduleEdges::ScheduleEdges(const ScheduleShape& shape, std::int32_t gpu_batche
                              std::int32_t micro_batches)
     : gpu_batches_(gpu_batches) {
   const auto batches = static_cast<std::size_t>(gpu_batches);
-  slots_.resize(static_cast<std::size_t>(shape.weight_slots));
-  weight_staging_.resize(slots_.size());
-  released_.resize(slots_.size());
+  weight_staging_.resize(shape.ring.slots());
+  released_.resize(shape.ring.cycle() * (shape.ring.slots() + 1) + 1);
   hidden_.resize(shape.moves_hidden ? 2 : batches);
   homes_.resize(batches);
   for (std::vector<Pair>* pairs : {&tables_, &indices_, &received_, &outgoing_}) {
@@ -148,6 +147,7 @@ ScheduleEdges::Staging& ScheduleEdges::staging_of(const Task& task) {
 }
 
 ScheduleEdges::HiddenBuffer& ScheduleEdges::holder_of(const Task& task) {
+  if (shape_->mlp_once) return hidden_.front();  // they lie one behind the other, anew in each pass
   const std::size_t batch = batch_of(task);
   if (!shape_->moves_hidden) return hidden_[batch];
   const auto holds = [batch](const HiddenBuffer& hidden) {
@@ -161,7 +161,7 @@ ScheduleEdges::HiddenBuffer& ScheduleEdges::holder_of(const Task& task) {
 ScheduleEdges::Buffer& ScheduleEdges::take_hidden(const Task& task) {
   HiddenBuffer* chosen = nullptr;
   if (!shape_->moves_hidden) {
-    chosen = &hidden_[batch_of(task)];
+    chosen = &holder_of(task);
   } else {
     for (HiddenBuffer& hidden : hidden_) {
       const bool is_free = hidden.gpu_batch < 0;
@@ -205,8 +205,7 @@ void ScheduleEdges::add_await(Task& task) {
     case TaskKind::lease:
       // The stream's thread waits for it before the copies, and this one until they are issued.
       ++item_;
-      wait_for(task, released());
-      if (!shape_->overlaps) wait_for(task, last_released_);
+      wait_for_place(task);
       break;
     case TaskKind::fetch_cache:
       wait_for(task, staging_of(task).fetched);
@@ -249,6 +248,14 @@ void ScheduleEdges::finish_lanes(Task& task) {
   }
 }
 
+/// After the releases of what lay where this item goes; without overlap, after all of them.
+void ScheduleEdges::wait_for_place(Task& task) {
+  const auto stay = static_cast<std::int64_t>(
+      shape_->ring.first_that_may_stay(static_cast<std::uint64_t>(item_)));
+  if (stay > 0) wait_for(task, released(stay - 1));
+  if (!shape_->overlaps) wait_for(task, last_released_);
+}
+
 bool ScheduleEdges::streams(const Task& task) const {
   return task.group >= 0 && shape_->groups[static_cast<std::size_t>(task.group)].streamed;
 }
@@ -258,11 +265,11 @@ void ScheduleEdges::add_task(Task& task) {
   if (task.resource != Resource::none) return add_moves(task);
   if (!streams(task)) return;
   if (task.kind == TaskKind::lease) {
-    leased_ = slot().uses[static_cast<std::size_t>(Queue::weight_copies)];
+    leased_ = loaded_;
     return;
   }
   wait_for(task, last_[static_cast<std::size_t>(Queue::compute)]);
-  released() = last_released_ = {pass_, index_};
+  released(item_) = last_released_ = {pass_, index_};
 }
 
 void ScheduleEdges::add_compute(Task& task) {
@@ -297,12 +304,7 @@ void ScheduleEdges::add_compute(Task& task) {
       }
       return write(task, hidden_of(task));
     case TaskKind::mlp:
-      if (task.gpu_batch < 0) {
-        for (const GpuBatchShape& batch : shape_->gpu_batches) {
-          write(task, hidden_[static_cast<std::size_t>(batch.index)].buffer);
-        }
-        return;
-      }
+      if (task.gpu_batch < 0) return write(task, hidden_.front().buffer);
       write(task, hidden_of(task));
       if (task.layer + 1 == shape_->layers && shape_->last && batch(task).logits == 0) {
         leave_hidden(task);
@@ -321,12 +323,12 @@ void ScheduleEdges::add_compute(Task& task) {
 void ScheduleEdges::add_moves(Task& task) {
   switch (task.kind) {
     case TaskKind::read_weights:
-      return write(task, weight_staging_[static_cast<std::size_t>(item_ + 1) % slots_.size()]);
+      return write(task, weight_staging(item_ + 1));
     case TaskKind::load_weights:
-      read(task, weight_staging_[static_cast<std::size_t>(item_) % slots_.size()]);
-      wait_for(task, released());
-      if (!shape_->overlaps) wait_for(task, last_released_);
-      return write(task, slot());
+      read(task, weight_staging(item_));
+      wait_for_place(task);
+      loaded_ = {pass_, index_};
+      return;
     case TaskKind::receive:
       return write(task, of_pass(received_, task));
     case TaskKind::store_hidden:

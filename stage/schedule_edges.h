@@ -88,8 +88,13 @@ class ScheduleEdges {
   const GpuBatchShape& batch(const Task& task) const {
     return shape_->gpu_batches[static_cast<std::size_t>(task.gpu_batch)];
   }
-  Reference& released() { return released_[static_cast<std::size_t>(item_) % slots_.size()]; }
-  Buffer& slot() { return slots_[static_cast<std::size_t>(item_) % slots_.size()]; }
+  Buffer& weight_staging(std::int64_t item) {
+    return weight_staging_[static_cast<std::size_t>(item) % weight_staging_.size()];
+  }
+  Reference& released(std::int64_t item) {
+    return released_[static_cast<std::size_t>(item) % released_.size()];
+  }
+  void wait_for_place(Task& task);
   Buffer& vectors() { return vectors_[static_cast<std::size_t>(vector_sets_ % 2)]; }
   Buffer& rows() { return rows_[static_cast<std::size_t>(row_sets_ % 2)]; }
   Buffer& host_logits() { return host_logits_[static_cast<std::size_t>(logit_sets_ % 2)]; }
@@ -108,8 +113,8 @@ class ScheduleEdges {
   std::int32_t index_ = 0;
 
   std::array<Reference, kQueueCount> last_;  // task of each queue
-  std::vector<Buffer> slots_;                // of the weight ring
-  std::vector<Reference> released_;          // ... the release that freed it last
+  std::vector<Reference> released_;          // by item of the weight ring: its release
+  Reference loaded_;                         // copies of the last item
   Reference last_released_;
   Reference leased_;  // copies of the group that was leased just now
   std::vector<Buffer> weight_staging_;

@@ -13,6 +13,7 @@
 #include "stage/head.h"
 #include "stage/phase_meter.h"
 #include "stage/task_work.h"
+#include "stage/warm_up.h"
 
 namespace sluice::stage {
 
@@ -26,7 +27,7 @@ bool decodes(const Pass& pass) {
                      [](const PassRow& row) { return row.new_tokens == 1 && row.position > 0; });
 }
 
-/// What the compute lane stands still for is counted when it goes on: this makes it go on.
+/// A stall is counted when the compute lane resumes, so resume it once at the end.
 void wake_compute_lane(Backend& backend) {
   backend.call(
       Lane::compute, [](void*) {}, nullptr);
@@ -37,8 +38,8 @@ double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
-/// Threads of one rank fail one after the other: a CommError is the echo of another's failure, and
-/// the first error that is none is the cause.
+/// Threads of one rank fail one after the other. A CommError is the echo of another failure, so the
+/// first error of another kind is the cause.
 std::exception_ptr first_cause(std::initializer_list<std::exception_ptr> errors) {
   std::exception_ptr echo;
   for (const std::exception_ptr& error : errors) {
@@ -54,7 +55,7 @@ std::exception_ptr first_cause(std::initializer_list<std::exception_ptr> errors)
   return echo;
 }
 
-/// The head's thread: keeps what it threw, and tells the other ranks.
+/// The head's thread. It keeps the exception that ended it, and tells the other ranks.
 class HeadThread {
  public:
   HeadThread(Job& job, const Batching& batching, comm::World& world,
@@ -105,6 +106,7 @@ class Stage::Impl {
     }
   }
 
+  const StageLayout& layout() const { return layout_; }
   const offload::MemoryPlan& plan() const { return plan_; }
   const std::vector<offload::GroupPlacement>& placement() const { return placement_; }
 
@@ -114,26 +116,30 @@ class Stage::Impl {
     Backend& backend = *resources_.engine.backend;
     device_ = offload::Arena(
         backend.allocate_device(plan_.total(Tier::device) - layout_.engine_bytes), "device");
-    host_ = offload::Arena(backend.allocate_host(plan_.total(Tier::host) - checksum_bytes(plan_),
-                                                 layout_.config.policy.pin_weight),
-                           "host");
+    const std::uint64_t control = plan_.total(Tier::host, offload::kControl);
+    control_ = offload::Arena(backend.allocate_host(control, true), offload::kControl);
+    host_ =
+        offload::Arena(backend.allocate_host(plan_.total(Tier::host) - control - outside_arenas(),
+                                             layout_.config.policy.pin_weight),
+                       "host");
     const offload::WeightStreamOptions options{layout_.config.policy.weight_slots,
                                                &resources_.trace, layout_.config.policy.overlap};
     const auto report = [](std::uint64_t bytes, void* context) {
       (*static_cast<const std::function<void(std::uint64_t)>*>(context))(bytes);
     };
     auto* context = const_cast<std::function<void(std::uint64_t)>*>(&progress);
-    // What takes its place on the disk comes first: a full one is found out before anything is
-    // loaded.
+    // Files are preallocated first, so that a full disk is found before anything is loaded.
     cache_.emplace(resources_.engine, kv_shape(layout_), layout_.config.policy, device_, host_,
-                   resources_.disk, resources_.folder, &resources_.trace);
+                   control_, resources_.disk, resources_.folder, &resources_.trace);
     activations_.emplace(backend, activation_shape(layout_), layout_.config.policy.activations,
                          device_, host_, resources_.disk, resources_.folder, &resources_.trace);
     weights_.emplace(backend, resources_.source, placement_, options, device_, host_,
                      progress ? static_cast<void (*)(std::uint64_t, void*)>(report) : nullptr,
                      context);
-    workspace_.emplace(layout_, device_, host_);
-    if (backend.info().loads_kernels) try_products();
+    workspace_.emplace(layout_, device_, host_, control_);
+    if (backend.info().loads_kernels) {
+      warm_up(layout_, resources_.engine, *weights_, *activations_, *workspace_);
+    }
     load_seconds_ = seconds_since(begin);
   }
 
@@ -157,8 +163,8 @@ class Stage::Impl {
     } catch (...) {
       const std::exception_ptr error = std::current_exception();
       comm::fail_world(resources_.world, error);
-      // Only now, that nobody takes what comes of it for an answer: lanes that wait for messages
-      // would keep what this rank still has to destroy from ending.
+      // Abort the channel only after the other ranks know of the failure. Lanes that wait for a
+      // message would never drain, and no rank can mistake the garbage for an answer.
       if (channel_ != nullptr) channel_->abort();
       std::exception_ptr head_error;
       if (head) head_error = head->finish(report);
@@ -180,6 +186,7 @@ class Stage::Impl {
     if (resources_.disk != nullptr) report.disk = resources_.disk->description();
     report.first_layer = layout_.config.first_layer;
     report.layers = layout_.config.layers;
+    report.cache_dtype = name_of(layout_.cache_dtype());
     report.load = meter_.load();
     report.run = meter_.run();
     report.decode = meter_.decode();
@@ -201,28 +208,9 @@ class Stage::Impl {
     return comm::gather(resources_.world, own);
   }
 
-  /// Before the clock runs, and before ranks wait for each other on their devices.
-  void try_products() {
-    const kernels::Engine& engine = resources_.engine;
-    const std::int32_t first_decoder_layer = layout_.first() ? 1 : 0;
-    for (const std::int64_t tokens :
-         {layout_.tokens(), std::int64_t{layout_.batching.gpu_batch_size}}) {
-      const std::int64_t some = std::min(tokens, layout_.tokens());
-      if (layout_.first()) {
-        const offload::WeightStream::Lease embedding = weights_->shape_of(0);
-        try_embedding(*engine.device_ops, layout_.model, GroupWeights(embedding), workspace_->layer,
-                      some);
-      }
-      try_decoder_layer(*engine.device_ops, layout_.model, weights_->shape_of(first_decoder_layer),
-                        workspace_->layer, some);
-    }
-    if (layout_.last()) {
-      const offload::WeightStream::Lease head = weights_->shape_of(weights_->group_count() - 1);
-      try_output_head(
-          *engine.device_ops, layout_.model, GroupWeights(head), workspace_->head,
-          std::min<std::int64_t>(layout_.batching.gpu_batch_size, layout_.logit_rows()));
-    }
-    engine.backend->synchronize(engine.backend->record(Lane::compute));
+  /// Host memory on the plan that the parts have on the heap.
+  std::uint64_t outside_arenas() const {
+    return checksum_bytes(plan_) + plan_.total(Tier::host, "passes");
   }
 
   bool needs_disk() const {
@@ -252,7 +240,8 @@ class Stage::Impl {
     report.plan = plan_.reservations();
     const std::uint64_t files =
         weights_ ? weights_->disk_bytes() + cache_->disk_bytes() + activations_->disk_bytes() : 0;
-    const std::uint64_t host_used = host_.used() + offload::DiskEngine::checksum_bytes(files);
+    const std::uint64_t host_used = host_.used() + control_.used() + pass_memory(layout_) +
+                                    offload::DiskEngine::checksum_bytes(files);
     const std::uint64_t used[] = {device_.used() + layout_.engine_bytes, host_used, files};
     std::uint64_t total = 0;
     for (const offload::GroupPlacement& layer : placement_) total += layer.total_bytes();
@@ -276,6 +265,7 @@ class Stage::Impl {
   offload::MemoryPlan plan_;
   offload::Arena device_;
   offload::Arena host_;
+  offload::Arena control_;
   std::optional<offload::WeightStream> weights_;
   std::optional<offload::KvCache> cache_;
   std::optional<offload::ActivationStore> activations_;
@@ -287,6 +277,7 @@ class Stage::Impl {
 Stage::Stage(const StageLayout& layout, const StageResources& resources)
     : impl_(std::make_unique<Impl>(layout, resources)) {}
 Stage::~Stage() = default;
+const StageLayout& Stage::layout() const { return impl_->layout(); }
 const offload::MemoryPlan& Stage::plan() const { return impl_->plan(); }
 const std::vector<offload::GroupPlacement>& Stage::placement() const { return impl_->placement(); }
 void Stage::load(const std::function<void(std::uint64_t)>& progress) { impl_->load(progress); }

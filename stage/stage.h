@@ -38,6 +38,8 @@ class Stage {
   Stage(const StageLayout& layout, const StageResources& resources);
   ~Stage();
 
+  /// As it was given, with the sizes that planning chose.
+  const StageLayout& layout() const;
   const offload::MemoryPlan& plan() const;
   const std::vector<offload::GroupPlacement>& placement() const;
 

@@ -5,6 +5,10 @@
 
 #include "offload/disk/disk_engine.h"
 #include "offload/kv/kv_pools.h"
+#include "stage/head.h"
+#include "stage/pass.h"
+#include "stage/pass_inbox.h"
+#include "stage/sample_rows.h"
 #include "stage/weight_groups.h"
 
 namespace sluice::stage {
@@ -25,7 +29,13 @@ std::vector<offload::GroupSpec> layer_specs(const StageLayout& layout) {
   std::vector<offload::GroupSpec> specs;
   if (layout.first()) specs.push_back(embedding_group(layout.model));
   for (std::int32_t i = 0; i < layout.config.layers; ++i) {
-    specs.push_back(layer_group(layout.model, layout.config.first_layer + i));
+    const std::int32_t layer = layout.config.first_layer + i;
+    if (layout.config.policy.mlp_once) {
+      specs.push_back(attention_group(layout.model, layer));
+      specs.push_back(mlp_group(layout.model, layer));
+    } else {
+      specs.push_back(layer_group(layout.model, layer));
+    }
   }
   if (layout.last()) specs.push_back(head_group(layout.model));
   return specs;
@@ -50,7 +60,7 @@ offload::KvShape kv_shape(const StageLayout& layout) {
 
 offload::ActivationShape activation_shape(const StageLayout& layout) {
   return {layout.batching.num_gpu_batches, layout.tokens(), layout.model.hidden,
-          layout.compute_dtype};
+          layout.compute_dtype, layout.config.policy.mlp_once};
 }
 
 namespace {
@@ -65,6 +75,10 @@ void plan_activations(const StageLayout& layout, offload::MemoryPlan& plan) {
   const WorkspaceBytes workspace = workspace_bytes(layout);
   plan.reserve(offload::Tier::device, "workspace", workspace.device);
   plan.reserve(offload::Tier::host, "workspace", workspace.host);
+  if (workspace.control > 0)
+    plan.reserve(offload::Tier::host, offload::kControl, workspace.control);
+  if (workspace.histories > 0) plan.reserve(offload::Tier::host, "histories", workspace.histories);
+  plan.reserve(offload::Tier::host, "passes", pass_memory(layout));
   if (layout.engine_bytes > 0) plan.reserve(offload::Tier::device, "kernels", layout.engine_bytes);
 }
 
@@ -72,6 +86,21 @@ void plan_activations(const StageLayout& layout, offload::MemoryPlan& plan) {
 
 std::uint64_t checksum_bytes(const offload::MemoryPlan& plan) {
   return offload::DiskEngine::checksum_bytes(plan.total(offload::Tier::disk));
+}
+
+std::uint64_t pass_memory(const StageLayout& layout) {
+  const Batching& batching = layout.batching;
+  const std::uint64_t message = max_pass_bytes(batching, layout.stages);
+  // A decoded pass has the same content as its message, and less around it.
+  std::uint64_t bytes = PassInbox::kPasses * message + message;
+  if (!layout.last()) bytes += 2 * message;  // forwarded
+  if (layout.last()) {
+    const std::uint64_t tokens =
+        std::uint64_t(batching.num_gpu_batches) * std::uint64_t(batching.max_tokens_per_gpu_batch);
+    bytes += 2 * tokens * sizeof(LogitRow) + 2 * max_results_bytes(batching);
+  }
+  if (layout.first()) bytes += head_memory(batching, layout.stages);
+  return bytes;
 }
 
 void fit_cache(StageLayout& layout, const std::vector<offload::GroupPlacement>& layers) {
@@ -86,7 +115,8 @@ void fit_cache(StageLayout& layout, const std::vector<offload::GroupPlacement>& 
                      : budget - std::min(budget, beside.total(static_cast<offload::Tier>(tier)));
   }
   layout.cache_pages = {};
-  // What the cache gets of the disk is not known yet: no more than there is, nor than it can use.
+  // The cache's part of the disk is not known yet. It is at most what is free, and at most what the
+  // cache can use.
   offload::MemoryPlan whole = beside;
   offload::KvCache::plan(kv_shape(layout), layout.config.policy, whole);
   const std::uint64_t disk_budget =

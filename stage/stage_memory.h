@@ -36,6 +36,7 @@ struct StageLayout {
   offload::PerTier<std::int32_t> cache_pages = {};
 
   Topology topology() const { return {stages}; }
+  DType cache_dtype() const { return config.policy.cache_dtype_for(compute_dtype); }
   bool first() const { return stage == 0; }
   bool last() const { return stage + 1 == stages; }
   /// GPU batches that may be under way in a stage: buffers of two passes are used in turn.
@@ -54,6 +55,8 @@ offload::ActivationShape activation_shape(const StageLayout& layout);
 struct WorkspaceBytes {
   std::uint64_t device = 0;
   std::uint64_t host = 0;
+  std::uint64_t control = 0;    // host, offload::kControl
+  std::uint64_t histories = 0;  // host: what sampling with a penalty looks back at
 };
 WorkspaceBytes workspace_bytes(const StageLayout& layout);
 
@@ -69,5 +72,10 @@ offload::MemoryPlan plan_memory(const StageLayout& layout,
 /// Host memory that the disk engine takes for the checksums of what the plan puts on disk: planned
 /// as "checksums", and no part of the host's arena.
 std::uint64_t checksum_bytes(const offload::MemoryPlan& plan);
+
+/// Host memory of the passes under way: headers, results and their messages, and on the first stage
+/// the requests that they are made from. Planned as "passes"; every part of a stage has its own, on
+/// the heap, so it is no part of the host's arena.
+std::uint64_t pass_memory(const StageLayout& layout);
 
 }  // namespace sluice::stage

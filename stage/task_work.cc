@@ -275,7 +275,7 @@ StageWork stage_work(const StageLayout& layout,
   const std::size_t element = size_of(layout.compute_dtype);
   work.pair_flop = 4.0 * attention.query_width();
   work.token_bytes = 2 * static_cast<std::uint64_t>(attention.kv_heads) *
-                     row_bytes_of(layout.config.policy.cache_dtype, attention.head_width);
+                     row_bytes_of(layout.cache_dtype(), attention.head_width);
   work.page_bytes = cache.page_bytes;
   work.file_page_bytes = cache.file_page_bytes;
   work.hidden_bytes = bytes_of(layout.model.hidden, element);

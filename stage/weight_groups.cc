@@ -12,25 +12,25 @@ namespace {
 
 using offload::GroupSpec;
 using offload::WeightSpec;
+using offload::WeightUse;
 
-WeightSpec present_if(bool present, std::string name, std::int64_t rows, std::int64_t columns) {
-  return present ? WeightSpec{std::move(name), rows, columns} : WeightSpec{};
-}
-
-/// A group whose tensors' names begin with `prefix`.
+/// A group whose tensors' names begin with `start`.
 struct Group {
   Group(std::string name, std::size_t tensors, std::string start, std::int32_t layer = -1)
       : spec{std::move(name), std::vector<WeightSpec>(tensors), layer}, prefix(std::move(start)) {}
 
-  void norm(bool present, std::size_t weight, std::size_t bias, const std::string& name,
-            std::int64_t columns) {
-    spec.tensors[weight] = present_if(present, prefix + name + ".weight", 1, columns);
-    spec.tensors[bias] = present_if(present, prefix + name + ".bias", 1, columns);
+  void tensor(std::size_t index, const std::string& name, std::int64_t rows, std::int64_t columns,
+              WeightUse use = WeightUse::matrix) {
+    spec.tensors[index] = {prefix + name, rows, columns, use};
+  }
+  void norm(std::size_t weight, std::size_t bias, const std::string& name, std::int64_t columns) {
+    tensor(weight, name + ".weight", 1, columns, WeightUse::scale);
+    tensor(bias, name + ".bias", 1, columns, WeightUse::bias);
   }
   void linear(std::size_t weight, std::size_t bias, bool has_bias, const std::string& name,
               std::int64_t outputs, std::int64_t inputs) {
-    spec.tensors[weight] = {prefix + name + ".weight", outputs, inputs};
-    spec.tensors[bias] = present_if(has_bias, prefix + name + ".bias", 1, outputs);
+    tensor(weight, name + ".weight", outputs, inputs);
+    if (has_bias) tensor(bias, name + ".bias", 1, outputs, WeightUse::bias);
   }
 
   GroupSpec spec;
@@ -40,39 +40,40 @@ struct Group {
 }  // namespace
 
 GroupSpec embedding_group(const DecoderConfig& model) {
-  Group group("embedding", kEmbeddingTensorCount, "");
-  std::vector<WeightSpec>& tensors = group.spec.tensors;
-  tensors[kEmbeddingProject] =
-      present_if(model.projected(), "project_in.weight", model.hidden, model.embedding.width);
-  tensors[kPositions] = {"embed_positions.weight",
-                         std::int64_t{model.max_positions} + model.positions.offset, model.hidden};
-  tensors[kTokens] = {"embed_tokens.weight", model.vocabulary, model.embedding.width};
+  Group group("embedding", kEmbeddingTensorCount, "embedding.");
+  if (model.projected()) {
+    group.tensor(kEmbeddingProject, "project.weight", model.hidden, model.embedding.width);
+  }
+  group.tensor(kPositions, "positions.weight",
+               std::int64_t{model.max_positions} + model.positions.offset, model.hidden,
+               WeightUse::table);
+  group.tensor(kTokens, "tokens.weight", model.vocabulary, model.embedding.width);
   return std::move(group.spec);
 }
 
 GroupSpec attention_group(const DecoderConfig& model, std::int32_t layer) {
   Group group(fmt::format("layer {} attention", layer), kAttentionTensorCount,
-              fmt::format("layers.{}.", layer), layer);
+              fmt::format("layers.{}.attention.", layer), layer);
   const AttentionTraits& attention = model.attention;
   const bool bias = attention.query_key_value_bias;
   const std::int64_t query = attention.query_width();
   const std::int64_t kv = attention.kv_width();
-  group.norm(model.norm.affine, kAttentionNormWeight, kAttentionNormBias, "self_attn_layer_norm",
-             model.hidden);
-  group.linear(kQueryWeight, kQueryBias, bias, "self_attn.q_proj", query, model.hidden);
-  group.linear(kKeyWeight, kKeyBias, bias, "self_attn.k_proj", kv, model.hidden);
-  group.linear(kValueWeight, kValueBias, bias, "self_attn.v_proj", kv, model.hidden);
-  group.linear(kOutputWeight, kOutputBias, attention.output_bias, "self_attn.out_proj",
-               model.hidden, query);
+  if (model.norm.affine) {
+    group.norm(kAttentionNormWeight, kAttentionNormBias, "norm", model.hidden);
+  }
+  group.linear(kQueryWeight, kQueryBias, bias, "query", query, model.hidden);
+  group.linear(kKeyWeight, kKeyBias, bias, "key", kv, model.hidden);
+  group.linear(kValueWeight, kValueBias, bias, "value", kv, model.hidden);
+  group.linear(kOutputWeight, kOutputBias, attention.output_bias, "output", model.hidden, query);
   return std::move(group.spec);
 }
 
 GroupSpec mlp_group(const DecoderConfig& model, std::int32_t layer) {
-  Group group(fmt::format("layer {} MLP", layer), kMlpTensorCount, fmt::format("layers.{}.", layer),
-              layer);
-  group.norm(model.norm.affine, kMlpNormWeight, kMlpNormBias, "final_layer_norm", model.hidden);
-  group.linear(kUpWeight, kUpBias, model.mlp.bias, "fc1", model.mlp.width, model.hidden);
-  group.linear(kDownWeight, kDownBias, model.mlp.bias, "fc2", model.hidden, model.mlp.width);
+  Group group(fmt::format("layer {} MLP", layer), kMlpTensorCount,
+              fmt::format("layers.{}.mlp.", layer), layer);
+  if (model.norm.affine) group.norm(kMlpNormWeight, kMlpNormBias, "norm", model.hidden);
+  group.linear(kUpWeight, kUpBias, model.mlp.bias, "up", model.mlp.width, model.hidden);
+  group.linear(kDownWeight, kDownBias, model.mlp.bias, "down", model.hidden, model.mlp.width);
   return std::move(group.spec);
 }
 
@@ -86,19 +87,16 @@ GroupSpec layer_group(const DecoderConfig& model, std::int32_t layer) {
 }
 
 GroupSpec head_group(const DecoderConfig& model) {
-  Group group("output head", kHeadTensorCount, "");
-  group.norm(model.head.norm && model.norm.affine, kHeadNormWeight, kHeadNormBias,
-             "final_layer_norm", model.hidden);
-  std::vector<WeightSpec>& tensors = group.spec.tensors;
-  tensors[kHeadProject] =
-      present_if(model.projected(), "project_out.weight", model.embedding.width, model.hidden);
-  tensors[kHeadTokens] = {model.head.tied ? "embed_tokens.weight" : "lm_head.weight",
-                          model.vocabulary, model.embedding.width};
+  Group group("output head", kHeadTensorCount, "head.");
+  if (model.head.norm && model.norm.affine) {
+    group.norm(kHeadNormWeight, kHeadNormBias, "norm", model.hidden);
+  }
+  if (model.projected()) {
+    group.tensor(kHeadProject, "project.weight", model.embedding.width, model.hidden);
+  }
+  group.tensor(kHeadTokens, "tokens.weight", model.vocabulary, model.embedding.width);
+  if (model.head.tied) group.spec.tensors[kHeadTokens] = embedding_group(model).tensors[kTokens];
   return std::move(group.spec);
-}
-
-offload::WeightCompression compression_of(offload::Compression kind) {
-  return {kind, {"embed_positions.weight"}};
 }
 
 }  // namespace sluice::stage

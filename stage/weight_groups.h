@@ -1,6 +1,7 @@
-// Which tensors each part of a decoder has, under sluice's own names. Where a checkpoint has them
-// is known to its family (launcher/model/families). A decoder layer is leased whole, as attention's
-// tensors followed by the MLP's, or each group apart: the forward sees GroupWeights either way.
+// Which tensors each part of a decoder has, under sluice's own names ("layers.3.mlp.up.weight").
+// What a checkpoint calls them is known to its family (launcher/model/families). A decoder layer is
+// leased whole, as attention's tensors followed by the MLP's, or each group apart: the forward sees
+// GroupWeights either way.
 #pragma once
 
 #include <cstddef>
@@ -8,7 +9,6 @@
 
 #include "kernels/device/tensor_view.h"
 #include "offload/weights/placement.h"
-#include "offload/weights/weight_compression.h"
 #include "offload/weights/weight_stream.h"
 #include "stage/decoder_config.h"
 
@@ -57,10 +57,6 @@ offload::GroupSpec mlp_group(const DecoderConfig& model, std::int32_t layer);
 /// Attention's tensors, then the MLP's from kAttentionTensorCount on.
 offload::GroupSpec layer_group(const DecoderConfig& model, std::int32_t layer);
 offload::GroupSpec head_group(const DecoderConfig& model);
-
-/// Which weights `kind` quantises: those that linear() multiplies with, and the token table.
-/// Positions are added as they are.
-offload::WeightCompression compression_of(offload::Compression kind);
 
 /// A group's tensors within a lease, which may hold other groups before it. The lease must outlive
 /// it.

@@ -6,11 +6,12 @@ namespace sluice::stage {
 
 namespace {
 
-/// Either counts bytes (planning) or takes them (arena): one list of buffers serves both, so that
-/// the paper and the arena cannot differ.
+/// Either counts bytes (planning) or takes them (arena). One list of buffers serves both, so the
+/// plan and the arena cannot differ.
 class Taker {
  public:
-  explicit Taker(offload::Arena* arena) : arena_(arena) {}
+  explicit Taker(offload::Arena* arena, const char* purpose = "workspace")
+      : arena_(arena), purpose_(purpose) {}
 
   TensorView matrix(std::int64_t rows, std::int64_t columns, DType dtype) {
     TensorView view{nullptr, dtype, rows, columns};
@@ -28,10 +29,19 @@ class Taker {
  private:
   std::byte* take(std::uint64_t bytes) {
     bytes_ += offload::arena_bytes(bytes);
-    return arena_ != nullptr && bytes > 0 ? arena_->take(bytes, "workspace") : nullptr;
+    return arena_ != nullptr && bytes > 0 ? arena_->take(bytes, purpose_) : nullptr;
   }
   offload::Arena* arena_;
+  const char* purpose_;
   std::uint64_t bytes_ = 0;
+};
+
+/// One for each reservation.
+struct Takers {
+  Taker device;
+  Taker host;
+  Taker control;
+  Taker histories;
 };
 
 void take_layer(const StageLayout& layout, Taker& device, LayerWorkspace& layer) {
@@ -39,36 +49,41 @@ void take_layer(const StageLayout& layout, Taker& device, LayerWorkspace& layer)
   const DecoderConfig& model = layout.model;
   const AttentionTraits& attention = model.attention;
   const DType dtype = layout.compute_dtype;
-  // What attention gives comes when the normed states are no longer wanted.
+  // Attention's result is written when the normed states are no longer needed, so both share
+  // memory.
+  const std::int64_t mlp_tokens =
+      layout.config.policy.mlp_once ? tokens * layout.batching.num_gpu_batches : tokens;
   const TensorView shared =
-      device.matrix(tokens, std::max(model.hidden, attention.query_width()), dtype);
-  layer.normed = {shared.data, dtype, tokens, model.hidden};
+      device.matrix(mlp_tokens, std::max(model.hidden, attention.query_width()), dtype);
+  layer.normed = {shared.data, dtype, mlp_tokens, model.hidden};
   layer.attended = {shared.data, dtype, tokens, attention.query_width()};
   for (int set = 0; set < 2; ++set) {
     layer.query[set] = device.matrix(tokens, attention.query_width(), dtype);
     layer.keys[set] = device.matrix(tokens, attention.kv_width(), dtype);
     layer.values[set] = device.matrix(tokens, attention.kv_width(), dtype);
   }
-  layer.mlp = device.matrix(tokens, model.mlp.width, dtype);
+  layer.mlp = device.matrix(mlp_tokens, model.mlp.width, dtype);
   if (layout.first() && model.projected()) {
     layer.token_embedding = device.matrix(tokens, model.embedding.width, dtype);
   }
 }
 
-void take_sampling(const StageLayout& layout, Taker& device, Taker& host, SampleBuffers& sampling) {
+void take_sampling(const StageLayout& layout, Taker& device, Taker& control,
+                   SampleBuffers& sampling) {
   const std::int64_t rows = layout.logit_rows();
   const std::int64_t history = rows * layout.batching.max_sequence_tokens;
   for (int set = 0; set < 2; ++set) {
-    sampling.host_rows[set] = host.array<kernels::SampleRow>(rows);
-    sampling.host_history[set] = host.indices(history);
-    sampling.host_results[set] = host.array<kernels::SampledRow>(rows);
+    sampling.host_rows[set] = control.array<kernels::SampleRow>(rows);
+    sampling.host_history[set] = control.indices(history);
+    sampling.host_results[set] = control.array<kernels::SampledRow>(rows);
   }
   sampling.device_rows = device.array<kernels::SampleRow>(rows);
   sampling.device_history = device.indices(history);
   sampling.device_results = device.array<kernels::SampledRow>(rows);
 }
 
-void take_head(const StageLayout& layout, Taker& device, Taker& host, Workspace& workspace) {
+void take_head(const StageLayout& layout, Takers& takers, Workspace& workspace) {
+  Taker& device = takers.device;
   const std::int64_t rows = layout.logit_rows();
   const DecoderConfig& model = layout.model;
   HeadWorkspace& head = workspace.head;
@@ -77,13 +92,17 @@ void take_head(const StageLayout& layout, Taker& device, Taker& host, Workspace&
     head.projected = device.matrix(rows, model.embedding.width, layout.compute_dtype);
   }
   head.logits = device.matrix(rows, model.vocabulary, DType::f32);
-  if (layout.device_samples) return take_sampling(layout, device, host, workspace.sampling);
+  workspace.histories = takers.histories.indices(
+      std::int64_t{layout.batching.slots(layout.stages)} * layout.batching.max_sequence_tokens);
+  if (layout.device_samples) {
+    return take_sampling(layout, device, takers.control, workspace.sampling);
+  }
   for (TensorView& logits : workspace.host_logits) {
-    logits = host.matrix(rows, model.vocabulary, DType::f32);
+    logits = takers.host.matrix(rows, model.vocabulary, DType::f32);
   }
 }
 
-/// Positions are wanted on every stage, ids where tokens are embedded or judged.
+/// Every stage needs positions. Ids are needed where tokens are embedded or judged.
 void take_indices(const StageLayout& layout, Taker& place, std::int32_t*& ids,
                   std::int32_t*& positions, std::int32_t*& logit_rows) {
   positions = place.indices(layout.tokens());
@@ -92,10 +111,12 @@ void take_indices(const StageLayout& layout, Taker& place, std::int32_t*& ids,
   logit_rows = place.indices(layout.tokens());
 }
 
-void take_all(const StageLayout& layout, Taker& device, Taker& host, Workspace& workspace) {
+void take_all(const StageLayout& layout, Takers& takers, Workspace& workspace) {
+  Taker& device = takers.device;
+  Taker& host = takers.host;
   const std::int64_t tokens = layout.tokens();
   take_layer(layout, device, workspace.layer);
-  if (layout.last()) take_head(layout, device, host, workspace);
+  if (layout.last()) take_head(layout, takers, workspace);
   for (std::int32_t i = 0; i < layout.buffers(); ++i) {
     IndexBuffers& indices = workspace.indices.emplace_back();
     take_indices(layout, host, indices.host_ids, indices.host_positions, indices.host_logit_rows);
@@ -113,18 +134,19 @@ void take_all(const StageLayout& layout, Taker& device, Taker& host, Workspace& 
 
 }  // namespace
 
-Workspace::Workspace(const StageLayout& layout, offload::Arena& device, offload::Arena& host) {
-  Taker device_taker(&device);
-  Taker host_taker(&host);
-  take_all(layout, device_taker, host_taker, *this);
+Workspace::Workspace(const StageLayout& layout, offload::Arena& device, offload::Arena& host,
+                     offload::Arena& control) {
+  Takers takers{Taker(&device), Taker(&host), Taker(&control, offload::kControl),
+                Taker(&host, "histories")};
+  take_all(layout, takers, *this);
 }
 
 WorkspaceBytes workspace_bytes(const StageLayout& layout) {
-  Taker device(nullptr);
-  Taker host(nullptr);
+  Takers takers{Taker(nullptr), Taker(nullptr), Taker(nullptr), Taker(nullptr)};
   Workspace counted;  // only counted: its views point nowhere
-  take_all(layout, device, host, counted);
-  return {device.bytes(), host.bytes()};
+  take_all(layout, takers, counted);
+  return {takers.device.bytes(), takers.host.bytes(), takers.control.bytes(),
+          takers.histories.bytes()};
 }
 
 }  // namespace sluice::stage

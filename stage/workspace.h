@@ -45,9 +45,13 @@ struct Workspace {
   TensorView host_logits[2];  // host [logit_rows, vocabulary]
   SampleBuffers sampling;     // with StageLayout::device_samples
 
+  std::int32_t* histories = nullptr;  // host [slots, max_sequence_tokens]: Histories
+
   Workspace() = default;
-  /// Takes exactly workspace_bytes(layout) from the arenas.
-  Workspace(const StageLayout& layout, offload::Arena& device, offload::Arena& host);
+  /// Takes exactly workspace_bytes(layout) from the arenas. What a pass uploads, and the samples
+  /// that come home, lie in `control` (offload::kControl).
+  Workspace(const StageLayout& layout, offload::Arena& device, offload::Arena& host,
+            offload::Arena& control);
 };
 
 }  // namespace sluice::stage

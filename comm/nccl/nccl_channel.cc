@@ -25,8 +25,6 @@ NcclChannel::NcclChannel(const NcclEnds& ends)
     throw DeviceError("NCCL: this device has no streams for messages");
   }
   greeting_ = backend_.allocate_device(2 * kGreetingSpace);
-  // NCCL takes the calling thread's device, which a backend's calls make its own.
-  backend_.record(Lane::send);
   const Time until = steady_clock::now() + deadline_;
   if (ends.from_previous != nullptr) {
     in_.emplace(*ends.from_previous, NcclPair::End::receiver, rank_ - 1, ends.grace);
@@ -34,7 +32,7 @@ NcclChannel::NcclChannel(const NcclEnds& ends)
   if (ends.to_next != nullptr) {
     out_.emplace(*ends.to_next, NcclPair::End::sender, rank_ + 1, ends.grace);
   }
-  // Both had been begun before one is waited for: no rank waits for the whole row of ranks.
+  // Begin both ends before waiting for one, so that no rank waits for the whole row of ranks.
   if (in_) in_->meet(until);
   if (out_) out_->meet(until);
   greet(until);
@@ -57,7 +55,7 @@ NcclChannel::~NcclChannel() {
 void NcclChannel::greet(Time until) {
   const std::int64_t own = rank_;
   std::byte* const going = greeting_.data() + kGreetingSpace;
-  // From the first rank to the last: each needs the one before to have put its end.
+  // This goes from the first rank to the last: each rank needs the previous one's send.
   if (in_) in_->receive(greeting_.data(), kGreetingBytes, stream(Lane::receive), until);
   if (out_) {
     backend_.copy(Lane::send, going, &own, kGreetingBytes);

@@ -15,9 +15,9 @@ namespace {
 
 using std::chrono::steady_clock;
 
-/// Thread blocks of a message, each of which holds a part of a multiprocessor from its receive
-/// being put to its message being there. NCCL by itself takes up to 16 or 32 for two GPUs of a
-/// host. Four are thought to fill a PCIe link and are a thirtieth of an H100: not measured.
+/// Thread blocks of a message. Each holds a part of a multiprocessor from the time a receive is put
+/// until its message is there. NCCL by default takes up to 16 or 32 for two GPUs of a host. Four
+/// should fill a PCIe link, and are a thirtieth of an H100; neither was measured. The user's
 /// NCCL_MAX_CTAS wins.
 constexpr int kThreadBlocks = 4;
 
@@ -54,7 +54,7 @@ std::string describe(const char* call, ncclResult_t result, ncclComm_t comm) {
   return text;
 }
 
-/// Of these another rank, or the way to it, may be the cause.
+/// Whether another rank, or the way to it, may be the cause.
 bool may_be_remote(ncclResult_t result) {
   return result == ncclRemoteError || result == ncclSystemError;
 }
@@ -155,7 +155,7 @@ void NcclPair::locked(const Work& work) {
       throw;
     }
   } catch (const CommError&) {
-    // Without the lock. Heartbeats, and who started the ranks, know by now which of them died.
+    // Wait without the lock. If a rank died, its heartbeats or the launcher tell of it meanwhile.
     const Time until = steady_clock::now() + grace_;
     while (!aborting_ && steady_clock::now() < until) {
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
@@ -166,8 +166,8 @@ void NcclPair::locked(const Work& work) {
 
 void NcclPair::await(const char* call, ncclResult_t result, std::optional<Time> until) {
   const Backoff backoff(steady_clock::now());
-  // Some versions say at once that a message is on its stream while it is not: they are asked. What
-  // has failed under way meanwhile is for check() to tell.
+  // Some versions return success before the message is on its stream, so ask. Failures of messages
+  // under way are left to check().
   ncclResult_t state = ncclSuccess;
   if (result == ncclSuccess && ncclCommGetAsyncError(comm_, &state) == ncclSuccess &&
       state == ncclInProgress) {

@@ -1,11 +1,11 @@
-// One communicator of NCCL with two ranks, a sender and a receiver: one way only, so that a send
+// One NCCL communicator of two ranks, a sender and a receiver. It goes one way only, so a send
 // never waits behind a receive.
 //
-// The communicator does not block: a call may return ncclInProgress, its work then is put on the
-// stream by a thread of NCCL's, and nothing else may be asked of the communicator until
-// ncclCommGetAsyncError() says that this is done. (NCCL starts that thread anew for each message:
-// tens of microseconds, beside the milliseconds of a GPU batch. Blocking communicators do not, but
-// cannot be given up where the other rank never comes.)
+// The communicator does not block. A call may return ncclInProgress; a thread of NCCL then puts the
+// work on the stream, and no other call is allowed until ncclCommGetAsyncError() says that it is
+// done. NCCL starts that thread for each message, which costs tens of microseconds beside the
+// milliseconds of a GPU batch. A blocking communicator saves that, but cannot be given up where the
+// other rank never comes.
 #pragma once
 
 #include <nccl.h>
@@ -29,7 +29,8 @@ class NcclPair {
   using Time = std::chrono::steady_clock::time_point;
   enum class End : int { sender = 0, receiver = 1 };  // its rank in the communicator
 
-  /// Begins to look for rank `peer`, with the device current on this thread. Throws DeviceError.
+  /// Begins to look for rank `peer`. The calling thread has made the channel's device its own
+  /// (Backend::stream), also for send() and receive(). Throws DeviceError.
   NcclPair(const std::string& id, End end, int peer, std::chrono::milliseconds grace);
   ~NcclPair();  // abort(), unless it was closed
   NcclPair(const NcclPair&) = delete;
@@ -38,18 +39,19 @@ class NcclPair {
   /// Blocks until both ranks are there. Throws CommError after `until`.
   void meet(Time until);
 
-  /// Puts a message on the stream. The first one of a pair needs both ranks, and so may have to be
-  /// given up: `until`. Every call below throws CommError or DeviceError, the first one again.
+  /// Puts a message on the stream. The first message of a pair needs both ranks; it is given up
+  /// after `until`. Every call below throws CommError or DeviceError, and the first one ever thrown
+  /// again.
   void send(const void* data, std::size_t bytes, cudaStream_t stream,
             std::optional<Time> until = {});
   void receive(void* data, std::size_t bytes, cudaStream_t stream, std::optional<Time> until = {});
   /// Throws where something that was put has failed.
   void check();
-  /// Says that the other rank is late. Throws it as CommError.
+  /// Throws a CommError which says that the other rank is late.
   void give_up(const std::string& what);
 
   bool healthy() const { return comm_ != nullptr && !failed_; }
-  /// Begins to end, and ends, a healthy one; both ranks have to. What is under way by then is not
+  /// Begins and finishes the end of a healthy pair; both ranks have to. Messages under way are not
   /// broken off. Aborts where that fails, or is not done after `until`.
   void begin_close() noexcept;
   void finish_close(Time until) noexcept;

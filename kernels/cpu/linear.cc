@@ -92,7 +92,7 @@ namespace {
 static_assert(kChunkRows * kChunkColumns + kChunkColumns + kChunkColumns * kWideStride <=
               kScratchFloats);
 
-/// How the product is cut: the rows of each part of W on their own, so that a chunk lies in one.
+/// How the product is cut. Each part of W is cut by itself, so that a chunk lies in one part.
 struct Cut {
   std::int64_t columns;  // per chunk
   std::int64_t resident_chunks;

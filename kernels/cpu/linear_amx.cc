@@ -195,8 +195,8 @@ class Fetch {
   std::int64_t at_ = 0;
 };
 
-/// The sums of one block of K on their way to the totals. What leaves a tile register cannot be
-/// read at once; so it is added while the next block is multiplied.
+/// The sums of one block of K, to be added to the totals. A stored tile register cannot be read at
+/// once, so they are added while the next block is multiplied.
 class Sums {
  public:
   explicit Sums(float* room) : room_(room) {}  // of four tiles
@@ -300,8 +300,8 @@ struct Block {
 
   std::int64_t steps() const { return (length + kTileDepth - 1) / kTileDepth; }
 
-  /// Splits one step of K into [2 tiles][kParts] tiles at `to`. Missing rows keep what was there:
-  /// their sums are nobody's.
+  /// Splits one step of K into [2 tiles][kParts] tiles at `to`. Missing rows keep old values;
+  /// nobody reads their sums.
   void split(std::int64_t step, std::byte* to) const {
     using Element = typename Rows::Element;
     const std::int64_t at = step * kTileDepth;
@@ -313,8 +313,8 @@ struct Block {
   }
 };
 
-/// The parts of a block, as they were split by the first tiles of the input to come; two steps of
-/// them where no more tiles come, so that they stay in L1.
+/// The parts of a block, split by the first tiles of the input. Where no more tiles follow, there
+/// is room for two steps only, so that they stay in L1.
 template <class Rows>
 struct Parts {
   std::byte* data = nullptr;
@@ -323,8 +323,8 @@ struct Parts {
   std::byte* at(std::int64_t step) const { return data + (step & mask) * Block<Rows>::kStepBytes; }
 };
 
-/// One or two tiles of the input with a block. The first to come splits it as it goes: a step
-/// ahead, so that splitting and multiplying overlap.
+/// Multiplies one or two tiles of the input with a block. The first call also splits the block, one
+/// step ahead, so that splitting and multiplying overlap.
 template <int kTiles, class Rows>
 void multiply_block(const Block<Rows>& block, bool split, const Parts<Rows>& parts,
                     const std::byte* in, const Strides& strides, Fetch& fetch,

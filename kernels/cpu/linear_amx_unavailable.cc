@@ -1,5 +1,5 @@
-// In the place of linear_amx.cc on processors that are no x86-64: amx_available() is false there,
-// so nobody comes here.
+// Stands in for linear_amx.cc on processors other than x86-64. amx_available() is false there, so
+// nothing here is called.
 #include <cstdlib>
 
 #include "kernels/cpu/linear_amx.h"

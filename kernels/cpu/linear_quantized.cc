@@ -29,7 +29,7 @@ void pack_row(const float* x, std::int8_t* codes, float* scale_out, float* sum_o
     largest_bits = hn::Max(largest_bits, hn::BitCast(ints, hn::Abs(hn::LoadU(d, x + i))));
   }
   const float largest = hn::GetLane(hn::BitCast(d, hn::MaxOfLanes(ints, largest_bits)));
-  // Below, 127 / largest is no number; such elements are nothing beside any other.
+  // Below this, 127 / largest is infinite. Such elements count for nothing beside any other.
   constexpr float kLeast = 1e-36F;
   const float inverse = largest < kLeast ? 0.0F : 127.0F / largest;
   const auto by = hn::Set(d, inverse);
@@ -131,7 +131,7 @@ void pack(const Job& job, std::int64_t first, std::int64_t rows) {
                        body);
 }
 
-/// How the product is cut: the rows of each part of W on their own, so that a chunk lies in one.
+/// How the product is cut. Each part of W is cut by itself, so that a chunk lies in one part.
 struct Cut {
   std::int64_t columns;  // per chunk
   std::int64_t resident_chunks;

@@ -1,4 +1,4 @@
-// In the place of linear_quantized_amx.cc and linear_quantized_avx512.cc on processors that are no
+// Stands in for linear_quantized_amx.cc and linear_quantized_avx512.cc on processors other than
 // x86-64.
 #include "kernels/cpu/linear_quantized.h"
 #include "kernels/device/error.h"

@@ -7,8 +7,9 @@
 // W is read once: the 16 rows after the present ones are fetched meanwhile, evenly, so that memory
 // never rests.
 //
-// For files compiled with flags of their own: no template or inline function of a library may be
-// used in them, lest another file gets this file's copy; and all of this is in no-one's name.
+// For files compiled with their own flags. They may use no template or inline function of a
+// library, because the linker could give this file's copy to another file. For the same reason
+// everything here is in an unnamed namespace.
 //
 // Products has
 //   start(weight_rows, input_rows)  before 16 rows of W, or fewer; input_rows is 16 or 1

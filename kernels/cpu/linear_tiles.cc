@@ -52,7 +52,8 @@ struct Operands {
 
 std::int64_t blocks_of(std::int64_t k) { return (k + kTileBlock - 1) / kTileBlock; }
 
-/// How a round is cut: rows evenly, and each part of W on its own, so that a chunk lies in one.
+/// How a round is cut. Rows are cut evenly, and each part of W by itself, so that a chunk lies in
+/// one part.
 struct Cut {
   std::int64_t row_chunks = 0;
   std::int64_t tiles = 0;  // per chunk
@@ -107,7 +108,7 @@ class Round {
     chunk.w = place.part->row(place.row);
     chunk.w_dtype = place.part->dtype;
     chunk.columns = std::min(cut_.columns, place.part->rows - place.row);
-    // Threads take chunks in turn, so this is likely to be one's own next.
+    // Threads take chunks in turn, so this is probably the next chunk of this thread.
     const std::int64_t next = index % cut_.column_chunks + threads_;
     if (next < cut_.column_chunks) {
       const Place then = place_of(next);

@@ -83,8 +83,8 @@ HWY_INLINE GroupFactors factors_of(float low, float high, float levels) {
   return factors;
 }
 
-/// One group of q8 or q4. What cannot be quantised makes the group NaN: the row that it belongs to
-/// shows it, and no other.
+/// One group of q8 or q4. An element that cannot be quantised makes the group NaN, so that only its
+/// own row shows the fault.
 HWY_INLINE void quantize_group(const float* from, std::int64_t count, DType dtype,
                                std::uint8_t* codes, std::byte* factors_target) {
   const Floats d;

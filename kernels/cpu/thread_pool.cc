@@ -20,7 +20,7 @@ namespace {
 /// more work is this, once.
 constexpr std::chrono::microseconds kPatience(50);
 
-/// True as soon as `done` is, false when patience is at its end.
+/// Returns true as soon as `done` is true, false when the time is up.
 template <class Done>
 bool spin_until(const Done& done) {
   using Clock = std::chrono::steady_clock;

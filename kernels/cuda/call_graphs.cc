@@ -11,8 +11,18 @@ struct CallGraphs::Kept {
   std::vector<OpCall> calls;
   std::uint64_t hash = 0;
   std::uint64_t last_use = 0;
+  std::uint64_t period = 0;         // between its last two uses
   cudaGraphExec_t graph = nullptr;  // null: seen once, or cannot be captured
   bool refused = false;
+
+  /// How long past the end of its patience: the larger, the better a place it gives up. 0: it may
+  /// still come.
+  std::uint64_t overdue(std::uint64_t now) const {
+    constexpr std::uint64_t kRounds = 4;
+    const std::uint64_t patience = kRounds * std::max<std::uint64_t>(period, kMostKept);
+    const std::uint64_t age = now - last_use;
+    return age > patience ? age - patience : 0;
+  }
 
   Kept() = default;
   Kept(const Kept&) = delete;
@@ -91,13 +101,15 @@ bool CallGraphs::add(const OpCall& call) {
 
 void CallGraphs::put(cudaStream_t stream) {
   if (pending_.empty()) return;
-  Kept* const kept = worth_a_graph() ? find() : nullptr;
+  const bool worth_it = worth_a_graph();
+  if (worth_it) ++now_;
+  Kept* const kept = worth_it ? find() : nullptr;
   if (kept != nullptr && kept->graph == nullptr && !kept->refused) capture(*kept);
   if (kept != nullptr && kept->graph != nullptr) {
     check(cudaGraphLaunch(kept->graph, stream), "cudaGraphLaunch");
     ++counts_.replayed;
   } else {
-    if (kept == nullptr && worth_a_graph()) keep();
+    if (kept == nullptr && worth_it) keep();
     launch_all(stream);
     ++counts_.launched;
   }
@@ -113,23 +125,34 @@ bool CallGraphs::worth_a_graph() const {
 CallGraphs::Kept* CallGraphs::find() {
   for (const std::unique_ptr<Kept>& kept : kept_) {
     if (kept->hash != hash_ || kept->calls != pending_) continue;
-    kept->last_use = ++uses_;
+    kept->period = now_ - kept->last_use;
+    kept->last_use = now_;
     return kept.get();
   }
   return nullptr;
 }
 
-void CallGraphs::keep() {
-  if (kept_.size() == kMostKept) {
+/// False: everything that is kept may still come.
+bool CallGraphs::make_room() {
+  while (kept_.size() == kMostKept || kept_calls_ + pending_.size() > kMostKeptCalls) {
+    const auto stalest = std::max_element(
+        kept_.begin(), kept_.end(),
+        [this](const auto& a, const auto& b) { return a->overdue(now_) < b->overdue(now_); });
+    if ((*stalest)->overdue(now_) == 0) return false;
+    kept_calls_ -= (*stalest)->calls.size();
     // Its graph may still run: the driver keeps what a launch under way needs.
-    kept_.erase(std::min_element(kept_.begin(), kept_.end(), [](const auto& a, const auto& b) {
-      return a->last_use < b->last_use;
-    }));
+    kept_.erase(stalest);
   }
+  return true;
+}
+
+void CallGraphs::keep() {
+  if (!make_room()) return;
   auto made = std::make_unique<Kept>();
   made->calls = pending_;
   made->hash = hash_;
-  made->last_use = ++uses_;
+  made->last_use = now_;
+  kept_calls_ += made->calls.size();
   kept_.push_back(std::move(made));
 }
 

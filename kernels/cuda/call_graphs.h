@@ -1,10 +1,15 @@
-// Operations on their way to a stream, put there together. Where the same ones were put there
-// before they go as one CUDA graph: a decode step of a small model is hundreds of kernels of a few
-// microseconds, and launching them one by one takes as long as they do.
+// Collects operations and puts them on a stream together. A sequence that came before goes as one
+// CUDA graph. A decode step of a small model is hundreds of kernels of a few microseconds, and
+// launching them one by one takes as long as they run.
 //
 // Two sequences of calls are the same when every argument is (OpCall's ==): pointers, shapes, all
 // of it. What changes from step to step (token ids, positions, page tables) lies behind the
 // pointers.
+//
+// Sequences come in rounds, one for each token. So the one that was not used for longest is the one
+// that comes next, and must not make room: with one sequence too many in a round, none would be
+// there when it comes. A sequence keeps its place until it has missed several of its own rounds.
+// Of a round too long for the table, a part is replayed and the rest is launched.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -26,8 +31,10 @@ class CallGraphs {
   static constexpr std::size_t kFewestCalls = 4;
   /// Rows of activations beyond which launching costs nothing beside computing.
   static constexpr std::int64_t kMostRows = 256;
-  /// Sequences remembered; the one not used for longest makes room.
-  static constexpr std::size_t kMostKept = 64;
+  /// Sequences remembered, and calls in them. A model whose cache lies in the host makes two or
+  /// three sequences of a layer, each of a few calls.
+  static constexpr std::size_t kMostKept = 256;
+  static constexpr std::size_t kMostKeptCalls = 64 * kMostCalls;
 
   struct Counts {
     std::uint64_t replayed = 0;  // sequences put as a graph
@@ -57,6 +64,7 @@ class CallGraphs {
   bool worth_a_graph() const;
   Kept* find();
   void keep();
+  bool make_room();
   void launch_all(cudaStream_t stream);
   void capture(Kept& kept);
 
@@ -66,8 +74,9 @@ class CallGraphs {
   std::vector<OpCall> pending_;
   std::uint64_t hash_ = 0;  // of pending_: narrows the search, equality decides
   std::int64_t most_rows_ = 0;
-  std::uint64_t uses_ = 0;
+  std::uint64_t now_ = 0;  // sequences so far that were worth a graph
   std::vector<std::unique_ptr<Kept>> kept_;
+  std::size_t kept_calls_ = 0;
   Counts counts_;
 };
 

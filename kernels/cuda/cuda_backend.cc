@@ -40,9 +40,13 @@ CudaBackend::CudaBackend(BackendInfo info, int device, int threads, Trace* trace
       device_(device),
       threads_(threads),
       trace_(trace),
-      wait_value_(driver_function("cuStreamWaitValue64", 12000)),
-      write_value_(driver_function("cuStreamWriteValue64", 12000)),
       host_(info_, trace) {
+  if (device_attribute(CU_DEVICE_ATTRIBUTE_CAN_USE_64_BIT_STREAM_MEM_OPS, device) != 0) {
+    wait_value_ = driver_function("cuStreamWaitValue64", 12000);
+    write_value_ = driver_function("cuStreamWriteValue64", 12000);
+  } else {
+    info_.description += ", without 64-bit stream memory operations";
+  }
   std::int64_t clock_ns = 0;
   if (trace != nullptr) {
     clock_ = std::make_unique<ClockEvent>();
@@ -61,7 +65,7 @@ CudaBackend::CudaBackend(BackendInfo info, int device, int threads, Trace* trace
   std::memset(reached_, 0, kWordBytes);
   runner_ = std::make_unique<KernelRunner>(allocate_device(KernelRunner::kWorkspaceBytes));
   info_.workspace_bytes = KernelRunner::kWorkspaceBytes;
-  // What the context and the streams took is gone for good; the workspace stands in every plan.
+  // Memory of the context and the streams cannot be planned with. The workspace is in every plan.
   std::size_t free_bytes = 0;
   std::size_t all_bytes = 0;
   check(cudaMemGetInfo(&free_bytes, &all_bytes), "cudaMemGetInfo");
@@ -86,7 +90,7 @@ CudaBackend::~CudaBackend() {
   cudaFreeHost(reached_);
 }
 
-void CudaBackend::use_device() const { check(cudaSetDevice(device_), "cudaSetDevice"); }
+void CudaBackend::use_device() { check(cudaSetDevice(device_), "cudaSetDevice"); }
 
 Memory CudaBackend::allocate_device(std::size_t bytes) {
   if (bytes == 0) return {};
@@ -157,12 +161,14 @@ Event CudaBackend::record(Lane on) {
 }
 
 void CudaBackend::wait(Lane on, Event event) {
+  const Activity why = on == Lane::compute ? stall_reason_.take(event.lane) : Activity::stall_other;
   if (event.ticket == 0 || event.lane == on) return;
   if (on != Lane::host_compute) {
-    // Also where the event is past: what is collected together must not depend on the clock.
+    // Also where the event is past: which operations are collected together must not depend on the
+    // clock.
     use_device();
     put_pending(on);
-    if (on == Lane::compute && !done(event)) lane(on).expect(event.stall);
+    if (on == Lane::compute && !done(event)) lane(on).expect(why);
   }
   if (event.lane == Lane::host_compute) return wait_for_host(on, event);
   if (on != Lane::host_compute) {
@@ -173,10 +179,11 @@ void CudaBackend::wait(Lane on, Event event) {
 
 void CudaBackend::let_host_wait(Event event) {
   if (done(event)) return;
+  if (write_value_ == nullptr) return lane(event.lane).synchronize(event.ticket);
   std::uint64_t mark = 0;
   {
-    // A mark behind all that is on the stream by now: no more than that can be awaited, since what
-    // is there waits for nothing that the host lane does after this.
+    // A mark behind all work that is on the stream by now. Waiting for it ends: none of that work
+    // waits for anything that the host lane does later.
     const std::lock_guard lock(marks_mutex_);
     mark = ++marks_[static_cast<std::size_t>(event.lane)];
     const auto write_value =
@@ -193,7 +200,7 @@ void CudaBackend::let_host_wait(Event event) {
 
 void CudaBackend::wait_for_host(Lane on, Event event) {
   if (host_.done(event)) return;
-  if (!pins_all_) {
+  if (!pins_all_ || wait_value_ == nullptr) {
     // A copy from memory that is not pinned may read it when it is put, not when the stream gets
     // there (CUDA driver API, "API synchronization behavior").
     watch_gpu_until(event);
@@ -233,15 +240,15 @@ void CudaBackend::synchronize(Event event) {
     failed_ = true;
     throw;
   }
-  // Of a copy it is known how much of it was hidden once it is known when the compute lane stood
-  // still.
+  // First learn when the compute lane stood still: only then is it known how much of a copy was
+  // hidden.
   const std::int64_t known_ns = lane(Lane::compute).collect();
   for (const auto& stream : streams_) {
     if (stream && stream != streams_[0]) stream->collect(known_ns);
   }
 }
 
-/// The host lane may wait for the GPU, and does not ask whether that still lives.
+/// The host lane may wait for the GPU, and does not check whether the GPU still works.
 void CudaBackend::watch_gpu_until(Event of_host) {
   constexpr auto kSleep = std::chrono::microseconds(50);
   constexpr int kSleepsPerLook = 100;
@@ -281,7 +288,9 @@ CallGraphs::Counts CudaBackend::graph_counts() {
 }
 
 void* CudaBackend::stream(Lane on) {
-  return on == Lane::host_compute ? nullptr : lane(on).stream();
+  if (on == Lane::host_compute) return nullptr;
+  use_device();
+  return lane(on).stream();
 }
 
 }  // namespace sluice::cuda

@@ -22,6 +22,7 @@
 #include "kernels/cuda/stream_lane.h"
 #include "kernels/device/backend.h"
 #include "kernels/device/cpu_backend.h"
+#include "kernels/device/stall_reason.h"
 #include "kernels/device/trace.h"
 
 namespace sluice::cuda {
@@ -49,6 +50,7 @@ class CudaBackend final : public Backend {
   void call(Lane lane, void (*function)(void*), void* argument) override;
   Event record(Lane lane) override;
   void wait(Lane lane, Event event) override;
+  void expect_stall(Activity why) override { stall_reason_.expect(why); }
   bool done(Event event) override;
   void synchronize(Event event) override;
   void* stream(Lane lane) override;
@@ -62,7 +64,7 @@ class CudaBackend final : public Backend {
   CpuBackend& host() { return host_; }
 
  private:
-  void use_device() const;
+  void use_device();
   void put_pending(Lane lane);
   StreamLane& lane(Lane lane) { return *streams_[static_cast<std::size_t>(lane)]; }
   void wait_for_host(Lane lane, Event event);
@@ -74,8 +76,11 @@ class CudaBackend final : public Backend {
   int device_;
   int threads_;
   Trace* trace_;
-  void* wait_value_ = nullptr;   // cuStreamWaitValue64
-  void* write_value_ = nullptr;  // cuStreamWriteValue64
+  // cuStreamWaitValue64 and cuStreamWriteValue64. Null where the device has no such operations of
+  // 64 bits: the thread that puts work waits itself then.
+  void* wait_value_ = nullptr;
+  void* write_value_ = nullptr;
+  StallReason stall_reason_;
   CpuBackend host_;
   std::atomic<bool> pins_all_{true};  // the host memory it gave out
   std::unique_ptr<ClockEvent> clock_;

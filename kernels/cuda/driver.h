@@ -1,8 +1,10 @@
-// The driver's functions, which are asked for by name: libcuda is not linked with, so that the
-// plugin loads, and says so, where there is no driver.
+// The driver's functions, asked for by name. The plugin does not link with libcuda, so that it can
+// be loaded, and say what is missing, where there is no driver.
 #pragma once
 
 #include <cuda.h>
+
+#include <string>
 
 namespace sluice::cuda {
 
@@ -10,7 +12,14 @@ namespace sluice::cuda {
 /// driver has none.
 void* driver_function(const char* name, unsigned version);
 
-/// Throws DeviceError. `call` is a literal.
+/// Throws DeviceError "cuStreamWaitValue64: CUDA_ERROR_INVALID_VALUE". `call` is a literal.
 void check_driver(CUresult status, const char* call);
+
+/// Throws DeviceError.
+int device_attribute(CUdevice_attribute attribute, int device);
+
+/// Of the GPU, or of the instance of one (MIG) that this process sees as `device`:
+/// "3b1c9f60-5d0e-4c0b-9d5e-0a7f3c2b1d00". Throws DeviceError.
+std::string device_uuid(int device);
 
 }  // namespace sluice::cuda

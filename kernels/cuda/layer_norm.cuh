@@ -67,7 +67,7 @@ struct NormRow {
       factor[k] = load(weight.data, k);
       term[k] = load(bias.data, k);
     }
-    // nvcc would put the vectors' loads off until the row has come, if the row did not need them.
+    // Without this nvcc would delay the loads of the vectors until the row has come.
     const unsigned nothing = threads >> 16U;
 #pragma unroll
     for (int k = 0; k < kNormChunks; ++k) {

@@ -15,6 +15,7 @@
 #include "kernels/cpu/thread_pool.h"
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda/driver.h"
 #include "kernels/cuda/launches.h"
 #include "kernels/cuda/load_kernels.h"
 #include "kernels/cuda/locality.h"
@@ -86,6 +87,13 @@ static DType compute_dtype(DType weights) {
   return weights == DType::bf16 || weights == DType::f16 ? weights : DType::f32;
 }
 
+static std::string pci_id_of(int device) {
+  std::array<char, 32> id = {};
+  check(cudaDeviceGetPCIBusId(id.data(), static_cast<int>(id.size()), device),
+        "cudaDeviceGetPCIBusId");
+  return id.data();
+}
+
 static BackendInfo describe(int device, const cudaDeviceProp& properties,
                             const kernels::EngineOptions& options, int threads) {
   BackendInfo info;
@@ -97,10 +105,7 @@ static BackendInfo describe(int device, const cudaDeviceProp& properties,
   info.threads = 0;
   info.samples = true;
   info.loads_kernels = true;
-  std::array<char, 32> pci_id = {};
-  check(cudaDeviceGetPCIBusId(pci_id.data(), static_cast<int>(pci_id.size()), device),
-        "cudaDeviceGetPCIBusId");
-  info.device_id = pci_id.data();
+  info.device_id = fmt::format("{} {}", pci_id_of(device), device_uuid(device));
   info.device_bytes = properties.totalGlobalMem;
   return info;
 }
@@ -123,7 +128,7 @@ static kernels::Engine make_engine(const kernels::EngineOptions& options) {
       options.threads > 0 ? options.threads : kernels::default_threads(options.ranks_on_host);
   BackendInfo info = describe(device, properties, options, threads);
   // Before any thread or any large memory is made: both stay where they begin.
-  if (const auto near = processors_near(info.device_id, "/sys/bus/pci/devices")) {
+  if (const auto near = processors_near(pci_id_of(device), "/sys/bus/pci/devices")) {
     stay_near(*near, threads);
   }
   auto backend = std::make_unique<CudaBackend>(std::move(info), device, threads, options.trace);

@@ -41,8 +41,8 @@ std::uint64_t StreamLane::record() {
   return ticket;
 }
 
-// If an event's place is given on between the look and the call, which takes thousands of tickets,
-// the call waits for a later point of the same stream: longer than it must.
+// An event's place can be given to a later ticket between the look and the call, after thousands of
+// tickets. The call then waits for a later point of the same stream: longer than it must.
 
 void StreamLane::hold(cudaStream_t waiter, std::uint64_t ticket) {
   if (is_past(ticket)) return;

@@ -37,10 +37,6 @@ Activity activity_of(Lane lane);
 struct Event {
   Lane lane = Lane::compute;
   std::uint64_t ticket = 0;
-  /// What Lane::compute is said to stand still for while it waits for this.
-  Activity stall = Activity::stall_other;
-
-  Event as(Activity why) const { return {lane, ticket, why}; }
 };
 
 struct BackendInfo {
@@ -48,7 +44,7 @@ struct BackendInfo {
   std::string description;           // "cpu (avx512, 2 threads)": printed once per rank
   DType compute_dtype = DType::f32;  // dtype of activations on this device
   int threads = 1;                   // of the compute lane; 0 on a GPU
-  /// Which device of the host it is, alike for every process: "0000:3b:00.0". Empty on the CPU.
+  /// PCI id, blank, UUID: instances of one GPU (MIG) share only the PCI id. Empty on the CPU.
   std::string device_id;
   /// Of a device with memory of its own: all of it, and what was free when the engine was made, its
   /// workspace_bytes counted as free.
@@ -120,14 +116,17 @@ class Backend {
   /// Work put on `lane` after this call starts only when `event` is done. `event` must come from
   /// record(). Waiting for an event of the same lane is a no-op.
   virtual void wait(Lane lane, Event event) = 0;
+  /// For the report: what Lane::compute stands still for if it does so in the next wait() put on
+  /// it. Call compute_waits() (stall_reason.h), which does both.
+  virtual void expect_stall(Activity /*why*/) {}
 
   virtual bool done(Event event) = 0;
   /// Blocks the calling thread until `event` is done. Throws DeviceError if work on a lane failed.
   virtual void synchronize(Event event) = 0;
 
   /// The lane as the device's own libraries know it, for those that put work there themselves
-  /// (NCCL): a cudaStream_t of Lane::send or Lane::receive. Null where there is none. Owned by the
-  /// backend.
+  /// (NCCL): a cudaStream_t of Lane::send or Lane::receive, null where there is none. Makes its
+  /// device the calling thread's, which NCCL takes. Owned by the backend.
   virtual void* stream(Lane /*lane*/) { return nullptr; }
 };
 

@@ -34,8 +34,8 @@ CpuBackend::CpuBackend(BackendInfo info, Trace* trace, const CopyLimits& limits)
       to_host_(limits.device_to_host_gbps) {
   for (std::size_t index = 0; index < queues_.size(); ++index) {
     const Lane lane = static_cast<Lane>(index);
-    // Beside a device with memory of its own only one lane works, and that the others do not says
-    // nothing.
+    // Beside a device with its own memory only one lane works here. Idle time of the other lanes
+    // means nothing.
     const bool works = info_.device_bytes == 0 || lane == Lane::host_compute;
     queues_[index] = std::make_unique<LaneQueue>(name_of(lane), activity_of(lane),
                                                  works ? trace : nullptr, failure_);
@@ -43,7 +43,7 @@ CpuBackend::CpuBackend(BackendInfo info, Trace* trace, const CopyLimits& limits)
 }
 
 CpuBackend::~CpuBackend() {
-  // All threads end before any queue goes: a lane may still wait for another's ticket.
+  // End all threads before any queue is destroyed: a lane may still wait for another lane's ticket.
   for (const auto& lane_queue : queues_) lane_queue->finish();
 }
 
@@ -93,10 +93,11 @@ Event CpuBackend::record(Lane lane) { return {lane, queue(lane).last()}; }
 
 void CpuBackend::wait(Lane lane, Event event) {
   check(event);
+  const Activity why =
+      lane == Lane::compute ? stall_reason_.take(event.lane) : Activity::stall_other;
   if (event.lane == lane || done(event)) return;
   LaneQueue* awaited = &queue(event.lane);
   const std::uint64_t ticket = event.ticket;
-  const Activity why = event.stall;
   Trace* const trace = lane == Lane::compute ? trace_ : nullptr;
   queue(lane).put(
       [awaited, ticket, why, trace] {

@@ -12,6 +12,7 @@
 #include "kernels/device/first_failure.h"
 #include "kernels/device/lane_queue.h"
 #include "kernels/device/rate_limit.h"
+#include "kernels/device/stall_reason.h"
 #include "kernels/device/trace.h"
 
 namespace sluice {
@@ -36,6 +37,7 @@ class CpuBackend final : public Backend {
   void call(Lane lane, void (*function)(void*), void* argument) override;
   Event record(Lane lane) override;
   void wait(Lane lane, Event event) override;
+  void expect_stall(Activity why) override { stall_reason_.expect(why); }
   bool done(Event event) override;
   void synchronize(Event event) override;
 
@@ -55,6 +57,7 @@ class CpuBackend final : public Backend {
 
   BackendInfo info_;
   Trace* trace_;
+  StallReason stall_reason_;
   FirstFailure failure_;
   RateLimit to_device_;  // each used by its lane alone
   RateLimit to_host_;

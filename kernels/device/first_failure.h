@@ -1,4 +1,4 @@
-// The first failure of any lane: later ones are its consequences, and only confuse.
+// Keeps the first failure of any lane. Later failures are its consequences and would only confuse.
 #pragma once
 
 #include <atomic>

@@ -1,8 +1,8 @@
-// A link that is slower than the memory behind it: when a piece of a copy would be done.
+// Says when a link that is slower than memory would be done with a piece of a copy.
 //
-// Pieces follow each other on the link without a gap, and an idle link saves nothing up. But what a
-// piece was done late (the sleep was long, the thread was not scheduled) the next ones make good,
-// so that over any stretch of work the rate is met on average.
+// Pieces follow each other on the link without a gap, and an idle link saves nothing up. A piece
+// may be done late, because the sleep was long or the thread was not scheduled. The next pieces
+// make up for it, so over any stretch of work the rate is met on average.
 #pragma once
 
 #include <chrono>
@@ -22,9 +22,8 @@ class RateLimit {
   std::size_t piece_bytes() const;
   bool limits() const { return gbps_ > 0; }
 
-  /// A piece that was begun at `begin` has been copied: returns when the link is done with it. Less
-  /// than kLeastSleep ahead it need not be waited for: it is not lost, the next piece is done
-  /// later.
+  /// Returns when the link is done with a piece whose copy began at `begin`. The caller may skip a
+  /// wait shorter than kLeastSleep: the next piece then waits for it, too.
   Clock::time_point end_of(std::size_t bytes, Clock::time_point begin);
   /// The caller goes on at `now`, late or not.
   void resumed(Clock::time_point now);

@@ -1,7 +1,7 @@
 // How long a lane had stood still by any moment of a run, in a fixed amount of memory.
 //
-// Kept as a line of points, one where each stall begins and one where it ends. Where there is no
-// room for more every second one is dropped: sums stay exact, what lies long ago gets coarser.
+// It keeps one point where each stall begins and one where it ends. When there is no room for more,
+// every second point is dropped: sums stay exact, and times long ago become coarser.
 #pragma once
 
 #include <cstddef>

@@ -205,8 +205,12 @@ void read_generate(FlagSet& set, const Words& words, ParsedCommand& parsed) {
   }
   parsed.print_config = set.given("--print-config");
   parsed.dry_run = set.given("--dry-run");
+  parsed.schedule = set.given("--schedule");
   if (parsed.print_config) return;  // a configuration may be looked at before it is complete
   problems = contradictions(parsed.config, !parsed.dry_run);
+  if (parsed.schedule && !parsed.dry_run) {
+    problems.emplace_back("--schedule prints what a dry run plans; give --dry-run with it");
+  }
   if (!problems.empty()) refuse(problems);
 }
 

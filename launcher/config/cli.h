@@ -34,6 +34,7 @@ struct ParsedCommand {
   RunConfig config;           // generate: defaults, then --config, then flags
   bool print_config = false;  // generate: print to_yaml(config) and end
   bool dry_run = false;       // generate: print layer split and memory table and end
+  bool schedule = false;      // generate: with dry_run, print the tasks of a pass too
 
   InspectArguments inspect;
   TokenizeArguments tokenize;

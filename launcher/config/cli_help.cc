@@ -71,6 +71,9 @@ std::vector<FlagGroup> generate_groups() {
         {"--trace", "FILE"},
         {"--print-config", "", "print the whole configuration as YAML and end"},
         {"--dry-run", "", "print which layers and bytes go where, load nothing, and end"},
+        {"--schedule", "",
+         "with --dry-run: print each task of a decode step, its resource, bytes and FLOP, and the "
+         "tasks it comes after"},
         {"--quiet", ""},
         {"--color", "WHEN"},
         {"--probe", "auto|again|never"}}}};
@@ -121,7 +124,7 @@ Examples:
   Will it fit?
     sluice generate --model ./opt-30b --percent 20 50 0 100 100 0 --prompt-len 512 --dry-run
 
-Every flag but --config, --print-config and --dry-run has a YAML key: see docs/configuration.md.
+Every flag but --config, --print-config, --dry-run and --schedule has a YAML key: see docs/configuration.md.
 Defaults stand in [brackets].
 
 )";

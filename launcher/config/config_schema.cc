@@ -35,6 +35,18 @@ void choice(SchemaVisitor& visitor, const ConfigKey& key, Enum& value,
   value = static_cast<Enum>(index);
 }
 
+void describe_cache_dtype(SchemaVisitor& visitor, std::optional<DType>& dtype) {
+  static constexpr const char* kNames[] = {"auto", "f32", "f16", "bf16", "q8", "q4"};
+  int index = dtype ? 1 + static_cast<int>(*dtype) : 0;
+  visitor.choice(
+      {"cache_dtype",
+       "element type of the KV cache; auto: what the device computes in, f32 on the CPU; "
+       "f16 and bf16 halve f32, q8 and q4 have 8 and 4 bits in groups of 64",
+       "--cache-dtype"},
+      index, kNames);
+  dtype = index > 0 ? std::optional(static_cast<DType>(index - 1)) : std::nullopt;
+}
+
 void describe_policy(SchemaVisitor& visitor, offload::Policy& policy) {
   visitor.shares(
       {"weights", "where each layer's weights live, in percent of their bytes", "--percent"},
@@ -65,13 +77,12 @@ void describe_policy(SchemaVisitor& visitor, offload::Policy& policy) {
                    "what that gains",
                    "--overlap"},
                   policy.overlap);
-  static constexpr const char* kCacheDTypes[] = {"f32", "f16", "bf16", "q8", "q4"};
-  choice(visitor,
-         {"cache_dtype",
-          "element type of the KV cache; f32 is exact, f16 and bf16 halve it, q8 and q4 have 8 and "
-          "4 bits in groups of 64",
-          "--cache-dtype"},
-         policy.cache_dtype, kCacheDTypes);
+  visitor.boolean({"mlp_once",
+                   "compute the MLP of a layer once over all GPU batches; takes workspace for all "
+                   "their tokens, and needs all activations on the device",
+                   ""},
+                  policy.mlp_once);
+  describe_cache_dtype(visitor, policy.cache_dtype);
   static constexpr const char* kCompressions[] = {"none", "8bit", "4bit"};
   choice(
       visitor,

@@ -117,7 +117,7 @@ std::string cache_dtype_of(const Flags& flags, const Flag& flag,
   if (value == "8bit") return "q8";
   problems.push_back(fmt::format("{}: '{}' is neither 4bit nor 8bit; see {} for what else there is",
                                  kCompressCache, value, kCacheDType));
-  return "f32";
+  return "auto";
 }
 
 }  // namespace

@@ -54,7 +54,7 @@ void together(comm::World& world, const Phase& phase) {
 
 class Generate {
  public:
-  Generate(const RunConfig& config, bool dry_run, const std::string& command_line)
+  Generate(const RunConfig& config, DryRun dry_run, const std::string& command_line)
       : config_(config),
         dry_run_(dry_run),
         command_line_(command_line),
@@ -63,7 +63,7 @@ class Generate {
 
   ExitStatus run() {
     world_->step("opening the model", -1, -1);
-    together(*world_, [this] { model_.emplace(open_checkpoint(config_)); });
+    together(*world_, [this] { model_.emplace(open_weights(config_)); });
     compare();
     together(*world_, [this] { open_job(); });
     const SequenceTokens tokens = share_tokens();
@@ -74,7 +74,7 @@ class Generate {
     check_devices();
     rank_->check_memory();
     show_plan();
-    return dry_run_ ? ExitStatus::done : work();
+    return dry_run_.only_plan ? ExitStatus::done : work();
   }
 
  private:
@@ -87,14 +87,15 @@ class Generate {
   }
 
   void open_job() {
-    // Whether the stages fit ranks and model is known now, before a large input is read.
+    // Check now that the stages fit ranks and model, before a large input is read.
     const auto stages = stages_of(config_, world_->size(), model_->folder.config);
     if (!is_head_) return;
-    if (!dry_run_) {
+    if (!dry_run_.only_plan) {
       if (!config_.report.file.empty()) check_writable(config_.report.file, "--report");
       if (!config_.report.trace.empty()) check_writable(config_.report.trace, "--trace");
     }
-    job_.emplace(config_, model_->folder, config_.batching.slots(world_->size()), !dry_run_);
+    job_.emplace(config_, model_->folder, config_.batching.slots(world_->size()),
+                 !dry_run_.only_plan);
   }
 
   /// The head's, on every rank.
@@ -126,8 +127,16 @@ class Generate {
 
   void show_plan() {
     const std::vector<stage::StageReport> reports = gather_reports();
-    if (is_head_ && dry_run_) std::cout << memory_table(reports);
-    if (is_head_ && !dry_run_ && !config_.report.quiet) std::cerr << memory_table(reports);
+    if (is_head_ && dry_run_.only_plan) std::cout << memory_table(reports);
+    if (dry_run_.schedule) show_schedules();
+    if (is_head_ && !dry_run_.only_plan && !config_.report.quiet)
+      std::cerr << memory_table(reports);
+  }
+
+  void show_schedules() {
+    for (const std::string& table : world_->gather(rank_->schedule())) {
+      if (is_head_) std::cout << '\n' << table;
+    }
   }
 
   void show_transport(const std::string& transport) {
@@ -208,7 +217,7 @@ class Generate {
   }
 
   const RunConfig& config_;
-  bool dry_run_;
+  DryRun dry_run_;
   const std::string& command_line_;
   std::unique_ptr<comm::World> world_;
   bool is_head_;
@@ -220,11 +229,11 @@ class Generate {
 
 }  // namespace
 
-ExitStatus generate(const RunConfig& config, bool dry_run, const std::string& command_line,
+ExitStatus generate(const RunConfig& config, DryRun dry_run, const std::string& command_line,
                     const std::function<void(const std::string& sentence)>& say) {
   Generate command(config, dry_run, command_line);
-  // Said while the world is there, which ends when all ranks have come so far: mpirun ends a job as
-  // soon as one rank has left with a status, whether or not another still has the sentence to say.
+  // Say it before the world ends, because the world waits for all ranks. mpirun ends a job as soon
+  // as one rank leaves with a status, even if another rank still has its sentence to say.
   try {
     return command.run();
   } catch (const Error& error) {

@@ -18,9 +18,9 @@ std::filesystem::path disk_to_measure(const RunConfig& config, const stage::Stag
 
 /// This rank's rates: its share of its host's threads, the whole of its links and disk; each no
 /// more than `stage.limits`. Of a device with memory of its own, `engine` is measured for this run.
-/// `seen`: what is measured will be looked at (the head's word counts). Collective. Never fails for
-/// want of a figure: what cannot be measured is 0, and rank 0 says why on standard error unless the
-/// run is quiet.
+/// `seen`: somebody will read the figures (the head decides). Collective. Never fails for want of a
+/// figure: what cannot be measured is 0, and rank 0 says why on standard error unless the run is
+/// quiet.
 stage::MachineRates rates_for_run(comm::World& world, const RunConfig& config,
                                   const stage::StageConfig& stage,
                                   const std::filesystem::path& disk, bool seen,

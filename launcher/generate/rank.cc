@@ -4,12 +4,15 @@
 
 #include <algorithm>
 #include <chrono>
+#include <utility>
 
 #include "comm/gather.h"
 #include "kernels/engine.h"
 #include "launcher/machine/host_memory.h"
+#include "launcher/report/schedule_table.h"
 #include "launcher/report/trace_json.h"
 #include "stage/layer_split.h"
+#include "stage/weight_groups.h"
 
 namespace sluice::launcher {
 
@@ -29,8 +32,10 @@ std::uint64_t spare_device_bytes(std::uint64_t free_bytes) {
 
 /// Of the matrices as they lie in the checkpoint; of dummy weights, config.json's.
 DType weight_dtype(const OpenedModel& model) {
+  const offload::GroupSpec mlp = stage::mlp_group(model.folder.config, 0);
+  const auto stored = model.names.find(mlp.tensors[stage::kUpWeight].name);
   const offload::TensorRecord* matrix =
-      model.checkpoint ? model.checkpoint->find("layers.0.fc1.weight") : nullptr;
+      stored == model.names.end() ? nullptr : model.checkpoint->find(stored->second.tensor);
   return matrix != nullptr ? matrix->dtype : model.folder.config.dtype;
 }
 
@@ -41,12 +46,10 @@ void remove_folder(void* folder) noexcept {
 
 }  // namespace
 
-OpenedModel open_checkpoint(const RunConfig& config) {
-  OpenedModel opened{open_model(config.model), std::nullopt};
-  if (config.weights == WeightsFrom::checkpoint) {
-    opened.checkpoint.emplace(offload::Checkpoint::open(opened.folder.path));
-  }
-  return opened;
+OpenedModel open_weights(const RunConfig& config) {
+  ModelFolder folder = open_model(config.model);
+  if (config.weights == WeightsFrom::checkpoint) return open_checkpoint(std::move(folder));
+  return {std::move(folder), std::nullopt, {}};
 }
 
 std::vector<stage::StageConfig> stages_of(const RunConfig& config, std::int32_t ranks,
@@ -120,8 +123,7 @@ void Rank::plan() {
     folder_ = std::make_unique<offload::RunFolder>(offload_directory(config_), world_.rank());
   }
   weights_ =
-      std::make_unique<RankWeights>(config_, layout_.config.policy.compress_weight, model_.folder,
-                                    model_.checkpoint ? &*model_.checkpoint : nullptr, *disk_,
+      std::make_unique<RankWeights>(config_, layout_.config.policy.compress_weight, model_, *disk_,
                                     folder_ ? folder_->path() : std::filesystem::path(), threads_);
   stage_ = std::make_unique<stage::Stage>(
       layout_, stage::StageResources{world_, engine_, weights_->source(), disk_.get(),
@@ -200,5 +202,6 @@ void Rank::check_memory() const {
 
 stage::RunReport Rank::run(stage::Job* job) { return stage_->run(job); }
 stage::StageReport Rank::report() const { return stage_->report(); }
+std::string Rank::schedule() const { return schedule_table(stage_->layout(), stage_->placement()); }
 
 }  // namespace sluice::launcher

@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <optional>
 #include <string>
 #include <tuple>
 
@@ -15,22 +14,15 @@
 #include "launcher/config/run_config.h"
 #include "launcher/generate/rank_weights.h"
 #include "launcher/machine/device_share.h"
-#include "launcher/model/model_folder.h"
-#include "offload/checkpoint/checkpoint.h"
+#include "launcher/model/opened_model.h"
 #include "stage/report.h"
 #include "stage/request.h"
 #include "stage/stage.h"
 
 namespace sluice::launcher {
 
-/// What a rank opens before the ranks compare notes.
-struct OpenedModel {
-  ModelFolder folder;
-  std::optional<offload::Checkpoint> checkpoint;  // none with dummy weights
-};
-
-/// Throws InputError.
-OpenedModel open_checkpoint(const RunConfig& config);
+/// What a rank opens before the ranks compare notes. Throws InputError.
+OpenedModel open_weights(const RunConfig& config);
 
 /// The stages of a run over `ranks` ranks: those of the configuration, or the defaults; with layers
 /// as the configuration says, or as split_layers() does. Throws ConfigError where they do not fit
@@ -77,6 +69,8 @@ class Rank {
   stage::RunReport run(stage::Job* job);
 
   stage::StageReport report() const;
+  /// The tasks of a decode step, as a table. After plan().
+  std::string schedule() const;
   const Trace& trace() const { return trace_; }
   kernels::Engine& engine() { return engine_; }
   /// Of all ranks. Collective.

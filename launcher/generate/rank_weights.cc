@@ -5,7 +5,6 @@
 #include <thread>
 
 #include "kernels/device/error.h"
-#include "stage/weight_groups.h"
 
 namespace sluice::launcher {
 
@@ -22,19 +21,17 @@ std::filesystem::path packed_directory(const RunConfig& config) {
 }
 
 RankWeights::RankWeights(const RunConfig& config, offload::Compression compression,
-                         const ModelFolder& model, const offload::Checkpoint* checkpoint,
-                         offload::DiskEngine& disk, const std::filesystem::path& run_folder,
-                         int threads) {
-  const offload::WeightCompression packing = stage::compression_of(compression);
-  if (checkpoint == nullptr) {
-    dense_ = offload::make_dummy_source(model.config.dtype, disk, run_folder, packing);
+                         const OpenedModel& model, offload::DiskEngine& disk,
+                         const std::filesystem::path& run_folder, int threads) {
+  if (!model.checkpoint) {
+    dense_ = offload::make_dummy_source(model.folder.config.dtype, disk, run_folder, compression);
     return;
   }
-  dense_ = offload::make_checkpoint_source(*checkpoint, disk);
+  dense_ = offload::make_checkpoint_source(*model.checkpoint, model.names, disk);
   if (compression == offload::Compression::none) return;
   if (threads == 0) threads = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
-  packed_ = offload::make_packed_source(*checkpoint, *dense_, disk,
-                                        {packing, packed_directory(config), threads});
+  packed_ = offload::make_packed_source(*model.checkpoint, model.names, *dense_, disk,
+                                        {compression, packed_directory(config), threads});
 }
 
 void RankWeights::prepare(const std::function<void(const offload::PackingState&)>& progress) {

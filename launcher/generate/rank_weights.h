@@ -6,8 +6,7 @@
 #include <memory>
 
 #include "launcher/config/run_config.h"
-#include "launcher/model/model_folder.h"
-#include "offload/checkpoint/checkpoint.h"
+#include "launcher/model/opened_model.h"
 #include "offload/weights/packed_source.h"
 
 namespace sluice::launcher {
@@ -18,11 +17,10 @@ std::filesystem::path packed_directory(const RunConfig& config);
 
 class RankWeights {
  public:
-  /// `checkpoint` is null for made-up weights, whose part on disk goes into `run_folder`.
-  /// `threads` quantise; 0: one for each core. `checkpoint` and `disk` must outlive it.
-  RankWeights(const RunConfig& config, offload::Compression compression, const ModelFolder& model,
-              const offload::Checkpoint* checkpoint, offload::DiskEngine& disk,
-              const std::filesystem::path& run_folder, int threads);
+  /// Made-up weights go into `run_folder`, as far as they lie on disk. `threads` quantise; 0: one
+  /// for each core. `model` and `disk` must outlive it.
+  RankWeights(const RunConfig& config, offload::Compression compression, const OpenedModel& model,
+              offload::DiskEngine& disk, const std::filesystem::path& run_folder, int threads);
 
   offload::WeightSource& source() { return packed_ ? *packed_ : *dense_; }
 

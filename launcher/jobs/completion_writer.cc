@@ -72,8 +72,8 @@ CompletionWriter::CompletionWriter(const std::filesystem::path& path, Existing e
   uncut_ = true;
 }
 
-/// Not before there is something to write: a run that is refused for want of memory must not cost
-/// the answers of the one before.
+/// Truncate only when there is something to write. A run that is refused for lack of memory must
+/// not delete the answers of an earlier run.
 void CompletionWriter::cut() {
   if (!std::exchange(uncut_, false)) return;
   if (::ftruncate(descriptor_, static_cast<off_t>(bytes_)) != 0) fail(errno, 0, 0);
@@ -118,7 +118,8 @@ void CompletionWriter::lock() {
   if (errno != ENOSYS && errno != EOPNOTSUPP && errno != ENOLCK) fail(errno, 0, 0);
 }
 
-/// bytes_ ends up behind the last whole line: what follows was cut off by the end of the last run.
+/// bytes_ becomes the end of the last whole line. Bytes behind it are half a record: the last run
+/// ended there.
 void CompletionWriter::read_finished() {
   std::ifstream file(name_, std::ios::binary);
   if (!file)
@@ -163,7 +164,7 @@ void CompletionWriter::close() {
 }
 
 void CompletionWriter::fail(int code, std::uint64_t wanted, std::uint64_t got) {
-  // A part of a line must not stay: what follows would be glued to it.
+  // Remove a part of a line: the next record would be glued to it.
   const bool mended =
       !regular_ || got == 0 || ::ftruncate(descriptor_, static_cast<off_t>(bytes_)) == 0;
   const std::string sentence = fmt::format(

@@ -35,7 +35,7 @@ constexpr std::string_view kFields[] = {"custom_id",
                                         "stop_token_ids",
                                         "ignore_eos",
                                         "skip_special_tokens"};
-// OpenAI's fields for what we do not do; the value that asks for nothing is let pass.
+// OpenAI's fields for things that sluice does not do. A value that asks for nothing is accepted.
 constexpr std::string_view kForeignFields[] = {
     "n", "best_of", "stream", "suffix", "logit_bias", "presence_penalty", "frequency_penalty"};
 
@@ -223,7 +223,7 @@ void read_settings(const Fields& fields, const ModelLimits& limits, RequestRow& 
   }
 }
 
-/// A prompt of ids is given back as it reads, but for the BOS token that a text would not show.
+/// The text of a prompt of ids, without the BOS token, which a text would not show.
 std::string text_of_ids(const Tokenizer& tokenizer, const std::vector<std::int32_t>& ids) {
   const bool bos = tokenizer.bos() >= 0 && ids.front() == tokenizer.bos();
   return tokenizer.decode(std::span(ids).subspan(bos ? 1 : 0), false);

@@ -57,7 +57,7 @@ class RequestParser {
   /// users' own. But a plain row is refused where the name is nearly one of ours: a slip.
   std::vector<std::string> take_warnings() { return std::exchange(warnings_, {}); }
 
-  /// The form of the last row that showed one: what a line that is no JSON is answered in.
+  /// The form of the last row that had one. A line that is no JSON is answered in this form.
   RowForm last_form() const { return last_form_; }
 
   std::int32_t default_max_tokens() const { return defaults_.max_new_tokens; }

@@ -6,6 +6,7 @@
 #include <map>
 #include <utility>
 
+#include "comm/transport_choice.h"
 #include "kernels/device/error.h"
 #include "launcher/machine/rank_names.h"
 #include "offload/memory_plan.h"
@@ -23,10 +24,8 @@ using Sharing = std::map<std::pair<std::string, std::string>, std::vector<std::s
 Sharing sharing_of(const std::vector<RankDevice>& ranks) {
   Sharing sharing;
   for (std::size_t rank = 0; rank < ranks.size(); ++rank) {
-    const RankDevice& device = ranks[rank];
-    if (device.device_id.empty()) continue;
-    const std::string& key = device.device_uuid.empty() ? device.device_id : device.device_uuid;
-    sharing[{device.host, key}].push_back(rank);
+    if (ranks[rank].device_id.empty()) continue;
+    sharing[{ranks[rank].host, ranks[rank].device_id}].push_back(rank);
   }
   return sharing;
 }
@@ -52,8 +51,8 @@ void check_devices(const std::vector<RankDevice>& ranks) {
     std::uint64_t others = 0;
     for (const std::size_t rank : sharers) {
       if (__builtin_add_overflow(wanted, ranks[rank].wanted, &wanted)) wanted = UINT64_MAX;
-      // Who looked last saw the GPU with all contexts, and without the workspaces of the others,
-      // which are in their plans.
+      // The rank that looked last saw the GPU with the contexts of all ranks. The workspaces of the
+      // other ranks are in their plans.
       free = std::min(free, ranks[rank].free);
       if (rank != sharers.front()) others += ranks[rank].taken;
     }
@@ -62,7 +61,7 @@ void check_devices(const std::vector<RankDevice>& ranks) {
     throw CapacityError(fmt::format(
         "GPU {} of host {}: {} plan {} of its memory, but only {} are free; set budget.device of "
         "{}, or move shares to host or disk (policy.weights, policy.cache)",
-        ranks[sharers.front()].device_id, place.first, names_of(sharers), human_bytes(wanted),
+        comm::pci_id_of(place.second), place.first, names_of(sharers), human_bytes(wanted),
         human_bytes(free), sharers.size() == 1 ? "the stage" : "each stage to its part"));
   }
 }
@@ -72,7 +71,7 @@ std::vector<std::string> shared_devices(const std::vector<RankDevice>& ranks) {
   for (const auto& [place, sharers] : sharing_of(ranks)) {
     if (sharers.size() < 2) continue;
     lines.push_back(fmt::format("{} share GPU {} of {}", names_of(sharers),
-                                ranks[sharers.front()].device_id, place.first));
+                                comm::pci_id_of(place.second), place.first));
   }
   return lines;
 }

@@ -15,15 +15,14 @@ struct RankDevice {
   std::string host;
   std::string kind;           // BackendInfo::kind
   std::string device_id;      // BackendInfo::device_id; empty: the CPU
-  std::string device_uuid;    // BackendInfo::device_uuid; empty: the id tells devices apart
   std::string compute_dtype;  // name_of()
   std::uint64_t wanted = 0;   // of the device's memory; nothing where it has none of its own
   std::uint64_t free = 0;     // BackendInfo::device_free_bytes
   std::uint64_t taken = 0;    // BackendInfo::workspace_bytes: a part of both
 
   static auto fields(auto& self) {
-    return std::tie(self.host, self.kind, self.device_id, self.device_uuid, self.compute_dtype,
-                    self.wanted, self.free, self.taken);
+    return std::tie(self.host, self.kind, self.device_id, self.compute_dtype, self.wanted,
+                    self.free, self.taken);
   }
 };
 

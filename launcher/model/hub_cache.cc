@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cctype>
 #include <cstdlib>
+#include <initializer_list>
 #include <optional>
 
 #include "kernels/device/error.h"
@@ -138,6 +139,24 @@ std::string download_hint(const fs::path& folder) {
   }
   name = name.substr(prefix.size(), dashes - prefix.size()) + "/" + name.substr(dashes + 2);
   return fmt::format("; its download is not complete, finish it with: {}", command_for(name));
+}
+
+std::string weights_hint(const fs::path& folder) {
+  const auto has_file_ending = [](const fs::path& where, std::initializer_list<const char*> ends) {
+    std::error_code error;
+    for (const auto& entry : fs::directory_iterator(where, error)) {
+      const std::string name = entry.path().filename().string();
+      const bool there = fs::exists(entry.path(), error);
+      if (there && std::ranges::any_of(ends, [&](auto* end) { return name.ends_with(end); })) {
+        return true;
+      }
+    }
+    return false;
+  };
+  const bool whole =
+      has_file_ending(folder, {".safetensors", ".bin"}) &&
+      !has_file_ending(folder.parent_path().parent_path() / "blobs", {".incomplete"});
+  return whole ? std::string() : download_hint(folder);
 }
 
 }  // namespace sluice::launcher

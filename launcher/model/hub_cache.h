@@ -17,4 +17,8 @@ std::filesystem::path find_in_hub_cache(const std::string& hub_id);
 /// the command that finishes its download; else nothing.
 std::string download_hint(const std::filesystem::path& folder);
 
+/// The same for a checkpoint that cannot be opened: nothing if the download seems complete, so that
+/// something else is wrong with the checkpoint.
+std::string weights_hint(const std::filesystem::path& folder);
+
 }  // namespace sluice::launcher

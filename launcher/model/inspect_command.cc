@@ -29,11 +29,11 @@ std::string facts_text(const std::string& name, const ModelFacts& facts) {
   const stage::DecoderConfig& model = facts.folder.config;
   std::string text = name + "\n";
   text += line("folder", facts.folder.path.string());
-  text += line("model", fmt::format("OPT: {} layers, hidden {}, {} heads of {}, ffn {}, vocabulary "
+  text += line("model", fmt::format("{}: {} layers, hidden {}, {} heads of {}, ffn {}, vocabulary "
                                     "{}, positions {}",
-                                    model.layers, model.hidden, model.attention.query_heads,
-                                    model.attention.head_width, model.mlp.width, model.vocabulary,
-                                    model.max_positions));
+                                    facts.folder.family->title, model.layers, model.hidden,
+                                    model.attention.query_heads, model.attention.head_width,
+                                    model.mlp.width, model.vocabulary, model.max_positions));
   for (const std::string& remark : facts.remarks) text += line("", remark);
   text += line("ends with", fmt::format("token {}", fmt::join(facts.folder.eos_ids, ", ")));
   text +=

@@ -9,7 +9,7 @@
 #include <utility>
 
 #include "kernels/device/error.h"
-#include "offload/weights/weight_source.h"
+#include "launcher/model/opened_model.h"
 #include "stage/layer_split.h"
 #include "stage/weight_groups.h"
 
@@ -20,21 +20,21 @@ namespace {
 // Sums over the tensors of the specs, each checked against the checkpoint.
 class Tally {
  public:
-  Tally(const offload::Checkpoint& checkpoint, offload::Compression compression)
-      : checkpoint_(checkpoint), compression_(stage::compression_of(compression)) {}
+  Tally(const OpenedModel& model, offload::Compression compression)
+      : model_(model), compression_(compression) {}
 
   std::uint64_t bytes_of(const offload::GroupSpec& spec) {
     std::uint64_t bytes = 0;
     for (const offload::WeightSpec& wanted : spec.tensors) {
       if (wanted.rows == 0) continue;
-      const offload::WeightInfo info =
-          offload::find_weight(checkpoint_, wanted.name, wanted.rows, wanted.columns);
-      const DType dtype = compression_.dtype_of(wanted.name, info.rows, info.dtype);
-      const auto rows = static_cast<std::uint64_t>(info.rows);
-      const std::uint64_t kept = rows * row_bytes_of(dtype, info.columns);
+      const offload::StoredWeight stored =
+          offload::find_weight(*model_.checkpoint, model_.names, wanted);
+      const DType dtype = wanted.kept_as(compression_, stored.record->dtype);
+      const auto rows = static_cast<std::uint64_t>(wanted.rows);
+      const std::uint64_t kept = rows * row_bytes_of(dtype, wanted.columns);
       bytes += kept;
-      if (!counted_.insert(info.key).second) continue;
-      parameters += rows * static_cast<std::uint64_t>(info.columns);
+      if (!counted_.emplace(stored.record, stored.rows).second) continue;
+      parameters += rows * static_cast<std::uint64_t>(wanted.columns);
       weight_bytes += kept;
       bytes_by_dtype_[dtype] += kept;
     }
@@ -56,14 +56,24 @@ class Tally {
   std::uint64_t weight_bytes = 0;
 
  private:
-  const offload::Checkpoint& checkpoint_;
-  offload::WeightCompression compression_;
-  std::set<std::int32_t> counted_;
+  const OpenedModel& model_;
+  offload::Compression compression_;
+  std::set<std::pair<const offload::TensorRecord*, offload::RowRange>> counted_;
   std::map<DType, std::uint64_t> bytes_by_dtype_;
 };
 
-std::vector<std::string> remarks_on(const ModelFolder& folder, bool has_copy) {
-  const stage::DecoderConfig& model = folder.config;
+/// The name of a stored head that is a copy of the token table; empty: there is none.
+std::string copied_head(const OpenedModel& model) {
+  if (!model.folder.config.head.tied) return {};
+  const auto head = model.names.find("head.tokens.weight");
+  const auto table = model.names.find("embedding.tokens.weight");
+  const bool is_copy = head != model.names.end() && table != model.names.end() &&
+                       head->second.tensor != table->second.tensor &&
+                       model.checkpoint->find(head->second.tensor) != nullptr;
+  return is_copy ? head->second.tensor : std::string();
+}
+
+std::vector<std::string> remarks_on(const stage::DecoderConfig& model, const std::string& copy) {
   std::vector<std::string> remarks;
   if (model.norm.place == stage::NormPlace::after)
     remarks.emplace_back("layer norm after attention and ffn (post-norm)");
@@ -78,8 +88,8 @@ std::vector<std::string> remarks_on(const ModelFolder& folder, bool has_copy) {
   if (model.mlp.activation == kernels::Activation::gelu) remarks.emplace_back("gelu");
   if (!model.head.tied) {
     remarks.emplace_back("output head of its own");
-  } else if (has_copy) {
-    remarks.emplace_back("lm_head.weight is there but is not read: the embedding is the head");
+  } else if (!copy.empty()) {
+    remarks.push_back(copy + " is there but is not read: the embedding is the head");
   }
   return remarks;
 }
@@ -88,14 +98,15 @@ std::vector<std::string> remarks_on(const ModelFolder& folder, bool has_copy) {
 
 ModelFacts read_model_facts(const std::string& model, offload::Compression compression) {
   ModelFacts facts;
-  facts.folder = open_model(model);
+  const OpenedModel opened = open_checkpoint(open_model(model));
+  facts.folder = opened.folder;
   const stage::DecoderConfig& config = facts.folder.config;
-  const offload::Checkpoint checkpoint = offload::Checkpoint::open(facts.folder.path);
+  const offload::Checkpoint& checkpoint = *opened.checkpoint;
   facts.files = checkpoint.files();
   for (const std::uint64_t bytes : checkpoint.file_bytes()) facts.file_bytes += bytes;
   facts.format = facts.files.front().extension() == ".safetensors" ? "safetensors" : "PyTorch";
 
-  Tally tally(checkpoint, compression);
+  Tally tally(opened, compression);
   facts.embedding_bytes = tally.bytes_of(stage::embedding_group(config));
   for (std::int32_t layer = 0; layer < config.layers; ++layer) {
     facts.layer_bytes.push_back(tally.bytes_of(stage::layer_group(config, layer)));
@@ -108,7 +119,7 @@ ModelFacts read_model_facts(const std::string& model, offload::Compression compr
   facts.kv_elements_per_token = 2 * static_cast<std::uint64_t>(config.attention.kv_width()) *
                                 static_cast<std::uint64_t>(config.layers);
   facts.activation_bytes_per_token = hidden * size_of(DType::f32);
-  facts.remarks = remarks_on(facts.folder, checkpoint.find("lm_head.weight") != nullptr);
+  facts.remarks = remarks_on(config, copied_head(opened));
   return facts;
 }
 

@@ -6,12 +6,14 @@
 #include <string>
 #include <vector>
 
+#include "launcher/model/family.h"
 #include "stage/decoder_config.h"
 
 namespace sluice::launcher {
 
 struct ModelFolder {
   std::filesystem::path path;
+  const Family* family = nullptr;
   stage::DecoderConfig config;
   /// Ids that end an answer: generation_config.json's, else config.json's. Never empty.
   std::vector<std::int32_t> eos_ids;
@@ -19,11 +21,17 @@ struct ModelFolder {
   std::uint64_t digest = 0;
 };
 
-/// `model` is a folder, or else a hub id ("facebook/opt-1.3b") that lies in the local Hugging Face
-/// cache: HF_HUB_CACHE, else HF_HOME/hub, else XDG_CACHE_HOME/huggingface/hub, else
-/// ~/.cache/huggingface/hub. Nothing is downloaded and no weights are opened. Throws InputError:
-/// not there (with the command that downloads it), no config.json, no OPT model, values that cannot
-/// be. Keys that config.json lacks are what Hugging Face's OPTConfig makes of them.
-ModelFolder open_model(const std::string& model);
+/// `model` is a folder, or else a hub id ("facebook/opt-1.3b") in the local cache of the Hugging
+/// Face hub (hub_cache.h). Nothing is downloaded. Throws InputError if it is neither, with the
+/// command that downloads it.
+std::filesystem::path find_model_folder(const std::string& model);
+
+/// Finds the folder and reads its config.json, opening no weights. Keys that config.json lacks are
+/// what Hugging Face makes of them. Throws InputError: no folder, no config.json, none of the
+/// families `known`, values that cannot be.
+ModelFolder open_model(const std::string& model, const Families& known = families());
+
+/// What ModelFolder::digest is.
+std::uint64_t digest_of(const ModelFolder& folder);
 
 }  // namespace sluice::launcher

@@ -18,7 +18,7 @@ std::string processor_name();
 /// $XDG_CACHE_HOME/sluice/machine-<host>-<processor>.json, or ~/.cache/...; empty: neither is set.
 std::filesystem::path machine_file_path(const std::string& host, const std::string& processor);
 
-/// Times in seconds since 1970. What cannot be read or understood is as if it were not there.
+/// Times in seconds since 1970. An entry that cannot be read or understood counts as absent.
 class MachineFile {
  public:
   explicit MachineFile(std::filesystem::path path) : path_(std::move(path)) {}

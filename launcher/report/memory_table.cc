@@ -16,6 +16,12 @@ struct Purpose {
   std::uint64_t bytes = 0;
 };
 
+/// "KV cache (f16)": its element type may be the configuration's or the device's own.
+std::string purpose_text(const Purpose& purpose, const std::string& cache_dtype) {
+  if (purpose.name != "KV cache" || cache_dtype.empty()) return purpose.name;
+  return fmt::format("{} ({})", purpose.name, cache_dtype);
+}
+
 std::vector<Purpose> purposes_of(const stage::StageReport& stage, offload::Tier tier) {
   std::vector<Purpose> purposes;
   for (const offload::Reservation& reservation : stage.plan) {
@@ -58,7 +64,8 @@ std::string memory_table(const std::vector<stage::StageReport>& stages) {
       const std::vector<Purpose> purposes = purposes_of(stage, tier);
       for (const Purpose& purpose : purposes) {
         const bool first = &purpose == purposes.data();
-        table.add({first ? name_of(tier) : "", purpose.name, format_size(purpose.bytes)});
+        table.add({first ? name_of(tier) : "", purpose_text(purpose, stage.cache_dtype),
+                   format_size(purpose.bytes)});
         total += purpose.bytes;
       }
       if (purposes.empty()) continue;

@@ -85,7 +85,8 @@ Json json_of(const stage::StageReport& report) {
                {"first_layer", report.first_layer},
                {"layers", report.layers},
                {"cache",
-                {{"tokens_stored", report.cache_tokens_stored},
+                {{"dtype", report.cache_dtype},
+                 {"tokens_stored", report.cache_tokens_stored},
                  {"tokens_taken", report.cache_tokens_taken}}},
                {"load_seconds", report.load_seconds},
                {"load", {{"activities", json_of(report.load)}}},
@@ -127,6 +128,7 @@ stage::StageReport report_of(const Json& json) {
   json.at("transport").get_to(report.transport);
   json.at("first_layer").get_to(report.first_layer);
   json.at("layers").get_to(report.layers);
+  json.at("cache").at("dtype").get_to(report.cache_dtype);
   json.at("cache").at("tokens_stored").get_to(report.cache_tokens_stored);
   json.at("cache").at("tokens_taken").get_to(report.cache_tokens_taken);
   json.at("load_seconds").get_to(report.load_seconds);

@@ -16,7 +16,7 @@ namespace sluice::launcher {
 
 namespace {
 
-/// What a stage's time can go to, as its compute lane measures it: computing, and standing still.
+/// Where a stage's time goes, as its compute lane measures it: computing, and standing still.
 struct Column {
   const char* name;
   std::initializer_list<Activity> activities;
@@ -30,8 +30,8 @@ const Column kMeasured[] = {{"compute", {Activity::compute}, true},
                             {"for results", {Activity::stall_results}, false},
                             {"for messages", {Activity::stall_message}, false},
                             {"no pass", {Activity::stall_pass}, true}};
-/// ... and where it does not, as far as the executor knows: it runs ahead of the device, so what it
-/// waits for may be hidden behind computing.
+/// ... and for a lane that does not measure, where the executor's time goes. The executor runs
+/// ahead of the device, so its waits may be hidden behind computing.
 const Column kEstimated[] = {{"compute", {Activity::compute}, true},
                              {"wait weights", {Activity::wait_weights}, true},
                              {"wait KV", {Activity::wait_kv, Activity::wait_activations}, true},

@@ -16,7 +16,8 @@ constexpr Activity kResources[] = {
     Activity::disk_read, Activity::disk_write,   Activity::host_to_device, Activity::device_to_host,
     Activity::compute,   Activity::host_compute, Activity::send,           Activity::receive};
 
-/// How long it was at work. Of messages only how long somebody waited for them is known.
+/// How long a resource was at work. For messages only the time that somebody waited for them is
+/// known.
 double busy_seconds(const stage::PhaseReport& phase, Activity activity) {
   return activity == Activity::send || activity == Activity::receive ? 0
                                                                      : seconds_of(phase, activity);

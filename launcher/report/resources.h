@@ -1,5 +1,5 @@
-// What a stage did with each of its resources, beside what its machine can do: the rows of the
-// report's table, and which of them the run was bound by.
+// How a stage used each of its resources, beside what its machine can do: the rows of the report's
+// table, and the resource that bounded the run.
 #pragma once
 
 #include <cstdint>
@@ -30,8 +30,9 @@ struct ResourceUse {
 std::vector<ResourceUse> resource_uses(const stage::StageReport& stage,
                                        const stage::PhaseReport& phase);
 
-/// The resource that was busy longest; "other stages" where the compute lane stood still for passes
-/// and messages even longer, "the executor" where it did so for want of being given work.
+/// The resource that was busy longest. It is "other stages" where the compute lane waited even
+/// longer for passes and messages, and "the executor" where it waited longest for work to be
+/// issued.
 struct Bound {
   const char* name = "";
   double seconds = 0;
@@ -39,7 +40,8 @@ struct Bound {
 };
 Bound bound_of(const stage::PhaseReport& phase);
 
-/// The phase that says most of the steady state: decode where there is enough of it, else the run.
+/// The phase that shows the steady state best: decode where there is enough of it, else the whole
+/// run.
 const stage::PhaseReport& steady_phase(const stage::StageReport& stage);
 
 }  // namespace sluice::launcher

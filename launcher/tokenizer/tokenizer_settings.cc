@@ -156,14 +156,10 @@ void fill_names(const Json& config, bool newer, Vocabulary& vocabulary) {
   fill("pad_token_id", "<pad>", vocabulary.pad);
 }
 
-/// tokenizer_config.json's add_bos_token and add_eos_token replace tokenizer.json's post-processor,
-/// as in transformers 5. Without tokenizer.json the default is OPT's: BOS in front.
-void read_surroundings(const Json& settings, const std::string& where, bool newer,
-                       Vocabulary& vocabulary) {
-  const bool said = settings.is_object() &&
-                    (settings.contains("add_bos_token") || settings.contains("add_eos_token"));
-  if (newer && !said) return;
-  const bool bos = settings.is_object() ? flag(settings, "add_bos_token", !newer, where) : true;
+/// BOS and EOS around a text. tokenizer.json's post-processor counts over these settings, as in
+/// transformers 5. Without tokenizer.json the default is OPT's: BOS in front.
+void read_surroundings(const Json& settings, const std::string& where, Vocabulary& vocabulary) {
+  const bool bos = settings.is_object() ? flag(settings, "add_bos_token", true, where) : true;
   const bool eos = settings.is_object() && flag(settings, "add_eos_token", false, where);
   const auto put = [&](std::vector<std::int32_t>& ids, bool wanted, std::int32_t id,
                        const char* name) {
@@ -222,7 +218,7 @@ void read_settings(const std::filesystem::path& folder, bool newer, Vocabulary& 
   const Json config = read_object(folder / "config.json");
   if (vocabulary.bos < 0 && !vocabulary.prefix.empty()) vocabulary.bos = vocabulary.prefix.front();
   fill_names(config, newer, vocabulary);
-  read_surroundings(settings, settings_path, newer, vocabulary);
+  if (!newer) read_surroundings(settings, settings_path, vocabulary);
   vocabulary.table_size = small_integer(config, "vocab_size").value_or(vocabulary.size);
   check_table(folder, vocabulary);
 }

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "kernels/device/error.h"
+#include "kernels/device/stall_reason.h"
 
 namespace sluice::offload {
 
@@ -74,8 +75,9 @@ void ActivationStore::plan(const ActivationShape& shape, const Shares& shares, M
     if (reserved > 0) plan.reserve(tier, purpose, reserved);
   };
   const std::uint64_t buffers = all_on_device(shares) ? batches : kSharedBuffers;
-  reserve(Tier::device, "activations",
-          buffers * arena_bytes(bytes.buffer) + batches * arena_bytes(bytes.tier[0]));
+  const std::uint64_t held =
+      shape.adjoining ? arena_bytes(buffers * bytes.buffer) : buffers * arena_bytes(bytes.buffer);
+  reserve(Tier::device, "activations", held + batches * arena_bytes(bytes.tier[0]));
   reserve(Tier::host, "activations", batches * arena_bytes(bytes.tier[1]));
   reserve(Tier::disk, "activations", batches * bytes.tier[2]);
   if (bytes.tier[2] > 0) {
@@ -91,7 +93,12 @@ class ActivationStore::Impl {
     const HomeBytes bytes = home_bytes(shape, shares);
     const auto batches = static_cast<std::size_t>(shape.gpu_batches);
     buffers_.resize(all_on_device(shares) ? batches : kSharedBuffers);
-    for (Buffer& buffer : buffers_) buffer.data = device.take(bytes.buffer, "activations");
+    if (shape.adjoining) {
+      assert(all_on_device(shares));
+      block_ = device.take(batches * bytes.buffer, "activations");
+    } else {
+      for (Buffer& buffer : buffers_) buffer.data = device.take(bytes.buffer, "activations");
+    }
     homes_.resize(batches);
     for (std::size_t b = 0; b < batches; ++b) {
       homes_[b].device = device.take(bytes.tier[0], "activations");
@@ -121,7 +128,7 @@ class ActivationStore::Impl {
       try {
         backend_.synchronize(backend_.record(lane));
       } catch (const Error&) {
-        // A failed device does nothing any more; whoever uses it has been told.
+        // A failed device does no more work, and its users know of the failure.
       }
     }
   }
@@ -141,12 +148,25 @@ class ActivationStore::Impl {
     if (fresh) {
       backend_.wait(Lane::compute, buffer->loaded);  // it may have been prefetched in vain
       for (const Event& use : buffer->uses) backend_.wait(Lane::compute, use);
+      // Its rows may have been another's in the pass before.
+      if (shape_.adjoining) backend_.wait(Lane::compute, last_read_);
     } else {
-      backend_.wait(Lane::compute, buffer->loaded.as(Activity::stall_activations));
+      compute_waits(backend_, buffer->loaded, Activity::stall_activations);
       backend_.wait(Lane::device_to_host, buffer->loaded);
     }
     return {buffer->data, shape_.dtype, tokens, shape_.width};
   }
+
+  void lay_out(std::span<const std::int32_t> tokens) {
+    assert(shape_.adjoining && tokens.size() == buffers_.size());
+    laid_out_ = 0;
+    for (std::size_t b = 0; b < tokens.size(); ++b) {
+      buffers_[b].data = block_ + static_cast<std::size_t>(laid_out_) * row_bytes();
+      laid_out_ += tokens[b];
+    }
+  }
+
+  TensorView all() const { return {block_, shape_.dtype, laid_out_, shape_.width}; }
 
   void prefetch(std::int32_t gpu_batch, std::int64_t tokens) {
     if (all_on_device(shares_) || buffer_of(gpu_batch) != nullptr) return;
@@ -161,10 +181,11 @@ class ActivationStore::Impl {
     assert(buffer != nullptr && buffer->open);
     buffer->open = false;
     buffer->gpu_batch = -1;
-    // What stays where it is needs no event: Lane::compute goes on with it in order. (An event for
+    // Data that stays in its buffer needs no event: Lane::compute works in order. (An event for
     // every layer would cut a device's work into pieces of a layer.)
     if (keep && all_on_device(shares_)) return;
     buffer->uses = {backend_.record(Lane::compute), read_by, Event{}};
+    if (read_by.ticket != 0) last_read_ = read_by;
     if (keep) start({Job::Kind::take_home, buffer, gpu_batch, buffer->tokens});
   }
 
@@ -276,7 +297,7 @@ class ActivationStore::Impl {
         failure = std::current_exception();
       }
       lock.lock();
-      // The first failure stays: what was to be kept is lost.
+      // The first failure is kept, because the data to be stored is lost.
       if (failure && !failure_) failure_ = failure;
       --job.buffer->moves;
       lock.unlock();
@@ -337,7 +358,8 @@ class ActivationStore::Impl {
     Staging& staging = stagings_[last_staging_];
     try {
       backend_.synchronize(home.stored);
-      // Whole blocks, each with a checksum: what of the last one is no row's is never looked at.
+      // Whole blocks, each with a checksum. The end of the last block belongs to no row and is
+      // never read.
       disk_->write(file_, home.offset, round_to_blocks(bytes), staging.data, staging.moves);
     } catch (...) {
       const std::lock_guard lock(mutex_);
@@ -401,6 +423,9 @@ class ActivationStore::Impl {
   std::uint64_t disk_bytes_ = 0;
 
   std::vector<Buffer> buffers_;
+  std::byte* block_ = nullptr;  // that all buffers lie in, with ActivationShape::adjoining
+  std::int64_t laid_out_ = 0;   // rows of it
+  Event last_read_;             // the last close()'s `read_by`
   std::uint64_t takes_ = 0;
 
   // Of whoever moves.
@@ -430,6 +455,10 @@ std::uint64_t ActivationStore::disk_bytes() const { return impl_->disk_bytes(); 
 TensorView ActivationStore::open(std::int32_t gpu_batch, std::int64_t tokens, bool fresh) {
   return impl_->open(gpu_batch, tokens, fresh);
 }
+
+void ActivationStore::lay_out(std::span<const std::int32_t> tokens) { impl_->lay_out(tokens); }
+
+TensorView ActivationStore::all() const { return impl_->all(); }
 
 void ActivationStore::prefetch(std::int32_t gpu_batch, std::int64_t tokens) {
   impl_->prefetch(gpu_batch, tokens);

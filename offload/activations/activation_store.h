@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 
 #include "kernels/device/backend.h"
 #include "kernels/device/tensor_view.h"
@@ -19,6 +20,7 @@ struct ActivationShape {
   std::int64_t tokens = 0;  // most rows of a GPU batch
   std::int64_t width = 0;
   DType dtype = DType::f32;
+  bool adjoining = false;  // GPU batches lie one behind the other; all of them on the device
 };
 
 /// Rows of a GPU batch of `tokens` that are at home in each tier.
@@ -45,6 +47,11 @@ class ActivationStore {
   /// batches are open at a time where buffers are shared. Blocks only for the disk (time goes to
   /// Activity::wait_activations); throws IoError or CapacityError when it failed.
   TensorView open(std::int32_t gpu_batch, std::int64_t tokens, bool fresh);
+  /// With ActivationShape::adjoining, before the first open() of a pass: the rows of each GPU batch
+  /// in it.
+  void lay_out(std::span<const std::int32_t> tokens);
+  /// ... and all of them together, device [sum of tokens, width].
+  TensorView all() const;
   /// Starts to bring `gpu_batch` back; at most one ahead of open(); optional. Does nothing where
   /// both buffers are open.
   void prefetch(std::int32_t gpu_batch, std::int64_t tokens);

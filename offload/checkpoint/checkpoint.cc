@@ -61,44 +61,6 @@ WeightMap read_index(const std::filesystem::path& path) {
   return weight_map;
 }
 
-// "a, b, c and 7 more"
-std::string listed(const std::vector<std::string>& names) {
-  constexpr std::size_t kShown = 5;
-  std::string text;
-  for (std::size_t i = 0; i < std::min(names.size(), kShown); ++i) {
-    text += (i == 0 ? "\"" : ", \"") + printable(names[i]) + "\"";
-  }
-  if (names.size() > kShown) text += fmt::format(" and {} more", names.size() - kShown);
-  return text;
-}
-
-// Index and shard must agree about the model's tensors, in both directions.
-void check_shard(const std::filesystem::path& index, const std::string& shard,
-                 const WeightMap& weight_map, const std::vector<TensorRecord>& records) {
-  std::set<std::string> present;
-  std::vector<std::string> unnamed;
-  for (const TensorRecord& record : records) {
-    present.insert(record.name);
-    const auto entry = weight_map.find(record.name);
-    const bool named = entry != weight_map.end() && entry->second == shard;
-    if (!named && is_model_tensor(canonical_name(record.name))) unnamed.push_back(record.name);
-  }
-  std::vector<std::string> missing;
-  for (const auto& [name, file] : weight_map) {
-    const bool wanted = file == shard && is_model_tensor(canonical_name(name));
-    if (wanted && !present.contains(name)) missing.push_back(name);
-  }
-  if (!missing.empty()) {
-    throw InputError(
-        fmt::format("{} says that {} holds {}, but it does not; fetch both files again",
-                    index.string(), shard, listed(missing)));
-  }
-  if (!unnamed.empty()) {
-    throw InputError(fmt::format("{} holds {}, which {} does not say; fetch both files again",
-                                 shard, listed(unnamed), index.string()));
-  }
-}
-
 }  // namespace
 
 class CheckpointBuilder {
@@ -108,7 +70,7 @@ class CheckpointBuilder {
   Checkpoint build() {
     for (const Format& format : kFormats) {
       if (exists(format.file)) {
-        add_file(folder_ / format.file, format.read);
+        result_.tensors_ = read_file(folder_ / format.file, format.read);
         return finish();
       }
       if (exists(format.index)) {
@@ -130,21 +92,28 @@ class CheckpointBuilder {
     return std::filesystem::exists(std::filesystem::symlink_status(folder_ / name, error));
   }
 
-  const std::vector<TensorRecord>& add_file(const std::filesystem::path& path, Reader read) {
+  std::vector<TensorRecord> read_file(const std::filesystem::path& path, Reader read) {
     const auto file = static_cast<std::int32_t>(result_.files_.size());
     result_.file_bytes_.push_back(InputFile(path).bytes());
     result_.files_.push_back(path);
-    shard_ = read(path, file);
-    for (const TensorRecord& record : shard_) {
-      sorted_.emplace_back(canonical_name(record.name), record);
+    return read(path, file);
+  }
+
+  // The index decides: what it gives to another shard, or does not name, is not of the model.
+  void add_shard(const std::string& shard, const WeightMap& weight_map, Reader read) {
+    for (TensorRecord& record : read_file(folder_ / shard, read)) {
+      const auto entry = weight_map.find(record.name);
+      if (entry == weight_map.end() || entry->second != shard) continue;
+      result_.promised_.erase(record.name);
+      result_.tensors_.push_back(std::move(record));
     }
-    return shard_;
   }
 
   void add_shards(const std::filesystem::path& index, Reader read) {
     const WeightMap weight_map = read_index(index);
     std::set<std::string> shards;
     for (const auto& [name, shard] : weight_map) shards.insert(shard);
+    result_.promised_ = weight_map;
     if (shards.size() > kMaxShards) {
       throw InputError(fmt::format("{} names {} shards, more than any model has; fetch it again",
                                    index.string(), shards.size()));
@@ -155,39 +124,31 @@ class CheckpointBuilder {
         throw InputError(fmt::format("{} names the shard {}, which is not there; fetch it into {}",
                                      index.string(), printable(shard), folder_.string()));
       }
-      check_shard(index, shard, weight_map, add_file(folder_ / shard, read));
+      add_shard(shard, weight_map, read);
     }
   }
 
   Checkpoint finish() {
-    std::ranges::sort(sorted_, {},
-                      [](const auto& entry) -> const std::string& { return entry.first; });
-    for (auto& [canonical, record] : sorted_) {
-      if (!result_.canonical_.empty() && result_.canonical_.back() == canonical) {
-        throw InputError(fmt::format(
-            "{} has two tensors for {}: \"{}\" and \"{}\"; remove one of them", folder_.string(),
-            printable(canonical), printable(result_.tensors_.back().name), printable(record.name)));
-      }
-      result_.canonical_.push_back(std::move(canonical));
-      result_.tensors_.push_back(std::move(record));
-    }
+    std::ranges::sort(result_.tensors_, {}, &TensorRecord::name);
     return std::move(result_);
   }
 
   std::filesystem::path folder_;
   Checkpoint result_;
-  std::vector<TensorRecord> shard_;  // of the file added last
-  std::vector<std::pair<std::string, TensorRecord>> sorted_;
 };
 
 Checkpoint Checkpoint::open(const std::filesystem::path& folder) {
   return CheckpointBuilder(folder).build();
 }
 
-const TensorRecord* Checkpoint::find(const std::string& canonical_name) const {
-  const auto at = std::ranges::lower_bound(canonical_, canonical_name);
-  if (at == canonical_.end() || *at != canonical_name) return nullptr;
-  return &tensors_[static_cast<std::size_t>(at - canonical_.begin())];
+const TensorRecord* Checkpoint::find(const std::string& name) const {
+  const auto at = std::ranges::lower_bound(tensors_, name, {}, &TensorRecord::name);
+  return at == tensors_.end() || at->name != name ? nullptr : &*at;
+}
+
+const std::string* Checkpoint::promised(const std::string& name) const {
+  const auto at = promised_.find(name);
+  return at == promised_.end() ? nullptr : &at->second;
 }
 
 std::uint64_t Checkpoint::digest() const {
@@ -207,22 +168,6 @@ std::uint64_t Checkpoint::digest() const {
     digest.add(tensor.bytes);
   }
   return digest.value();
-}
-
-std::string canonical_name(const std::string& name) {
-  std::string_view rest = name;
-  for (const std::string_view prefix : {"model.", "decoder."}) {
-    if (rest.starts_with(prefix)) rest.remove_prefix(prefix.size());
-  }
-  return std::string(rest);
-}
-
-bool is_model_tensor(const std::string& canonical_name) {
-  constexpr std::array<std::string_view, 7> kStarts = {
-      "layers.",      "embed_tokens.",     "embed_positions.", "project_in.",
-      "project_out.", "final_layer_norm.", "lm_head."};
-  return std::ranges::any_of(
-      kStarts, [&](std::string_view start) { return canonical_name.starts_with(start); });
 }
 
 }  // namespace sluice::offload

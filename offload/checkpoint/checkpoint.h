@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -26,12 +27,16 @@ struct TensorRecord {
   std::int32_t file = 0;
   std::uint64_t offset = 0;  // in the file, bytes
   std::uint64_t bytes = 0;
+  /// Why it cannot be a weight ("has the dtype I64; ..."); of a tensor that no model asks for this
+  /// harms nothing. Empty: it can.
+  std::string problem;
 };
 
 class Checkpoint {
  public:
   /// Opens `folder`, preferring safetensors. Checks every rule of the formats (extents within the
-  /// file, no overlap, bytes == shape x dtype, no hole in safetensors, index and shards agree).
+  /// file, no overlap, bytes == shape x dtype, no hole in safetensors). Of
+  /// shards, tensors() has what the index says of each.
   /// Throws InputError naming file and offset; memory use is bounded by the size of the headers.
   static Checkpoint open(const std::filesystem::path& folder);
 
@@ -39,10 +44,10 @@ class Checkpoint {
   const std::vector<std::uint64_t>& file_bytes() const { return file_bytes_; }
   const std::vector<TensorRecord>& tensors() const { return tensors_; }
 
-  /// By canonical name: without a leading "model." and without "decoder.", so that
-  /// "layers.0.fc1.weight", "embed_tokens.weight", "final_layer_norm.weight" and "lm_head.weight"
-  /// find their tensor under every prefix in use. Null: absent.
-  const TensorRecord* find(const std::string& canonical_name) const;
+  /// Null: absent.
+  const TensorRecord* find(const std::string& name) const;
+  /// The shard that should have this tensor, by the index, and has not; null: none should.
+  const std::string* promised(const std::string& name) const;
 
   /// Names, dtypes, shapes, extents and file sizes in one hash: ranks compare it in the handshake.
   std::uint64_t digest() const;
@@ -51,16 +56,9 @@ class Checkpoint {
   friend class CheckpointBuilder;
   std::vector<std::filesystem::path> files_;
   std::vector<std::uint64_t> file_bytes_;
-  std::vector<TensorRecord> tensors_;   // sorted by canonical name
-  std::vector<std::string> canonical_;  // same order
+  std::vector<TensorRecord> tensors_;            // sorted by name
+  std::map<std::string, std::string> promised_;  // tensors to shards
 };
-
-/// "model.decoder.layers.0.fc1.weight" -> "layers.0.fc1.weight".
-std::string canonical_name(const std::string& name);
-
-/// Whether a canonical name is that of a weight of the model. Others (buffers such as "version" of
-/// old checkpoints) are checked but may be of any dtype, and then are not in the list.
-bool is_model_tensor(const std::string& canonical_name);
 
 /// Tensors of one file; throw InputError. `file` is written into the records.
 std::vector<TensorRecord> read_safetensors(const std::filesystem::path& path, std::int32_t file);

@@ -1,5 +1,5 @@
 // One number for a list of values (FNV-1a): ranks compare it to know that they read the same files.
-// Tells honest things apart; no defence against forgery.
+// It tells different files apart, but is no defence against forgery.
 #pragma once
 
 #include <cstdint>

@@ -360,8 +360,6 @@ class Machine {
       if (const auto* tensor = std::get_if<PickledTensor>(&values_[root.values[i]])) {
         tensors.push_back(*tensor);
         tensors.back().name = name;
-      } else if (is_model_tensor(canonical_name(name))) {
-        fail(fmt::format("has no tensor under the name \"{}\"", printable(name)));
       }
     }
     return tensors;

@@ -24,7 +24,7 @@ constexpr std::size_t kMaxDepth = 3;                    // name -> shape -> elem
 struct StoredType {
   std::string_view name;
   std::uint64_t bytes;
-  std::optional<DType> dtype;  // none: checked, but nothing that a model here is made of
+  std::optional<DType> dtype;  // none: checked, but no weight can be of it
 };
 constexpr std::array kStoredTypes = {
     StoredType{"F32", 4, DType::f32},       StoredType{"F16", 2, DType::f16},
@@ -121,26 +121,27 @@ std::string read_header(const InputFile& input) {
   throw InputError(fmt::format("{}: tensor \"{}\" {}", file, printable(entry.name), what));
 }
 
-const StoredType& stored_type(const std::string& file, const Entry& entry) {
+// Null: a dtype that is not known.
+const StoredType* stored_type(const Entry& entry) {
   const auto* type =
       std::ranges::find(kStoredTypes, std::string_view(entry.dtype), &StoredType::name);
-  if (type == kStoredTypes.end()) {
-    refuse(file, entry,
-           fmt::format("has the dtype \"{}\", which is not known; convert it to F32, F16 "
-                       "or BF16",
-                       printable(entry.dtype)));
+  return type == kStoredTypes.end() ? nullptr : type;
+}
+
+std::string problem_of(const Entry& entry, const StoredType* type) {
+  if (type == nullptr) {
+    return fmt::format("has the dtype \"{}\", which is not known; convert it to F32, F16 or BF16",
+                       printable(entry.dtype));
   }
-  if (!type->dtype && is_model_tensor(canonical_name(entry.name))) {
-    refuse(file, entry,
-           fmt::format("has the dtype {}; convert it to F32, F16 or BF16", type->name));
-  }
-  return *type;
+  if (type->dtype) return {};
+  return fmt::format("has the dtype {}; convert it to F32, F16 or BF16", type->name);
 }
 
 // Checks everything about one entry but its neighbours.
-TensorRecord checked_record(const std::string& file, const Entry& entry, const StoredType& type,
+TensorRecord checked_record(const std::string& file, const Entry& entry,
                             std::uint64_t buffer_bytes) {
-  if (!entry.shape || !entry.extent || entry.extent->size() != 2) {
+  const StoredType* const type = stored_type(entry);
+  if (entry.dtype.empty() || !entry.shape || !entry.extent || entry.extent->size() != 2) {
     refuse(file, entry, "lacks dtype, shape or data_offsets of two numbers; fetch the file again");
   }
   const std::uint64_t begin = (*entry.extent)[0];
@@ -153,14 +154,16 @@ TensorRecord checked_record(const std::string& file, const Entry& entry, const S
   }
   TensorRecord record;
   record.name = entry.name;
-  record.dtype = type.dtype.value_or(DType::f32);
-  std::uint64_t bytes = type.bytes;
+  record.dtype = type == nullptr ? DType::f32 : type->dtype.value_or(DType::f32);
+  record.problem = problem_of(entry, type);
+  std::uint64_t bytes = type == nullptr ? 0 : type->bytes;
   for (const std::uint64_t extent : *entry.shape) {
     const bool too_large = extent > static_cast<std::uint64_t>(INT64_MAX) ||
                            __builtin_mul_overflow(bytes, extent, &bytes);
     if (too_large) refuse(file, entry, "has a shape beyond all sizes; fetch the file again");
     record.shape.push_back(static_cast<std::int64_t>(extent));
   }
+  if (type == nullptr) bytes = end - begin;  // what an element takes is not known
   if (bytes != end - begin) {
     refuse(file, entry,
            fmt::format("needs {} bytes by its shape [{}], but data_offsets give {}; "
@@ -208,19 +211,12 @@ std::vector<TensorRecord> read_safetensors(const std::filesystem::path& path, st
 
   const std::uint64_t buffer_bytes = input.bytes() - data_begin;
   std::vector<TensorRecord> records;
-  std::vector<std::string> foreign;  // of a dtype that no model here has: checked, then left out
   for (const Entry& entry : reader.entries) {
-    const StoredType& type = stored_type(input.name(), entry);
-    records.push_back(checked_record(input.name(), entry, type, buffer_bytes));
-    if (!type.dtype) foreign.push_back(entry.name);
+    records.push_back(checked_record(input.name(), entry, buffer_bytes));
   }
   std::ranges::sort(records, {},
                     [](const TensorRecord& r) { return std::pair(r.offset, r.bytes); });
   check_contiguous(input.name(), records, buffer_bytes);
-  std::ranges::sort(foreign);
-  std::erase_if(records, [&](const TensorRecord& record) {
-    return std::ranges::binary_search(foreign, record.name);
-  });
   for (TensorRecord& record : records) {
     record.file = file;
     record.offset += data_begin;

@@ -76,27 +76,27 @@ class Archive {
   throw InputError(fmt::format("{}: tensor \"{}\" {}", input.name(), printable(tensor.name), what));
 }
 
-// Elements of a dense row-major tensor; strides of dimensions of one element mean nothing.
-std::uint64_t dense_elements(const InputFile& input, const PickledTensor& tensor) {
+std::uint64_t elements_of(const InputFile& input, const PickledTensor& tensor) {
   std::uint64_t elements = 1;
   for (const std::int64_t extent : tensor.shape) {
     if (__builtin_mul_overflow(elements, static_cast<std::uint64_t>(extent), &elements)) {
       refuse(input, tensor, "has a shape beyond all sizes; fetch the file again");
     }
   }
-  if (elements == 0) return 0;
+  return elements;
+}
+
+// Row after row, without gaps; strides of dimensions of one element mean nothing.
+bool is_dense(const PickledTensor& tensor, std::uint64_t elements) {
+  if (elements == 0) return true;
   std::uint64_t expected = 1;
   for (std::size_t i = tensor.shape.size(); i-- > 0;) {
     if (tensor.shape[i] != 1 && static_cast<std::uint64_t>(tensor.strides[i]) != expected) {
-      refuse(
-          input, tensor,
-          fmt::format("of shape [{}] has the strides [{}], which are not those of dense rows; save "
-                      "it again after .contiguous()",
-                      fmt::join(tensor.shape, ", "), fmt::join(tensor.strides, ", ")));
+      return false;
     }
     expected *= static_cast<std::uint64_t>(tensor.shape[i]);
   }
-  return elements;
+  return true;
 }
 
 TensorRecord checked_record(const InputFile& input, const Archive& archive,
@@ -116,17 +116,28 @@ TensorRecord checked_record(const InputFile& input, const Archive& archive,
                        storage.elements, storage.element_bytes, printable(storage.key),
                        member->offset, member->bytes));
   }
-  const std::uint64_t elements = dense_elements(input, tensor);
+  TensorRecord record;
+  record.name = tensor.name;
+  record.shape = tensor.shape;
+  record.dtype = storage.dtype.value_or(DType::f32);
+  if (!storage.dtype) {
+    record.problem = fmt::format(
+        "is made of a torch.{}; convert it to float32, float16 or bfloat16", storage.type);
+  }
+  const std::uint64_t elements = elements_of(input, tensor);
+  if (!is_dense(tensor, elements)) {
+    record.problem = fmt::format(
+        "of shape [{}] has the strides [{}], which are not those of dense rows; save "
+        "it again after .contiguous()",
+        fmt::join(tensor.shape, ", "), fmt::join(tensor.strides, ", "));
+    return record;  // its bytes are no extent
+  }
   if (tensor.offset > storage.elements || elements > storage.elements - tensor.offset) {
     refuse(input, tensor,
            fmt::format("takes {} elements at {} of a storage of {}; fetch the file "
                        "again",
                        elements, tensor.offset, storage.elements));
   }
-  TensorRecord record;
-  record.name = tensor.name;
-  record.dtype = storage.dtype.value_or(DType::f32);
-  record.shape = tensor.shape;
   record.offset = member->offset + tensor.offset * storage.element_bytes;
   record.bytes = elements * storage.element_bytes;
   return record;
@@ -142,13 +153,6 @@ std::vector<TensorRecord> read_torch_zip(const std::filesystem::path& path, std:
   std::vector<TensorRecord> records;
   for (const PickledTensor& tensor : read_state_dict(pickle, input.name())) {
     TensorRecord record = checked_record(input, archive, tensor);
-    if (!tensor.storage.dtype) {
-      if (!is_model_tensor(canonical_name(tensor.name))) continue;
-      refuse(input, tensor,
-             fmt::format("is made of a torch.{}; convert it to float32, float16 or "
-                         "bfloat16",
-                         tensor.storage.type));
-    }
     record.file = file;
     records.push_back(std::move(record));
   }

@@ -20,7 +20,7 @@ BouncePool::~BouncePool() { ::operator delete (memory_, std::align_val_t{kDiskBl
 std::byte* BouncePool::take() {
   std::unique_lock lock(mutex_);
   changed_.wait(lock, [this] { return !free_.empty(); });
-  // The one used last: where few are needed, few ever become resident memory.
+  // Takes the buffer used last. A job that needs few buffers then makes few of them resident.
   std::byte* buffer = free_.back();
   free_.pop_back();
   return buffer;

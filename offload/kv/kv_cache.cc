@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kernels/device/error.h"
+#include "kernels/device/stall_reason.h"
 #include "offload/kv/kv_disk.h"
 #include "offload/kv/kv_layout.h"
 #include "offload/kv/kv_pages.h"
@@ -26,13 +27,14 @@ std::byte* take(Arena& arena, std::uint64_t bytes, const char* purpose) {
   return bytes == 0 ? nullptr : arena.take(bytes, purpose);
 }
 
-KvMemory take_memory(const KvLayout& layout, Arena& device, Arena& host) {
+KvMemory take_memory(const KvLayout& layout, Arena& device, Arena& host, Arena& control) {
   const KvMemory sizes(layout, {});
   KvMemory::Blocks blocks;
   blocks.device_cache = take(device, sizes.device_cache_bytes, "KV cache");
   blocks.device_staging = take(device, sizes.device_staging_bytes, "KV staging");
   blocks.host_cache = take(host, sizes.host_cache_bytes, "KV cache");
   blocks.host_staging = take(host, sizes.host_staging_bytes, "KV staging");
+  blocks.control = take(control, sizes.control_bytes, kControl);
   return KvMemory(layout, blocks);
 }
 
@@ -57,16 +59,17 @@ void KvCache::plan(const KvShape& shape, const Policy& policy, MemoryPlan& plan)
   reserve(Tier::disk, "KV cache", layout.file_bytes());
   reserve(Tier::device, "KV staging", sizes.device_staging_bytes);
   reserve(Tier::host, "KV staging", sizes.host_staging_bytes);
+  reserve(Tier::host, kControl, sizes.control_bytes);
 }
 
 class KvCache::Impl {
  public:
   Impl(kernels::Engine& engine, const KvShape& shape, const Policy& policy, Arena& device,
-       Arena& host, DiskEngine* disk, const RunFolder* folder, Trace* trace)
+       Arena& host, Arena& control, DiskEngine* disk, const RunFolder* folder, Trace* trace)
       : engine_(engine),
         trace_(trace),
         layout_(shape, policy),
-        memory_(take_memory(layout_, device, host)),
+        memory_(take_memory(layout_, device, host, control)),
         appended_(layout_),
         rows_(*engine.backend, layout_, memory_),
         disk_(make_disk(disk, folder)),
@@ -349,7 +352,7 @@ void KvCache::Impl::attend(std::int32_t layer, std::int32_t gpu_batch, TensorVie
     stream_.close(step, layer);
   }
   if (on_host != nullptr) {
-    backend.wait(Lane::compute, host_done.as(Activity::stall_host_compute));
+    compute_waits(backend, host_done, Activity::stall_host_compute);
     rows_.take_back(out, on_host->out, step.host_rows);
   }
 }
@@ -393,8 +396,10 @@ Event KvCache::Impl::store(std::int32_t layer, std::int32_t gpu_batch, TensorVie
 }
 
 KvCache::KvCache(kernels::Engine& engine, const KvShape& shape, const Policy& policy, Arena& device,
-                 Arena& host, DiskEngine* disk, const RunFolder* folder, Trace* trace)
-    : impl_(std::make_unique<Impl>(engine, shape, policy, device, host, disk, folder, trace)) {}
+                 Arena& host, Arena& control, DiskEngine* disk, const RunFolder* folder,
+                 Trace* trace)
+    : impl_(std::make_unique<Impl>(engine, shape, policy, device, host, control, disk, folder,
+                                   trace)) {}
 
 KvCache::~KvCache() = default;
 

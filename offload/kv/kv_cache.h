@@ -65,13 +65,14 @@ struct KvUsage {
 
 class KvCache {
  public:
-  /// Reserves "KV cache" in each tier, "KV staging" in device and host.
+  /// Reserves "KV cache" in each tier, "KV staging" in device and host, kControl in host.
   static void plan(const KvShape& shape, const Policy& policy, MemoryPlan& plan);
 
-  /// Takes exactly what plan() reserved. `disk` and `folder` may be null when policy.cache.disk is
-  /// 0; else a file of the planned size is made in `folder`. All references must outlive it.
+  /// Takes exactly what plan() reserved, of kControl from `control`. `disk` and `folder` may be
+  /// null when policy.cache.disk is 0; else a file of the planned size is made in `folder`. All
+  /// references must outlive it.
   KvCache(kernels::Engine& engine, const KvShape& shape, const Policy& policy, Arena& device,
-          Arena& host, DiskEngine* disk, const RunFolder* folder, Trace* trace);
+          Arena& host, Arena& control, DiskEngine* disk, const RunFolder* folder, Trace* trace);
   ~KvCache();
 
   /// The sequences of GPU batch `gpu_batch` in the coming pass. Called once per pass and GPU batch,

@@ -62,7 +62,7 @@ std::byte* KvCarver::take(std::uint64_t count, std::uint64_t bytes, std::uint64_
 }
 
 KvLayout::KvLayout(const KvShape& of_shape, const Policy& policy)
-    : shape(of_shape), cache_dtype(policy.cache_dtype) {
+    : shape(of_shape), cache_dtype(policy.cache_dtype_for(of_shape.compute_dtype)) {
   check_shape(policy);
   place_slots(policy.cache);
   host_attends = policy.cpu_cache_compute && slots_in(Tier::host) > 0;
@@ -91,7 +91,7 @@ void KvLayout::check_shape(const Policy& policy) const {
         fmt::format("KV cache: query_heads is {}; it must be a multiple of kv_heads, {}",
                     shape.query_heads, shape.kv_heads));
   }
-  if (policy.cache_dtype == DType::i32 || shape.compute_dtype == DType::i32) {
+  if (cache_dtype == DType::i32 || shape.compute_dtype == DType::i32) {
     throw ConfigError(
         "KV cache: its dtype is i32; use f32, f16, bf16, q8 or q4 (policy.cache_dtype)");
   }
@@ -193,12 +193,14 @@ KvMemory::KvMemory(const KvLayout& layout, const Blocks& blocks) {
     row_ring[i] = host.take(tokens, token_bytes);
   }
   device_tables = device.take(gpu_batches, KvStep::device_table_bytes(layout));
-  host_tables = host.take(2 * gpu_batches, KvStep::host_table_bytes(layout));
+  KvCarver control(blocks.control);
+  host_tables = control.take(2 * gpu_batches, KvStep::host_table_bytes(layout));
 
   device_cache_bytes = device_cache.used();
   host_cache_bytes = host_cache.used();
   device_staging_bytes = device.used();
   host_staging_bytes = host.used();
+  control_bytes = control.used();
 }
 
 }  // namespace sluice::offload

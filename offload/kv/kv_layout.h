@@ -75,13 +75,14 @@ class KvLayout {
   void measure();
 };
 
-/// The regions of the four blocks. Over null blocks: their sizes.
+/// The regions of the blocks. Over null blocks: their sizes.
 struct KvMemory {
   struct Blocks {
     std::byte* device_cache = nullptr;
     std::byte* host_cache = nullptr;
     std::byte* device_staging = nullptr;
     std::byte* host_staging = nullptr;
+    std::byte* control = nullptr;
   };
   KvMemory(const KvLayout& layout, const Blocks& blocks);
 
@@ -99,12 +100,14 @@ struct KvMemory {
   /// Keys, values [tokens, kv_row_bytes] each; where the host attends, query, out [tokens,
   /// query_row_bytes] each behind them.
   std::byte* row_ring[2] = {};
+  // host kControl
   std::byte* host_tables = nullptr;  // [2][GPU batch] of host_table_bytes()
 
   std::uint64_t device_cache_bytes = 0;
   std::uint64_t host_cache_bytes = 0;
   std::uint64_t device_staging_bytes = 0;
   std::uint64_t host_staging_bytes = 0;
+  std::uint64_t control_bytes = 0;
 };
 
 }  // namespace sluice::offload

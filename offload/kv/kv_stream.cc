@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "kernels/device/error.h"
+#include "kernels/device/stall_reason.h"
 
 namespace sluice::offload {
 
@@ -97,7 +98,7 @@ std::byte* KvStream::open(const KvStep& step, std::int32_t layer) {
     copy_after_read(buffer);
   }
   if (buffer.fetched.ticket != 0)
-    backend_.wait(Lane::compute, buffer.fetched.as(Activity::stall_kv));
+    compute_waits(backend_, buffer.fetched, Activity::stall_kv);
   return memory_.device_ring[index_of(buffer)];
 }
 

@@ -89,20 +89,20 @@ std::vector<std::byte> packed_block(const std::vector<std::byte>& values, DType 
 
 class DummySource final : public WeightSource {
  public:
-  DummySource(DType dtype, DiskEngine& disk, std::filesystem::path folder,
-              WeightCompression compression)
+  DummySource(DType dtype, DiskEngine& disk, std::filesystem::path folder, Compression compression)
       : dtype_(dtype),
         disk_(disk),
         folder_(std::move(folder)),
-        compression_(std::move(compression)),
+        compression_(compression),
         values_(block(dtype, element)),
         ones_(block(dtype, [](std::uint64_t) { return 1.0F; })) {}
 
-  WeightInfo find(const std::string& name, std::int64_t rows, std::int64_t columns) override {
+  WeightInfo find(const WeightSpec& spec) override {
+    const auto& [name, rows, columns, use] = spec;
     const auto [entry, added] = keys_.emplace(name, static_cast<std::int32_t>(tensors_.size()));
     if (added) {
       Tensor& tensor = tensors_.emplace_back();
-      const DType dtype = compression_.dtype_of(name, rows, dtype_);
+      const DType dtype = spec.kept_as(compression_, dtype_);
       tensor.info = {dtype, rows, columns, entry->second, true};
       if (is_quantized(dtype)) {
         const std::vector<std::byte>& block = packed_rows(dtype, columns);
@@ -110,7 +110,7 @@ class DummySource final : public WeightSource {
         tensor.block = &block;
         tensor.start = hash_of(name) % (block.size() / row_bytes) * row_bytes;
       } else {
-        tensor.block = name.ends_with("layer_norm.weight") ? &ones_ : &values_;
+        tensor.block = use == WeightUse::scale ? &ones_ : &values_;
         tensor.start = hash_of(name) % kBlockElements * size_of(dtype_);
       }
     }
@@ -123,8 +123,6 @@ class DummySource final : public WeightSource {
     }
     return info;
   }
-
-  bool has(const std::string&) const override { return true; }
 
   void read(const WeightInfo& info, std::uint64_t offset, std::size_t bytes, void* target,
             IoGroup& group) override {
@@ -239,7 +237,7 @@ class DummySource final : public WeightSource {
   DType dtype_;
   DiskEngine& disk_;
   std::filesystem::path folder_;
-  WeightCompression compression_;
+  Compression compression_;
   std::vector<std::byte> values_;
   std::vector<std::byte> ones_;
   std::map<std::int64_t, std::vector<std::byte>> packed_;  // quantised values_, by columns
@@ -254,8 +252,8 @@ class DummySource final : public WeightSource {
 
 std::unique_ptr<WeightSource> make_dummy_source(DType dtype, DiskEngine& disk,
                                                 std::filesystem::path folder,
-                                                WeightCompression compression) {
-  return std::make_unique<DummySource>(dtype, disk, std::move(folder), std::move(compression));
+                                                Compression compression) {
+  return std::make_unique<DummySource>(dtype, disk, std::move(folder), compression);
 }
 
 }  // namespace sluice::offload

@@ -22,7 +22,7 @@ namespace sluice::offload {
 
 namespace {
 
-/// "layers.3.fc1.weight" -> "layer-3", or empty.
+/// "layers.3.mlp.up.weight" -> "layer-3", or empty: of no decoder layer.
 std::string layer_of(const std::string& name) {
   constexpr std::string_view kPrefix = "layers.";
   if (!name.starts_with(kPrefix)) return {};
@@ -41,7 +41,7 @@ void add_sample(std::string& text, const InputFile& file, const TensorRecord& te
   }
 }
 
-// What cannot be looked at counts as absent: making it then says why.
+// A file that cannot be examined counts as absent; making it then says why.
 bool is_there(const std::filesystem::path& path) {
   std::error_code error;
   return std::filesystem::exists(std::filesystem::symlink_status(path, error));
@@ -59,18 +59,21 @@ void make_folder(const std::filesystem::path& path) {
 
 class PackedCheckpoint final : public PackedSource {
  public:
-  PackedCheckpoint(const Checkpoint& checkpoint, WeightSource& dense, DiskEngine& disk,
-                   PackedOptions options)
-      : checkpoint_(checkpoint), dense_(dense), disk_(disk), options_(std::move(options)) {}
+  PackedCheckpoint(const Checkpoint& checkpoint, StoredNames names, WeightSource& dense,
+                   DiskEngine& disk, PackedOptions options)
+      : checkpoint_(checkpoint),
+        names_(std::move(names)),
+        dense_(dense),
+        disk_(disk),
+        options_(std::move(options)) {}
 
-  WeightInfo find(const std::string& name, std::int64_t rows, std::int64_t columns) override {
-    const WeightInfo dense = dense_.find(name, rows, columns);
-    const auto [entry, added] = keys_.emplace(name, static_cast<std::int32_t>(weights_.size()));
-    if (added) add(name, dense, entry->second);
+  WeightInfo find(const WeightSpec& spec) override {
+    const WeightInfo dense = dense_.find(spec);
+    const auto [entry, added] =
+        keys_.emplace(spec.name, static_cast<std::int32_t>(weights_.size()));
+    if (added) add(spec, dense, entry->second);
     return weights_[static_cast<std::size_t>(entry->second)].info;
   }
-
-  bool has(const std::string& name) const override { return dense_.has(name); }
 
   void read(const WeightInfo& tensor, std::uint64_t offset, std::size_t bytes, void* target,
             IoGroup& group) override {
@@ -97,7 +100,7 @@ class PackedCheckpoint final : public PackedSource {
   }
 
   void prepare(const std::function<void(const PackingState&)>& progress) override {
-    const std::string origin = packed_origin(checkpoint_, options_.compression);
+    const std::string origin = packed_origin(checkpoint_, names_, options_.compression);
     PackingState state;
     state.folder = options_.directory / origin;
     const std::vector<File*> missing = look_for_files(origin, state);
@@ -143,12 +146,13 @@ class PackedCheckpoint final : public PackedSource {
     return {&disk_, file.id, packed.offset + offset};
   }
 
-  void add(const std::string& name, const WeightInfo& dense, std::int32_t key) {
+  void add(const WeightSpec& spec, const WeightInfo& dense, std::int32_t key) {
+    const std::string& name = spec.name;
     Weight& weight = weights_.emplace_back();
     weight.dense = dense;
     weight.info = dense;
     weight.info.key = key;
-    weight.info.dtype = options_.compression.dtype_of(name, dense.rows, dense.dtype);
+    weight.info.dtype = spec.kept_as(options_.compression, dense.dtype);
     // A layer's small tensors go with it, so that all of it is read at one place.
     std::string of = layer_of(name);
     if (of.empty() && is_quantized(weight.info.dtype)) of = name;
@@ -229,6 +233,7 @@ class PackedCheckpoint final : public PackedSource {
   }
 
   const Checkpoint& checkpoint_;
+  StoredNames names_;
   WeightSource& dense_;
   DiskEngine& disk_;
   PackedOptions options_;
@@ -239,12 +244,15 @@ class PackedCheckpoint final : public PackedSource {
 
 }  // namespace
 
-std::unique_ptr<PackedSource> make_packed_source(const Checkpoint& checkpoint, WeightSource& dense,
-                                                 DiskEngine& disk, PackedOptions options) {
-  return std::make_unique<PackedCheckpoint>(checkpoint, dense, disk, std::move(options));
+std::unique_ptr<PackedSource> make_packed_source(const Checkpoint& checkpoint, StoredNames names,
+                                                 WeightSource& dense, DiskEngine& disk,
+                                                 PackedOptions options) {
+  return std::make_unique<PackedCheckpoint>(checkpoint, std::move(names), dense, disk,
+                                            std::move(options));
 }
 
-std::string packed_origin(const Checkpoint& checkpoint, const WeightCompression& compression) {
+std::string packed_origin(const Checkpoint& checkpoint, const StoredNames& names,
+                          Compression compression) {
   std::string text = fmt::format("{:016x}", checkpoint.digest());
   for (std::size_t i = 0; i < checkpoint.files().size(); ++i) {
     const std::filesystem::path& path = checkpoint.files()[i];
@@ -260,9 +268,13 @@ std::string packed_origin(const Checkpoint& checkpoint, const WeightCompression&
       if (static_cast<std::size_t>(tensor.file) == i) add_sample(text, file, tensor);
     }
   }
+  for (const auto& [ours, stored] : names) {
+    const auto& [first, piece, step] = stored.rows;
+    text += fmt::format(" {} {} {} {} {}", ours, stored.tensor, first, piece, step);
+  }
   const XXH128_hash_t hash = XXH3_128bits(text.data(), text.size());
   return fmt::format("{}-group{}-format{}-{:016x}{:016x}",
-                     compression.kind == Compression::eight_bit ? "8bit" : "4bit", kQuantGroup,
+                     compression == Compression::eight_bit ? "8bit" : "4bit", kQuantGroup,
                      kPackedFormat, hash.high64, hash.low64);
 }
 

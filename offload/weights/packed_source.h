@@ -10,7 +10,6 @@
 
 #include "offload/checkpoint/checkpoint.h"
 #include "offload/disk/disk_engine.h"
-#include "offload/weights/weight_compression.h"
 #include "offload/weights/weight_source.h"
 
 namespace sluice::offload {
@@ -36,18 +35,21 @@ class PackedSource : public WeightSource {
 };
 
 struct PackedOptions {
-  WeightCompression compression;    // not none
+  Compression compression;          // not none
   std::filesystem::path directory;  // made if absent; a folder for each model and setting is in it
   int threads = 1;                  // that quantise
 };
 
 /// `dense` is the checkpoint's own source. All must outlive it, and it must outlive the engine's
 /// last read. What is read is verified: a flipped bit is an IoError naming file and offset.
-std::unique_ptr<PackedSource> make_packed_source(const Checkpoint& checkpoint, WeightSource& dense,
-                                                 DiskEngine& disk, PackedOptions options);
+std::unique_ptr<PackedSource> make_packed_source(const Checkpoint& checkpoint, StoredNames names,
+                                                 WeightSource& dense, DiskEngine& disk,
+                                                 PackedOptions options);
 
 /// What tells packed files of one content from those of another: the names, shapes, sizes and times
-/// of the checkpoint's files and a sample of every tensor's bytes, in one hash.
-std::string packed_origin(const Checkpoint& checkpoint, const WeightCompression& compression);
+/// of the checkpoint's files, a sample of every tensor's bytes, and which rows are which weight, in
+/// one hash.
+std::string packed_origin(const Checkpoint& checkpoint, const StoredNames& names,
+                          Compression compression);
 
 }  // namespace sluice::offload

@@ -107,7 +107,7 @@ void cut(GroupPlacement& layer, const Cuts& cuts) {
 
 WeightInfo find(const WeightSpec& spec, WeightSource& source) {
   if (spec.name.empty() || spec.rows == 0) return {};
-  const WeightInfo info = source.find(spec.name, spec.rows, spec.columns);
+  const WeightInfo info = source.find(spec);
   // 2^50 bytes is more than any tensor, and small enough for sums over all of them.
   constexpr std::int64_t kMostElements = std::int64_t{1} << 48;
   if (info.rows < 1 || info.columns < 1 || info.columns > kMostElements / info.rows) {

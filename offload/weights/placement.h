@@ -11,12 +11,6 @@
 
 namespace sluice::offload {
 
-/// A tensor that a stage asks for.
-struct WeightSpec {
-  std::string name;  // canonical: "layers.3.fc1.weight"
-  std::int64_t rows = 0;
-  std::int64_t columns = 0;
-};
 /// Tensors that are leased together.
 struct GroupSpec {
   std::string name;  // "layer 3", "layer 3 attention", "embedding", "output head"

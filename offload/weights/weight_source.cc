@@ -1,43 +1,50 @@
 #include "offload/weights/weight_source.h"
 
+#include <algorithm>
 #include <cassert>
+#include <map>
 #include <mutex>
+#include <utility>
 #include <vector>
-
-#include <fmt/format.h>
-#include <fmt/ranges.h>
-
-#include "kernels/device/error.h"
 
 namespace sluice::offload {
 
 namespace {
 
-std::string shape_text(std::int64_t rows, std::int64_t columns) {
-  return rows == 1 ? fmt::format("[{}]", columns) : fmt::format("[{}, {}]", rows, columns);
-}
-
 class CheckpointSource final : public WeightSource {
  public:
-  CheckpointSource(const Checkpoint& checkpoint, DiskEngine& disk)
-      : checkpoint_(checkpoint), disk_(disk), opened_(checkpoint.files().size(), kNotOpen) {}
+  CheckpointSource(const Checkpoint& checkpoint, StoredNames names, DiskEngine& disk)
+      : checkpoint_(checkpoint),
+        names_(std::move(names)),
+        disk_(disk),
+        opened_(checkpoint.files().size(), kNotOpen) {}
 
-  WeightInfo find(const std::string& name, std::int64_t rows, std::int64_t columns) override {
-    return find_weight(checkpoint_, name, rows, columns);
+  WeightInfo find(const WeightSpec& spec) override {
+    const StoredWeight weight = find_weight(checkpoint_, names_, spec);
+    const auto [entry, added] = keys_.emplace(std::pair(weight.record, weight.rows),
+                                              static_cast<std::int32_t>(weights_.size()));
+    if (added) weights_.push_back(weight);
+    return {weight.record->dtype, spec.rows, spec.columns, entry->second};
   }
-
-  bool has(const std::string& name) const override { return checkpoint_.find(name) != nullptr; }
 
   void read(const WeightInfo& tensor, std::uint64_t offset, std::size_t bytes, void* target,
             IoGroup& group) override {
-    const TensorRecord& record = checkpoint_.tensors()[static_cast<std::size_t>(tensor.key)];
-    assert(offset <= record.bytes && bytes <= record.bytes - offset);
-    disk_.read(file(record.file), record.offset + offset, bytes, target, group);
+    const StoredWeight& weight = weight_of(tensor);
+    assert(offset + bytes <= weight_bytes(tensor));
+    auto* out = static_cast<std::byte*>(target);
+    while (bytes > 0) {
+      const std::size_t count = std::min<std::uint64_t>(bytes, weight.left_in_piece(offset));
+      disk_.read(file(weight.record->file), weight.position(offset), count, out, group);
+      offset += count;
+      out += count;
+      bytes -= count;
+    }
   }
 
-  WeightExtent extent(const WeightInfo& tensor, std::uint64_t offset, std::size_t) override {
-    const TensorRecord& record = checkpoint_.tensors()[static_cast<std::size_t>(tensor.key)];
-    return {&disk_, file(record.file), record.offset + offset};
+  WeightExtent extent(const WeightInfo& tensor, std::uint64_t offset, std::size_t bytes) override {
+    const StoredWeight& weight = weight_of(tensor);
+    if (bytes > weight.left_in_piece(offset)) return {};
+    return {&disk_, file(weight.record->file), weight.position(offset)};
   }
 
   void keep_on_disk(const WeightInfo&, std::uint64_t, std::size_t) override {}
@@ -53,40 +60,27 @@ class CheckpointSource final : public WeightSource {
     return id;
   }
 
+  const StoredWeight& weight_of(const WeightInfo& tensor) const {
+    return weights_[static_cast<std::size_t>(tensor.key)];
+  }
+  static std::uint64_t weight_bytes(const WeightInfo& tensor) {
+    return static_cast<std::uint64_t>(tensor.rows) * row_bytes_of(tensor.dtype, tensor.columns);
+  }
+
   const Checkpoint& checkpoint_;
+  StoredNames names_;
   DiskEngine& disk_;
+  std::map<std::pair<const TensorRecord*, RowRange>, std::int32_t> keys_;
+  std::vector<StoredWeight> weights_;  // by key
   std::mutex mutex_;
   std::vector<FileId> opened_;
 };
 
 }  // namespace
 
-WeightInfo find_weight(const Checkpoint& checkpoint, const std::string& name, std::int64_t rows,
-                       std::int64_t columns) {
-  const TensorRecord* record = checkpoint.find(name);
-  if (record == nullptr) {
-    const auto& files = checkpoint.files();
-    throw InputError(
-        fmt::format("the checkpoint in {} has no tensor \"{}\" of shape {}, which its "
-                    "config.json asks for; fetch the model again",
-                    files.empty() ? "?" : files.front().parent_path().string(), name,
-                    shape_text(rows, columns)));
-  }
-  const bool vector = rows == 1 && record->shape == std::vector<std::int64_t>{columns};
-  if (!vector && record->shape != std::vector<std::int64_t>{rows, columns}) {
-    const auto& file = checkpoint.files()[static_cast<std::size_t>(record->file)];
-    throw InputError(fmt::format(
-        "{}: tensor \"{}\" has the shape [{}], but config.json asks for {}; "
-        "the two are not of the same model",
-        file.string(), record->name, fmt::join(record->shape, ", "), shape_text(rows, columns)));
-  }
-  const auto key = static_cast<std::int32_t>(record - checkpoint.tensors().data());
-  return {record->dtype, rows, columns, key};
-}
-
 std::unique_ptr<WeightSource> make_checkpoint_source(const Checkpoint& checkpoint,
-                                                     DiskEngine& disk) {
-  return std::make_unique<CheckpointSource>(checkpoint, disk);
+                                                     StoredNames names, DiskEngine& disk) {
+  return std::make_unique<CheckpointSource>(checkpoint, std::move(names), disk);
 }
 
 }  // namespace sluice::offload

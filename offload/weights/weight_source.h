@@ -8,7 +8,8 @@
 #include "kernels/device/dtype.h"
 #include "offload/checkpoint/checkpoint.h"
 #include "offload/disk/disk_engine.h"
-#include "offload/weights/weight_compression.h"
+#include "offload/weights/stored_weights.h"
+#include "offload/weights/weight_spec.h"
 
 namespace sluice::offload {
 
@@ -33,10 +34,9 @@ class WeightSource {
  public:
   virtual ~WeightSource() = default;
 
-  /// By canonical name (Checkpoint::find). Throws InputError if there is none, or if it has another
-  /// shape than [rows, columns] (rows == 1: a vector of `columns`); names both shapes.
-  virtual WeightInfo find(const std::string& name, std::int64_t rows, std::int64_t columns) = 0;
-  virtual bool has(const std::string& name) const = 0;
+  /// Belongs to planning: no read() beside it. Throws InputError if there is no such weight, or if
+  /// it has another shape; names both shapes.
+  virtual WeightInfo find(const WeightSpec& spec) = 0;
 
   /// Puts bytes [offset, offset + bytes) of the tensor into `target`; done when `group` is.
   virtual void read(const WeightInfo& tensor, std::uint64_t offset, std::size_t bytes, void* target,
@@ -55,22 +55,19 @@ class WeightSource {
   virtual void keep_on_disk(const WeightInfo& tensor, std::uint64_t offset, std::size_t bytes) = 0;
 };
 
-/// What a checkpoint source's find() finds; reads nothing. The key is the index into tensors().
-WeightInfo find_weight(const Checkpoint& checkpoint, const std::string& name, std::int64_t rows,
-                       std::int64_t columns);
-
-/// Reads the checkpoint's files through `disk`. Both must outlive it.
+/// Reads the checkpoint's files through `disk`. Both must outlive it. Weights that are the same
+/// rows have the same key.
 std::unique_ptr<WeightSource> make_checkpoint_source(const Checkpoint& checkpoint,
-                                                     DiskEngine& disk);
+                                                     StoredNames names, DiskEngine& disk);
 
 /// `--weights dummy`: any name and shape exists, of `dtype`; values are a pure function of (name,
-/// element), small and centred so that logits stay finite (layer norm weights 1), alike in every
+/// element), small and centred so that logits stay finite (WeightUse::scale: 1), alike in every
 /// dtype. Ranges kept on disk are written to one file in `folder`, made by reserve_disk(). find()
-/// and keep_on_disk() belong to loading: one thread, no read() beside them. What `compression`
-/// names is quantised: made-up rows, packed once for each width, and nothing is kept for later
+/// and keep_on_disk() belong to loading: one thread, no read() beside them. With `compression`
+/// matrices are quantised: made-up rows, packed once for each width, and nothing is kept for later
 /// runs.
 std::unique_ptr<WeightSource> make_dummy_source(DType dtype, DiskEngine& disk,
                                                 std::filesystem::path folder,
-                                                WeightCompression compression = {});
+                                                Compression compression = Compression::none);
 
 }  // namespace sluice::offload

@@ -21,6 +21,7 @@
 #include <utility>
 
 #include "kernels/device/error.h"
+#include "kernels/device/stall_reason.h"
 #include "offload/disk/disk_engine.h"
 #include "offload/weights/resident_weights.h"
 #include "offload/weights/weight_chunks.h"
@@ -73,12 +74,13 @@ class WeightStream::Impl {
 
   ~Impl() {
     stop();
-    // The arenas may go once this returns: no copy may still write a slot, nothing still read one.
+    // The arenas may be destroyed after this returns, so no copy may still write a slot and no work
+    // may still read one.
     for (const Lane lane : {Lane::host_to_device, Lane::compute}) {
       try {
         backend_.synchronize(backend_.record(lane));
       } catch (const Error&) {
-        // A failed device does nothing any more; whoever uses it has been told.
+        // A failed device does no more work, and its users know of the failure.
       }
     }
   }
@@ -91,7 +93,7 @@ class WeightStream::Impl {
       lease.tensors_ = shapes_[index];
     } else {
       await_published(next_item_, group, pass);
-      backend_.wait(Lane::compute, alive(next_item_).copied.as(Activity::stall_weights));
+      compute_waits(backend_, alive(next_item_).copied, Activity::stall_weights);
       lease.tensors_ = &views_[next_item_ % ring_.cycle()][ring_.slot_of(next_item_)];
       lease.item_ = next_item_++;
     }
@@ -199,7 +201,7 @@ class WeightStream::Impl {
     for (std::thread& thread : threads_) thread.join();
   }
 
-  // What is wrong here is wrong in the program: the schedule and the stream know the same order.
+  // An error here is a bug of the program: the schedule and the stream know the same order.
   void check_turn(std::int32_t group) const {
     const std::int32_t next = order_[next_];
     if (group == next) return;
@@ -214,7 +216,8 @@ class WeightStream::Impl {
     return fmt::format("'{}'", groups_[static_cast<std::size_t>(group)].name);
   }
 
-  // Nobody else releases leases: who waits for a place that it holds itself waits for ever.
+  // Only this thread releases leases. If it waited for a place that one of its own leases holds, it
+  // would wait for ever.
   void check_place(std::uint64_t item) const {
     if (ring_.first_that_may_stay(item) <= released_) return;
     const auto group_of = [this](std::uint64_t i) {

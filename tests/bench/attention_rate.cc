@@ -114,7 +114,7 @@ class Layers {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   }
 
-  /// What attend() reads: of whole pages, which the last one of a sequence is counted as.
+  /// What attend() reads. The last page of a sequence is counted as a whole one.
   std::size_t bytes() const {
     return static_cast<std::size_t>(layers_ * layer_pages_) * cache_.page_bytes();
   }

@@ -4,12 +4,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <exception>
 #include <map>
-#include <sstream>
 #include <string>
 
+#include "comm/gather.h"
 #include "tests/support/list_job.h"
 #include "tests/support/timed_pipeline.h"
 
@@ -84,19 +85,18 @@ support::TimedPipelineRun run_over_mpi(const support::TimedPipelineOptions& opti
   }
   const auto own = support::run_timed_rank(options, *world, is_head ? &job : nullptr);
   // steady_clock is the machine's: its ranks' times can be compared.
-  const auto texts = world->gather(fmt::format(
-      "{} {} {} {}", own.clock.first.time_since_epoch().count(),
-      own.clock.end.time_since_epoch().count(), own.clock.busy.count(), own.clock.works));
+  using Ticks = std::array<std::int64_t, 3>;
+  const Ticks ticks = {own.clock.first.time_since_epoch().count(),
+                       own.clock.end.time_since_epoch().count(), own.clock.busy.count()};
   support::TimedPipelineRun run{own.run, own.passes, {}};
-  for (const std::string& text : texts) {
-    std::istringstream in(text);
-    std::int64_t first = 0, end = 0, busy = 0;
+  const auto works = comm::gather(*world, own.clock.works);
+  for (const auto& [first, end, busy] : comm::gather(*world, ticks)) {
     support::LaneClock& clock = run.clocks.emplace_back();
-    in >> first >> end >> busy >> clock.works;
     using Time = std::chrono::steady_clock::time_point;
     clock.first = Time(Time::duration(first));
     clock.end = Time(Time::duration(end));
     clock.busy = std::chrono::nanoseconds(busy);
+    clock.works = works[run.clocks.size() - 1];
   }
   return run;
 }

@@ -1,6 +1,6 @@
-// How fast this machine reads memory: the limit that the benchmarks of what only reads are shown
-// beside. Measure it in the same run, in turn with what is judged by it: other jobs and other
-// guests of the host move it by tens of percent from one minute to the next.
+// How fast this machine reads memory: the limit of benchmarks that only read. Measure it in the
+// same run and in turn with them, because other jobs of the host change it by tens of percent
+// within a minute.
 #pragma once
 
 #include <algorithm>

@@ -47,6 +47,14 @@ TEST(TransportChoice, AutoSaysWhyNot) {
             "host-staged MPI (rank 1: NCCL unavailable: libnccl.so.2: cannot open)");
 }
 
+TEST(TransportChoice, InstancesOfAGpuAreOneToNccl) {
+  const std::vector<RankPlace> instances = {gpu("a", "0000:3b:00.0 3b1c9f60-0"),
+                                            gpu("a", "0000:3b:00.0 3b1c9f60-1")};
+  EXPECT_EQ(choose(Transport::automatic, instances).text,
+            "host-staged MPI (ranks 0 and 1 share GPU 0000:3b:00.0)");
+  EXPECT_THAT(nccl_environment(1, instances), testing::Contains(Pair("NCCL_HOSTID", "a-rank-1")));
+}
+
 TEST(TransportChoice, NcclByNameNeverFallsBack) {
   EXPECT_TRUE(choose(Transport::nccl, kTwoGpus).nccl);
   EXPECT_TRUE(choose(Transport::nccl, kShared).nccl);  // as hosts of their own

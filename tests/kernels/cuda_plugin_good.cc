@@ -29,6 +29,7 @@ class PluginBackend : public Backend {
   }
   Event record(Lane lane) override { return inner_->record(lane); }
   void wait(Lane lane, Event event) override { inner_->wait(lane, event); }
+  void expect_stall(Activity why) override { inner_->expect_stall(why); }
   bool done(Event event) override { return inner_->done(event); }
   void synchronize(Event event) override { inner_->synchronize(event); }
 

@@ -82,16 +82,44 @@ TEST(CpuBackend, TheComputeLaneSaysWhatItWaitsFor) {
         Lane::host_to_device,
         [](void* argument) { static_cast<std::binary_semaphore*>(argument)->acquire(); }, &gate);
     const Event copied = backend.record(Lane::host_to_device);
-    backend.wait(Lane::device_to_host, copied.as(Activity::stall_kv));  // not the compute lane
-    backend.wait(Lane::compute, copied.as(Activity::stall_weights));
+    backend.wait(Lane::device_to_host, copied);  // not the compute lane
+    compute_waits(backend, copied, Activity::stall_weights);
     // The queue's own emptiness is over once it waits.
     while (!trace.measures_stalls()) std::this_thread::yield();
     gate.release();
     backend.synchronize(backend.record(Lane::compute));
   }
   EXPECT_GT(seconds(trace, Activity::stall_weights) + seconds(trace, Activity::stall_other), 0);
-  EXPECT_EQ(seconds(trace, Activity::stall_kv), 0.0);
   EXPECT_EQ(seconds(trace, Activity::compute), 0.0);
+}
+
+TEST(StallReason, IsOfTheNextWaitAlone) {
+  StallReason reason;
+  EXPECT_EQ(reason.take(Lane::host_to_device), Activity::stall_other);
+  EXPECT_EQ(reason.take(Lane::receive), Activity::stall_message);
+  EXPECT_EQ(reason.take(Lane::send), Activity::stall_message);
+  reason.expect(Activity::stall_kv);
+  EXPECT_EQ(reason.take(Lane::host_to_device), Activity::stall_kv);
+  EXPECT_EQ(reason.take(Lane::host_to_device), Activity::stall_other);
+}
+
+// A reason goes with its wait also where there is nothing to wait for, and not to the next one.
+TEST(CpuBackend, AReasonIsForgottenWithAWaitForWhatIsDone) {
+  Trace trace(0);
+  std::binary_semaphore gate(0);
+  {
+    CpuBackend backend({}, &trace);
+    compute_waits(backend, Event{}, Activity::stall_kv);
+    backend.call(
+        Lane::host_to_device,
+        [](void* argument) { static_cast<std::binary_semaphore*>(argument)->acquire(); }, &gate);
+    backend.wait(Lane::compute, backend.record(Lane::host_to_device));
+    while (!trace.measures_stalls()) std::this_thread::yield();
+    gate.release();
+    backend.synchronize(backend.record(Lane::compute));
+  }
+  EXPECT_EQ(seconds(trace, Activity::stall_kv), 0.0);
+  EXPECT_GT(seconds(trace, Activity::stall_other), 0);
 }
 
 }  // namespace

@@ -29,7 +29,7 @@ TEST(CliHelp, ShowsEveryFlagOnce) {
       EXPECT_NE(help.meaning, "") << help.flag;
     }
   }
-  std::vector<std::string> known = {"--config", "--print-config", "--dry-run", "--compress-cache"};
+  std::vector<std::string> known = {"--config", "--print-config", "--dry-run", "--schedule", "--compress-cache"};
   for (const KeyDescription& key : describe_keys()) {
     if (!key.flags.empty() && std::find(known.begin(), known.end(), key.flags) == known.end()) {
       known.push_back(key.flags);

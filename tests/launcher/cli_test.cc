@@ -150,6 +150,9 @@ TEST(Cli, CompressionTakesAValueOrNone) {
   EXPECT_EQ(policy({"--compress-cache"}).cache_dtype, DType::q4);
   EXPECT_EQ(policy({"--compress-cache", "--compress-weight"}).cache_dtype, DType::q4);
   EXPECT_EQ(policy({"--compress-cache", "8bit"}).cache_dtype, DType::q8);
+  EXPECT_EQ(policy({}).cache_dtype, std::nullopt);
+  EXPECT_EQ(policy({"--cache-dtype", "auto"}).cache_dtype, std::nullopt);
+  EXPECT_EQ(policy({"--cache-dtype", "f32"}).cache_dtype, DType::f32);
   EXPECT_EQ(policy({"--cache-dtype", "q8"}).cache_dtype, DType::q8);
   EXPECT_EQ(policy({"--cache-dtype", "q4"}).cache_dtype, DType::q4);
   EXPECT_EQ(parse(generate({"--packed-dir", "there"})).config.packed_directory, "there");
@@ -338,6 +341,9 @@ TEST(Cli, RefusesContradictions) {
     EXPECT_THAT(problem_of(wrong.words), HasSubstr(wrong.message));
   }
   EXPECT_EQ(problem_of({"generate", "--model", "m", "--dry-run"}), "(none)");
+  EXPECT_EQ(problem_of({"generate", "--model", "m", "--dry-run", "--schedule"}), "(none)");
+  EXPECT_THAT(problem_of({"generate", "--model", "m", "--prompt", "x", "--schedule"}),
+              testing::HasSubstr("give --dry-run with it"));
   EXPECT_EQ(problem_of({"generate", "--print-config"}), "(none)");
 }
 

@@ -17,7 +17,7 @@ constexpr std::uint64_t kGiB = std::uint64_t{1} << 30;
 
 RankDevice gpu(const std::string& host, const std::string& id, std::uint64_t wanted = kGiB,
                const std::string& dtype = "f16") {
-  return {host, "cuda", id, "", dtype, wanted, 4 * kGiB, 0};
+  return {host, "cuda", id, dtype, wanted, 4 * kGiB, 0};
 }
 
 std::string refusal(const std::vector<RankDevice>& ranks) {
@@ -42,8 +42,7 @@ TEST(DeviceShare, EveryRankLearnsOfEveryDevice) {
 
 TEST(DeviceShare, OneGpuEachAndCpusAreFine) {
   EXPECT_EQ(refusal({gpu("a", "0"), gpu("a", "1"), gpu("b", "0")}), "");
-  EXPECT_EQ(refusal({{"a", "cpu", "", "", "f32", 0, 0, 0}, {"a", "cpu", "", "", "f32", 0, 0, 0}}),
-            "");
+  EXPECT_EQ(refusal({{"a", "cpu", "", "f32", 0, 0, 0}, {"a", "cpu", "", "f32", 0, 0, 0}}), "");
   EXPECT_THAT(shared_devices({gpu("a", "0"), gpu("a", "1"), gpu("b", "0")}), IsEmpty());
 }
 
@@ -71,20 +70,20 @@ TEST(DeviceShare, SharersMustFitTogether) {
 TEST(DeviceShare, InstancesOfAGpuAreDevicesOfTheirOwn) {
   RankDevice first = gpu("a", "0000:3b:00.0", 3 * kGiB);
   RankDevice second = first;
-  first.device_uuid = "3b1c9f60-0";
-  second.device_uuid = "3b1c9f60-1";
+  first.device_id = "0000:3b:00.0 3b1c9f60-0";
+  second.device_id = "0000:3b:00.0 3b1c9f60-1";
   EXPECT_EQ(refusal({first, second}), "");
   EXPECT_THAT(shared_devices({first, second}), IsEmpty());
-  second.device_uuid = first.device_uuid;
+  second.device_id = first.device_id;
   EXPECT_THAT(shared_devices({first, second}),
               ElementsAre("ranks 0 and 1 share GPU 0000:3b:00.0 of a"));
   EXPECT_THAT(refusal({first, second}), HasSubstr("GPU 0000:3b:00.0 of host a: ranks 0 and 1"));
 }
 
 TEST(DeviceShare, HiddenStatesMustGoTogether) {
-  EXPECT_THROW(check_devices({gpu("a", "0"), {"a", "cpu", "", "", "f32", 0, 0, 0}}), ConfigError);
+  EXPECT_THROW(check_devices({gpu("a", "0"), {"a", "cpu", "", "f32", 0, 0, 0}}), ConfigError);
   EXPECT_THAT(
-      refusal({gpu("a", "0"), {"a", "cpu", "", "", "f32", 0, 0, 0}}),
+      refusal({gpu("a", "0"), {"a", "cpu", "", "f32", 0, 0, 0}}),
       HasSubstr("stages[1].device: rank 0 computes in f16 on cuda, but rank 1 in f32 on cpu"));
 }
 

@@ -35,6 +35,13 @@ stage 1 on node2: layer 12, cuda:0
 )");
 }
 
+TEST(MemoryTable, SaysWhatTheCacheIsMadeOf) {
+  stage::StageReport stage;
+  stage.cache_dtype = "f16";
+  stage.plan = {{offload::Tier::device, "KV cache", 512ULL << 20U}};
+  EXPECT_NE(memory_table({stage}).find("  device  KV cache (f16)  512 MiB"), std::string::npos);
+}
+
 TEST(MemoryTable, NamesLayers) {
   stage::StageReport stage;
   EXPECT_EQ(layers_text(stage), "no layers");

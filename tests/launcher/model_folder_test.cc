@@ -143,7 +143,7 @@ TEST_F(ModelFolderTest, WrongTypesAndRangesAreRefusedByKey) {
 TEST_F(ModelFolderTest, OtherModelsAndOtherFilesAreRefused) {
   const auto says = [&](const std::string& config) { return refusal([&] { open(config); }); };
   EXPECT_THAT(says(R"({"model_type":"llama"})"), HasSubstr("model_type is \"llama\""));
-  EXPECT_THAT(says("{}"), HasSubstr("only OPT models"));
+  EXPECT_THAT(says("{}"), HasSubstr("only \"opt\" (OPT) can run"));
   EXPECT_THAT(says("[]"), HasSubstr("no JSON object"));
   EXPECT_THAT(says(""), HasSubstr("no valid JSON"));
   EXPECT_THAT(says(std::string(100'000, '[')), HasSubstr("deeper than"));

@@ -47,6 +47,7 @@ stage::StageReport full_report() {
   }
   report.plan = {{offload::Tier::disk, "KV cache", 11}, {offload::Tier::device, "weights", 12}};
   report.load_seconds = 2.5;
+  report.cache_dtype = "bf16";
   report.cache_tokens_stored = 77;
   report.cache_tokens_taken = 88;
   return report;
@@ -91,6 +92,7 @@ TEST(ReportJson, AStagesReportSurvivesTheWay) {
   EXPECT_EQ(again.rates.device_to_host, report.rates.device_to_host);
   EXPECT_EQ(again.rates.disk_read, report.rates.disk_read);
   EXPECT_EQ(again.rates.disk_write, report.rates.disk_write);
+  EXPECT_EQ(again.cache_dtype, "bf16");
   EXPECT_EQ(again.cache_tokens_stored, 77U);
   EXPECT_EQ(again.cache_tokens_taken, 88U);
   EXPECT_EQ(again.weight_share_asked, report.weight_share_asked);

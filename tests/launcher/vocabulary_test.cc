@@ -259,8 +259,8 @@ TEST(Vocabulary, SettingsBesideTokenizerJson) {
   using Ids = std::vector<std::int32_t>;
   const std::int32_t kT = support::byte_id('t');
   EXPECT_EQ(ids_of("{}", "t"), (Ids{kT, 2}));
-  EXPECT_EQ(ids_of(R"({"add_bos_token": true, "bos_token": "<s>"})", "t"), (Ids{0, kT}));
-  EXPECT_EQ(ids_of(R"({"add_eos_token": true, "eos_token": "<unk>"})", "t"), (Ids{kT, 3}));
+  EXPECT_EQ(ids_of(R"({"add_bos_token": true, "bos_token": "<s>"})", "t"), (Ids{kT, 2}));
+  EXPECT_EQ(ids_of(R"({"add_eos_token": false})", "t"), (Ids{kT, 2}));
   EXPECT_EQ(ids_of(R"({"add_prefix_space": true, "tokenizer_class": "GPT2TokenizerFast"})", "t"),
             (Ids{support::kFirstMerge, 2}));
   EXPECT_EQ(ids_of(R"({"add_prefix_space": true})", "t"), (Ids{kT, 2}));
@@ -274,6 +274,21 @@ TEST(Vocabulary, SettingsBesideTokenizerJson) {
                        "special": false}}})",
                    "t [START_REF]"),
             (Ids{kT, 262, 2}));
+}
+
+TEST(Vocabulary, SettingsSayWhatStandsAroundATextOfTheOlderFiles) {
+  const auto ids_of = [](const char* settings) {
+    const ModelFolder folder;
+    write_small(folder);
+    folder.write("tokenizer_config.json", settings);
+    return Tokenizer::open(folder.path()).encode("t");
+  };
+  using Ids = std::vector<std::int32_t>;
+  const std::int32_t kT = support::byte_id('t');
+  EXPECT_EQ(ids_of("{}"), (Ids{2, kT}));
+  EXPECT_EQ(ids_of(R"({"add_bos_token": false})"), (Ids{kT}));
+  EXPECT_EQ(ids_of(R"({"add_eos_token": true, "eos_token": "<unk>"})"), (Ids{2, kT, 3}));
+  EXPECT_EQ(ids_of(R"({"add_prefix_space": true})"), (Ids{2, support::kFirstMerge}));
 }
 
 TEST(Vocabulary, AddedTokensMayLieBeyondTheModelsTable) {

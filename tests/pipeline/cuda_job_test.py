@@ -163,11 +163,10 @@ class CudaJobTest(JobTest):
                    ranks=3, environment=LATE)
 
     def test_f16_gives_the_tokens_whose_margin_is_wide(self):
-        half = ["--cache-dtype", "f16"]
         for model, arguments, ranks, environment in (
                 ("opt-odd", ON_DEVICE, 3, LATE),
-                ("opt-fullvocab", [*EVERYWHERE, *half], 1, None),
-                ("opt-old-prefix", [*CACHE_ON_HOST, *CPU_ATTENTION, *half], 2, LATE)):
+                ("opt-fullvocab", EVERYWHERE, 1, None),
+                ("opt-old-prefix", [*CACHE_ON_HOST, *CPU_ATTENTION], 2, LATE)):
             self.check(REFERENCE / model, model, *arguments, error=F16_ERROR, ranks=ranks,
                        environment=environment)
 
@@ -195,6 +194,7 @@ class CudaJobTest(JobTest):
             self.assertEqual([stage["device"].split(" ")[0] for stage in stages], taken)
             for stage in stages:
                 self.assertIn("emulated GPU", stage["device"])
+                self.assertEqual(stage["cache"]["dtype"], "f16")  # the device's own, unasked
 
     def test_what_is_not_there_is_refused(self):
         job = ["generate", "--model", REFERENCE / "opt-pre", "--prompt-len", 8, "--quiet"]

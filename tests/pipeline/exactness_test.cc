@@ -71,9 +71,11 @@ std::vector<Placement> placements() {
       {"disk", policy_of(0, 0, 0, 0, 0, 0)},
       {"mixed", policy_of(30, 40, 50, 20, 50, 50)},
       {"onebyone", policy_of(30, 40, 50, 20, 50, 30)},
+      {"mlponce", policy_of(30, 40, 50, 20, 100, 0)},
       {"cpuattention", policy_of(30, 40, 50, 20, 50, 50)},
   };
-  list[list.size() - 2].policy.overlap = false;
+  list[list.size() - 3].policy.overlap = false;
+  list[list.size() - 2].policy.mlp_once = true;
   list.back().policy.cpu_cache_compute = true;
   return list;
 }

@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "kernels/engine.h"
-#include "launcher/model/model_folder.h"
+#include "launcher/model/opened_model.h"
 #include "offload/disk/disk_engine.h"
 #include "offload/weights/weight_source.h"
 #include "stage/decoder.h"
@@ -39,21 +39,20 @@ kernels::Engine cpu_engine() {
 /// The whole model in one stage, run by hand, one prompt from its first token.
 class ByHand {
  public:
-  explicit ByHand(const launcher::ModelFolder& model)
-      : layout_(layout_of(model)),
+  explicit ByHand(const launcher::OpenedModel& model)
+      : layout_(layout_of(model.folder)),
         engine_(cpu_engine()),
         disk_(offload::DiskEngine::make({})),
-        checkpoint_(offload::Checkpoint::open(model.path)),
-        source_(offload::make_checkpoint_source(checkpoint_, *disk_)),
+        source_(offload::make_checkpoint_source(*model.checkpoint, model.names, *disk_)),
         placement_(offload::place_weights(layer_specs(layout_), {}, *source_)),
         plan_(plan_memory(layout_, placement_)),
         device_(engine_.backend->allocate_device(plan_.total(Tier::device)), "device"),
         host_(engine_.backend->allocate_host(plan_.total(Tier::host), false), "host"),
         weights_(*engine_.backend, *source_, placement_, {}, device_, host_),
-        cache_(engine_, kv_shape(layout_), {}, device_, host_, nullptr, nullptr, nullptr),
+        cache_(engine_, kv_shape(layout_), {}, device_, host_, host_, nullptr, nullptr, nullptr),
         activations_(*engine_.backend, activation_shape(layout_), {}, device_, host_, nullptr,
                      nullptr, nullptr),
-        workspace_(layout_, device_, host_) {}
+        workspace_(layout_, device_, host_, host_) {}
 
   TensorView run_embedding(const std::vector<std::int32_t>& ids) {
     const auto tokens = static_cast<std::int32_t>(ids.size());
@@ -76,7 +75,7 @@ class ByHand {
   TensorView run_layer(std::int32_t layer) {
     const auto lease = weights_.acquire(layer + 1, 0);
     attention_block(*engine_.device_ops, layout_.model, attention_of(lease), workspace_.layer,
-                    {cache_, layer, 0, 0}, hidden_);
+                    {&cache_, layer, 0, 0}, hidden_);
     mlp_block(*engine_.device_ops, layout_.model, mlp_of(lease), workspace_.layer, hidden_);
     cache_.store(layer, 0, workspace_.layer.keys[0].slice(0, hidden_.rows),
                  workspace_.layer.values[0].slice(0, hidden_.rows));
@@ -102,7 +101,6 @@ class ByHand {
   StageLayout layout_;
   kernels::Engine engine_;
   std::unique_ptr<offload::DiskEngine> disk_;
-  offload::Checkpoint checkpoint_;
   std::unique_ptr<offload::WeightSource> source_;
   std::vector<offload::GroupPlacement> placement_;
   offload::MemoryPlan plan_;
@@ -135,12 +133,13 @@ TEST(LayersTest, HiddenStatesAndLogitsAreHuggingFaces) {
     const std::filesystem::path folder = support::read_reference(name).folder;
     std::ifstream file(folder / "cases.json");
     const json layers = json::parse(file)["layers"];
-    const launcher::ModelFolder model = launcher::open_model(folder.string());
+    const launcher::OpenedModel model =
+        launcher::open_checkpoint(launcher::open_model(folder.string()));
     ByHand by_hand(model);
 
     expect_near(by_hand.run_embedding(layers["input_ids"].get<std::vector<std::int32_t>>()),
                 layers["embeddings"], {}, name + " embeddings");
-    for (std::int32_t layer = 0; layer < model.config.layers; ++layer) {
+    for (std::int32_t layer = 0; layer < model.folder.config.layers; ++layer) {
       expect_near(by_hand.run_layer(layer),
                   layers["layer_outputs"][static_cast<std::size_t>(layer)], {},
                   name + " layer " + std::to_string(layer));

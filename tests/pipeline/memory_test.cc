@@ -34,9 +34,10 @@ std::vector<stage::Request> requests_of(int count, std::int32_t prompt, std::int
 std::vector<offload::Policy> policies() {
   std::vector<offload::Policy> list = {
       policy_of(100, 0, 100, 0, 100, 0), policy_of(0, 100, 0, 100, 0, 100),
-      policy_of(0, 0, 0, 0, 0, 0), policy_of(30, 40, 50, 20, 50, 50),
-      policy_of(30, 40, 50, 20, 50, 50)};
-  list.back().cpu_cache_compute = true;
+      policy_of(0, 0, 0, 0, 0, 0),       policy_of(30, 40, 50, 20, 50, 50),
+      policy_of(30, 40, 50, 20, 50, 50), policy_of(30, 40, 50, 20, 100, 0)};
+  list[4].cpu_cache_compute = true;
+  list[5].mlp_once = true;
   return list;
 }
 
@@ -86,6 +87,28 @@ TEST(MemoryTest, ABudgetOfExactlyThePlanIsEnoughAndOneByteLessIsRefused) {
     }
     EXPECT_TRUE(too_small.answers.empty());
   }
+}
+
+// What the host tells a device in every pass is pinned also where --pin-weight is 0: a copy from
+// other memory stops the stream.
+TEST(MemoryTest, OfUnpinnedMemoryNothingIsCopiedWhereTheDeviceComputes) {
+  PipelineOptions options;
+  options.device_samples = true;
+  options.policy = policy_of(50, 50, 100, 0, 100, 0);
+  options.policy.pin_weight = false;
+  options.batching.gpu_batch_size = 3;
+  options.batching.num_gpu_batches = 2;
+  std::vector<stage::Request> requests = requests_of(8, 9, 5);
+  for (stage::Request& request : requests) request.sampling.repetition_penalty = 1.1F;
+  ListJob job(std::move(requests));
+  const support::PipelineRun run = support::run_pipeline(model_named("opt-pre"), options, job);
+  EXPECT_EQ(job.answers.size(), 8U);
+  EXPECT_EQ(run.pageable_copies, 0);
+  // Activations in the host are another matter: they are what the user did not want pinned.
+  options.policy = policy_of(100, 0, 100, 0, 0, 100);
+  options.policy.pin_weight = false;
+  ListJob again(requests_of(8, 9, 5));
+  EXPECT_GT(support::run_pipeline(model_named("opt-pre"), options, again).pageable_copies, 0);
 }
 
 /// Counts what is allocated between two of its tokens.

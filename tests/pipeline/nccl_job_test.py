@@ -77,6 +77,16 @@ class NcclJobTest(JobTest):
                 self.assertEqual(len(lines), 1, ended)
                 self.assertTrue(lines[0].startswith("transport: " + said), lines)
 
+    def test_instances_of_a_gpu_are_not_shared(self):
+        _, job = self.arguments("mpi", rows=2, tokens=2)
+        for instances in (False, True):
+            with self.subTest(instances=instances):
+                ended = self.run_job(*job, ranks=2, environment=gpus(
+                    2 if instances else 1, SLUICE_EMULATED_INSTANCES=str(int(instances))))
+                self.assertEqual(ended.status, DONE, ended)
+                said = "ranks 0 and 1 share GPU 0000:01:00.0" in ended.stdout + ended.stderr
+                self.assertEqual(said, not instances, ended)
+
     def test_by_name_it_is_refused_where_it_cannot_be(self):
         _, job = self.arguments("nccl")
         job[job.index("cuda")] = "cpu"

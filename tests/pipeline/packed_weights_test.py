@@ -41,7 +41,7 @@ class PackedWeightsTest(JobTest):
         self.assertRegex(told, r"packing: .* \(100 %\)")
         files = self.files()
         self.assertEqual({path.name for path in files},
-                         {f"layer-{i}.packed" for i in range(4)} | {"embed_tokens.weight.packed"})
+                         {f"layer-{i}.packed" for i in range(4)} | {"embedding.tokens.weight.packed"})
         self.assertEqual(len(first), len(ROWS))
         for ranks, weights in ((0, (100, 0)), (3, (0, 0)), (4, (20, 30))):
             with self.subTest(ranks=ranks, weights=weights):
@@ -102,7 +102,7 @@ class PackedWeightsTest(JobTest):
         self.answers()
         for name, at, placement in (("layer-1.packed", 300_000, percent(0, 0, 100, 0, 100, 0)),
                                     ("layer-2.packed", 20_000, percent(100, 0, 100, 0, 100, 0)),
-                                    ("embed_tokens.weight.packed", 5000, ["--gpu-batch-size", 2])):
+                                    ("embedding.tokens.weight.packed", 5000, ["--gpu-batch-size", 2])):
             with self.subTest(name):
                 path = next(self.packed.rglob(name))
                 good = path.read_bytes()

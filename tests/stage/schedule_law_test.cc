@@ -193,6 +193,26 @@ TEST_P(ScheduleLawTest, TheExecutorsOrderIsTheSchedules) {
   }
 }
 
+TEST_P(ScheduleLawTest, AlsoWithTheMlpOnceOverAllGpuBatches) {
+  std::size_t turn = 0;
+  for (const std::int32_t gpu_batches : {1, 3, 8}) {
+    Case one = one_of(kWeights[1 + turn++ % 3], kActivations[0], gpu_batches);
+    one.policy.mlp_once = true;
+    const std::string problem = run_case(one, true);
+    EXPECT_TRUE(problem.empty()) << problem << "\n" << gpu_batches << " GPU batches";
+  }
+}
+
+/// Without overlap what is issued by one call may still overlap; nothing else may.
+TEST_P(ScheduleLawTest, WithoutOverlapNothingIsIssuedBeforeTheLastIsDone) {
+  for (const offload::Shares& activations : kActivations) {
+    Case one = one_of(kWeights[2], activations, 2);
+    one.policy.overlap = false;
+    const std::string problem = run_case(one, false);
+    EXPECT_TRUE(problem.empty()) << problem;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Stages, ScheduleLawTest,
                          testing::Combine(testing::ValuesIn(kCaches), testing::ValuesIn(kStages)),
                          [](const auto& one) {

@@ -29,27 +29,27 @@ TEST(WeightGroupsTest, ALayerIsAttentionAndThenTheMlp) {
   EXPECT_EQ(attention.name, "layer 2 attention");
   ASSERT_EQ(attention.tensors.size(), kAttentionTensorCount);
   const auto& a = attention.tensors;
-  expect_tensor(a[kAttentionNormWeight], "layers.2.self_attn_layer_norm.weight", 1, 8);
-  expect_tensor(a[kAttentionNormBias], "layers.2.self_attn_layer_norm.bias", 1, 8);
-  expect_tensor(a[kQueryWeight], "layers.2.self_attn.q_proj.weight", 24, 8);
-  expect_tensor(a[kQueryBias], "layers.2.self_attn.q_proj.bias", 1, 24);
-  expect_tensor(a[kKeyWeight], "layers.2.self_attn.k_proj.weight", 8, 8);
-  expect_tensor(a[kKeyBias], "layers.2.self_attn.k_proj.bias", 1, 8);
-  expect_tensor(a[kValueWeight], "layers.2.self_attn.v_proj.weight", 8, 8);
-  expect_tensor(a[kValueBias], "layers.2.self_attn.v_proj.bias", 1, 8);
-  expect_tensor(a[kOutputWeight], "layers.2.self_attn.out_proj.weight", 8, 24);
-  expect_tensor(a[kOutputBias], "layers.2.self_attn.out_proj.bias", 1, 8);
+  expect_tensor(a[kAttentionNormWeight], "layers.2.attention.norm.weight", 1, 8);
+  expect_tensor(a[kAttentionNormBias], "layers.2.attention.norm.bias", 1, 8);
+  expect_tensor(a[kQueryWeight], "layers.2.attention.query.weight", 24, 8);
+  expect_tensor(a[kQueryBias], "layers.2.attention.query.bias", 1, 24);
+  expect_tensor(a[kKeyWeight], "layers.2.attention.key.weight", 8, 8);
+  expect_tensor(a[kKeyBias], "layers.2.attention.key.bias", 1, 8);
+  expect_tensor(a[kValueWeight], "layers.2.attention.value.weight", 8, 8);
+  expect_tensor(a[kValueBias], "layers.2.attention.value.bias", 1, 8);
+  expect_tensor(a[kOutputWeight], "layers.2.attention.output.weight", 8, 24);
+  expect_tensor(a[kOutputBias], "layers.2.attention.output.bias", 1, 8);
 
   const offload::GroupSpec mlp = mlp_group(small(), 2);
   EXPECT_EQ(mlp.name, "layer 2 MLP");
   ASSERT_EQ(mlp.tensors.size(), kMlpTensorCount);
   const auto& m = mlp.tensors;
-  expect_tensor(m[kMlpNormWeight], "layers.2.final_layer_norm.weight", 1, 8);
-  expect_tensor(m[kMlpNormBias], "layers.2.final_layer_norm.bias", 1, 8);
-  expect_tensor(m[kUpWeight], "layers.2.fc1.weight", 32, 8);
-  expect_tensor(m[kUpBias], "layers.2.fc1.bias", 1, 32);
-  expect_tensor(m[kDownWeight], "layers.2.fc2.weight", 8, 32);
-  expect_tensor(m[kDownBias], "layers.2.fc2.bias", 1, 8);
+  expect_tensor(m[kMlpNormWeight], "layers.2.mlp.norm.weight", 1, 8);
+  expect_tensor(m[kMlpNormBias], "layers.2.mlp.norm.bias", 1, 8);
+  expect_tensor(m[kUpWeight], "layers.2.mlp.up.weight", 32, 8);
+  expect_tensor(m[kUpBias], "layers.2.mlp.up.bias", 1, 32);
+  expect_tensor(m[kDownWeight], "layers.2.mlp.down.weight", 8, 32);
+  expect_tensor(m[kDownBias], "layers.2.mlp.down.bias", 1, 8);
 
   const offload::GroupSpec whole = layer_group(small(), 2);
   EXPECT_EQ(whole.name, "layer 2");
@@ -57,6 +57,23 @@ TEST(WeightGroupsTest, ALayerIsAttentionAndThenTheMlp) {
   for (std::size_t i = 0; i < a.size(); ++i) EXPECT_EQ(whole.tensors[i].name, a[i].name);
   for (std::size_t i = 0; i < m.size(); ++i) {
     EXPECT_EQ(whole.tensors[kAttentionTensorCount + i].name, m[i].name);
+  }
+}
+
+TEST(WeightGroupsTest, OnlyWhatIsMultipliedWithIsQuantised) {
+  using offload::Compression;
+  const auto kept = [](const offload::WeightSpec& tensor) {
+    return tensor.kept_as(Compression::four_bit, DType::f16);
+  };
+  DecoderConfig model = small();
+  model.embedding.width = 4;
+  for (const offload::GroupSpec& group : {attention_group(model, 0), mlp_group(model, 0),
+                                          embedding_group(model), head_group(model)}) {
+    for (const offload::WeightSpec& tensor : group.tensors) {
+      const bool is_matrix = tensor.rows > 1 && tensor.name != "embedding.positions.weight";
+      EXPECT_EQ(kept(tensor), is_matrix ? DType::q4 : DType::f16) << tensor.name;
+      EXPECT_EQ(tensor.kept_as(Compression::none, DType::bf16), DType::bf16) << tensor.name;
+    }
   }
 }
 
@@ -77,8 +94,7 @@ TEST(WeightGroupsTest, AbsentTensorsAreEmpty) {
   model = small();
   model.attention.output_bias = false;
   expect_tensor(attention_group(model, 0).tensors[kOutputBias], "", 0, 0);
-  expect_tensor(attention_group(model, 0).tensors[kKeyBias], "layers.0.self_attn.k_proj.bias", 1,
-                8);
+  expect_tensor(attention_group(model, 0).tensors[kKeyBias], "layers.0.attention.key.bias", 1, 8);
   model.head.norm = false;
   expect_tensor(head_group(model).tensors[kHeadNormBias], "", 0, 0);
   expect_tensor(head_group(model).tensors[kHeadProject], "", 0, 0);
@@ -90,17 +106,17 @@ TEST(WeightGroupsTest, EmbeddingAndHeadFollowTheProjection) {
   model.embedding.width = 4;
   const offload::GroupSpec embedding = embedding_group(model);
   EXPECT_EQ(embedding.name, "embedding");
-  expect_tensor(embedding.tensors[kEmbeddingProject], "project_in.weight", 8, 4);
-  expect_tensor(embedding.tensors[kPositions], "embed_positions.weight", 18, 8);
-  expect_tensor(embedding.tensors[kTokens], "embed_tokens.weight", 50, 4);
+  expect_tensor(embedding.tensors[kEmbeddingProject], "embedding.project.weight", 8, 4);
+  expect_tensor(embedding.tensors[kPositions], "embedding.positions.weight", 18, 8);
+  expect_tensor(embedding.tensors[kTokens], "embedding.tokens.weight", 50, 4);
   const offload::GroupSpec head = head_group(model);
   EXPECT_EQ(head.name, "output head");
-  expect_tensor(head.tensors[kHeadNormWeight], "final_layer_norm.weight", 1, 8);
-  expect_tensor(head.tensors[kHeadNormBias], "final_layer_norm.bias", 1, 8);
-  expect_tensor(head.tensors[kHeadProject], "project_out.weight", 4, 8);
-  expect_tensor(head.tensors[kHeadTokens], "embed_tokens.weight", 50, 4);
+  expect_tensor(head.tensors[kHeadNormWeight], "head.norm.weight", 1, 8);
+  expect_tensor(head.tensors[kHeadNormBias], "head.norm.bias", 1, 8);
+  expect_tensor(head.tensors[kHeadProject], "head.project.weight", 4, 8);
+  expect_tensor(head.tensors[kHeadTokens], "embedding.tokens.weight", 50, 4);
   model.head.tied = false;
-  expect_tensor(head_group(model).tensors[kHeadTokens], "lm_head.weight", 50, 4);
+  expect_tensor(head_group(model).tensors[kHeadTokens], "head.tokens.weight", 50, 4);
 }
 
 }  // namespace

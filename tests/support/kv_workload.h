@@ -179,7 +179,7 @@ class KvRig {
     device = offload::Arena(allocate(offload::Tier::device), "device");
     host = offload::Arena(allocate(offload::Tier::host), "host");
     rows_ = engine_.backend->allocate_device(4 * buffer_bytes());
-    cache_ = std::make_unique<offload::KvCache>(engine_, shape, policy, device, host, disk,
+    cache_ = std::make_unique<offload::KvCache>(engine_, shape, policy, device, host, host, disk,
                                                 run_folder_.get(), trace);
   }
 

@@ -1,5 +1,6 @@
 #include "tests/support/local_pipeline.h"
 
+#include <atomic>
 #include <exception>
 #include <mutex>
 #include <optional>
@@ -8,7 +9,6 @@
 #include "kernels/engine.h"
 #include "launcher/generate/rank_weights.h"
 #include "stage/layer_split.h"
-#include "stage/weight_groups.h"
 #include "tests/support/message_lanes.h"
 #include "tests/support/rendezvous_channel.h"
 #include "tests/support/sampling_engine.h"
@@ -48,13 +48,14 @@ class Rank {
     disk_options.trace = &trace_;
     disk_ = offload::DiskEngine::make(disk_options);
     folder_.emplace(folder, world.rank());
-    if (!options.dummy_weights) checkpoint_.emplace(offload::Checkpoint::open(model.path));
-    const stage::StageLayout made = layout(model, options);
+    model_ = options.dummy_weights ? launcher::OpenedModel{model, std::nullopt, {}}
+                                   : launcher::open_checkpoint(model);
+    const stage::StageLayout made = layout(model_.folder, options);
     launcher::RunConfig config;
     config.packed_directory = options.packed_directory.empty() ? (folder / "packed").string()
                                                                : options.packed_directory.string();
-    weights_.emplace(config, made.config.policy.compress_weight, model,
-                     checkpoint_ ? &*checkpoint_ : nullptr, *disk_, folder_->path(), 1);
+    weights_.emplace(config, made.config.policy.compress_weight, model_, *disk_, folder_->path(),
+                     1);
     stage_.emplace(made, stage::StageResources{world, engine_, weights_->source(), disk_.get(),
                                                &*folder_, trace_});
     if (channel_) stage_->use(*channel_);
@@ -66,6 +67,10 @@ class Rank {
     return stage_->run(job);
   }
   stage::StageReport report() const { return stage_->report(); }
+  std::int64_t pageable_copies() const {
+    const auto* backend = dynamic_cast<const SamplingBackend*>(engine_.backend.get());
+    return backend != nullptr ? backend->pageable_copies() : 0;
+  }
 
  private:
   stage::StageLayout layout(const launcher::ModelFolder& model,
@@ -94,7 +99,7 @@ class Rank {
   std::optional<RendezvousChannel> channel_;
   std::unique_ptr<offload::DiskEngine> disk_;
   std::optional<offload::RunFolder> folder_;
-  std::optional<offload::Checkpoint> checkpoint_;
+  launcher::OpenedModel model_;
   std::optional<launcher::RankWeights> weights_;
   std::optional<stage::Stage> stage_;
 };
@@ -137,6 +142,7 @@ PipelineRun run_pipeline(const launcher::ModelFolder& model, const PipelineOptio
   PipelineRun result;
   result.stages.resize(static_cast<std::size_t>(options.stages));
   FirstError first_error;
+  std::atomic<std::int64_t> pageable_copies{0};
   const auto run_rank = [&](std::size_t rank) {
     comm::World& world = *worlds[rank];
     try {
@@ -152,6 +158,7 @@ PipelineRun run_pipeline(const launcher::ModelFolder& model, const PipelineOptio
       const stage::RunReport report = self->run(rank == 0 ? &job : nullptr);
       if (rank == 0) result.run = report;
       result.stages[rank] = self->report();
+      pageable_copies += self->pageable_copies();
     } catch (...) {
       first_error.add(std::current_exception());
     }
@@ -161,6 +168,7 @@ PipelineRun run_pipeline(const launcher::ModelFolder& model, const PipelineOptio
   run_rank(0);
   for (std::thread& thread : threads) thread.join();
   first_error.rethrow();
+  result.pageable_copies = pageable_copies;
   return result;
 }
 

@@ -32,6 +32,9 @@ struct PipelineOptions {
 struct PipelineRun {
   stage::RunReport run;
   std::vector<stage::StageReport> stages;
+  /// With device_samples, of all stages: copies that would have stopped a GPU's stream
+  /// (SamplingBackend).
+  std::int64_t pageable_copies = 0;
 };
 
 /// Percent as FlexGen's --percent gives them: W_gpu W_cpu C_gpu C_cpu A_gpu A_cpu.

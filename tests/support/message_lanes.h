@@ -33,6 +33,11 @@ class MessageLanes final : public Backend {
   }
 
   const BackendInfo& info() const override { return cpu_->info(); }
+  /// The last one whose device the calling thread took, by stream(); null: none.
+  static const Backend*& device_of_thread() {
+    thread_local const Backend* device = nullptr;
+    return device;
+  }
   Memory allocate_device(std::size_t bytes) override { return cpu_->allocate_device(bytes); }
   Memory allocate_host(std::size_t bytes, bool pinned) override {
     return cpu_->allocate_host(bytes, pinned);
@@ -59,6 +64,7 @@ class MessageLanes final : public Backend {
       cpu_->wait(lane, event);
     }
   }
+  void expect_stall(Activity why) override { cpu_->expect_stall(why); }
   bool done(Event event) override {
     return is_message(event.lane) ? of(event.lane).queue.done(event.ticket) : cpu_->done(event);
   }
@@ -68,7 +74,9 @@ class MessageLanes final : public Backend {
     of(event.lane).failure.rethrow();
   }
   void* stream(Lane lane) override {
-    return is_message(lane) ? static_cast<CUstream_st*>(&of(lane)) : nullptr;
+    if (!is_message(lane)) return nullptr;
+    device_of_thread() = this;
+    return static_cast<CUstream_st*>(&of(lane));
   }
 
  private:

@@ -27,16 +27,15 @@ class PatternSource : public offload::WeightSource {
   PatternSource(offload::DiskEngine& disk, std::filesystem::path folder, DType dtype = DType::f16)
       : disk_(disk), folder_(std::move(folder)), dtype_(dtype) {}
 
-  offload::WeightInfo find(const std::string& name, std::int64_t rows,
-                           std::int64_t columns) override {
-    const auto [entry, fresh] = keys_.try_emplace(name, static_cast<std::int32_t>(files_.size()));
-    const offload::WeightInfo info{dtype_, rows, columns, entry->second};
+  offload::WeightInfo find(const offload::WeightSpec& spec) override {
+    const auto [entry, fresh] =
+        keys_.try_emplace(spec.name, static_cast<std::int32_t>(files_.size()));
+    const offload::WeightInfo info{dtype_, spec.rows, spec.columns, entry->second};
     if (fresh) {
       files_.push_back(write_file(info));
     }
     return info;
   }
-  bool has(const std::string&) const override { return true; }
 
   void read(const offload::WeightInfo& tensor, std::uint64_t offset, std::size_t bytes,
             void* target, offload::IoGroup& group) override {

@@ -2,8 +2,10 @@
 // before and behind it, and a disk on which everything is done at once.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
 #include <deque>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <string>
@@ -152,15 +154,16 @@ class RecordingStage {
     offload::ActivationStore::plan(stage::activation_shape(layout_), policy.activations, plans_[2]);
     const stage::WorkspaceBytes own = stage::workspace_bytes(layout_);
     plans_[3].reserve(offload::Tier::device, "workspace", own.device);
-    plans_[3].reserve(offload::Tier::host, "workspace", own.host);
+    plans_[3].reserve(offload::Tier::host, "workspace", own.host + own.histories);
+    plans_[3].reserve(offload::Tier::host, offload::kControl, own.control);
     for (std::size_t part = 0; part < 4; ++part) allocate(part);
     Backend& backend = *engine_.backend;
     weights_.emplace(backend, *source_, placement_, options, arenas_[0][0], arenas_[0][1]);
-    cache_.emplace(engine_, stage::kv_shape(layout_), policy, arenas_[1][0], arenas_[1][1], &disk_,
-                   &folder_, &trace_);
+    cache_.emplace(engine_, stage::kv_shape(layout_), policy, arenas_[1][0], arenas_[1][1],
+                   arenas_[1][2], &disk_, &folder_, &trace_);
     activations_.emplace(backend, stage::activation_shape(layout_), policy.activations,
                          arenas_[2][0], arenas_[2][1], &disk_, &folder_, &trace_);
-    workspace_.emplace(layout_, arenas_[3][0], arenas_[3][1]);
+    workspace_.emplace(layout_, arenas_[3][0], arenas_[3][1], arenas_[3][2]);
     comm::DeviceChannel* channel = layout_.device_channel ? &channel_ : nullptr;
     executor_.emplace(stage::StageParts{layout_, placement_, world_, channel, engine_, *weights_,
                                         *cache_, *activations_, *workspace_, trace_});
@@ -169,7 +172,8 @@ class RecordingStage {
 
   enum Part : std::size_t { weights, cache, activations, workspace };
   bool is_in(Part part, const void* place) const {
-    return blocks_[part][0].holds(place) || blocks_[part][1].holds(place);
+    return std::ranges::any_of(blocks_[part],
+                               [place](const Block& block) { return block.holds(place); });
   }
 
   Recorder& recorder() { return recorder_; }
@@ -181,12 +185,13 @@ class RecordingStage {
  private:
   void allocate(std::size_t part) {
     Backend& backend = *engine_.backend;
+    const std::uint64_t control = plans_[part].total(offload::Tier::host, offload::kControl);
     const std::uint64_t bytes[] = {plans_[part].total(offload::Tier::device),
-                                   plans_[part].total(offload::Tier::host)};
-    for (std::size_t tier = 0; tier < 2; ++tier) {
-      Memory memory = backend.allocate_device(bytes[tier]);
-      blocks_[part][tier] = {memory.data(), memory.bytes()};
-      arenas_[part][tier] = offload::Arena(std::move(memory), "recorded");
+                                   plans_[part].total(offload::Tier::host) - control, control};
+    for (std::size_t arena = 0; arena < std::size(bytes); ++arena) {
+      Memory memory = backend.allocate_device(bytes[arena]);
+      blocks_[part][arena] = {memory.data(), memory.bytes()};
+      arenas_[part][arena] = offload::Arena(std::move(memory), "recorded");
     }
   }
 
@@ -202,8 +207,8 @@ class RecordingStage {
   std::vector<offload::GroupPlacement> placement_;
   Trace trace_;
   offload::MemoryPlan plans_[4];
-  Block blocks_[4][2];
-  offload::Arena arenas_[4][2];
+  Block blocks_[4][3];  // by part: device, host, control
+  offload::Arena arenas_[4][3];
   std::optional<offload::WeightStream> weights_;
   std::optional<offload::KvCache> cache_;
   std::optional<offload::ActivationStore> activations_;

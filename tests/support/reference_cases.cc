@@ -71,7 +71,8 @@ std::vector<std::string> reference_names() {
 ReferenceCases read_reference(const std::string& name) {
   ReferenceCases cases;
   cases.name = name;
-  // Elsewhere than where it was built, as in a bundle, the tests are told where their data is.
+  // Outside the folder where they were built, as in a bundle, the tests are told where their data
+  // is.
   const char* const moved = std::getenv("SLUICE_SOURCE_DIR");
   const std::filesystem::path source = moved != nullptr ? moved : SLUICE_SOURCE_DIR;
   cases.folder = source / "tests/data/opt-reference" / name;

@@ -1,5 +1,5 @@
-// The oracle: every operation of kernels/ops.h in plain loops and double precision. Slow, and
-// simple enough to be believed.
+// The oracle: every operation of kernels/ops.h in plain loops and double precision. It is slow, and
+// simple enough to be trusted.
 #pragma once
 
 #include <cstddef>

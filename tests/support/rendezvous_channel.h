@@ -1,6 +1,6 @@
-// A DeviceChannel between threads of one process, which keeps nothing: a send stays on its lane
-// until its receive is there, as a large one of NCCL's does, so that a program that leans on
-// buffering hangs here too.
+// A DeviceChannel between threads of one process that buffers nothing. A send stays on its lane
+// until its receive is there, as a large send of NCCL does. A program that relies on buffering
+// hangs here, too.
 #pragma once
 
 #include <algorithm>

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <memory>
 #include <stdexcept>
@@ -19,7 +20,9 @@
 
 namespace sluice::support {
 
-/// A CpuBackend that knows which memory is the device's.
+/// A CpuBackend that knows which memory is the device's, and which of the host's is not pinned: a
+/// GPU's stream would stand still for a copy to or from that on a lane that computes or takes
+/// results home.
 class SamplingBackend final : public Backend {
  public:
   SamplingBackend(BackendInfo info, Trace* trace) : cpu_(std::move(info), trace) {}
@@ -32,6 +35,8 @@ class SamplingBackend final : public Backend {
     });
   }
 
+  std::int64_t pageable_copies() const { return pageable_copies_; }
+
   const BackendInfo& info() const override { return cpu_.info(); }
   Memory allocate_device(std::size_t bytes) override {
     Memory memory = cpu_.allocate_device(bytes);
@@ -39,9 +44,13 @@ class SamplingBackend final : public Backend {
     return memory;
   }
   Memory allocate_host(std::size_t bytes, bool pinned) override {
-    return cpu_.allocate_host(bytes, pinned);
+    Memory memory = cpu_.allocate_host(bytes, pinned);
+    if (!pinned) pageable_.emplace_back(memory.data(), memory.data() + bytes);
+    return memory;
   }
   void copy(Lane lane, void* target, const void* source, std::size_t bytes) override {
+    const bool waits = lane == Lane::compute || lane == Lane::device_to_host;
+    if (waits && (is_pageable(source) || is_pageable(target))) ++pageable_copies_;
     cpu_.copy(lane, target, source, bytes);
   }
   void call(Lane lane, void (*function)(void*), void* argument) override {
@@ -49,12 +58,22 @@ class SamplingBackend final : public Backend {
   }
   Event record(Lane lane) override { return cpu_.record(lane); }
   void wait(Lane lane, Event event) override { cpu_.wait(lane, event); }
+  void expect_stall(Activity why) override { cpu_.expect_stall(why); }
   bool done(Event event) override { return cpu_.done(event); }
   void synchronize(Event event) override { cpu_.synchronize(event); }
 
  private:
+  bool is_pageable(const void* data) const {
+    const auto* begin = static_cast<const std::byte*>(data);
+    return std::any_of(pageable_.begin(), pageable_.end(), [&](const auto& range) {
+      return begin >= range.first && begin < range.second;
+    });
+  }
+
   CpuBackend cpu_;
   std::vector<std::pair<const std::byte*, const std::byte*>> ranges_;
+  std::vector<std::pair<const std::byte*, const std::byte*>> pageable_;
+  std::atomic<std::int64_t> pageable_copies_{0};
 };
 
 class SamplingOps final : public kernels::Ops {

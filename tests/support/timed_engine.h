@@ -31,7 +31,8 @@ struct TimedCosts {
   Cost head;
 };
 
-/// When a compute lane was busy. Written by the lane's thread; read it when the engine is gone.
+/// When a compute lane was busy. The lane's thread writes it; read it after the engine is
+/// destroyed.
 struct LaneClock {
   std::chrono::steady_clock::time_point first{};  // the first work's begin
   std::chrono::steady_clock::time_point end{};    // the last work's end

@@ -1,4 +1,4 @@
-// Makes the files torch.save would, and those it never would.
+// Makes archives as torch.save writes them, and broken ones that it never writes.
 #pragma once
 
 #include <cstdint>

@@ -131,7 +131,7 @@ class Tidy(unittest.TestCase):
 
     def test_sizes(self):
         problems = []
-        for path in sources("*.h", "*.cc", "*.py"):
+        for path in sources("*.h", "*.cc", "*.cu", "*.cuh", "*.py"):
             text = path.read_text()
             lines = text.splitlines()
             if len(lines) > MAX_FILE_LINES:

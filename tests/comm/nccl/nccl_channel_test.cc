@@ -301,6 +301,33 @@ TEST(NcclChannel, RefusesAnIdThatIsNone) {
   }
 }
 
+TEST(NcclChannel, TakesItsDeviceOnEveryThreadThatCalls) {
+  std::vector<Rank> ranks(2);
+  const std::vector<std::string> ids = make_ids(1);
+  const auto on_a_new_thread = [&](std::size_t rank, const std::function<void()>& work) {
+    return std::async(std::launch::async, [&ranks, rank, work] {
+      EXPECT_EQ(MessageLanes::device_of_thread(), nullptr);
+      work();
+      EXPECT_EQ(MessageLanes::device_of_thread(), ranks[rank].backend.get());
+    });
+  };
+  const auto connect_one = [&](std::size_t rank) {
+    return on_a_new_thread(rank, [&ranks, &ids, rank] {
+      const NcclEnds ends = ends_of(ranks[rank], static_cast<int>(rank), ids);
+      sluice_nccl_connect(&ends, &ranks[rank].channel);
+    });
+  };
+  auto first = connect_one(0);
+  connect_one(1).get();
+  first.get();
+  int sent = 7;
+  int received = 0;
+  on_a_new_thread(0, [&] { ranks[0].send(&sent, sizeof(sent)); }).get();
+  on_a_new_thread(1, [&] { ranks[1].finish(ranks[1].receive(&received, sizeof(received))); }).get();
+  EXPECT_EQ(received, 7);
+  close(ranks);
+}
+
 TEST(NcclChannel, NeedsADeviceWithStreams) {
   const std::unique_ptr<Backend> cpu =
       kernels::make_cpu_engine({.device = "cpu", .threads = 1}).backend;

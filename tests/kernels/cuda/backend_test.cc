@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <future>
 #include <memory>
@@ -10,12 +11,15 @@
 #include <vector>
 
 #include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda/driver.h"
 #include "kernels/cuda/load_kernels.h"
+#include "kernels/device/error.h"
 #include "tests/support/cuda_emulation/stream.h"
 
 namespace sluice::cuda {
 namespace {
 
+const int kSettings = setenv("SLUICE_EMULATED_GPUS", "2", 1);  // before anybody asks for them
 constexpr std::int64_t kRows = 5;
 constexpr std::int64_t kWidth = 64;
 
@@ -62,6 +66,24 @@ class CudaGraphs : public testing::Test {
     for (std::size_t i = 0; i < calls; ++i) ops_.gather(out(i % kOuts), table(), ids());
   }
   void finish() { backend_->synchronize(backend_->record(Lane::compute)); }
+  /// The shortest that is worth a graph. Another number is another sequence.
+  void sequence(std::int64_t number) {
+    put(CallGraphs::kFewestCalls - 1);
+    ops_.layer_norm(out(5), out(4), {}, {}, static_cast<float>(number + 1));
+    finish();
+  }
+
+  void check_rounds(std::uint64_t length) {
+    constexpr std::uint64_t kRounds = 5;
+    for (std::uint64_t round = 0; round < kRounds; ++round) {
+      for (std::uint64_t i = 0; i < length; ++i) sequence(static_cast<std::int64_t>(i));
+    }
+    const CallGraphs::Counts counts = backend_->graph_counts();
+    const std::uint64_t kept = std::min<std::uint64_t>(length, CallGraphs::kMostKept);
+    EXPECT_EQ(counts.captured, kept) << "each once";
+    EXPECT_EQ(counts.replayed, kept * (kRounds - 1));
+    EXPECT_EQ(counts.launched, kRounds * length - kept * (kRounds - 1));
+  }
 
   float first_of(std::size_t i) {
     float value = -1;
@@ -126,21 +148,26 @@ TEST_F(CudaGraphs, FewCallsAndManyRowsAreLaunched) {
   EXPECT_EQ(backend_->graph_counts().launched, 6U);
 }
 
-TEST_F(CudaGraphs, TheLongestUnusedMakesRoom) {
-  const auto sequence = [this](std::int64_t rows) {
-    for (std::size_t i = 0; i < CallGraphs::kFewestCalls; ++i) {
-      ops_.gather(out(i, 1 + rows % kRows), table(), ids() + rows / kRows % kRows);
-    }
-    // Another number in the last call makes another sequence.
-    ops_.layer_norm(out(5), out(4), {}, {}, static_cast<float>(rows + 1));
-    finish();
-  };
-  for (int round = 0; round < 3; ++round) sequence(0);
+// A round is one token's sequences. Where the one unused for longest made room, a round one too
+// long would find none of its graphs, ever. 66: before, between and after 32 layers whose cache is
+// attended by the host.
+TEST_F(CudaGraphs, ARoundOfEveryLayersSequencesIsReplayed) { check_rounds(66); }
+
+TEST_F(CudaGraphs, OfARoundOneTooLongAllButOneAreReplayed) {
+  check_rounds(CallGraphs::kMostKept + 1);
+}
+
+TEST_F(CudaGraphs, OfAMuchLongerRoundAPartIsReplayed) {
+  check_rounds(CallGraphs::kMostKept * 3 / 2);
+}
+
+TEST_F(CudaGraphs, WhatHasNotComeForLongMakesRoom) {
+  for (int i = 0; i < 3; ++i) sequence(0);
   const auto most = static_cast<std::int64_t>(CallGraphs::kMostKept);
-  for (std::int64_t i = 1; i < most; ++i) sequence(i);
+  for (std::int64_t i = 1; i < 2 * most; ++i) sequence(i);
   sequence(0);
   EXPECT_EQ(backend_->graph_counts().replayed, 3U) << "still there";
-  for (std::int64_t i = most; i < 2 * most; ++i) sequence(i);
+  for (std::int64_t i = 2 * most; i < 16 * most; ++i) sequence(i);
   sequence(0);
   EXPECT_EQ(backend_->graph_counts().replayed, 3U) << "it made room";
 }
@@ -271,7 +298,7 @@ TEST(CudaStalls, WhatTheComputeLaneWaitedForIsTold) {
   static_cast<cudaStream_t>(backend.stream(Lane::host_to_device))
       ->enqueue([opened = gate.get_future().share()] { opened.wait(); });
   backend.copy(Lane::host_to_device, device.data(), host.data(), kBytes);
-  backend.wait(Lane::compute, backend.record(Lane::host_to_device).as(Activity::stall_weights));
+  compute_waits(backend, backend.record(Lane::host_to_device), Activity::stall_weights);
   ops.layer_norm(row, row, {}, {}, 1e-5F);
   const Event computed = backend.record(Lane::compute);
   EXPECT_EQ(trace.busy_seconds(Activity::stall_weights), 0.0) << "not known yet";
@@ -286,6 +313,43 @@ TEST(CudaStalls, WhatTheComputeLaneWaitedForIsTold) {
   EXPECT_GT(copied, 0.0);
   EXPECT_GE(trace.busy_seconds(Activity::stall_weights), copied);
   EXPECT_DOUBLE_EQ(trace.exposed_seconds(Activity::host_to_device), copied);
+}
+
+TEST(CudaDriver, CodesAreToldByName) {
+  const auto told = [](CUresult status) {
+    try {
+      check_driver(status, "cuStreamWaitValue64");
+    } catch (const DeviceError& error) {
+      return std::string(error.what());
+    }
+    return std::string("(none)");
+  };
+  EXPECT_EQ(told(CUDA_SUCCESS), "(none)");
+  EXPECT_EQ(told(CUDA_ERROR_NOT_SUPPORTED), "cuStreamWaitValue64: CUDA_ERROR_NOT_SUPPORTED");
+  EXPECT_EQ(told(CUDA_ERROR_UNKNOWN), "cuStreamWaitValue64: driver error 999");
+}
+
+TEST(CudaDriver, ADeviceHasAUuidOfItsOwn) {
+  EXPECT_EQ(device_uuid(0), "e0e1e2e3-e4e5-e6e7-e8e9-eaebecedee00");
+  EXPECT_NE(device_uuid(1), device_uuid(0));
+  EXPECT_THROW(device_uuid(2), DeviceError);
+}
+
+TEST(CudaDevice, WhoTakesAStreamTakesItsDevice) {
+  ASSERT_EQ(kSettings, 0);
+  ASSERT_EQ(cudaSetDevice(1), cudaSuccess);
+  CudaBackend backend({}, 1, 1, nullptr);
+  for (const Lane lane : {Lane::send, Lane::receive}) {
+    std::async(std::launch::async, [&] {
+      int device = -1;
+      EXPECT_EQ(cudaGetDevice(&device), cudaSuccess);
+      EXPECT_EQ(device, 0);
+      EXPECT_NE(backend.stream(lane), nullptr);
+      EXPECT_EQ(cudaGetDevice(&device), cudaSuccess);
+      EXPECT_EQ(device, 1);
+    }).get();
+  }
+  ASSERT_EQ(cudaSetDevice(0), cudaSuccess);
 }
 
 }  // namespace

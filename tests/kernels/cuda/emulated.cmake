@@ -51,6 +51,12 @@ gtest_discover_tests(test_cuda_engine_emulated TEST_PREFIX emulated_late/ DISCOV
   TEST_LIST test_cuda_engine_late PROPERTIES TIMEOUT 120)
 set_discovered_tests(test_cuda_engine_late
   "LABELS \"unit;cuda\" ENVIRONMENT \"SLUICE_EMULATED_LATE=1;SLUICE_EMULATED_SEED=1\"")
+# Where streams cannot wait for words of 64 bits, lanes keep the same order.
+gtest_discover_tests(test_cuda_engine_emulated TEST_PREFIX emulated_without_memory_operations/
+  TEST_FILTER "CudaLanes.*:*Attention*" DISCOVERY_TIMEOUT 60
+  TEST_LIST test_cuda_engine_without_memory_operations PROPERTIES TIMEOUT 120)
+set_discovered_tests(test_cuda_engine_without_memory_operations
+  "LABELS \"unit;cuda\" ENVIRONMENT \"SLUICE_EMULATED_LATE=1;SLUICE_EMULATED_STREAM_MEMORY_OPERATIONS=0\"")
 
 # Parts of the engine that its interface does not show.
 sluice_test(test_cuda_backend

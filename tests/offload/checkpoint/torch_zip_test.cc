@@ -84,7 +84,8 @@ TEST_F(TorchZipTest, WhatPyTorchWritesIsRead) {
   EXPECT_EQ(third, 2.0F);
 
   const auto dtypes = read_torch_zip(kTorch / "dtypes.bin", 0);
-  ASSERT_EQ(dtypes.size(), 3U);  // the int64 "decoder.version" is left out
+  ASSERT_EQ(dtypes.size(), 4U);
+  EXPECT_THAT(dtypes[3].problem, HasSubstr("torch.LongStorage"));
   EXPECT_EQ(dtypes[0].dtype, DType::bf16);
   EXPECT_EQ(dtypes[1].dtype, DType::f16);
   EXPECT_EQ(dtypes[2].dtype, DType::f32);
@@ -96,12 +97,15 @@ TEST_F(TorchZipTest, WhatPyTorchWritesIsRead) {
   EXPECT_EQ(read_torch_zip(kTorch / "parameter.bin", 0).size(), 1U);
 }
 
-TEST_F(TorchZipTest, WhatPyTorchWritesButWeDoNotReadIsRefusedByName) {
+TEST_F(TorchZipTest, WhatPyTorchWritesButWeDoNotReadIsSaidByName) {
   const auto says = [](const char* file) {
     return refusal([&] { read_torch_zip(kTorch / file, 0); });
   };
-  EXPECT_THAT(says("transposed.bin"), HasSubstr("has the strides [1, 4]"));
-  EXPECT_THAT(says("integers.bin"), HasSubstr("torch.LongStorage"));
+  const auto problem = [](const char* file) {
+    return read_torch_zip(kTorch / file, 0).front().problem;
+  };
+  EXPECT_THAT(problem("transposed.bin"), HasSubstr("has the strides [1, 4]"));
+  EXPECT_THAT(problem("integers.bin"), HasSubstr("torch.LongStorage"));
   EXPECT_THAT(says("legacy.bin"), HasSubstr("before 1.6"));
   EXPECT_THAT(says("legacy.bin"), HasSubstr("torch.save(torch.load("));
   EXPECT_THAT(says("module-object.bin"), HasSubstr("'torch.nn.modules.activation.ReLU'"));
@@ -116,11 +120,18 @@ TEST_F(TorchZipTest, TensorsThatDoNotFitTheirStorageAreRefused) {
   EXPECT_THAT(refused(parts({.offset = INT64_MAX})), HasSubstr("takes 6 elements"));
   EXPECT_THAT(refused(parts({.shape = {3, 3}})), HasSubstr("takes 9 elements"));
   EXPECT_THAT(refused(parts({.shape = {INT64_MAX, INT64_MAX}})), HasSubstr("beyond all sizes"));
-  EXPECT_THAT(refused(parts({.strides = {1, 2}})), HasSubstr("strides [1, 2]"));
-  EXPECT_THAT(refused(parts({.strides = {0, 0}})), HasSubstr("strides [0, 0]"));
-  EXPECT_THAT(
-      refused(parts({.type = "DoubleStorage", .elements = 3, .shape = {3}, .strides = {1}})),
-      HasSubstr("torch.DoubleStorage"));
+}
+
+// One of them harms nothing where no model asks for it.
+TEST_F(TorchZipTest, TensorsThatCannotBeWeightsSayWhy) {
+  const auto problem = [&](const TensorText& tensor) {
+    return read(zip_of(parts(tensor))).at(0).problem;
+  };
+  EXPECT_EQ(problem({}), "");
+  EXPECT_THAT(problem({.strides = {1, 2}}), HasSubstr("strides [1, 2]"));
+  EXPECT_THAT(problem({.strides = {0, 0}}), HasSubstr("strides [0, 0]"));
+  EXPECT_THAT(problem({.type = "DoubleStorage", .elements = 3, .shape = {3}, .strides = {1}}),
+              HasSubstr("torch.DoubleStorage"));
 }
 
 TEST_F(TorchZipTest, ArchivesThatAreNotTorchsAreRefused) {

@@ -217,8 +217,10 @@ TEST_F(KvCacheTest, RowsOfSixteenBitsTakeHalfTheStagingAndCrossTheLinkAsSuch) {
       const KvWorkload work = make_kv_workload(shape, 1, 6, 9);
       const auto i = compute == DType::f32 ? 0 : 1;
       Trace trace(0);
-      KvRig rig(kernels::make_cpu_engine({.threads = 1, .trace = &trace}), shape,
-                policy_of({0, 100, 0}, cpu), nullptr, &trace);
+      Policy policy = policy_of({0, 100, 0}, cpu);
+      policy.cache_dtype = DType::f32;
+      KvRig rig(kernels::make_cpu_engine({.threads = 1, .trace = &trace}), shape, policy, nullptr,
+                &trace);
       run_kv_workload(rig, work, KvPrefetch::ahead);
       moved[i] = trace.bytes(Activity::device_to_host);
       staged[i] = rig.plan.total(Tier::host);

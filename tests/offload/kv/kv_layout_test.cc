@@ -79,6 +79,21 @@ TEST(KvLayout, QuantisedPagesAreWholeGroups) {
   }
 }
 
+// A cache of f32 beside activations of 16 bits would be twice the memory, for nothing.
+TEST(KvLayout, UnlessToldOtherwiseTheCacheIsOfTheComputeType) {
+  const Policy unset;
+  Policy f32;
+  f32.cache_dtype = DType::f32;
+  for (const DType compute : {DType::f32, DType::f16, DType::bf16}) {
+    KvShape shape = shape_of(4);
+    shape.compute_dtype = compute;
+    EXPECT_EQ(KvLayout(shape, unset).cache_dtype, compute);
+    EXPECT_EQ(KvLayout(shape, f32).cache_dtype, DType::f32);
+    EXPECT_EQ(KvLayout(shape, unset).page_bytes * sizeof(float),
+              KvLayout(shape, f32).page_bytes * size_of(compute));
+  }
+}
+
 TEST(KvLayout, ThePlanHoldsOnlyWhatThePolicyNeeds) {
   const auto totals = [](const Shares& shares, bool cpu) {
     Policy policy;

@@ -42,20 +42,20 @@ class DummySourceTest : public testing::Test {
 TEST_F(DummySourceTest, ValuesAreAFunctionOfNameAndElement) {
   const auto one = make(DType::f32);
   const auto two = make(DType::f32);
-  two->find("another", 3, 3);  // the order of asking does not matter
-  const WeightInfo a = one->find("layers.0.fc1.weight", 500, 300);
-  const WeightInfo b = two->find("layers.0.fc1.weight", 500, 300);
+  two->find({"another", 3, 3});  // the order of asking does not matter
+  const WeightInfo a = one->find({"layers.0.fc1.weight", 500, 300});
+  const WeightInfo b = two->find({"layers.0.fc1.weight", 500, 300});
   const std::string whole = read(*one, a, 0, 600'000);
   EXPECT_EQ(read(*two, b, 0, 600'000), whole);
   EXPECT_EQ(read(*two, b, 12'345, 6'789), whole.substr(12'345, 6'789));  // any alignment
-  const WeightInfo other = one->find("layers.1.fc1.weight", 500, 300);
+  const WeightInfo other = one->find({"layers.1.fc1.weight", 500, 300});
   EXPECT_NE(read(*one, other, 0, 1000), whole.substr(0, 1000));
-  EXPECT_TRUE(one->has("anything"));
 }
 
 TEST_F(DummySourceTest, ValuesAreSmallCentredAndNotAlikeFromRowToRow) {
   const auto source = make(DType::f32);
-  const WeightInfo info = source->find("layers.0.fc1.weight", 4096, 1024);  // longer than the block
+  const WeightInfo info =
+      source->find({"layers.0.fc1.weight", 4096, 1024});  // longer than the block
   const std::vector<float> values = floats(read(*source, info, 0, std::size_t{4096} * 4096));
   double sum = 0;
   double squares = 0;
@@ -78,7 +78,7 @@ TEST_F(DummySourceTest, EveryDtypeHasTheSameValues) {
   const auto bf16 = make(DType::bf16);
   const auto f16 = make(DType::f16);
   const auto get = [&](WeightSource& source, std::size_t bytes) {
-    return read(source, source.find("layers.3.fc2.weight", 100, 1000), 0, bytes);
+    return read(source, source.find({"layers.3.fc2.weight", 100, 1000}), 0, bytes);
   };
   const std::vector<float> wide = floats(get(*f32, 4 * count));
   const std::string brain = get(*bf16, 2 * count);
@@ -96,27 +96,30 @@ TEST_F(DummySourceTest, EveryDtypeHasTheSameValues) {
   }
 }
 
-TEST_F(DummySourceTest, LayerNormWeightsAreOne) {
+TEST_F(DummySourceTest, ScalesAreOne) {
   const auto source = make(DType::f16);
-  for (const char* name : {"layers.0.self_attn_layer_norm.weight",
-                           "layers.2.final_layer_norm.weight", "final_layer_norm.weight"}) {
-    EXPECT_EQ(read(*source, source->find(name, 1, 3), 0, 6), std::string("\0\x3c\0\x3c\0\x3c", 6));
+  const std::string ones("\0\x3c\0\x3c\0\x3c", 6);
+  for (const char* name : {"layers.0.mlp.norm.weight", "head.norm.weight"}) {
+    EXPECT_EQ(read(*source, source->find({name, 1, 3, WeightUse::scale}), 0, 6), ones);
   }
-  EXPECT_NE(read(*source, source->find("final_layer_norm.bias", 1, 3), 0, 6),
-            std::string("\0\x3c\0\x3c\0\x3c", 6));
+  for (const WeightUse use : {WeightUse::bias, WeightUse::matrix, WeightUse::table}) {
+    const std::string name = "norm.weight" + std::to_string(static_cast<int>(use));
+    EXPECT_NE(read(*source, source->find({name, 1, 3, use}), 0, 6), ones);
+  }
 }
 
 TEST_F(DummySourceTest, KeptRangesComeFromDiskWithTheSameBytes) {
   const auto fresh = make(DType::f32);
   const auto source = make(DType::f32);
   const std::size_t bytes = std::size_t{3000} * 1000 * 4;  // longer than the block, and than 1 file
-  const WeightInfo info = source->find("layers.0.fc1.weight", 3000, 1000);
-  source->find("layers.0.fc2.weight", 5, 5);
+  const WeightInfo info = source->find({"layers.0.fc1.weight", 3000, 1000});
+  source->find({"layers.0.fc2.weight", 5, 5});
   source->reserve_disk(2 * kDiskBlock + round_to_blocks(bytes - 2'000'000));
   source->keep_on_disk(info, 4000, 8000);
   source->keep_on_disk(info, 2'000'000, bytes - 2'000'000);
   source->keep_on_disk(info, 16'000, 0);
-  const std::string whole = read(*fresh, fresh->find("layers.0.fc1.weight", 3000, 1000), 0, bytes);
+  const std::string whole =
+      read(*fresh, fresh->find({"layers.0.fc1.weight", 3000, 1000}), 0, bytes);
   EXPECT_EQ(read(*source, info, 0, bytes), whole);
   EXPECT_EQ(read(*source, info, 11'999, 2), whole.substr(11'999, 2));  // across a border
 
@@ -130,7 +133,7 @@ TEST_F(DummySourceTest, KeptRangesComeFromDiskWithTheSameBytes) {
 // What was kept is read from the file, not made up again, and not unseen.
 TEST_F(DummySourceTest, AChangedFileIsAnError) {
   const auto source = make(DType::f32);
-  const WeightInfo info = source->find("layers.0.fc1.weight", 100, 100);
+  const WeightInfo info = source->find({"layers.0.fc1.weight", 100, 100});
   source->reserve_disk(kDiskBlock);
   source->keep_on_disk(info, 400, 800);
   const std::filesystem::path file = folder_.path() / "dummy-weights.bin";
@@ -151,9 +154,11 @@ TEST_F(DummySourceTest, AChangedFileIsAnError) {
 
 TEST_F(DummySourceTest, OneNameHasOneShape) {
   const auto source = make(DType::f16);
-  source->find("embed_tokens.weight", 10, 4);
-  EXPECT_EQ(source->find("embed_tokens.weight", 10, 4).key, 0);
-  EXPECT_THAT(support::refusal([&] { source->find("embed_tokens.weight", 10, 5); }),
+  source->find({"embed_tokens.weight", 10, 4});
+  EXPECT_EQ(source->find({"embed_tokens.weight", 10, 4}).key, 0);
+  EXPECT_THAT(support::refusal([&] {
+                source->find({"embed_tokens.weight", 10, 5});
+              }),
               HasSubstr("[10, 4] and now as [10, 5]"));
 }
 

@@ -17,11 +17,10 @@ namespace {
 class Shapes : public WeightSource {
  public:
   explicit Shapes(DType dtype = DType::f16) : dtype_(dtype) {}
-  WeightInfo find(const std::string& name, std::int64_t rows, std::int64_t columns) override {
-    EXPECT_FALSE(name.empty()) << "an absent tensor was asked for";
-    return {dtype_, rows, columns, next_key_++};
+  WeightInfo find(const WeightSpec& spec) override {
+    EXPECT_FALSE(spec.name.empty()) << "an absent tensor was asked for";
+    return {dtype_, spec.rows, spec.columns, next_key_++};
   }
-  bool has(const std::string&) const override { return true; }
   void read(const WeightInfo&, std::uint64_t, std::size_t, void*, IoGroup&) override {
     ADD_FAILURE() << "placement reads nothing";
   }
@@ -32,7 +31,7 @@ class Shapes : public WeightSource {
   std::int32_t next_key_ = 0;
 };
 
-std::vector<GroupSpec> opt_layers(int count, std::int64_t hidden) {
+std::vector<GroupSpec> decoder_layers(int count, std::int64_t hidden) {
   std::vector<GroupSpec> layers;
   for (int i = 0; i < count; ++i) {
     GroupSpec layer{"layer " + std::to_string(i), {}};
@@ -86,7 +85,7 @@ TEST(Placement, AllOfOneTier) {
     Shares shares{0, 0, 0};
     (t == 0 ? shares.device : t == 1 ? shares.host : shares.disk) = 100;
     Shapes source;
-    const auto layers = place_weights(opt_layers(3, 48), shares, source);
+    const auto layers = place_weights(decoder_layers(3, 48), shares, source);
     for (const GroupPlacement& layer : layers) {
       EXPECT_EQ(layer.bytes(static_cast<Tier>(t)), layer.total_bytes());
     }
@@ -98,7 +97,7 @@ TEST(Placement, AllOfOneTier) {
 TEST(Placement, ByteSumsOfAKnownModel) {
   // One layer: 13 x 64 elements of vectors and 12 x 64 x 64 of matrices, f16.
   Shapes source;
-  const auto layers = place_weights(opt_layers(2, 64), {30, 40, 30}, source);
+  const auto layers = place_weights(decoder_layers(2, 64), {30, 40, 30}, source);
   const std::uint64_t layer_bytes = (13 * 64 + 12 * 64 * 64) * 2;
   EXPECT_EQ(layers[0].total_bytes(), layer_bytes);
   const PerTier<std::uint64_t> sums = totals(layers);
@@ -110,7 +109,7 @@ TEST(Placement, ByteSumsOfAKnownModel) {
 
 TEST(Placement, TiersLieInOrderAndVectorsAreWhole) {
   Shapes source;
-  for (const GroupPlacement& layer : place_weights(opt_layers(4, 32), {25, 50, 25}, source)) {
+  for (const GroupPlacement& layer : place_weights(decoder_layers(4, 32), {25, 50, 25}, source)) {
     int tier = 0;  // along a layer's tensors and rows the tier never goes back
     for (const TensorPlacement& tensor : layer.tensors) {
       for (int t = 0; t < kTierCount; ++t) {
@@ -126,7 +125,7 @@ TEST(Placement, TiersLieInOrderAndVectorsAreWhole) {
 
 TEST(Placement, EveryLayerHasItsShare) {
   Shapes source;
-  for (const GroupPlacement& layer : place_weights(opt_layers(12, 64), {20, 30, 50}, source)) {
+  for (const GroupPlacement& layer : place_weights(decoder_layers(12, 64), {20, 30, 50}, source)) {
     const double bytes = static_cast<double>(layer.total_bytes());
     EXPECT_NEAR(static_cast<double>(layer.bytes(Tier::device)) / bytes, 0.2, 0.02);
     EXPECT_NEAR(static_cast<double>(layer.bytes(Tier::disk)) / bytes, 0.5, 0.02);
@@ -166,7 +165,7 @@ TEST(Placement, RandomShapesAndShares) {
 // Groups of a layer are cut where the layer would be.
 TEST(Placement, ALayerInTwoGroupsIsCutAsAWhole) {
   for (const Shares& shares : {Shares{50, 0, 50}, Shares{30, 40, 30}, Shares{0, 100, 0}}) {
-    std::vector<GroupSpec> whole = opt_layers(5, 48);
+    std::vector<GroupSpec> whole = decoder_layers(5, 48);
     std::vector<GroupSpec> apart;
     for (const GroupSpec& layer : whole) {
       const auto number = static_cast<std::int32_t>(apart.size() / 2);
@@ -207,7 +206,7 @@ TEST(Placement, SlotsArePaddedPerTensor) {
 
 TEST(Placement, ShapesThatCannotBeAreRefused) {
   struct Hostile : Shapes {
-    WeightInfo find(const std::string&, std::int64_t, std::int64_t) override {
+    WeightInfo find(const WeightSpec&) override {
       return {DType::f32, std::int64_t{1} << 40, std::int64_t{1} << 40, 0};
     }
   } source;

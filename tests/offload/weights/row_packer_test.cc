@@ -17,10 +17,9 @@ namespace {
 class MemorySource : public WeightSource {
  public:
   explicit MemorySource(std::vector<float> values) : values_(std::move(values)) {}
-  WeightInfo find(const std::string&, std::int64_t rows, std::int64_t columns) override {
-    return {DType::f32, rows, columns, 0};
+  WeightInfo find(const WeightSpec& spec) override {
+    return {DType::f32, spec.rows, spec.columns, 0};
   }
-  bool has(const std::string&) const override { return true; }
   void read(const WeightInfo&, std::uint64_t offset, std::size_t bytes, void* target,
             IoGroup&) override {
     largest_ = std::max(largest_, bytes);
@@ -56,7 +55,7 @@ TEST(RowPackerTest, GivesTheBytesOfAllRowsTogetherFromPiecesOfThem) {
         MemorySource source(values);
         RowPacker packer(source, threads);
         std::vector<std::byte> packed;
-        packer.pack("m", source.find("m", rows, columns), to,
+        packer.pack("m", source.find({"m", rows, columns}), to,
                     [&](const std::byte* data, std::size_t bytes) {
                       EXPECT_EQ(bytes % row_bytes_of(to, columns), 0U);
                       packed.insert(packed.end(), data, data + bytes);
@@ -74,7 +73,7 @@ TEST(RowPackerTest, WhatCannotBeQuantisedIsNamed) {
   MemorySource source(values);
   RowPacker packer(source, 2);
   EXPECT_THAT(support::refusal([&] {
-                packer.pack("layers.0.fc1.weight", source.find("", 200, 64), DType::q4,
+                packer.pack("layers.0.fc1.weight", source.find({"", 200, 64}), DType::q4,
                             [](const std::byte*, std::size_t) {});
               }),
               testing::AllOf(testing::HasSubstr("\"layers.0.fc1.weight\" from its row 100 on"),

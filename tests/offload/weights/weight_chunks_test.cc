@@ -12,11 +12,10 @@ namespace {
 // Tensors at places that the test says. Nothing is ever read.
 class PlacedSource : public WeightSource {
  public:
-  WeightInfo find(const std::string& name, std::int64_t rows, std::int64_t columns) override {
-    names_.push_back(name);
-    return {DType::f16, rows, columns, static_cast<std::int32_t>(names_.size() - 1)};
+  WeightInfo find(const WeightSpec& spec) override {
+    names_.push_back(spec.name);
+    return {DType::f16, spec.rows, spec.columns, static_cast<std::int32_t>(names_.size() - 1)};
   }
-  bool has(const std::string&) const override { return true; }
   void read(const WeightInfo&, std::uint64_t, std::size_t, void*, IoGroup&) override {}
   WeightExtent extent(const WeightInfo& tensor, std::uint64_t offset, std::size_t) override {
     const auto found = places.find(names_.at(static_cast<std::size_t>(tensor.key)));

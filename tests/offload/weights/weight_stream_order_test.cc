@@ -35,10 +35,9 @@ std::vector<GroupSpec> layers_of_four(int count) {
 // A source whose reads are done when the test says so.
 class HeldSource : public WeightSource {
  public:
-  WeightInfo find(const std::string&, std::int64_t rows, std::int64_t columns) override {
-    return {DType::f16, rows, columns, 0};
+  WeightInfo find(const WeightSpec& spec) override {
+    return {DType::f16, spec.rows, spec.columns, 0};
   }
-  bool has(const std::string&) const override { return true; }
   void read(const WeightInfo&, std::uint64_t, std::size_t bytes, void* target,
             IoGroup& group) override {
     std::memset(target, 1, bytes);

@@ -1,5 +1,5 @@
-// cuBLASLt: products with descriptors. Whatever the emulation does not know it refuses; so does it
-// what the library's documentation leaves out (a bias of another dtype than the result).
+// cuBLASLt: products with descriptors. It refuses whatever it does not know, and whatever the
+// library's documentation leaves out (a bias of another dtype than the result).
 #include <cublasLt.h>
 
 #include <cstdint>
@@ -34,7 +34,8 @@ struct Preference {
   std::uint64_t workspace_bytes = 0;
 };
 
-/// So much the emulated algorithm asks for, to see that it is given; and no more than allowed.
+/// The workspace that the emulated algorithm asks for, so that tests see that it is given; never
+/// more than allowed.
 constexpr std::uint64_t kWorkspaceBytes = 4096;
 /// What makes an algorithm one that the heuristic gave.
 constexpr std::uint64_t kAlgorithm = 0x656D756C61746564;

@@ -35,6 +35,8 @@ Settings read_settings() {
   read.capability = static_cast<int>(number_of("SLUICE_EMULATED_CAPABILITY", 90));
   read.seed = static_cast<unsigned>(number_of("SLUICE_EMULATED_SEED", 0));
   read.late = number_of("SLUICE_EMULATED_LATE", 0) != 0;
+  read.instances = number_of("SLUICE_EMULATED_INSTANCES", 0) != 0;
+  read.stream_memory_operations = number_of("SLUICE_EMULATED_STREAM_MEMORY_OPERATIONS", 1) != 0;
   if (read.devices > kMostDevices) {
     std::fprintf(stderr, "emulated CUDA: at most %d GPUs\n", kMostDevices);
     std::abort();
@@ -239,7 +241,8 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
 cudaError_t cudaDeviceGetPCIBusId(char* id, int bytes, int device) {
   if (device < 0 || device >= settings().devices) return answer(cudaErrorInvalidDevice);
   if (bytes < 13) return answer(cudaErrorInvalidValue);
-  std::snprintf(id, static_cast<std::size_t>(bytes), "0000:%02X:00.0", device + 1);
+  std::snprintf(id, static_cast<std::size_t>(bytes), "0000:%02X:00.0",
+                settings().instances ? 1 : device + 1);
   return cudaSuccess;
 }
 

@@ -3,10 +3,11 @@
 //   SLUICE_EMULATED_GPUS        how many (1)
 //   SLUICE_EMULATED_GPU_MIB     memory of each, per process (2048)
 //   SLUICE_EMULATED_CAPABILITY  compute capability, 75 to 120 (90)
+//   SLUICE_EMULATED_INSTANCES   1: they are instances of one GPU, with one PCI id (MIG)
 //   SLUICE_EMULATED_SEED        seed of the order in which threads and blocks run (0: ascending)
+//   SLUICE_EMULATED_STREAM_MEMORY_OPERATIONS  0: streams cannot wait for words of 64 bits (1)
 //   SLUICE_EMULATED_LATE        1: work on a stream starts only when somebody waits for it (or
-//   after
-//                               20 ms), as late as a GPU ever could: a wait that is missing
+//                               after 20 ms), as late as a GPU ever could: a wait that is missing
 //                               shows as bytes that are not there yet
 #pragma once
 
@@ -23,6 +24,8 @@ struct Settings {
   int capability = 90;
   unsigned seed = 0;
   bool late = false;
+  bool stream_memory_operations = true;
+  bool instances = false;
 };
 const Settings& settings();
 
@@ -35,9 +38,6 @@ int current_device();
 /// `device` answers every call with cudaErrorLaunchFailure from now on. Prints why.
 void break_device(int device, const std::string& why);
 bool is_broken(int device);
-
-/// The driver's function of that name about modules, or null.
-void* module_function(const char* name);
 
 /// The status, which becomes the calling thread's last error unless it is cudaSuccess. Prints
 /// `why`, if there is one: for what a GPU would refuse with no more than a code.

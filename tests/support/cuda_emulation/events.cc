@@ -4,11 +4,11 @@
 
 #include <atomic>
 #include <chrono>
-#include <cstring>
 #include <set>
 
 #include "tests/support/cuda_emulation/capture.h"
 #include "tests/support/cuda_emulation/device.h"
+#include "tests/support/cuda_emulation/driver.h"
 #include "tests/support/cuda_emulation/memory.h"
 
 struct CUevent_st {  // the name that CUDA's headers declare
@@ -32,16 +32,19 @@ Events& events() {
   return *one;
 }
 
-/// A copy of what an event says; device -1: there is no such event.
+/// A copy of an event's state; device -1: there is no such event.
 CUevent_st look_at(cudaEvent_t event) {
   const std::lock_guard lock(events().mutex);
   if (!events().alive.contains(event)) return {-1, 0, nullptr, nullptr};
   return *event;
 }
 
+}  // namespace
+
 CUresult wait_value(CUstream handle, CUdeviceptr address, cuuint64_t value, unsigned flags) {
   Stream* const stream = stream_of(handle);
   if (stream == nullptr) return CUDA_ERROR_INVALID_HANDLE;
+  if (!settings().stream_memory_operations) return CUDA_ERROR_NOT_SUPPORTED;
   if (stream->is_captured()) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
   if (flags != CU_STREAM_WAIT_VALUE_GEQ) return CUDA_ERROR_NOT_SUPPORTED;
   auto* const word = reinterpret_cast<std::uint64_t*>(address);
@@ -61,6 +64,7 @@ CUresult wait_value(CUstream handle, CUdeviceptr address, cuuint64_t value, unsi
 CUresult write_value(CUstream handle, CUdeviceptr address, cuuint64_t value, unsigned flags) {
   Stream* const stream = stream_of(handle);
   if (stream == nullptr) return CUDA_ERROR_INVALID_HANDLE;
+  if (!settings().stream_memory_operations) return CUDA_ERROR_NOT_SUPPORTED;
   if (stream->is_captured()) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
   if (flags != CU_STREAM_WRITE_VALUE_DEFAULT) return CUDA_ERROR_NOT_SUPPORTED;
   auto* const word = reinterpret_cast<std::uint64_t*>(address);
@@ -73,8 +77,6 @@ CUresult write_value(CUstream handle, CUdeviceptr address, cuuint64_t value, uns
   });
   return CUDA_SUCCESS;
 }
-
-}  // namespace
 
 }  // namespace sluice::emulated
 
@@ -175,25 +177,6 @@ cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t start, cudaEvent_t end) 
   if (!from.mark->done() || !to.mark->done()) return cudaErrorNotReady;
   *ms = static_cast<float>(static_cast<double>(to.mark->time_ns() - from.mark->time_ns()) * 1e-6);
   return cudaSuccess;
-}
-
-cudaError_t cudaGetDriverEntryPointByVersion(const char* name, void** function, unsigned,
-                                             unsigned long long,
-                                             cudaDriverEntryPointQueryResult* found) {
-  *function = nullptr;
-  if (std::strcmp(name, "cuStreamWaitValue64") == 0) {
-    *function = reinterpret_cast<void*>(&wait_value);
-  } else if (std::strcmp(name, "cuStreamWriteValue64") == 0) {
-    *function = reinterpret_cast<void*>(&write_value);
-  } else {
-    *function = module_function(name);
-  }
-  const bool known = *function != nullptr;
-  if (found != nullptr) {
-    *found = known ? cudaDriverEntryPointSuccess : cudaDriverEntryPointSymbolNotFound;
-  }
-  return known ? cudaSuccess
-               : answer(cudaErrorInvalidValue, std::string(name) + " is not emulated");
 }
 
 }  // extern "C"

@@ -99,7 +99,7 @@ void* Blocks::make(Place::Kind kind, int device, std::size_t bytes) {
   return first;
 }
 
-/// What lies around the block within its pages must be as it was.
+/// The bytes around the block within its pages must be unchanged.
 void Blocks::check_margins(const std::byte* first, const Block& block) {
   const Access open(true);
   const auto touched = [](std::byte byte) { return byte != kPoison; };
@@ -207,7 +207,7 @@ cudaError_t cudaMalloc(void** memory, size_t bytes) {
 
 cudaError_t cudaFree(void* memory) {
   if (const cudaError_t status = may_call("cudaFree"); status != cudaSuccess) return status;
-  // Without waiting for the device, as a real one mostly does: nobody should rely on it.
+  // Does not wait for the device. A real device mostly does, but no caller may rely on it.
   if (memory == nullptr || blocks().free(memory, Place::Kind::device)) return cudaSuccess;
   return answer(cudaErrorInvalidValue, "cudaFree: this is not the start of device memory");
 }

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "tests/support/cuda_emulation/device.h"
+#include "tests/support/cuda_emulation/driver.h"
 
 namespace sluice::emulated {
 

@@ -1,0 +1,32 @@
+#include "launcher/model/opened_model.h"
+
+#include <utility>
+
+#include "kernels/device/error.h"
+#include "launcher/model/hub_cache.h"
+
+namespace sluice::launcher {
+
+namespace {
+
+offload::Checkpoint open_files(const std::filesystem::path& folder) {
+  try {
+    return offload::Checkpoint::open(folder);
+  } catch (const InputError& problem) {
+    const std::string hint = weights_hint(folder);
+    if (hint.empty()) throw;
+    throw InputError(problem.what() + hint);
+  }
+}
+
+}  // namespace
+
+OpenedModel open_checkpoint(ModelFolder folder) {
+  OpenedModel opened{std::move(folder), std::nullopt, {}};
+  opened.checkpoint.emplace(open_files(opened.folder.path));
+  opened.names = find_tensors(*opened.folder.family, *opened.checkpoint, opened.folder.config);
+  opened.folder.digest = digest_of(opened.folder);
+  return opened;
+}
+
+}  // namespace sluice::launcher

@@ -1,0 +1,21 @@
+// A model folder with its checkpoint opened: headers only, no weight is read.
+#pragma once
+
+#include <optional>
+
+#include "launcher/model/model_folder.h"
+#include "offload/checkpoint/checkpoint.h"
+#include "offload/weights/stored_weights.h"
+
+namespace sluice::launcher {
+
+struct OpenedModel {
+  ModelFolder folder;  // its head tied or not as the checkpoint stores it
+  std::optional<offload::Checkpoint> checkpoint;  // none with dummy weights
+  offload::StoredNames names;                     // where the checkpoint has the model's tensors
+};
+
+/// Opens the checkpoint in folder.path. Throws InputError.
+OpenedModel open_checkpoint(ModelFolder folder);
+
+}  // namespace sluice::launcher

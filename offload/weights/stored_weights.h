@@ -1,0 +1,54 @@
+// Which bytes of a checkpoint are which weight of ours. A model's family says under which name its
+// checkpoints store a weight; several weights may be rows of one stored tensor, and are read where
+// they lie.
+#pragma once
+
+#include <compare>
+#include <cstdint>
+#include <map>
+#include <string>
+
+#include "offload/checkpoint/checkpoint.h"
+#include "offload/weights/weight_spec.h"
+
+namespace sluice::offload {
+
+/// Rows of a stored matrix, or elements of a stored vector: pieces of equal size at equal
+/// distances.
+struct RowRange {
+  std::int64_t first = 0;  // row of the first piece
+  std::int64_t piece = 0;  // rows of each; 0: the whole tensor
+  std::int64_t step = 0;   // from the first row of a piece to that of the next; 0: one piece
+
+  auto operator<=>(const RowRange&) const = default;
+};
+
+struct StoredName {
+  std::string tensor;  // as the checkpoint names it
+  RowRange rows;
+};
+
+/// By our names. A name that is not in it is the stored name of a whole tensor.
+using StoredNames = std::map<std::string, StoredName>;
+
+/// A weight that was found: its rows are `rows.piece` at a time, row_bytes each.
+struct StoredWeight {
+  const TensorRecord* record = nullptr;
+  RowRange rows;  // piece >= 1
+  std::uint64_t row_bytes = 0;
+
+  /// In the file, of byte `offset` of the weight.
+  std::uint64_t position(std::uint64_t offset) const;
+  /// Bytes from byte `offset` of the weight to the end of its piece.
+  std::uint64_t left_in_piece(std::uint64_t offset) const;
+};
+
+/// Throws InputError if the checkpoint has no such tensor, one of another shape, or one that cannot
+/// be read; names both shapes. The checkpoint must outlive the result.
+StoredWeight find_weight(const Checkpoint& checkpoint, const StoredNames& names,
+                         const WeightSpec& spec);
+
+/// Whether two stored tensors are one: the same extent, or dtype, shape and every byte alike.
+bool same_content(const Checkpoint& checkpoint, const TensorRecord& a, const TensorRecord& b);
+
+}  // namespace sluice::offload
