@@ -124,8 +124,8 @@ Examples:
   Will it fit?
     sluice generate --model ./opt-30b --percent 20 50 0 100 100 0 --prompt-len 512 --dry-run
 
-Every flag but --config, --print-config, --dry-run and --schedule has a YAML key: see docs/configuration.md.
-Defaults stand in [brackets].
+Every flag but --config, --print-config, --dry-run and --schedule has a YAML key: see
+docs/configuration.md. Defaults stand in [brackets].
 
 )";
 }

@@ -97,8 +97,7 @@ std::byte* KvStream::open(const KvStep& step, std::int32_t layer) {
     const ScopedSpan span(trace_, Activity::wait_kv, step.pass, layer);
     copy_after_read(buffer);
   }
-  if (buffer.fetched.ticket != 0)
-    compute_waits(backend_, buffer.fetched, Activity::stall_kv);
+  if (buffer.fetched.ticket != 0) compute_waits(backend_, buffer.fetched, Activity::stall_kv);
   return memory_.device_ring[index_of(buffer)];
 }
 

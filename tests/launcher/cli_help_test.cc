@@ -29,7 +29,8 @@ TEST(CliHelp, ShowsEveryFlagOnce) {
       EXPECT_NE(help.meaning, "") << help.flag;
     }
   }
-  std::vector<std::string> known = {"--config", "--print-config", "--dry-run", "--schedule", "--compress-cache"};
+  std::vector<std::string> known = {"--config", "--print-config", "--dry-run", "--schedule",
+                                    "--compress-cache"};
   for (const KeyDescription& key : describe_keys()) {
     if (!key.flags.empty() && std::find(known.begin(), known.end(), key.flags) == known.end()) {
       known.push_back(key.flags);
@@ -57,6 +58,11 @@ TEST(CliHelp, WrapsAtBlanks) {
   EXPECT_EQ(wrapped("", 10), "");
   EXPECT_EQ(wrapped("one two three", 7), "one two\nthree");
   EXPECT_EQ(wrapped("longer-than-that a", 7), "longer-than-that\na");
+}
+
+TEST(CommandLineText, IsReadBackByAShell) {
+  const char* words[] = {"sluice", "--prompt", "it's two words", "--stop", "", "a=b"};
+  EXPECT_EQ(command_line_text(6, words), "sluice --prompt 'it'\\''s two words' --stop '' a=b");
 }
 
 }  // namespace

@@ -443,10 +443,5 @@ TEST(Version, IsTheProjects) {
   EXPECT_THAT(text, HasSubstr(std::string("project(sluice VERSION ") + kVersion + " "));
 }
 
-TEST(CommandLineText, IsReadBackByAShell) {
-  const char* words[] = {"sluice", "--prompt", "it's two words", "--stop", "", "a=b"};
-  EXPECT_EQ(command_line_text(6, words), "sluice --prompt 'it'\\''s two words' --stop '' a=b");
-}
-
 }  // namespace
 }  // namespace sluice::launcher
