@@ -119,7 +119,8 @@ void take_all(const StageLayout& layout, Takers& takers, Workspace& workspace) {
   if (layout.last()) take_head(layout, takers, workspace);
   for (std::int32_t i = 0; i < layout.buffers(); ++i) {
     IndexBuffers& indices = workspace.indices.emplace_back();
-    take_indices(layout, host, indices.host_ids, indices.host_positions, indices.host_logit_rows);
+    take_indices(layout, takers.control, indices.host_ids, indices.host_positions,
+                 indices.host_logit_rows);
     take_indices(layout, device, indices.device_ids, indices.device_positions,
                  indices.device_logit_rows);
     if (!layout.first()) {

@@ -161,7 +161,8 @@ TEST(RaggedJob, TheStageWithTheSmallestCacheDecidesForAll) {
   options.policies = {policies()[0].policy, policies()[1].policy};
   ListJob probe(requests);
   const stage::StageReport streamed = support::run_pipeline(model, options, probe).stages[1];
-  options.budgets.bytes[1] =
+  options.stage_budgets.resize(2);
+  options.stage_budgets[1].bytes[1] =
       streamed.tiers[1].planned - cache_bytes(streamed, Tier::host) * 11 / 12;
   ListJob tight(requests);
   const support::PipelineRun run = support::run_pipeline(model, options, tight);

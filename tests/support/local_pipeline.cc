@@ -82,7 +82,8 @@ class Rank {
     layout.model = model.config;
     layout.config = stages[rank];
     layout.config.policy = options.policies.empty() ? options.policy : options.policies[rank];
-    layout.config.budgets = options.budgets;
+    layout.config.budgets =
+        options.stage_budgets.empty() ? options.budgets : options.stage_budgets[rank];
     layout.batching = options.batching;
     if (layout.batching.max_sequence_tokens == 0) {
       layout.batching.max_sequence_tokens = model.config.max_positions;

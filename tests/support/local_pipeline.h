@@ -19,7 +19,8 @@ struct PipelineOptions {
   offload::Policy policy;                 // of every stage, unless `policies` says otherwise
   std::vector<offload::Policy> policies;  // by stage; empty: all the same
   stage::Batching batching;               // max_sequence_tokens 0: the model's positions
-  offload::Budgets budgets;
+  offload::Budgets budgets;               // of every stage, unless `stage_budgets` says otherwise
+  std::vector<offload::Budgets> stage_budgets;  // by stage; empty: all the same
   std::int32_t threads = 1;
   bool dummy_weights = false;
   bool device_channel = false;  // hidden states go from device to device
