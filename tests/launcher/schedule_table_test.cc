@@ -38,7 +38,7 @@ TEST(ScheduleTable, ShowsEveryTaskWithItsWorkAndWhatItComesAfter) {
   EXPECT_THAT(text, HasSubstr("a decode step of 2 sequences of 20 tokens"));
   EXPECT_THAT(text, testing::ContainsRegex("# +task +of +batch +resource +bytes +FLOP +after"));
   // Two sequences of 19 tokens are two pages each: 4 * 16 tokens * 2 * 8 * 4 bytes.
-  EXPECT_THAT(text, testing::ContainsRegex("fetch cache +layer 0 +0 +host to device +4.0 KiB"));
+  EXPECT_THAT(text, testing::ContainsRegex("fetch cache +layer 0 +0 +host to device +4.00 KiB"));
   EXPECT_THAT(text, testing::ContainsRegex("load weights +embedding +host to device"));
   // 2 rows through 2 matrices of 8 * 32.
   EXPECT_THAT(text, testing::ContainsRegex("mlp +layer 0 +0 +compute +[^ ]+ [^ ]+ +2.05e\\+03"));
