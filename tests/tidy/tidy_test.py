@@ -172,6 +172,28 @@ class Tidy(unittest.TestCase):
                 problems.append(f"{path}: includes {first} before its own header")
         self.report(problems)
 
+    def test_every_source_is_listed(self):
+        listed, globs = set(), []
+        for path in [*ROOT.glob("*/**/CMakeLists.txt"), *ROOT.glob("tests/**/*.cmake")]:
+            if path.relative_to(ROOT).parts[0].startswith("build"):
+                continue
+            text = path.read_text()
+            globs += [f"{path}: file(GLOB: list the files" for _ in re.findall(r"file\(GLOB", text)]
+            variables = {"CMAKE_SOURCE_DIR": str(ROOT), "CMAKE_CURRENT_SOURCE_DIR": str(path.parent)}
+            variables |= dict(re.findall(r"set\((emulation|engine) (\S+)\)", text))
+            # A name made in a loop stands for each word of the loop.
+            words = re.findall(r"[^\s()\"]+\.(?:cc|cu|py)\b", text)
+            for name, values in re.findall(r"foreach\((\w+) ([^)]*)\)", text):
+                words += [word.replace(f"${{{name}}}", value) for word in words
+                          for value in values.split() if f"${{{name}}}" in word]
+            for word in words:
+                for _ in variables:
+                    word = re.sub(r"\$\{(\w+)\}", lambda m: variables.get(m[1], m[0]), word)
+                listed.add((path.parent / word).resolve())
+        problems = [f"{path}: no CMakeLists.txt lists it" for path in sources("*.cc", "*.cu", "*_test.py")
+                    if path.resolve() not in listed]
+        self.report(globs + problems)
+
     def test_no_leftovers(self):
         words = re.compile(r"\b(TO" + r"DO|FIX" + r"ME|XX" + r"X)\b")
         machine = re.compile(r"/wor" + r"k/|/far" + r"m/|/tmp/w" + r"t/|py" + r"pi\.|\bissu" + r"e #?[0-9]")

@@ -4,7 +4,20 @@
 set(emulation ${CMAKE_SOURCE_DIR}/tests/support/cuda_emulation)
 set(emulated ${CMAKE_CURRENT_BINARY_DIR}/emulated)
 
-file(GLOB emulation_sources CONFIGURE_DEPENDS ${emulation}/*.cc)
+set(emulation_sources
+  ${emulation}/block.cc
+  ${emulation}/cublas_lt.cc
+  ${emulation}/device.cc
+  ${emulation}/driver.cc
+  ${emulation}/events.cc
+  ${emulation}/fiber.cc
+  ${emulation}/graphs.cc
+  ${emulation}/launch.cc
+  ${emulation}/matmul.cc
+  ${emulation}/memory.cc
+  ${emulation}/modules.cc
+  ${emulation}/queue.cc
+  ${emulation}/streams.cc)
 add_library(cuda_emulated SHARED ${emulation_sources})
 target_link_libraries(cuda_emulated PUBLIC sluice_warnings Threads::Threads PRIVATE Boost::context)
 target_include_directories(cuda_emulated SYSTEM PUBLIC ${CUDAToolkit_INCLUDE_DIRS})
@@ -12,8 +25,30 @@ target_compile_options(cuda_emulated INTERFACE -Wno-unknown-pragmas)  # unroll
 set_source_files_properties(${emulation}/matmul.cc PROPERTIES COMPILE_OPTIONS -O3)
 
 # The sources of the plugin, unchanged; those of kernels by the C++ compiler.
-file(GLOB engine_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/cuda/*.cc)
-file(GLOB engine_kernels CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/cuda/*.cu)
+set(engine ${CMAKE_SOURCE_DIR}/kernels/cuda)
+set(engine_sources
+  ${engine}/attention_plan.cc
+  ${engine}/call_graphs.cc
+  ${engine}/check.cc
+  ${engine}/cuda_backend.cc
+  ${engine}/cuda_ops.cc
+  ${engine}/driver.cc
+  ${engine}/kernel_runner.cc
+  ${engine}/library_product.cc
+  ${engine}/load_kernels.cc
+  ${engine}/locality.cc
+  ${engine}/pinned_memory.cc
+  ${engine}/plugin.cc
+  ${engine}/product_plan.cc
+  ${engine}/products.cc
+  ${engine}/stream_lane.cc
+  ${engine}/stream_spans.cc)
+set(engine_kernels
+  ${engine}/attention.cu
+  ${engine}/prefill_attention.cu
+  ${engine}/products.cu
+  ${engine}/rows.cu
+  ${engine}/sample.cu)
 set_source_files_properties(${engine_kernels} PROPERTIES
   LANGUAGE CXX COMPILE_OPTIONS "-include;${emulation}/launch.h" SKIP_PRECOMPILE_HEADERS ON)
 add_library(cuda_engine_objects OBJECT ${engine_sources} ${engine_kernels})
