@@ -269,6 +269,7 @@ void ScheduleEdges::add_task(Task& task) {
     return;
   }
   wait_for(task, last_[static_cast<std::size_t>(Queue::compute)]);
+  wait_for(task, leased_);  // where nothing was computed with it, its copies must be over still
   released(item_) = last_released_ = {pass_, index_};
 }
 

@@ -73,7 +73,7 @@ class KvCache::Impl {
         appended_(layout_),
         rows_(*engine.backend, layout_, memory_),
         disk_(make_disk(disk, folder)),
-        stream_(*engine.backend, layout_, memory_, appended_, disk_.get(), trace),
+        stream_(*engine.backend, layout_, memory_, appended_, disk_.get(), policy.overlap, trace),
         pages_(layout_),
         lengths_(static_cast<std::size_t>(shape.slots), 0),
         taken_(lengths_.size(), 0) {

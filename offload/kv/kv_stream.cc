@@ -46,7 +46,11 @@ void KvStream::fetch(const KvStep& step, std::int32_t layer) {
   await_appended(step, layer);
   copy_host_pages(step, layer, target);
   if (disk_ != nullptr) disk_->copy_tails(step, layer, target);
-  if (!buffer.reading) buffer.fetched = backend_.record(Lane::host_to_device);
+  if (!buffer.reading) {
+    buffer.fetched = backend_.record(Lane::host_to_device);
+  } else if (!overlaps_) {
+    await_read(buffer);
+  }
 }
 
 void KvStream::await_appended(const KvStep& step, std::int32_t layer) {
@@ -76,6 +80,11 @@ void KvStream::copy_host_pages(const KvStep& step, std::int32_t layer, std::byte
   }
 }
 
+void KvStream::await_read(Buffer& buffer) {
+  const ScopedSpan span(trace_, Activity::wait_kv, buffer.step->pass, buffer.layer);
+  copy_after_read(buffer);
+}
+
 void KvStream::copy_after_read(Buffer& buffer) {
   const std::int32_t ring = index_of(buffer);
   disk_->finish_read(ring);
@@ -93,10 +102,7 @@ void KvStream::poll() {
 std::byte* KvStream::open(const KvStep& step, std::int32_t layer) {
   fetch(step, layer);
   Buffer& buffer = *find(step, layer);
-  if (buffer.reading) {
-    const ScopedSpan span(trace_, Activity::wait_kv, step.pass, layer);
-    copy_after_read(buffer);
-  }
+  if (buffer.reading) await_read(buffer);
   if (buffer.fetched.ticket != 0) compute_waits(backend_, buffer.fetched, Activity::stall_kv);
   return memory_.device_ring[index_of(buffer)];
 }

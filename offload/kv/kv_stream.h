@@ -31,18 +31,20 @@ class KvAppended {
 
 class KvStream {
  public:
-  /// `disk` may be null where no slot lives on disk. All references must outlive it. One thread
-  /// calls.
+  /// `disk` may be null where no slot lives on disk. `overlaps`: Policy::overlap. All references
+  /// must outlive it. One thread calls.
   KvStream(Backend& backend, const KvLayout& layout, const KvMemory& memory, KvAppended& appended,
-           KvDisk* disk, Trace* trace)
+           KvDisk* disk, bool overlaps, Trace* trace)
       : backend_(backend),
         layout_(layout),
         memory_(memory),
         appended_(appended),
         disk_(disk),
+        overlaps_(overlaps),
         trace_(trace) {}
 
-  /// Starts to fetch the step's history of `layer`, once; blocks only for the disk. At most two
+  /// Starts to fetch the step's history of `layer`, once; blocks only for the disk: for the read
+  /// buffer, and without overlap for the whole read. At most two
   /// fetches may be under way; a third is our own bug and throws Error.
   void fetch(const KvStep& step, std::int32_t layer);
 
@@ -68,6 +70,7 @@ class KvStream {
   std::int32_t index_of(const Buffer& buffer) const;
   void await_appended(const KvStep& step, std::int32_t layer);
   void copy_host_pages(const KvStep& step, std::int32_t layer, std::byte* target);
+  void await_read(Buffer& buffer);
   void copy_after_read(Buffer& buffer);
 
   Backend& backend_;
@@ -75,6 +78,7 @@ class KvStream {
   const KvMemory& memory_;
   KvAppended& appended_;
   KvDisk* disk_;
+  bool overlaps_;
   Trace* trace_;
   std::array<Buffer, 2> buffers_;
   std::size_t next_ = 0;
