@@ -21,7 +21,45 @@
 
 namespace sluice::kernels {
 
-enum class Activation : std::uint8_t { none, relu, gelu };  // gelu: the exact (erf) form
+enum class Activation : std::uint8_t {
+  none,
+  relu,
+  gelu,        // x Phi(x), the exact (erf) form
+  gelu_tanh,   // 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))
+  quick_gelu,  // x sigmoid(1.702 x)
+  silu         // x sigmoid(x)
+};
+
+/// Turns pairs of elements of every head by an angle that grows with the position (Su et al.,
+/// "RoFormer", 2021). The angle of pair i at position p is p * frequencies[i], in f32.
+struct Rotation {
+  std::int32_t head_dim = 0;  // the rows hold heads of this width
+  std::int32_t width = 0;     // even; the first elements of a head that turn, the rest stays
+  bool neighbours = false;    // pairs are (2i, 2i + 1), else (i, i + width / 2)
+  float factor = 1.0F;        // on sine and cosine
+  /// [width / 2] in the lane's memory. A position p < 0 means ~p, turned by the second list of
+  /// [width / 2] that then follows the first.
+  const float* frequencies = nullptr;
+
+  bool operator==(const Rotation&) const = default;
+};
+
+/// How a score comes from the product of a query with a key, and which keys a query sees. In this
+/// order: scale, soft cap, linear bias, then only keys in sight enter the softmax.
+struct AttentionRule {
+  float scale = 1.0F;
+  float soft_cap = 0.0F;  // c > 0: the score becomes c tanh(score / c)
+  /// a > 0: adds a * slope * (position of the key - position of the query), with the slope of
+  /// the query head (alibi_slope()).
+  float alibi = 0.0F;
+  std::int32_t window = 0;  // w > 0: position i sees the w keys i - w < j <= i only
+
+  bool operator==(const AttentionRule&) const = default;
+};
+
+/// Of query head `head` of `heads` (Press et al., "ALiBi", 2021, for any number of heads as in
+/// Hugging Face build_alibi_tensor).
+float alibi_slope(std::int32_t head, std::int32_t heads);
 
 /// The key/value cache of one layer, in one memory, in pages of `page_tokens` tokens.
 /// Page p starts at base + p * page_stride_bytes. It holds keys [kv_heads, page_tokens, head_dim],
@@ -103,11 +141,37 @@ class Ops {
   virtual void layer_norm(TensorView out, TensorView in, TensorView weight, TensorView bias,
                           float epsilon) = 0;
 
+  /// out = in / sqrt(mean(in^2) + epsilon) * (offset + weight), per row; out may be in.
+  /// weight: [1, width], or empty: then 1. A view of [rows * heads, head width] norms every head.
+  virtual void rms_norm(TensorView out, TensorView in, TensorView weight, float epsilon,
+                        float offset);
+
+  /// Turns every head of rows [tokens, heads * rotation.head_dim] in place; positions: i32
+  /// [tokens].
+  virtual void rotate(TensorView rows, const Rotation& rotation, const std::int32_t* positions);
+
+  /// rows *= factor, in place.
+  virtual void scale(TensorView rows, float factor);
+
+  /// rows = cap tanh(rows / cap), in place; cap > 0.
+  virtual void soft_cap(TensorView rows, float cap);
+
+  /// out += in, of one shape and dtype.
+  virtual void add(TensorView out, TensorView in);
+
+  /// out[i, c] = in[i, c] for the columns of `in`, and 0 for those beyond; no overlap.
+  virtual void widen_rows(TensorView out, TensorView in);
+
   /// out = activation(in W^T + bias) + residual. in [n, K], weight [N, K], out [n, N] (torch
   /// Linear). bias [1, N] or empty; residual [n, N] or empty, and may be out. out must not overlap
   /// in. With q8 or q4 weights the CPU rounds `in` to 8 bits a row and group (linear_quantized.h).
   virtual void linear(TensorView out, TensorView in, const SplitMatrix& weight, TensorView bias,
                       Activation activation, TensorView residual) = 0;
+
+  /// out = (in W^T + bias) * factor, element by element: the second product of a gated MLP. As
+  /// linear(); factor [n, N] of out's dtype, may be out.
+  virtual void linear_times(TensorView out, TensorView in, const SplitMatrix& weight,
+                            TensorView bias, TensorView factor);
 
   /// Writes keys and values of the new tokens ([rows, kv_heads * head_dim]) into their pages.
   virtual void append_kv(const KvPages& cache, const KvBatch& batch, TensorView keys,
@@ -117,9 +181,10 @@ class Ops {
   /// query, out: [rows, query_heads * head_dim]; only rows named by the batch are read and written.
   /// The width of the query says how many query heads there are: a multiple of cache.kv_heads.
   /// Query head h attends KV head h / (query_heads / kv_heads) (Hugging Face repeat_kv; Ainslie et
-  /// al., "GQA", 2023). Scores are scaled by `scale`; softmax in f32.
+  /// al., "GQA", 2023). Softmax in f32. Pages that no new token sees (rule.window) are not read and
+  /// may have any number.
   virtual void attention(TensorView out, TensorView query, const KvPages& cache,
-                         const KvBatch& batch, float scale) = 0;
+                         const KvBatch& batch, const AttentionRule& rule) = 0;
 
   /// out[i] = what rows[i] asks of logits[i, :] (f32). Everything lies in the lane's memory; logits
   /// may be overwritten. Only where BackendInfo::samples: elsewhere throws DeviceError.

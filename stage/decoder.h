@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "kernels/ops.h"
 #include "offload/kv/kv_cache.h"
@@ -17,13 +18,19 @@ namespace sluice::stage {
 /// `mlp` have rows for all GPU batches. Two sets of query, keys and values
 /// are used in turn, so that a step may overwrite one while the other is still being copied home.
 struct LayerWorkspace {
-  TensorView normed;           // [tokens, hidden]
-  TensorView attended;         // [tokens, query width]; shares its memory with `normed`
-  TensorView query[2];         // [tokens, query width]
-  TensorView keys[2];          // [tokens, KV width]
-  TensorView values[2];        // [tokens, KV width]
-  TensorView mlp;              // [tokens, MLP width]
-  TensorView token_embedding;  // [tokens, embedding width] where the model projects, else empty
+  TensorView normed;     // [tokens, hidden]
+  TensorView attended;   // [tokens, query width]; shares its memory with `normed`
+  TensorView query[2];   // [tokens, query width]
+  TensorView keys[2];    // [tokens, KV width]
+  TensorView values[2];  // [tokens, KV width]
+  TensorView mlp;        // [tokens, MLP width]
+  /// [tokens, hidden], of parallel residuals: what the MLP reads; with norms around the blocks: a
+  /// block's result before its norm. Else empty.
+  TensorView aside;
+  TensorView token_embedding;  // [tokens, embedding width] of an embedding of another width
+  /// Of the kinds of layers (PositionTraits::rotary), each f32 [width / 2], or twice that where
+  /// there are long ones.
+  std::vector<const float*> frequencies;
 };
 
 /// ... and the head: for the rows whose logits are wanted, at most `rows` at a time.
@@ -33,10 +40,11 @@ struct HeadWorkspace {
   TensorView logits;     // [rows, vocabulary] f32
 };
 
-/// Where the keys and values of a GPU batch go.
+/// Which layer and GPU batch attention is for, and where its keys and values go.
 struct KvPlace {
   offload::KvCache* cache;  // null: nothing is attended to (warm_up.h)
-  std::int32_t layer;       // counts this stage's decoder layers
+  std::int32_t model_layer;
+  std::int32_t layer;  // counts this stage's decoder layers
   std::int32_t gpu_batch;
   int set;  // of LayerWorkspace's query, keys and values
 };
@@ -46,9 +54,12 @@ void embed(kernels::Ops& ops, const DecoderConfig& model, const GroupWeights& we
            const LayerWorkspace& workspace, const std::int32_t* ids, const std::int32_t* positions,
            TensorView hidden);
 
-/// The two blocks of a decoder layer, each in place on hidden [tokens, hidden].
+/// The two blocks of a decoder layer, each in place on hidden [tokens, hidden]. With a parallel
+/// residual attention leaves what the MLP reads in workspace.aside, so that the MLP of the same GPU
+/// batch must be the next to come.
 void attention_block(kernels::Ops& ops, const DecoderConfig& model, const GroupWeights& weights,
-                     const LayerWorkspace& workspace, const KvPlace& place, TensorView hidden);
+                     const LayerWorkspace& workspace, const KvPlace& place,
+                     const std::int32_t* positions, TensorView hidden);
 void mlp_block(kernels::Ops& ops, const DecoderConfig& model, const GroupWeights& weights,
                const LayerWorkspace& workspace, TensorView hidden);
 

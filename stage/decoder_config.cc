@@ -28,11 +28,67 @@ bool count(const DecoderConfig& model, std::int64_t& total) {
     }
     return true;
   };
-  return add(embedding_group(model), 1) && add(layer_group(model, 0), model.layers) &&
-         add(head_group(model), 1);
+  if (!add(embedding_group(model), 1) || !add(layer_group(model, 0), 1)) return false;
+  // All layers but the first are alike in size.
+  const bool more = model.layers > 1;
+  return (!more || add(layer_group(model, 1), model.layers - 1)) && add(head_group(model), 1);
+}
+
+void check_rotary(const DecoderConfig& model, const std::string& where) {
+  const PositionTraits& positions = model.positions;
+  if (positions.rotary.empty()) refuse(where, "its rotary positions have no frequencies");
+  for (const RotaryTraits& rotary : positions.rotary) {
+    const auto half = static_cast<std::size_t>(rotary.width / 2);
+    if (rotary.width < 2 || rotary.width % 2 != 0 || rotary.width > model.attention.head_width) {
+      refuse(where, fmt::format("rotary positions turn {} of the {} elements of a head",
+                                rotary.width, model.attention.head_width));
+    }
+    if (rotary.frequencies.size() != half ||
+        (!rotary.long_frequencies.empty() && rotary.long_frequencies.size() != half)) {
+      refuse(where, fmt::format("{} rotary frequencies do not fit a width of {}",
+                                rotary.frequencies.size(), rotary.width));
+    }
+  }
+  for (const std::int32_t kind : positions.rotary_of_layer) {
+    if (kind < -1 || kind >= static_cast<std::int32_t>(positions.rotary.size())) {
+      refuse(where, fmt::format("a layer has rotary positions of kind {}", kind));
+    }
+  }
+}
+
+/// A list that is there has a value for every layer.
+void check_lists(const DecoderConfig& model, const std::string& where) {
+  const auto layers = static_cast<std::size_t>(model.layers);
+  const std::vector<std::int32_t>& windows = model.attention.windows;
+  const std::vector<std::int32_t>& kinds = model.positions.rotary_of_layer;
+  for (const std::vector<std::int32_t>* list : {&windows, &kinds}) {
+    if (!list->empty() && list->size() != layers) {
+      refuse(where, fmt::format("{} values stand for its {} layers", list->size(), layers));
+    }
+  }
+  for (const std::int32_t window : windows) {
+    if (window < 0) refuse(where, fmt::format("a layer's window is {} tokens", window));
+  }
 }
 
 }  // namespace
+
+const RotaryTraits* PositionTraits::rotary_of(std::int32_t layer) const {
+  if (kind != PositionKind::rotary) return nullptr;
+  if (rotary_of_layer.empty()) return rotary.data();
+  const std::int32_t which = rotary_of_layer[static_cast<std::size_t>(layer)];
+  return which < 0 ? nullptr : &rotary[static_cast<std::size_t>(which)];
+}
+
+kernels::AttentionRule DecoderConfig::attention_rule(std::int32_t layer) const {
+  kernels::AttentionRule rule;
+  rule.scale = attention.scale;
+  if (attention.scale_by_layer) rule.scale /= static_cast<float>(layer + 1);
+  rule.soft_cap = attention.soft_cap;
+  rule.window = attention.window_of(layer);
+  if (positions.kind == PositionKind::alibi) rule.alibi = positions.alibi;
+  return rule;
+}
 
 void DecoderConfig::validate(const std::string& where) const {
   const std::pair<const char*, std::int32_t> sizes[] = {{"layers", layers},
@@ -65,6 +121,12 @@ void DecoderConfig::validate(const std::string& where) const {
       refuse(where, fmt::format("its {} token is {}, no id below the vocabulary's {}", what, id,
                                 vocabulary));
     }
+  }
+  if (positions.kind == PositionKind::rotary) check_rotary(*this, where);
+  check_lists(*this, where);
+  if (embedding.zero_filled && embedding.width > hidden) {
+    refuse(where, fmt::format("an embedding of {} cannot be filled up to hidden states of {}",
+                              embedding.width, hidden));
   }
   std::int64_t elements = 0;
   if (!count(*this, elements) || elements > INT64_MAX / 8) {  // in bytes, with room to add up

@@ -108,7 +108,7 @@ void Executor::run_task(const Task& task, const Pass& pass, PassInbox& inbox) {
     case TaskKind::fetch_cache:
       return parts_.cache.prefetch(task.layer, index_of(task));
     case TaskKind::attention:
-      return run_attention(task);
+      return run_attention(task, pass);
     case TaskKind::store_cache:
       return store_cache(task);
     case TaskKind::mlp:
@@ -159,13 +159,15 @@ void Executor::run_embed(const Task& task, const Pass& pass) {
   if (!shape_.moves_hidden) close(index_of(task), true);
 }
 
-void Executor::run_attention(const Task& task) {
+void Executor::run_attention(const Task& task, const Pass& pass) {
   const TensorView hidden = open(task, false);
   set_ ^= 1;
   compute_waits(backend_, vectors_free_[set_], Activity::stall_results);
   vectors_free_[set_] = {};
   attention_block(ops_, parts_.layout.model, attention_of(lease_), parts_.workspace.layer,
-                  {&parts_.cache, task.layer, index_of(task), set_}, hidden);
+                  {&parts_.cache, parts_.layout.config.first_layer + task.layer, task.layer,
+                   index_of(task), set_},
+                  indices_.of(pass, index_of(task)).device_positions, hidden);
 }
 
 void Executor::store_cache(const Task& task) {

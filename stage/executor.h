@@ -70,7 +70,7 @@ class Executor {
   void run_lease(const Task& task, const Pass& pass);
   void take_hidden(const Task& task, const Pass& pass, PassInbox& inbox);
   void run_embed(const Task& task, const Pass& pass);
-  void run_attention(const Task& task);
+  void run_attention(const Task& task, const Pass& pass);
   void store_cache(const Task& task);
   void run_mlp(const Task& task, const Pass& pass);
   void run_send(const Task& task, const Pass& pass);

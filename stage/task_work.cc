@@ -24,7 +24,8 @@ void add_tensor(Products& products, const offload::TensorPlacement& tensor) {
 void add_layer_group(const offload::GroupPlacement& group, bool is_mlp, std::size_t layer,
                      StageWork& work) {
   for (std::size_t t = 0; t < group.tensors.size(); ++t) {
-    const bool is_output = t == kOutputWeight || t == kOutputBias;
+    const bool is_output = t == kOutputWeight || t == kOutputBias || t == kAttentionOutNormWeight ||
+                           t == kAttentionOutNormBias;
     Products& part = is_mlp || t >= kAttentionTensorCount ? work.mlp[layer]
                      : is_output                          ? work.output[layer]
                                                           : work.attention[layer];
@@ -53,8 +54,10 @@ void add_groups(const StageLayout& layout, const std::vector<offload::GroupPlace
     Products project;
     add_tensor(project, embedding.tensors[kEmbeddingProject]);
     work.embed_flop = project.flop;
-    work.embed_bytes =
-        embedding.tensors[kTokens].row_bytes() + embedding.tensors[kPositions].row_bytes();
+    work.embed_bytes = embedding.tensors[kTokens].row_bytes();
+    if (layout.model.positions.kind == PositionKind::learned) {
+      work.embed_bytes += embedding.tensors[kPositions].row_bytes();
+    }
   }
   if (!layout.last()) return;
   for (const offload::TensorPlacement& tensor : groups.back().tensors) {

@@ -23,9 +23,12 @@ struct Group {
               WeightUse use = WeightUse::matrix) {
     spec.tensors[index] = {prefix + name, rows, columns, use};
   }
-  void norm(std::size_t weight, std::size_t bias, const std::string& name, std::int64_t columns) {
+  void norm(const NormTraits& traits, std::size_t weight, std::size_t bias, const std::string& name,
+            std::int64_t columns) {
+    if (!traits.affine) return;
     tensor(weight, name + ".weight", 1, columns, WeightUse::scale);
-    tensor(bias, name + ".bias", 1, columns, WeightUse::bias);
+    const bool has_bias = traits.kind == NormKind::layer && traits.bias;
+    if (has_bias) tensor(bias, name + ".bias", 1, columns, WeightUse::bias);
   }
   void linear(std::size_t weight, std::size_t bias, bool has_bias, const std::string& name,
               std::int64_t outputs, std::int64_t inputs) {
@@ -41,12 +44,17 @@ struct Group {
 
 GroupSpec embedding_group(const DecoderConfig& model) {
   Group group("embedding", kEmbeddingTensorCount, "embedding.");
-  if (model.projected()) {
+  if (model.embedding.norm) {
+    group.norm(model.norm, kEmbeddingNormWeight, kEmbeddingNormBias, "norm", model.embedding.width);
+  }
+  if (model.projects_embedding()) {
     group.tensor(kEmbeddingProject, "project.weight", model.hidden, model.embedding.width);
   }
-  group.tensor(kPositions, "positions.weight",
-               std::int64_t{model.max_positions} + model.positions.offset, model.hidden,
-               WeightUse::table);
+  if (model.positions.kind == PositionKind::learned) {
+    group.tensor(kPositions, "positions.weight",
+                 std::int64_t{model.max_positions} + model.positions.offset, model.hidden,
+                 WeightUse::table);
+  }
   group.tensor(kTokens, "tokens.weight", model.vocabulary, model.embedding.width);
   return std::move(group.spec);
 }
@@ -58,8 +66,19 @@ GroupSpec attention_group(const DecoderConfig& model, std::int32_t layer) {
   const bool bias = attention.query_key_value_bias;
   const std::int64_t query = attention.query_width();
   const std::int64_t kv = attention.kv_width();
-  if (model.norm.affine) {
-    group.norm(kAttentionNormWeight, kAttentionNormBias, "norm", model.hidden);
+  const NormTraits& norm = model.norm;
+  if (model.norms_attention_of(layer)) {
+    group.norm(norm, kAttentionNormWeight, kAttentionNormBias, "norm", model.hidden);
+  }
+  if (model.residual == Residual::parallel) {
+    group.norm(norm, kParallelNormWeight, kParallelNormBias, "parallel_norm", model.hidden);
+  }
+  if (norm.place == NormPlace::around) {
+    group.norm(norm, kAttentionOutNormWeight, kAttentionOutNormBias, "out_norm", model.hidden);
+  }
+  if (attention.query_key_norm) {
+    group.tensor(kQueryNormWeight, "query_norm.weight", 1, attention.head_width, WeightUse::scale);
+    group.tensor(kKeyNormWeight, "key_norm.weight", 1, attention.head_width, WeightUse::scale);
   }
   group.linear(kQueryWeight, kQueryBias, bias, "query", query, model.hidden);
   group.linear(kKeyWeight, kKeyBias, bias, "key", kv, model.hidden);
@@ -71,7 +90,15 @@ GroupSpec attention_group(const DecoderConfig& model, std::int32_t layer) {
 GroupSpec mlp_group(const DecoderConfig& model, std::int32_t layer) {
   Group group(fmt::format("layer {} MLP", layer), kMlpTensorCount,
               fmt::format("layers.{}.mlp.", layer), layer);
-  if (model.norm.affine) group.norm(kMlpNormWeight, kMlpNormBias, "norm", model.hidden);
+  if (model.residual == Residual::sequential) {
+    group.norm(model.norm, kMlpNormWeight, kMlpNormBias, "norm", model.hidden);
+  }
+  if (model.norm.place == NormPlace::around) {
+    group.norm(model.norm, kMlpOutNormWeight, kMlpOutNormBias, "out_norm", model.hidden);
+  }
+  if (model.mlp.gated) {
+    group.linear(kGateWeight, kGateBias, model.mlp.bias, "gate", model.mlp.width, model.hidden);
+  }
   group.linear(kUpWeight, kUpBias, model.mlp.bias, "up", model.mlp.width, model.hidden);
   group.linear(kDownWeight, kDownBias, model.mlp.bias, "down", model.hidden, model.mlp.width);
   return std::move(group.spec);
@@ -88,11 +115,19 @@ GroupSpec layer_group(const DecoderConfig& model, std::int32_t layer) {
 
 GroupSpec head_group(const DecoderConfig& model) {
   Group group("output head", kHeadTensorCount, "head.");
-  if (model.head.norm && model.norm.affine) {
-    group.norm(kHeadNormWeight, kHeadNormBias, "norm", model.hidden);
+  if (model.head.norm) {
+    group.norm(model.norm, kHeadNormWeight, kHeadNormBias, "norm", model.hidden);
   }
   if (model.projected()) {
-    group.tensor(kHeadProject, "project.weight", model.embedding.width, model.hidden);
+    group.linear(kHeadProject, kHeadProjectBias, model.head.dense_projection, "project",
+                 model.embedding.width, model.hidden);
+  }
+  if (model.head.dense_projection) {
+    group.norm(model.norm, kHeadProjectNormWeight, kHeadProjectNormBias, "project_norm",
+               model.embedding.width);
+  }
+  if (model.head.bias) {
+    group.tensor(kHeadBias, "tokens.bias", 1, model.vocabulary, WeightUse::bias);
   }
   group.tensor(kHeadTokens, "tokens.weight", model.vocabulary, model.embedding.width);
   if (model.head.tied) group.spec.tensors[kHeadTokens] = embedding_group(model).tensors[kTokens];

@@ -16,6 +16,8 @@ namespace sluice::stage {
 
 /// Positions of tensors within their group; absent tensors have no name and rows == 0.
 enum EmbeddingTensor : std::size_t {
+  kEmbeddingNormWeight,
+  kEmbeddingNormBias,
   kEmbeddingProject,  // [hidden, embedding width]
   kPositions,         // [offset + positions, hidden]
   kTokens,            // [vocabulary, embedding width]
@@ -24,6 +26,12 @@ enum EmbeddingTensor : std::size_t {
 enum AttentionTensor : std::size_t {
   kAttentionNormWeight,
   kAttentionNormBias,
+  kParallelNormWeight,  // of Residual::parallel: the norm of what the MLP reads
+  kParallelNormBias,
+  kAttentionOutNormWeight,  // of NormPlace::around
+  kAttentionOutNormBias,
+  kQueryNormWeight,  // [head width]
+  kKeyNormWeight,    // [head width]
   kQueryBias,
   kKeyBias,
   kValueBias,
@@ -37,8 +45,12 @@ enum AttentionTensor : std::size_t {
 enum MlpTensor : std::size_t {
   kMlpNormWeight,
   kMlpNormBias,
+  kMlpOutNormWeight,  // of NormPlace::around
+  kMlpOutNormBias,
+  kGateBias,
   kUpBias,
   kDownBias,
+  kGateWeight,  // [MLP width, hidden], where the MLP is gated
   kUpWeight,    // [MLP width, hidden]
   kDownWeight,  // [hidden, MLP width]
   kMlpTensorCount
@@ -46,6 +58,10 @@ enum MlpTensor : std::size_t {
 enum HeadTensor : std::size_t {
   kHeadNormWeight,
   kHeadNormBias,
+  kHeadProjectBias,
+  kHeadProjectNormWeight,  // [embedding width]
+  kHeadProjectNormBias,
+  kHeadBias,     // [vocabulary]
   kHeadProject,  // [embedding width, hidden]
   kHeadTokens,   // [vocabulary, embedding width]
   kHeadTensorCount

@@ -63,6 +63,9 @@ void take_layer(const StageLayout& layout, Taker& device, LayerWorkspace& layer)
     layer.values[set] = device.matrix(tokens, attention.kv_width(), dtype);
   }
   layer.mlp = device.matrix(mlp_tokens, model.mlp.width, dtype);
+  if (model.residual != Residual::sequential || model.norm.place == NormPlace::around) {
+    layer.aside = device.matrix(mlp_tokens, model.hidden, dtype);
+  }
   if (layout.first() && model.projected()) {
     layer.token_embedding = device.matrix(tokens, model.embedding.width, dtype);
   }
@@ -111,11 +114,30 @@ void take_indices(const StageLayout& layout, Taker& place, std::int32_t*& ids,
   logit_rows = place.indices(layout.tokens());
 }
 
+std::int64_t frequencies_of(const RotaryTraits& rotary) {
+  return static_cast<std::int64_t>(rotary.frequencies.size() + rotary.long_frequencies.size());
+}
+
+void take_frequencies(const StageLayout& layout, Takers& takers, Workspace& workspace) {
+  const PositionTraits& positions = layout.model.positions;
+  if (positions.kind != PositionKind::rotary) return;
+  std::int64_t count = 0;
+  for (const RotaryTraits& rotary : positions.rotary) count += frequencies_of(rotary);
+  workspace.host_frequencies = takers.control.array<float>(count);
+  workspace.device_frequencies = takers.device.array<float>(count);
+  const float* next = workspace.device_frequencies;
+  for (const RotaryTraits& rotary : positions.rotary) {
+    workspace.layer.frequencies.push_back(next);
+    if (next != nullptr) next += frequencies_of(rotary);
+  }
+}
+
 void take_all(const StageLayout& layout, Takers& takers, Workspace& workspace) {
   Taker& device = takers.device;
   Taker& host = takers.host;
   const std::int64_t tokens = layout.tokens();
   take_layer(layout, device, workspace.layer);
+  take_frequencies(layout, takers, workspace);
   if (layout.last()) take_head(layout, takers, workspace);
   for (std::int32_t i = 0; i < layout.buffers(); ++i) {
     IndexBuffers& indices = workspace.indices.emplace_back();

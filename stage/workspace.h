@@ -45,6 +45,11 @@ struct Workspace {
   TensorView host_logits[2];  // host [logit_rows, vocabulary]
   SampleBuffers sampling;     // with StageLayout::device_samples
 
+  /// Of all kinds of layers, one after the other; layer.frequencies points into the second, which
+  /// warm_up() fills from the first.
+  float* host_frequencies = nullptr;
+  float* device_frequencies = nullptr;
+
   std::int32_t* histories = nullptr;  // host [slots, max_sequence_tokens]: Histories
 
   Workspace() = default;

@@ -285,7 +285,7 @@ HWY_INLINE void read_query(const AttentionItem& item, std::int64_t q, float* to)
     default:
       widen(d, reinterpret_cast<const float*>(from), dim, to);
   }
-  for (std::int64_t i = 0; i < dim; ++i) to[i] *= item.scale;
+  for (std::int64_t i = 0; i < dim; ++i) to[i] *= item.rule.scale;
   std::fill(to + dim, to + attention_stride(dim), 0.0F);
 }
 
@@ -343,9 +343,9 @@ static_assert(kMaxHeadDim * (3 * kTileQueries + 2 * kBlockKeys) + kTileQueries *
               kScratchFloats);
 
 void attention(const CpuContext& context, TensorView out, TensorView query, const KvPages& cache,
-               const KvBatch& batch, float scale) {
+               const KvBatch& batch, const AttentionRule& rule) {
   check_batch("attention", cache, batch, query.rows);
-  const AttentionPlan plan(out, query, cache, batch, scale, context);
+  const AttentionPlan plan(out, query, cache, batch, rule, context);
   const auto run = HWY_DYNAMIC_DISPATCH(run_attention_item);
   context.for_each(plan.items(), plan.operations(), [&](std::int64_t index, float* scratch) {
     const AttentionItem item = plan.item(index);

@@ -39,7 +39,9 @@ struct AttentionItem {
   const KvPages* cache = nullptr;
   const std::int32_t* pages = nullptr;  // of the sequence
   std::int32_t kv_head = 0;
-  float scale = 1.0F;
+  std::int32_t query_head = 0;  // the first, of all_query_heads; for AttentionRule::alibi
+  std::int32_t all_query_heads = 1;
+  AttentionRule rule;
   /// Not null: the sums of each span go here, span_floats() apart, rather than to out.
   float* spans = nullptr;
   std::int64_t span = 0;  // which of them to sum up now

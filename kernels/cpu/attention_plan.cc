@@ -20,12 +20,13 @@ std::int64_t parts_for(std::int64_t count, std::int64_t most) { return (count + 
 }  // namespace
 
 AttentionPlan::AttentionPlan(TensorView out, TensorView query, const KvPages& cache,
-                             const KvBatch& batch, float scale, const CpuContext& context)
+                             const KvBatch& batch, const AttentionRule& rule,
+                             const CpuContext& context)
     : out_(out),
       query_(query),
       cache_(cache),
       batch_(batch),
-      scale_(scale),
+      rule_(rule),
       group_(query.columns / (std::int64_t{cache.kv_heads} * cache.head_dim)),
       part_heads_(parts_for(group_, parts_for(group_, kTileQueries))),
       parts_(cache.kv_heads * parts_for(group_, part_heads_)),
@@ -97,7 +98,9 @@ AttentionItem AttentionPlan::make_item(std::int32_t sequence, std::int64_t tile,
   item.cache = &cache_;
   item.pages = batch_.pages + std::int64_t{sequence} * batch_.max_pages;
   item.kv_head = static_cast<std::int32_t>(kv_head);
-  item.scale = scale_;
+  item.query_head = static_cast<std::int32_t>(head);
+  item.all_query_heads = static_cast<std::int32_t>(group_ * cache_.kv_heads);
+  item.rule = rule_;
   float* const spans = sequences_[sequence].spans;
   if (spans != nullptr) {
     item.spans = spans + (tile * parts_ + part) * floats_of_item(sequence);

@@ -16,7 +16,7 @@ class AttentionPlan {
   /// Lies in the scratch that the lane's workers share, with the sums of the spans. The batch was
   /// checked. Throws DeviceError where it has more sequences than that holds (100,000 and more).
   AttentionPlan(TensorView out, TensorView query, const KvPages& cache, const KvBatch& batch,
-                float scale, const CpuContext& context);
+                const AttentionRule& rule, const CpuContext& context);
 
   /// Items. Some may have nothing to do: those whose span their tokens do not see.
   std::int64_t items() const { return items_; }
@@ -46,7 +46,7 @@ class AttentionPlan {
   TensorView query_;
   const KvPages& cache_;
   const KvBatch& batch_;
-  float scale_;
+  AttentionRule rule_;
   std::int64_t group_;        // query heads of a KV head
   std::int64_t part_heads_;   // query heads of an item: the group, or a part of a large one
   std::int64_t parts_;        // items of a tile

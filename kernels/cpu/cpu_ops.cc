@@ -68,10 +68,10 @@ void CpuOps::append_kv(const KvPages& cache, const KvBatch& batch, TensorView ke
 }
 
 void CpuOps::attention(TensorView out, TensorView query, const KvPages& cache, const KvBatch& batch,
-                       float scale) {
+                       const AttentionRule& rule) {
   kChecks.attention(out, query, cache, batch);
   const CpuContext* context = &context_;
-  backend_.put(lane_, [=] { kernels::attention(*context, out, query, cache, batch, scale); });
+  backend_.put(lane_, [=] { kernels::attention(*context, out, query, cache, batch, rule); });
 }
 
 }  // namespace sluice::kernels

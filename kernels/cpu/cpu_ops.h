@@ -28,7 +28,7 @@ class CpuOps final : public Ops {
   void append_kv(const KvPages& cache, const KvBatch& batch, TensorView keys,
                  TensorView values) override;
   void attention(TensorView out, TensorView query, const KvPages& cache, const KvBatch& batch,
-                 float scale) override;
+                 const AttentionRule& rule) override;
 
  private:
   CpuBackend& backend_;

@@ -31,7 +31,7 @@ void append_kv(const CpuContext& context, const KvPages& cache, const KvBatch& b
                TensorView keys, TensorView values);
 
 void attention(const CpuContext& context, TensorView out, TensorView query, const KvPages& cache,
-               const KvBatch& batch, float scale);
+               const KvBatch& batch, const AttentionRule& rule);
 
 /// Throws unless every sequence has new tokens, a context that holds them and pages enough, page
 /// numbers that are not negative, and rows within [0, rows). `operation` names the caller.

@@ -88,12 +88,12 @@ void CudaOps::append_kv(const kernels::KvPages& cache, const kernels::KvBatch& b
 }
 
 void CudaOps::attention(TensorView out, TensorView query, const kernels::KvPages& cache,
-                        const kernels::KvBatch& batch, float scale) {
+                        const kernels::KvBatch& batch, const kernels::AttentionRule& rule) {
   kChecks.attention(out, query, cache, batch);
   if (batch.sequences == 0) return;
   OpCall call;
   call.kind = OpKind::attention;
-  call.number = scale;
+  call.number = rule.scale;
   call.out = out;
   call.in = query;
   call.cache = cache;

@@ -23,7 +23,7 @@ class CudaOps final : public kernels::Ops {
   void append_kv(const kernels::KvPages& cache, const kernels::KvBatch& batch, TensorView keys,
                  TensorView values) override;
   void attention(TensorView out, TensorView query, const kernels::KvPages& cache,
-                 const kernels::KvBatch& batch, float scale) override;
+                 const kernels::KvBatch& batch, const kernels::AttentionRule& rule) override;
   void sample(kernels::SampledRow* out, TensorView logits, const kernels::SampleRow* rows,
               const std::int32_t* history) override;
 

@@ -1,6 +1,7 @@
 #include "launcher/model/model_folder.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "kernels/device/error.h"
 #include "launcher/model/config_reader.h"
@@ -40,15 +41,33 @@ std::uint64_t digest_of(const ModelFolder& folder) {
   for (const std::int32_t value :
        {model.layers, model.hidden, model.vocabulary, model.max_positions, model.embedding.width,
         model.positions.offset, model.attention.query_heads, model.attention.kv_heads,
-        model.attention.head_width, model.mlp.width, model.bos, model.eos, model.pad}) {
+        model.attention.head_width, model.mlp.width, model.bos, model.eos, model.pad,
+        model.norm.kind == stage::NormKind::rms ? 1 : 0, static_cast<std::int32_t>(model.residual),
+        static_cast<std::int32_t>(model.norm.place),
+        static_cast<std::int32_t>(model.positions.kind)}) {
     digest.add(static_cast<std::uint64_t>(value));
   }
-  for (const bool value : {model.norm.place == stage::NormPlace::before, model.norm.affine,
-                           model.attention.query_key_value_bias, model.attention.output_bias,
-                           model.mlp.bias, model.head.norm, model.head.tied}) {
+  for (const std::vector<std::int32_t>* list :
+       {&model.attention.windows, &model.positions.rotary_of_layer}) {
+    digest.add(list->size());
+    for (const std::int32_t value : *list) digest.add(static_cast<std::uint64_t>(value));
+  }
+  for (const stage::RotaryTraits& rotary : model.positions.rotary) {
+    digest.add(fmt::format("{} {} {} {} {} {}", rotary.width, rotary.neighbours, rotary.factor,
+                           rotary.long_after, fmt::join(rotary.frequencies, " "),
+                           fmt::join(rotary.long_frequencies, " ")));
+  }
+  for (const bool value :
+       {model.norm.affine, model.norm.bias, model.norm.in_first_layer, model.embedding.norm,
+        model.embedding.zero_filled, model.attention.query_key_value_bias,
+        model.attention.output_bias, model.attention.query_key_norm, model.attention.scale_by_layer,
+        model.mlp.bias, model.mlp.gated, model.head.norm, model.head.tied, model.head.bias,
+        model.head.dense_projection}) {
     digest.add(static_cast<std::uint64_t>(value));
   }
-  digest.add(fmt::format("{} {}", model.norm.epsilon, model.attention.scale));
+  digest.add(fmt::format("{} {} {} {} {} {} {}", model.norm.epsilon, model.norm.weight_offset,
+                         model.attention.scale, model.attention.soft_cap, model.positions.alibi,
+                         model.embedding.scale, model.head.soft_cap));
   digest.add(static_cast<std::uint64_t>(model.mlp.activation));
   digest.add(static_cast<std::uint64_t>(model.dtype));
   for (const std::int32_t id : folder.eos_ids) digest.add(static_cast<std::uint64_t>(id));

@@ -104,7 +104,7 @@ class KvCache::Impl {
   void begin(std::int32_t gpu_batch, std::span<const KvSequence> sequences, std::int32_t pass);
   void prefetch(std::int32_t layer, std::int32_t gpu_batch);
   void attend(std::int32_t layer, std::int32_t gpu_batch, TensorView out, TensorView query,
-              TensorView keys, TensorView values, float scale);
+              TensorView keys, TensorView values, const kernels::AttentionRule& rule);
   Event store(std::int32_t layer, std::int32_t gpu_batch, TensorView keys, TensorView values);
   void forget(std::span<const std::int32_t> slots);
   KvUsage usage() const;
@@ -126,7 +126,7 @@ class KvCache::Impl {
   const std::byte* device_copy(const KvTable& table, const KvStep& step,
                                std::int32_t gpu_batch) const;
   Event attend_on_host(KvStep& step, std::int32_t layer, KvRowStaging::Set& set, TensorView query,
-                       TensorView keys, TensorView values, float scale);
+                       TensorView keys, TensorView values, const kernels::AttentionRule& rule);
   void mark_appended(const std::vector<std::int32_t>& slots, std::int32_t layer, Event event);
 
   kernels::Engine& engine_;
@@ -307,21 +307,22 @@ void KvCache::Impl::prefetch(std::int32_t layer, std::int32_t gpu_batch) {
 
 Event KvCache::Impl::attend_on_host(KvStep& step, std::int32_t layer, KvRowStaging::Set& set,
                                     TensorView query, TensorView keys, TensorView values,
-                                    float scale) {
+                                    const kernels::AttentionRule& rule) {
   rows_.bring(set.query, query, step.host_rows);
   rows_.bring(set.keys, keys, step.host_rows);
   rows_.bring(set.values, values, step.host_rows);
   rows_.hand_over();
   const kernels::KvPages pages = pages_of(Tier::host, layer);
   engine_.host_ops->append_kv(pages, step.host.batch(), set.keys, set.values);
-  engine_.host_ops->attention(set.out, set.query, pages, step.host.batch(), scale);
+  engine_.host_ops->attention(set.out, set.query, pages, step.host.batch(), rule);
   set.free = engine_.backend->record(Lane::host_compute);
   step.host_used = set.free;
   return set.free;
 }
 
 void KvCache::Impl::attend(std::int32_t layer, std::int32_t gpu_batch, TensorView out,
-                           TensorView query, TensorView keys, TensorView values, float scale) {
+                           TensorView query, TensorView keys, TensorView values,
+                           const kernels::AttentionRule& rule) {
   KvStep& step = step_of(layer, gpu_batch);
   check_rows(step, "out", out, layout_.shape.query_heads);
   check_rows(step, "query", query, layout_.shape.query_heads);
@@ -336,19 +337,19 @@ void KvCache::Impl::attend(std::int32_t layer, std::int32_t gpu_batch, TensorVie
   Event host_done;
   if (layout_.host_attends && !step.host.empty()) {
     on_host = &rows_.next(backend.record(Lane::compute));
-    host_done = attend_on_host(step, layer, *on_host, query, keys, values, scale);
+    host_done = attend_on_host(step, layer, *on_host, query, keys, values, rule);
   }
   if (!step.device.empty()) {
     const kernels::KvPages pages = pages_of(Tier::device, layer);
     const auto batch = step.device.batch_at(device_copy(step.device, step, gpu_batch));
     ops.append_kv(pages, batch, keys, values);
-    ops.attention(out, query, pages, batch, scale);
+    ops.attention(out, query, pages, batch, rule);
   }
   if (!step.streamed.empty()) {
     const kernels::KvPages pages = layout_.pages_at(stream_.open(step, layer), layout_.page_bytes);
     const auto batch = step.streamed.batch_at(device_copy(step.streamed, step, gpu_batch));
     ops.append_kv(pages, batch, keys, values);
-    ops.attention(out, query, pages, batch, scale);
+    ops.attention(out, query, pages, batch, rule);
     stream_.close(step, layer);
   }
   if (on_host != nullptr) {
@@ -413,8 +414,8 @@ void KvCache::prefetch(std::int32_t layer, std::int32_t gpu_batch) {
 }
 
 void KvCache::attend(std::int32_t layer, std::int32_t gpu_batch, TensorView out, TensorView query,
-                     TensorView keys, TensorView values, float scale) {
-  impl_->attend(layer, gpu_batch, out, query, keys, values, scale);
+                     TensorView keys, TensorView values, const kernels::AttentionRule& rule) {
+  impl_->attend(layer, gpu_batch, out, query, keys, values, rule);
 }
 
 Event KvCache::store(std::int32_t layer, std::int32_t gpu_batch, TensorView keys,

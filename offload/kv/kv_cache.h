@@ -95,7 +95,7 @@ class KvCache {
   /// blocks only for disk reads and for a staging slot (time goes to Activity::wait_kv).
   /// Lane::compute is ordered after all of `out`.
   void attend(std::int32_t layer, std::int32_t gpu_batch, TensorView out, TensorView query,
-              TensorView keys, TensorView values, float scale);
+              TensorView keys, TensorView values, const kernels::AttentionRule& rule);
 
   /// Stores the new keys and values of host and disk sequences; after attend() of the same step.
   /// Lane::compute must wait for the event before it overwrites keys, values or query; the event is

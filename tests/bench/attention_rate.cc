@@ -108,7 +108,7 @@ class Layers {
       cache.base =
           static_cast<std::byte*>(cache_.base) + layer * layer_pages_ * cache_.page_stride_bytes;
       engine_.device_ops->attention(rows(out_, sequences_, heads_),
-                                    rows(query_, sequences_, heads_), cache, batch_, 0.125F);
+                                    rows(query_, sequences_, heads_), cache, batch_, {0.125F});
     }
     engine_.backend->synchronize(engine_.backend->record(Lane::compute));
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();

@@ -155,7 +155,7 @@ void attention(EngineBench& bench, const Model& model, DType dtype, std::int32_t
   figure.goal = tokens == 1 ? 0.8 : 0.5;
   figure.of_flop = tokens > 1;
   bench.measure(figure, [&](std::size_t i) {
-    bench.ops().attention(out[i], query[i], cache.pages(i), cache.batch(), 0.125F);
+    bench.ops().attention(out[i], query[i], cache.pages(i), cache.batch(), {0.125F});
   });
 }
 

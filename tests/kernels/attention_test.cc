@@ -234,7 +234,7 @@ TEST(AttentionErrors, RefusesWhatCannotBe) {
   EXPECT_THROW(mixed.step({{0, 1, 1, {0}}}, rows, half, rows, rows), DeviceError);
   const Engine engine = make_cpu_engine({.threads = 1});
   EXPECT_THROW(
-      engine.device_ops->attention(rows.view(), half.view(), mixed.cache(), KvBatch{}, 1.0F),
+      engine.device_ops->attention(rows.view(), half.view(), mixed.cache(), KvBatch{}, {1.0F}),
       DeviceError);
   Attention narrow(1, {}, 1);
   EXPECT_THROW(narrow.step({{0, 1, 1, {0}}}, wide, wide, wide, wide), DeviceError);

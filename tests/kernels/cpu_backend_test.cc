@@ -310,7 +310,7 @@ TEST(CpuEngine, NothingIsAllocatedByPuttingOrDoingWork) {
       ops->layer_norm(a, a, {}, {}, 1e-5F);
       ops->linear(b, a, w, {}, kernels::Activation::gelu, {});
       ops->append_kv(cache, batch, a, b);
-      ops->attention(b, a, cache, batch, 0.125F);
+      ops->attention(b, a, cache, batch, {0.125F});
       ops->select_rows(b, a, ids.data());
       backend.wait(Lane::host_compute, backend.record(Lane::compute));
     }

@@ -81,7 +81,7 @@ TEST_P(InstructionSets, EqualTheReferenceAndKeepTheLaw) {
     const KvBatch batch = {1, 1, &first_row, &tokens, &tokens, &page};
     Matrix attended(29, 77);
     ops.append_kv(cache, batch, in.view(), in.view());
-    ops.attention(attended.view(), in.view(), cache, batch, 0.5F);
+    ops.attention(attended.view(), in.view(), cache, batch, {0.5F});
     finish();
     expect_near(attended, reference::attention(in, cached, cached, 7, 0.5));
   }

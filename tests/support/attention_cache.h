@@ -57,7 +57,7 @@ class Attention {
     const Tables tables(sequences);
     const KvBatch batch = tables.batch();
     engine_.device_ops->append_kv(cache_, batch, keys.view(), values.view());
-    engine_.device_ops->attention(out.view(), query.view(), cache_, batch, scale);
+    engine_.device_ops->attention(out.view(), query.view(), cache_, batch, {.scale = scale});
     engine_.backend->synchronize(engine_.backend->record(Lane::compute));
   }
 

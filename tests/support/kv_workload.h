@@ -311,7 +311,7 @@ inline void run_kv_passes(KvRig& rig, const KvWorkload& work, KvPrefetch mode, s
         backend.copy(Lane::compute, out.data, buffers.poison.data(), out.bytes());
       }
       rig.cache().attend(layer, b, out, rig.rows(0, rows), rig.rows(1, rows), rig.rows(2, rows),
-                         scale);
+                         {scale});
       fetch_next(2);
       const Event left = rig.cache().store(layer, b, rig.rows(1, rows), rig.rows(2, rows));
       fetch_next(3);

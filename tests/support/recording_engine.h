@@ -211,7 +211,7 @@ class RecordingOps final : public kernels::Ops {
     add(Operation::Kind::cache, cache.base, keys.data);
   }
   void attention(TensorView out, TensorView, const kernels::KvPages& cache, const kernels::KvBatch&,
-                 float) override {
+                 const kernels::AttentionRule&) override {
     add(Operation::Kind::cache, out.data, cache.base);
   }
   void sample(kernels::SampledRow* out, TensorView logits, const kernels::SampleRow*,

@@ -122,8 +122,8 @@ class SamplingOps final : public kernels::Ops {
     cpu_.append_kv(cache, batch, keys, values);
   }
   void attention(TensorView out, TensorView query, const kernels::KvPages& cache,
-                 const kernels::KvBatch& batch, float scale) override {
-    cpu_.attention(out, query, cache, batch, scale);
+                 const kernels::KvBatch& batch, const kernels::AttentionRule& rule) override {
+    cpu_.attention(out, query, cache, batch, rule);
   }
 
  private:

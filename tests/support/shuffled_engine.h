@@ -87,13 +87,13 @@ class ShuffledBackend : public Backend {
     after_push();
   }
   void attend(Lane lane, TensorView out, TensorView query, const kernels::KvPages& cache,
-              const kernels::KvBatch& batch, float scale) {
+              const kernels::KvBatch& batch, const kernels::AttentionRule& rule) {
     Task& task = push(lane, Task::Kind::attend);
     task.cache = cache;
     task.batch = batch;
     task.views[0] = out;
     task.views[1] = query;
-    task.scale = scale;
+    task.rule = rule;
     after_push();
   }
 
@@ -109,7 +109,7 @@ class ShuffledBackend : public Backend {
     kernels::KvPages cache;
     kernels::KvBatch batch;
     TensorView views[2];
-    float scale = 0;
+    kernels::AttentionRule rule;
   };
   struct Queue {
     std::vector<Task> tasks;  // a ring
@@ -299,8 +299,8 @@ class ShuffledBackend : public Backend {
       for (std::int32_t d = 0; d < cache.head_dim; ++d) {
         dot += load_at(query, dtype, first + d) * load(key + d * size, cache.dtype);
       }
-      scores_[static_cast<std::size_t>(p)] = dot * task.scale;
-      most = std::max(most, dot * task.scale);
+      scores_[static_cast<std::size_t>(p)] = dot * task.rule.scale;
+      most = std::max(most, dot * task.rule.scale);
     }
     float sum = 0;
     for (std::int64_t p = 0; p < end; ++p) {
@@ -337,8 +337,8 @@ class ShuffledOps : public kernels::Ops {
     backend_.append(lane_, cache, batch, keys, values);
   }
   void attention(TensorView out, TensorView query, const kernels::KvPages& cache,
-                 const kernels::KvBatch& batch, float scale) override {
-    backend_.attend(lane_, out, query, cache, batch, scale);
+                 const kernels::KvBatch& batch, const kernels::AttentionRule& rule) override {
+    backend_.attend(lane_, out, query, cache, batch, rule);
   }
   void gather(TensorView, const SplitMatrix&, const std::int32_t*) override { refuse(); }
   void gather_add(TensorView, const SplitMatrix&, const std::int32_t*) override { refuse(); }

@@ -59,7 +59,7 @@ class TimedOps final : public kernels::Ops {
   void append_kv(const kernels::KvPages&, const kernels::KvBatch&, TensorView,
                  TensorView) override {}
   void attention(TensorView, TensorView, const kernels::KvPages&, const kernels::KvBatch&,
-                 float) override {}
+                 const kernels::AttentionRule&) override {}
 
  private:
   void spend(std::chrono::nanoseconds cost) {

@@ -210,7 +210,7 @@ TEST_P(CudaEngine, AttentionIsTheOracles) {
   const TensorView all{out.data(), DType::f32, 187, kWidth};
   ops().append_kv(cache, batch, {k.data(), DType::f32, 187, kKvWidth},
                   {v.data(), DType::f32, 187, kKvWidth});
-  ops().attention(all, {q.data(), DType::f32, 187, kWidth}, cache, batch, 0.125F);
+  ops().attention(all, {q.data(), DType::f32, 187, kWidth}, cache, batch, {0.125F});
   const Matrix got = read_back(out.data(), 187, kWidth);
   const double tolerance = GetParam() == DType::f32   ? 1e-5
                            : GetParam() == DType::f16 ? 2e-3

@@ -339,7 +339,7 @@ TEST_F(KvCacheTest, AnEmptyGpuBatchHasNothingToDo) {
   KvRig rig(make_shuffled_engine(3), shape, policy_of({30, 30, 40}, true), disk_.get());
   rig.cache().begin(0, {}, 0);
   rig.cache().prefetch(0, 0);
-  rig.cache().attend(0, 0, rig.rows(3, 0), rig.rows(0, 0), rig.rows(1, 0), rig.rows(2, 0), 1.0F);
+  rig.cache().attend(0, 0, rig.rows(3, 0), rig.rows(0, 0), rig.rows(1, 0), rig.rows(2, 0), {1.0F});
   EXPECT_EQ(rig.cache().store(0, 0, rig.rows(1, 0), rig.rows(2, 0)).ticket, 0U);
 }
 
@@ -385,7 +385,7 @@ TEST_F(KvCacheTest, RowsOfAWrongWidthAreRefusedByName) {
   const auto refusal = [&](const TensorView& out, const TensorView& q, const TensorView& k,
                            const TensorView& v) -> std::string {
     try {
-      rig.cache().attend(0, 0, out, q, k, v, 1.0F);
+      rig.cache().attend(0, 0, out, q, k, v, {1.0F});
     } catch (const Error& error) {
       return error.what();
     }
