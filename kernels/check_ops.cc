@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <string>
 
 #include "kernels/device/error.h"
@@ -129,15 +130,74 @@ void OpChecks::layer_norm(const TensorView& out, const TensorView& in, const Ten
   check_vector("layer_norm", "bias", bias, in.columns);
 }
 
+void OpChecks::rms_norm(const TensorView& out, const TensorView& in,
+                        const TensorView& weight) const {
+  activations("rms_norm", "in", in);
+  like("rms_norm", "out", out, in);
+  check_vector("rms_norm", "weight", weight, in.columns);
+}
+
+void OpChecks::rotate(const TensorView& rows, const Rotation& rotation) const {
+  activations("rotate", "rows", rows);
+  const bool sound = rotation.head_dim >= 1 && rotation.head_dim <= most_head_dim &&
+                     rotation.width >= 2 && rotation.width % 2 == 0 &&
+                     rotation.width <= rotation.head_dim && rotation.frequencies != nullptr;
+  if (!sound) {
+    throw DeviceError(
+        fmt::format("rotate: {} elements of a head of {} (at most {}) {} frequencies cannot turn; "
+                    "this is a bug of the caller",
+                    rotation.width, rotation.head_dim, most_head_dim,
+                    rotation.frequencies == nullptr ? "without" : "with"));
+  }
+  if (rows.columns % rotation.head_dim != 0) {
+    refuse("rotate", "rows", rows, fmt::format("a multiple of {} wide", rotation.head_dim));
+  }
+}
+
+void OpChecks::in_place(const char* operation, const TensorView& rows) const {
+  activations(operation, "rows", rows);
+}
+
+void OpChecks::soft_cap(const TensorView& rows, float cap) const {
+  activations("soft_cap", "rows", rows);
+  if (!(cap > 0)) {
+    throw DeviceError(
+        fmt::format("soft_cap: a cap of {} is not above zero; this is a bug of the caller", cap));
+  }
+}
+
+void OpChecks::add(const TensorView& out, const TensorView& in) const {
+  activations("add", "in", in);
+  like("add", "out", out, in);
+}
+
+void OpChecks::widen_rows(const TensorView& out, const TensorView& in) const {
+  activations("widen_rows", "in", in);
+  activations("widen_rows", "out", out);
+  check_shape("widen_rows", "out", out, in.rows, std::max(in.columns, out.columns));
+  check_dtype("widen_rows", "out", out, in.dtype);
+}
+
+void OpChecks::product(const char* operation, const TensorView& out, const TensorView& in,
+                       const SplitMatrix& weight, const TensorView& bias) const {
+  activations(operation, "in", in);
+  check_split(operation, weight, in.columns);
+  activations(operation, "out", out);
+  check_shape(operation, "out", out, in.rows, weight.rows());
+  if (out.dtype != DType::f32) check_dtype(operation, "out", out, in.dtype);
+  check_vector(operation, "bias", bias, weight.rows());
+}
+
 void OpChecks::linear(const TensorView& out, const TensorView& in, const SplitMatrix& weight,
                       const TensorView& bias, const TensorView& residual) const {
-  activations("linear", "in", in);
-  check_split("linear", weight, in.columns);
-  activations("linear", "out", out);
-  check_shape("linear", "out", out, in.rows, weight.rows());
-  if (out.dtype != DType::f32) check_dtype("linear", "out", out, in.dtype);
-  check_vector("linear", "bias", bias, weight.rows());
+  product("linear", out, in, weight, bias);
   if (residual.rows > 0) like("linear", "residual", residual, out);
+}
+
+void OpChecks::linear_times(const TensorView& out, const TensorView& in, const SplitMatrix& weight,
+                            const TensorView& bias, const TensorView& factor) const {
+  product("linear_times", out, in, weight, bias);
+  like("linear_times", "factor", factor, out);
 }
 
 void OpChecks::append_kv(const KvPages& cache, const KvBatch& batch, const TensorView& keys,

@@ -24,8 +24,16 @@ struct OpChecks {
   void select_rows(const TensorView& out, const TensorView& in) const;
   void layer_norm(const TensorView& out, const TensorView& in, const TensorView& weight,
                   const TensorView& bias) const;
+  void rms_norm(const TensorView& out, const TensorView& in, const TensorView& weight) const;
+  void rotate(const TensorView& rows, const Rotation& rotation) const;
+  void in_place(const char* operation, const TensorView& rows) const;
+  void soft_cap(const TensorView& rows, float cap) const;
+  void add(const TensorView& out, const TensorView& in) const;
+  void widen_rows(const TensorView& out, const TensorView& in) const;
   void linear(const TensorView& out, const TensorView& in, const SplitMatrix& weight,
               const TensorView& bias, const TensorView& residual) const;
+  void linear_times(const TensorView& out, const TensorView& in, const SplitMatrix& weight,
+                    const TensorView& bias, const TensorView& factor) const;
   void append_kv(const KvPages& cache, const KvBatch& batch, const TensorView& keys,
                  const TensorView& values) const;
   void attention(const TensorView& out, const TensorView& query, const KvPages& cache,
@@ -35,6 +43,8 @@ struct OpChecks {
   void activations(const char* operation, const char* what, const TensorView& view) const;
   void like(const char* operation, const char* what, const TensorView& view,
             const TensorView& model) const;
+  void product(const char* operation, const TensorView& out, const TensorView& in,
+               const SplitMatrix& weight, const TensorView& bias) const;
   OpChecks at_cache() const;
   void cache(const char* operation, const KvPages& cache, const KvBatch& batch) const;
 };

@@ -1,12 +1,14 @@
 #include <fmt/core.h>
 
+#include <algorithm>
+
 #include "kernels/cpu/operations.h"
 #include "kernels/device/error.h"
 
 namespace sluice::kernels {
 
 void check_batch(const char* operation, const KvPages& cache, const KvBatch& batch,
-                 std::int64_t rows) {
+                 std::int64_t rows, std::int32_t window) {
   const auto refuse = [&](std::int32_t sequence, const char* what, std::int64_t value) {
     throw DeviceError(
         fmt::format("{}: sequence {} of {}: {} is {}, impossible with {} rows and "
@@ -23,7 +25,10 @@ void check_batch(const char* operation, const KvPages& cache, const KvBatch& bat
     const std::int64_t pages = (context + cache.page_tokens - 1) / cache.page_tokens;
     if (context < new_tokens || pages > batch.max_pages) refuse(s, "context", context);
     const std::int32_t* table = batch.pages + std::int64_t{s} * batch.max_pages;
-    for (std::int64_t i = 0; i < pages; ++i) {
+    // The first new token sees the oldest key.
+    const std::int64_t out_of_sight = window > 0 ? context - new_tokens + 1 - window : 0;
+    const std::int64_t first_page = std::max<std::int64_t>(0, out_of_sight) / cache.page_tokens;
+    for (std::int64_t i = first_page; i < pages; ++i) {
       if (table[i] < 0) refuse(s, "a page number", table[i]);
     }
   }

@@ -1,6 +1,7 @@
 // What an operation of the CPU engine runs on: the threads of one lane, and scratch memory of each.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -33,6 +34,18 @@ struct CpuContext {
     }
     pool->parallel_for(client, count,
                        [&](std::int64_t index, int worker) { body(index, scratch_of(worker)); });
+  }
+
+  /// body(first, count) for pieces of [0, elements), each of `piece` elements but the last. An
+  /// element costs about as much as `operations` multiply-adds.
+  template <class Body>
+  void for_pieces(std::int64_t elements, std::int64_t operations, std::int64_t piece,
+                  const Body& body) const {
+    for_each((elements + piece - 1) / piece, elements * operations,
+             [&](std::int64_t index, float*) {
+               const std::int64_t first = index * piece;
+               body(first, std::min(piece, elements - first));
+             });
   }
 };
 

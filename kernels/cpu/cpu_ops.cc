@@ -47,15 +47,62 @@ void CpuOps::layer_norm(TensorView out, TensorView in, TensorView weight, Tensor
   backend_.put(lane_, [=] { kernels::layer_norm(*context, out, in, weight, bias, epsilon); });
 }
 
+void CpuOps::rms_norm(TensorView out, TensorView in, TensorView weight, float epsilon,
+                      float offset) {
+  kChecks.rms_norm(out, in, weight);
+  const CpuContext* context = &context_;
+  backend_.put(lane_, [=] { kernels::rms_norm(*context, out, in, weight, epsilon, offset); });
+}
+
+void CpuOps::rotate(TensorView rows, const Rotation& rotation, const std::int32_t* positions) {
+  kChecks.rotate(rows, rotation);
+  const CpuContext* context = &context_;
+  backend_.put(lane_, [=] { kernels::rotate(*context, rows, rotation, positions); });
+}
+
+void CpuOps::scale(TensorView rows, float factor) {
+  kChecks.in_place("scale", rows);
+  const CpuContext* context = &context_;
+  backend_.put(lane_, [=] { kernels::scale(*context, rows, factor); });
+}
+
+void CpuOps::soft_cap(TensorView rows, float cap) {
+  kChecks.soft_cap(rows, cap);
+  const CpuContext* context = &context_;
+  backend_.put(lane_, [=] { kernels::soft_cap(*context, rows, cap); });
+}
+
+void CpuOps::add(TensorView out, TensorView in) {
+  kChecks.add(out, in);
+  const CpuContext* context = &context_;
+  backend_.put(lane_, [=] { kernels::add(*context, out, in); });
+}
+
+void CpuOps::widen_rows(TensorView out, TensorView in) {
+  kChecks.widen_rows(out, in);
+  const CpuContext* context = &context_;
+  backend_.put(lane_, [=] { kernels::widen_rows(*context, out, in); });
+}
+
 void CpuOps::linear(TensorView out, TensorView in, const SplitMatrix& weight, TensorView bias,
                     Activation activation, TensorView residual) {
   kChecks.linear(out, in, weight, bias, residual);
+  multiply({out, in, weight, bias, activation, residual, {}});
+}
+
+void CpuOps::linear_times(TensorView out, TensorView in, const SplitMatrix& weight, TensorView bias,
+                          TensorView factor) {
+  kChecks.linear_times(out, in, weight, bias, factor);
+  multiply({out, in, weight, bias, Activation::none, {}, factor});
+}
+
+void CpuOps::multiply(const LinearCall& call) {
   const CpuContext* context = &context_;
-  backend_.put(lane_, [=] {
-    if (is_quantized(weight.dtype())) {
-      linear_quantized(*context, out, in, weight, bias, activation, residual, best_product());
+  backend_.put(lane_, [context, call] {
+    if (is_quantized(call.weight.dtype())) {
+      linear_quantized(*context, call, best_product());
     } else {
-      kernels::linear(*context, out, in, weight, bias, activation, residual);
+      kernels::linear(*context, call);
     }
   });
 }

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "kernels/cpu/context.h"
+#include "kernels/cpu/linear_call.h"
 #include "kernels/cpu/thread_pool.h"
 #include "kernels/device/backend.h"
 #include "kernels/device/cpu_backend.h"
@@ -23,14 +24,25 @@ class CpuOps final : public Ops {
   void select_rows(TensorView out, TensorView in, const std::int32_t* rows) override;
   void layer_norm(TensorView out, TensorView in, TensorView weight, TensorView bias,
                   float epsilon) override;
+  void rms_norm(TensorView out, TensorView in, TensorView weight, float epsilon,
+                float offset) override;
+  void rotate(TensorView rows, const Rotation& rotation, const std::int32_t* positions) override;
+  void scale(TensorView rows, float factor) override;
+  void soft_cap(TensorView rows, float cap) override;
+  void add(TensorView out, TensorView in) override;
+  void widen_rows(TensorView out, TensorView in) override;
   void linear(TensorView out, TensorView in, const SplitMatrix& weight, TensorView bias,
               Activation activation, TensorView residual) override;
+  void linear_times(TensorView out, TensorView in, const SplitMatrix& weight, TensorView bias,
+                    TensorView factor) override;
   void append_kv(const KvPages& cache, const KvBatch& batch, TensorView keys,
                  TensorView values) override;
   void attention(TensorView out, TensorView query, const KvPages& cache, const KvBatch& batch,
                  const AttentionRule& rule) override;
 
  private:
+  void multiply(const LinearCall& call);
+
   CpuBackend& backend_;
   Lane lane_;
   std::shared_ptr<ThreadPool> pool_;

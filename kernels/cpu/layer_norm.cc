@@ -9,29 +9,10 @@
 #include <cmath>
 #include <cstdint>
 
-#include "kernels/cpu/vectors-inl.h"
-#include "kernels/device/tensor_view.h"
+#include "kernels/cpu/row_vector-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace sluice::kernels::HWY_NAMESPACE {
-
-template <class T>
-HWY_INLINE Vector load_at(Floats d, const void* data, std::int64_t i, std::int64_t count) {
-  const T* const from = static_cast<const T*>(data) + i;
-  return count >= kLanes ? load(d, from) : load_first(d, from, count);
-}
-
-/// Elements [i, i + count) of a vector of any type, at most kLanes.
-HWY_INLINE Vector load_any(Floats d, const TensorView& vector, std::int64_t i, std::int64_t count) {
-  switch (vector.dtype) {
-    case DType::f16:
-      return load_at<hwy::float16_t>(d, vector.data, i, count);
-    case DType::bf16:
-      return load_at<hwy::bfloat16_t>(d, vector.data, i, count);
-    default:
-      return load_at<float>(d, vector.data, i, count);
-  }
-}
 
 void norm_row(float* out, const float* in, std::int64_t width, const TensorView& weight,
               const TensorView& bias, float epsilon) {

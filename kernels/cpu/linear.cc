@@ -1,4 +1,4 @@
-// out = activation(in W^T + bias) + residual, straight from row-major weights of any type.
+// out = end(in W^T + bias), straight from row-major weights of any type.
 //
 // Weights are never repacked: where they are streamed they are used once per pass, and a copy would
 // cost what the product does. A chunk is up to kChunkColumns rows of W (columns of the result) and
@@ -115,9 +115,9 @@ Cut cut_linear(std::int64_t rows, const SplitMatrix& weight, int threads) {
 
 }  // namespace
 
-void linear_vectors(const CpuContext& context, TensorView out, TensorView in,
-                    const SplitMatrix& weight, TensorView bias, Activation activation,
-                    TensorView residual) {
+void linear_vectors(const CpuContext& context, const LinearCall& call) {
+  const TensorView& in = call.in;
+  const SplitMatrix& weight = call.weight;
   const Cut cut = cut_linear(in.rows, weight, context.pool->threads());
   const auto run = HWY_DYNAMIC_DISPATCH(run_linear_chunk);
   const auto body = [&](std::int64_t index, float* scratch) {
@@ -135,17 +135,17 @@ void linear_vectors(const CpuContext& context, TensorView out, TensorView in,
     chunk.w = part.row(first);
     chunk.w_dtype = part.dtype;
     chunk.columns = std::min(cut.columns, part.rows - first);
-    chunk.end = linear_end(out, bias, activation, residual, row, column);
+    chunk.end = linear_end(call, row, column);
     run(chunk, scratch);
   };
-  context.for_each(cut.row_chunks * cut.column_chunks, in.rows * in.columns * out.columns, body);
+  context.for_each(cut.row_chunks * cut.column_chunks, in.rows * in.columns * call.out.columns,
+                   body);
 }
 
-void linear(const CpuContext& context, TensorView out, TensorView in, const SplitMatrix& weight,
-            TensorView bias, Activation activation, TensorView residual) {
+void linear(const CpuContext& context, const LinearCall& call) {
   // By the processor and by K, never by the number of rows: the two differ in their last bits.
-  const auto product = tiles_can(in.columns) ? linear_tiles : linear_vectors;
-  product(context, out, in, weight, bias, activation, residual);
+  const auto product = tiles_can(call.in.columns) ? linear_tiles : linear_vectors;
+  product(context, call);
 }
 
 }  // namespace sluice::kernels

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/cpu/linear_call.h"
 #include "kernels/device/dtype.h"
 #include "kernels/device/tensor_view.h"
 #include "kernels/ops.h"
@@ -23,6 +24,7 @@ struct LinearEnd {
   DType bias_dtype = DType::f32;
   Activation activation = Activation::none;
   const float* residual = nullptr;  // [rows, out_stride], or null
+  const float* factor = nullptr;    // the same
   float* out = nullptr;             // [rows, out_stride]
   std::int64_t out_stride = 0;
 };
@@ -38,19 +40,22 @@ struct LinearChunk {
   LinearEnd end;
 };
 
-/// The end of the piece of out = activation(... + bias) + residual that starts at `row`, `column`.
-inline LinearEnd linear_end(TensorView out, TensorView bias, Activation activation,
-                            TensorView residual, std::int64_t row, std::int64_t column) {
+/// The end of the piece of the call's result that starts at `row`, `column`.
+inline LinearEnd linear_end(const LinearCall& call, std::int64_t row, std::int64_t column) {
+  const auto place = [&](const TensorView& view) {
+    return reinterpret_cast<float*>(view.row(row)) + column;
+  };
   LinearEnd end;
-  end.out = reinterpret_cast<float*>(out.row(row)) + column;
-  end.out_stride = out.columns;
-  if (bias.rows > 0) {
-    end.bias = static_cast<const std::byte*>(bias.data) +
-               static_cast<std::size_t>(column) * size_of(bias.dtype);
-    end.bias_dtype = bias.dtype;
+  end.out = place(call.out);
+  end.out_stride = call.out.columns;
+  if (call.bias.rows > 0) {
+    end.bias = static_cast<const std::byte*>(call.bias.data) +
+               static_cast<std::size_t>(column) * size_of(call.bias.dtype);
+    end.bias_dtype = call.bias.dtype;
   }
-  if (residual.rows > 0) end.residual = reinterpret_cast<float*>(residual.row(row)) + column;
-  end.activation = activation;
+  if (call.residual.rows > 0) end.residual = place(call.residual);
+  if (call.factor.rows > 0) end.factor = place(call.factor);
+  end.activation = call.activation;
   return end;
 }
 

@@ -1,4 +1,4 @@
-// The end of every matrix product: bias, activation, residual, and the result's place.
+// The end of every matrix product: bias, activation, residual or factor, and the result's place.
 #include <hwy/highway.h>
 
 #include <cstdint>
@@ -12,18 +12,27 @@
 
 #include "kernels/cpu/gelu-inl.h"
 #include "kernels/cpu/linear_chunk.h"
+#include "kernels/cpu/sigmoid-inl.h"
 #include "kernels/cpu/vectors-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace sluice::kernels::HWY_NAMESPACE {
 
 HWY_INLINE Vector activate(Floats d, Vector value, Activation activation) {
-  // Not a maximum: that would turn NaN into 0.
-  if (activation == Activation::relu) {
-    return hn::IfThenZeroElse(hn::Lt(value, hn::Zero(d)), value);
+  switch (activation) {
+    case Activation::relu:  // not a maximum: that would turn NaN into 0
+      return hn::IfThenZeroElse(hn::Lt(value, hn::Zero(d)), value);
+    case Activation::gelu:
+      return gelu(d, value);
+    case Activation::gelu_tanh:
+      return gelu_tanh(d, value);
+    case Activation::quick_gelu:
+      return quick_gelu(d, value);
+    case Activation::silu:
+      return silu(d, value);
+    default:
+      return value;
   }
-  if (activation == Activation::gelu) return gelu(d, value);
-  return value;
 }
 
 /// The bias as floats in `scratch`, which has room for `columns` and a vector more; null without.
@@ -43,6 +52,11 @@ HWY_INLINE const float* widened_bias(const LinearEnd& end, std::int64_t columns,
   return scratch;
 }
 
+/// Elements [n, n + rest) of a row, at most a vector.
+HWY_INLINE Vector load_up_to(Floats d, const float* row, std::int64_t n, std::int64_t rest) {
+  return rest >= kLanes ? hn::LoadU(d, row + n) : load_first(d, row + n, rest);
+}
+
 /// sums: [rows, sums_stride]. `sums` and `bias` (widened, or null) are padded, so that whole
 /// vectors may be read of them.
 HWY_INLINE void finish_rows(const LinearEnd& end, std::int64_t rows, std::int64_t columns,
@@ -50,17 +64,17 @@ HWY_INLINE void finish_rows(const LinearEnd& end, std::int64_t rows, std::int64_
   const Floats d;
   for (std::int64_t m = 0; m < rows; ++m) {
     const float* from = sums + m * sums_stride;
-    float* to = end.out + m * end.out_stride;
-    const float* residual = end.residual != nullptr ? end.residual + m * end.out_stride : nullptr;
+    const std::int64_t at = m * end.out_stride;
+    float* to = end.out + at;
+    const float* residual = end.residual != nullptr ? end.residual + at : nullptr;
+    const float* factor = end.factor != nullptr ? end.factor + at : nullptr;
     for (std::int64_t n = 0; n < columns; n += kLanes) {
       const std::int64_t rest = columns - n;
       Vector value = hn::LoadU(d, from + n);
       if (bias != nullptr) value = hn::Add(value, hn::LoadU(d, bias + n));
       value = activate(d, value, end.activation);
-      if (residual != nullptr) {
-        value = hn::Add(
-            value, rest >= kLanes ? hn::LoadU(d, residual + n) : load_first(d, residual + n, rest));
-      }
+      if (residual != nullptr) value = hn::Add(value, load_up_to(d, residual, n, rest));
+      if (factor != nullptr) value = hn::Mul(value, load_up_to(d, factor, n, rest));
       if (rest >= kLanes) {
         hn::StoreU(value, d, to + n);
       } else {

@@ -97,13 +97,8 @@ static_assert(kSumFloats + kProductScratchFloats <= kScratchFloats);
 /// What is the same for all pieces of one call.
 struct Job {
   const CpuContext& context;
-  const SplitMatrix& weight;
+  const LinearCall& call;
   const QuantizedProduct& product;
-  TensorView out;
-  TensorView in;
-  TensorView bias;
-  Activation activation;
-  TensorView residual;
   bool interleaved;
   std::int64_t groups;
   PackedGroup* packed;
@@ -120,15 +115,15 @@ void pack(const Job& job, std::int64_t first, std::int64_t rows) {
     const std::int64_t tile = index / per_tile;
     const std::int64_t begin = index % per_tile * kGroups;
     const std::int64_t row = tile * kQuantTile;
-    const auto* const in = reinterpret_cast<const float*>(job.in.row(first + row));
+    const auto* const in = reinterpret_cast<const float*>(job.call.in.row(first + row));
     for (std::int64_t g = begin; g < std::min(begin + kGroups, job.groups); ++g) {
-      run(in, std::min(kQuantTile, rows - row), job.in.columns, g, job.interleaved,
+      run(in, std::min(kQuantTile, rows - row), job.call.in.columns, g, job.interleaved,
           job.packed[tile * job.groups + g]);
     }
   };
   constexpr std::int64_t kOperations = 8;  // an element costs as much as so many multiply-adds
-  job.context.for_each(pieces(rows, kQuantTile) * per_tile, rows * job.in.columns * kOperations,
-                       body);
+  job.context.for_each(pieces(rows, kQuantTile) * per_tile,
+                       rows * job.call.in.columns * kOperations, body);
 }
 
 /// How the product is cut. Each part of W is cut by itself, so that a chunk lies in one part.
@@ -150,11 +145,11 @@ Cut cut_product(const Job& job, std::int64_t rows) {
   cut.columns = QuantizedChunk::kColumns;
   // Enough pieces for the threads to end together.
   while (cut.columns > kQuantTile &&
-         job.weight.rows() * cut.row_chunks < 4 * threads * cut.columns) {
+         job.call.weight.rows() * cut.row_chunks < 4 * threads * cut.columns) {
     cut.columns /= 2;
   }
-  cut.resident_chunks = pieces(job.weight.resident.rows, cut.columns);
-  cut.column_chunks = cut.resident_chunks + pieces(job.weight.streamed.rows, cut.columns);
+  cut.resident_chunks = pieces(job.call.weight.resident.rows, cut.columns);
+  cut.column_chunks = cut.resident_chunks + pieces(job.call.weight.streamed.rows, cut.columns);
   return cut;
 }
 
@@ -168,10 +163,10 @@ void multiply(const Job& job, std::int64_t first, std::int64_t rows) {
     const std::int64_t row = tile * kQuantTile;
     const std::int64_t column_chunk = index % cut.column_chunks;
     const bool resident = column_chunk < cut.resident_chunks;
-    const TensorView& part = resident ? job.weight.resident : job.weight.streamed;
+    const TensorView& part = resident ? job.call.weight.resident : job.call.weight.streamed;
     const std::int64_t begin =
         (resident ? column_chunk : column_chunk - cut.resident_chunks) * cut.columns;
-    const std::int64_t column = resident ? begin : job.weight.resident.rows + begin;
+    const std::int64_t column = resident ? begin : job.call.weight.resident.rows + begin;
     QuantizedChunk chunk;
     chunk.in = job.packed + tile * job.groups;
     chunk.rows = std::min(cut.tiles * kQuantTile, rows - row);
@@ -184,11 +179,10 @@ void multiply(const Job& job, std::int64_t first, std::int64_t rows) {
     const std::int64_t next = begin + threads * cut.columns;
     chunk.w_next = next < part.rows ? part.row(next) : nullptr;
     job.product.sum(chunk, scratch, scratch + kSumFloats);
-    finish(linear_end(job.out, job.bias, job.activation, job.residual, first + row, column),
-           chunk.rows, chunk.columns, scratch);
+    finish(linear_end(job.call, first + row, column), chunk.rows, chunk.columns, scratch);
   };
   job.context.for_each(cut.row_chunks * cut.column_chunks,
-                       rows * job.in.columns * job.weight.rows(), body);
+                       rows * job.call.in.columns * job.call.weight.rows(), body);
 }
 
 }  // namespace
@@ -198,9 +192,9 @@ QuantizedProduct best_product() {
   return vnni_available() ? byte_product() : portable_product();
 }
 
-void linear_quantized(const CpuContext& context, TensorView out, TensorView in,
-                      const SplitMatrix& weight, TensorView bias, Activation activation,
-                      TensorView residual, const QuantizedProduct& product) {
+void linear_quantized(const CpuContext& context, const LinearCall& call,
+                      const QuantizedProduct& product) {
+  const TensorView& in = call.in;
   const std::int64_t groups = pieces(in.columns, kQuantGroup);
   const std::int64_t tiles =
       kSharedBytes / (groups * static_cast<std::int64_t>(sizeof(PackedGroup)));
@@ -210,17 +204,9 @@ void linear_quantized(const CpuContext& context, TensorView out, TensorView in,
                     "run without compression",
                     in.columns));
   }
-  const Job job = {context,
-                   weight,
-                   product,
-                   out,
-                   in,
-                   bias,
-                   activation,
-                   residual,
-                   product.interleaved && in.rows > 1,
-                   groups,
-                   reinterpret_cast<PackedGroup*>(context.shared)};
+  const Job job = {context, call,
+                   product, product.interleaved && in.rows > 1,
+                   groups,  reinterpret_cast<PackedGroup*>(context.shared)};
   for (std::int64_t row = 0; row < in.rows; row += tiles * kQuantTile) {
     const std::int64_t rows = std::min(tiles * kQuantTile, in.rows - row);
     pack(job, row, rows);

@@ -13,10 +13,10 @@
 
 #include "kernels/cpu/context.h"
 #include "kernels/device/dtype.h"
-#include "kernels/device/tensor_view.h"
-#include "kernels/ops.h"
 
 namespace sluice::kernels {
+
+struct LinearCall;
 
 /// Rows of the input that lie together, and of W that are multiplied with them.
 constexpr std::int64_t kQuantTile = 16;
@@ -66,8 +66,7 @@ QuantizedProduct tile_product();
 QuantizedProduct best_product();
 
 /// linear() for weights of q8 or q4. Throws DeviceError where a row is too long to be packed.
-void linear_quantized(const CpuContext& context, TensorView out, TensorView in,
-                      const SplitMatrix& weight, TensorView bias, Activation activation,
-                      TensorView residual, const QuantizedProduct& product);
+void linear_quantized(const CpuContext& context, const LinearCall& call,
+                      const QuantizedProduct& product);
 
 }  // namespace sluice::kernels

@@ -41,15 +41,6 @@ namespace {
 
 static_assert(kTileScratchFloats <= kScratchFloats);
 
-struct Operands {
-  TensorView out;
-  TensorView in;
-  SplitMatrix weight;
-  TensorView bias;
-  Activation activation = Activation::none;
-  TensorView residual;
-};
-
 std::int64_t blocks_of(std::int64_t k) { return (k + kTileBlock - 1) / kTileBlock; }
 
 /// How a round is cut. Rows are cut evenly, and each part of W by itself, so that a chunk lies in
@@ -87,15 +78,15 @@ Cut cut_tiles(const PackedRows& packed, const SplitMatrix& weight, int threads) 
   return cut;
 }
 
-/// Some rows of the operands, packed.
+/// Some rows of the input, packed.
 class Round {
  public:
-  Round(const Operands& operands, const PackedRows& packed, std::int64_t first_row, int threads)
-      : operands_(operands),
+  Round(const LinearCall& call, const PackedRows& packed, std::int64_t first_row, int threads)
+      : call_(call),
         packed_(packed),
         first_row_(first_row),
         threads_(threads),
-        cut_(cut_tiles(packed, operands.weight, threads)) {}
+        cut_(cut_tiles(packed, call.weight, threads)) {}
 
   std::int64_t chunks() const { return cut_.row_chunks * cut_.column_chunks; }
 
@@ -126,7 +117,7 @@ class Round {
   };
 
   Place place_of(std::int64_t column_chunk) const {
-    const SplitMatrix& weight = operands_.weight;
+    const SplitMatrix& weight = call_.weight;
     const bool resident = column_chunk < cut_.resident_chunks;
     const std::int64_t row =
         (resident ? column_chunk : column_chunk - cut_.resident_chunks) * cut_.columns;
@@ -141,15 +132,14 @@ class Round {
       const std::int64_t row = (chunk.first_tile + tile) * kTileWidth;
       for (std::int64_t column = 0; column < chunk.columns; column += kTileColumns) {
         read_sums(chunk, scratch, tile, column, sums);
-        finish(linear_end(operands_.out, operands_.bias, operands_.activation, operands_.residual,
-                          first_row_ + row, first_column + column),
+        finish(linear_end(call_, first_row_ + row, first_column + column),
                std::min(kTileWidth, packed_.rows - row),
                std::min(kTileColumns, chunk.columns - column), sums);
       }
     }
   }
 
-  const Operands& operands_;
+  const LinearCall& call_;
   const PackedRows& packed_;
   std::int64_t first_row_;
   int threads_;
@@ -178,10 +168,8 @@ std::int64_t packed_tile_bytes(std::int64_t k) {
 
 bool tiles_can(std::int64_t k) { return amx_available() && packed_tile_bytes(k) <= kSharedBytes; }
 
-void linear_tiles(const CpuContext& context, TensorView out, TensorView in,
-                  const SplitMatrix& weight, TensorView bias, Activation activation,
-                  TensorView residual) {
-  const Operands operands = {out, in, weight, bias, activation, residual};
+void linear_tiles(const CpuContext& context, const LinearCall& call) {
+  const TensorView& in = call.in;
   const std::int64_t most_rows = kSharedBytes / packed_tile_bytes(in.columns) * kTileWidth;
   for (std::int64_t row = 0; row < in.rows; row += most_rows) {
     const PackedRows packed =
@@ -192,8 +180,8 @@ void linear_tiles(const CpuContext& context, TensorView out, TensorView in,
                      [&](std::int64_t index, float*) {
                        pack_tile(from, packed, index % packed.tiles, index / packed.tiles);
                      });
-    const Round round(operands, packed, row, context.pool->threads());
-    context.for_each(round.chunks(), packed.rows * packed.k * out.columns,
+    const Round round(call, packed, row, context.pool->threads());
+    context.for_each(round.chunks(), packed.rows * packed.k * call.out.columns,
                      [&](std::int64_t index, float* scratch) { round.run(index, scratch); });
   }
 }

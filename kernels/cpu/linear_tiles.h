@@ -5,8 +5,7 @@
 #include <cstdint>
 
 #include "kernels/cpu/context.h"
-#include "kernels/device/tensor_view.h"
-#include "kernels/ops.h"
+#include "kernels/cpu/linear_call.h"
 
 namespace sluice::kernels {
 
@@ -15,13 +14,9 @@ namespace sluice::kernels {
 bool tiles_can(std::int64_t k);
 
 /// As linear() of operations.h; only where tiles_can().
-void linear_tiles(const CpuContext& context, TensorView out, TensorView in,
-                  const SplitMatrix& weight, TensorView bias, Activation activation,
-                  TensorView residual);
+void linear_tiles(const CpuContext& context, const LinearCall& call);
 
 /// As linear() of operations.h, everywhere.
-void linear_vectors(const CpuContext& context, TensorView out, TensorView in,
-                    const SplitMatrix& weight, TensorView bias, Activation activation,
-                    TensorView residual);
+void linear_vectors(const CpuContext& context, const LinearCall& call);
 
 }  // namespace sluice::kernels

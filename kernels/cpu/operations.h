@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "kernels/cpu/context.h"
+#include "kernels/cpu/linear_call.h"
 #include "kernels/device/tensor_view.h"
 #include "kernels/ops.h"
 
@@ -14,6 +15,8 @@ namespace sluice::kernels {
 
 /// Widest head attention() can do.
 constexpr std::int32_t kMaxHeadDim = 512;
+/// What a thread takes at a time of an operation that goes element by element.
+constexpr std::int64_t kPieceElements = 16 * 1024;
 
 void gather(const CpuContext& context, TensorView out, const SplitMatrix& table,
             const std::int32_t* ids, bool add);
@@ -24,8 +27,22 @@ void select_rows(const CpuContext& context, TensorView out, TensorView in,
 void layer_norm(const CpuContext& context, TensorView out, TensorView in, TensorView weight,
                 TensorView bias, float epsilon);
 
-void linear(const CpuContext& context, TensorView out, TensorView in, const SplitMatrix& weight,
-            TensorView bias, Activation activation, TensorView residual);
+void rms_norm(const CpuContext& context, TensorView out, TensorView in, TensorView weight,
+              float epsilon, float offset);
+
+void rotate(const CpuContext& context, TensorView rows, const Rotation& rotation,
+            const std::int32_t* positions);
+
+void scale(const CpuContext& context, TensorView rows, float factor);
+
+void soft_cap(const CpuContext& context, TensorView rows, float cap);
+
+void add(const CpuContext& context, TensorView out, TensorView in);
+
+void widen_rows(const CpuContext& context, TensorView out, TensorView in);
+
+/// Both products, of weights that are not quantised (linear_quantized.h has the others).
+void linear(const CpuContext& context, const LinearCall& call);
 
 void append_kv(const CpuContext& context, const KvPages& cache, const KvBatch& batch,
                TensorView keys, TensorView values);
@@ -34,9 +51,10 @@ void attention(const CpuContext& context, TensorView out, TensorView query, cons
                const KvBatch& batch, const AttentionRule& rule);
 
 /// Throws unless every sequence has new tokens, a context that holds them and pages enough, page
-/// numbers that are not negative, and rows within [0, rows). `operation` names the caller.
+/// numbers that are not negative, and rows within [0, rows). `operation` names the caller. With a
+/// window (AttentionRule) only pages that some new token sees need a number.
 void check_batch(const char* operation, const KvPages& cache, const KvBatch& batch,
-                 std::int64_t rows);
+                 std::int64_t rows, std::int32_t window = 0);
 
 /// The instruction set that dispatch chose: "AVX3", "AVX2", ...
 const char* instruction_set();

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "kernels/cpu/amx.h"
+#include "kernels/cpu/linear_call.h"
 #include "kernels/cpu/linear_quantized.h"
 #include "kernels/device/cpu_backend.h"
 #include "kernels/device/error.h"
@@ -47,8 +48,8 @@ Matrix product_of(const support::CpuLane& lanes, TensorView in, Quantized& weigh
                   std::int64_t resident, const QuantizedProduct& product,
                   Activation activation = Activation::none) {
   Matrix out(in.rows, weight.dense.rows());
-  linear_quantized(lanes.context(), out.view(), in, weight.split(resident), bias.view(), activation,
-                   {}, product);
+  linear_quantized(lanes.context(),
+                   {out.view(), in, weight.split(resident), bias.view(), activation}, product);
   return out;
 }
 
@@ -162,6 +163,34 @@ TEST(LinearQuantized, ThroughTheOperations) {
               rounding(130));
 }
 
+TEST(LinearQuantized, TimesAnotherMatrixIsTheProductTimesIt) {
+  EngineOptions options;
+  options.device = "cpu";
+  options.threads = 2;
+  const Engine engine = make_engine(options);
+  for (const DType dtype : {DType::q8, DType::q4}) {
+    Quantized weight(70, 130, dtype, 1);
+    Matrix bias = Matrix::random(1, 70, DType::f32, 2);
+    for (const std::int64_t m : {1, 9}) {
+      Matrix in = Matrix::random(m, 130, DType::f32, 3);
+      Matrix factor = Matrix::random(m, 70, DType::f32, 4);
+      Matrix plain(m, 70), out(m, 70);
+      engine.device_ops->linear(plain.view(), in.view(), weight.split(11), bias.view(),
+                                Activation::none, {});
+      engine.device_ops->linear_times(out.view(), in.view(), weight.split(70), bias.view(),
+                                      factor.view());
+      engine.backend->synchronize(engine.backend->record(Lane::compute));
+      for (std::int64_t row = 0; row < m; ++row) {
+        for (std::int64_t i = 0; i < 70; ++i) {
+          const float expected =
+              static_cast<float>(plain.at(row, i)) * static_cast<float>(factor.at(row, i));
+          ASSERT_EQ(out.at(row, i), static_cast<double>(expected)) << name_of(dtype) << ' ' << i;
+        }
+      }
+    }
+  }
+}
+
 TEST(LinearQuantized, ZeroAndTinyInputsYieldTheBias) {
   const support::CpuLane lanes(1);
   Quantized weight(5, 130, DType::q8, 1);
@@ -213,8 +242,7 @@ TEST(LinearQuantized, ReadsNothingBeyondTheLastRow) {
       Matrix in = Matrix::random(m, k, DType::f32, 2);
       Matrix none, out(m, n);
       for (const auto& [name, product] : products()) {
-        linear_quantized(lanes.context(), out.view(), in.view(), at_the_edge, {}, Activation::none,
-                         {}, product);
+        linear_quantized(lanes.context(), {out.view(), in.view(), at_the_edge}, product);
         EXPECT_EQ(out.bytes(), product_of(lanes, in.view(), weight, none, n, product).bytes())
             << name;
       }
@@ -324,10 +352,10 @@ TEST(LinearQuantizedErrors, RefusesRowsThatCannotBePacked) {
   std::vector<std::byte> row(row_bytes_of(DType::q4, k));
   float out = 0;
   const SplitMatrix weight = {{row.data(), DType::q4, 1, k}, {}};
-  EXPECT_THROW(
-      linear_quantized(lanes.context(), {&out, DType::f32, 1, 1}, {in.data(), DType::f32, 1, k},
-                       weight, {}, Activation::none, {}, best_product()),
-      DeviceError);
+  EXPECT_THROW(linear_quantized(lanes.context(),
+                                {{&out, DType::f32, 1, 1}, {in.data(), DType::f32, 1, k}, weight},
+                                best_product()),
+               DeviceError);
 }
 
 TEST(LinearQuantizedErrors, RefusesABiasOfCodes) {

@@ -136,16 +136,125 @@ TEST(Linear, GeluIsExactFarIntoTheNegativeTail) {
   }
 }
 
+TEST(Linear, SigmoidActivationsAreExactFarIntoBothTails) {
+  Engine engine = engine_of(1);
+  const std::int64_t n = 2401;
+  Matrix in(1, 1);
+  in.set(0, 0, 1.0);
+  Matrix weight(n, 1);
+  for (std::int64_t i = 0; i < n; ++i) weight.set(i, 0, -12.0 + 0.01 * static_cast<double>(i));
+  weight.set(n - 1, 0, 1e30);
+  weight.set(0, 0, -1e30);
+  for (const Activation activation :
+       {Activation::silu, Activation::quick_gelu, Activation::gelu_tanh}) {
+    Matrix out(1, n);
+    engine.device_ops->linear(out.view(), in.view(), weight.split(n), {}, activation, {});
+    finish(engine);
+    EXPECT_EQ(out.at(0, 0), 0.0);
+    EXPECT_EQ(out.at(0, n - 1), weight.at(n - 1, 0));
+    for (std::int64_t i = 1; i + 1 < n; ++i) {
+      const double x = weight.at(i, 0);
+      const double expected = reference::activate(x, activation);
+      // The exponent, up to 160 for the cubic form, is a float.
+      const double relative = activation == Activation::gelu_tanh ? 3e-5 : 5e-6;
+      ASSERT_NEAR(out.at(0, i), expected, relative * std::fabs(expected) + 1e-37)
+          << "activation " << static_cast<int>(activation) << " of " << x;
+    }
+    for (std::int64_t i = 1000; i < 1400; ++i) {  // within [-2, 2]
+      const double expected = reference::activate(weight.at(i, 0), activation);
+      ASSERT_NEAR(out.at(0, i), expected, 2e-6 * std::fabs(expected)) << weight.at(i, 0);
+    }
+  }
+}
+
 TEST(Linear, NotANumberIsNotHidden) {
   Engine engine = engine_of(1);
   Matrix in(1, 20);
   in.set(0, 7, NAN);
   Matrix weight = Matrix::random(8, 20, DType::f16, 1);
-  for (const Activation activation : {Activation::none, Activation::relu, Activation::gelu}) {
+  for (const Activation activation :
+       {Activation::none, Activation::relu, Activation::gelu, Activation::gelu_tanh,
+        Activation::quick_gelu, Activation::silu}) {
     Matrix out(1, 8);
     engine.device_ops->linear(out.view(), in.view(), weight.split(8), {}, activation, {});
     finish(engine);
     for (std::int64_t i = 0; i < 8; ++i) EXPECT_TRUE(std::isnan(out.at(0, i)));
+  }
+}
+
+// --- times another matrix -------------------------------------------------------------------
+
+/// The reference's product, rounded to no float, times `factor`.
+Matrix product_times(const Matrix& in, const Matrix& weight, const Matrix& bias,
+                     const Matrix& factor) {
+  Matrix out = reference::linear(in, weight, bias, Activation::none, {});
+  for (std::int64_t m = 0; m < out.rows(); ++m) {
+    for (std::int64_t n = 0; n < out.columns(); ++n) {
+      out.set(m, n, out.at(m, n) * factor.at(m, n));
+    }
+  }
+  return out;
+}
+
+TEST(LinearTimes, EqualsTheReferenceAlsoInPlace) {
+  Engine engine = engine_of(2);
+  for (const DType dtype : {DType::f32, DType::f16, DType::bf16}) {
+    for (const std::int64_t n : {1, 3, 16, 77, 200}) {
+      Matrix weight = Matrix::random(n, 65, dtype, 1);
+      Matrix bias = Matrix::random(1, n, dtype, 2);
+      Matrix none;
+      for (const std::int64_t m : {0, 1, 2, 33}) {
+        Matrix in = Matrix::random(m, 65, DType::f32, 3);
+        Matrix factor = Matrix::random(m, n, DType::f32, 4);
+        const Matrix expected = product_times(in, weight, bias, factor);
+        Matrix out(m, n);
+        engine.device_ops->linear_times(out.view(), in.view(), weight.split(n / 2), bias.view(),
+                                        factor.view());
+        finish(engine);
+        expect_near(out, expected, 2e-5);
+        const Matrix before = factor;
+        engine.device_ops->linear_times(factor.view(), in.view(), weight.split(n), bias.view(),
+                                        factor.view());
+        finish(engine);
+        EXPECT_TRUE(same_bits(factor, out)) << m << " x " << n;
+        Matrix again = before;
+        engine.device_ops->linear_times(again.view(), in.view(), weight.split(n), none.view(),
+                                        again.view());
+        finish(engine);
+        expect_near(again, product_times(in, weight, none, before), 2e-5);
+      }
+    }
+  }
+}
+
+// The sums are those of linear(), so the product is its result times the factor, bit for bit.
+TEST(LinearTimes, KeepsTheBitsOfLinear) {
+  Matrix weight = Matrix::random(70, 1100, DType::f16, 1);
+  Matrix bias = Matrix::random(1, 70, DType::f32, 2);
+  Matrix in = Matrix::random(37, 1100, DType::f32, 3);
+  Matrix factor = Matrix::random(37, 70, DType::f32, 4);
+  Matrix plain(37, 70), expected(37, 70);
+  Engine one = engine_of(1);
+  one.device_ops->linear(plain.view(), in.view(), weight.split(70), bias.view(), Activation::none,
+                         {});
+  finish(one);
+  for (std::int64_t m = 0; m < 37; ++m) {
+    for (std::int64_t n = 0; n < 70; ++n) {
+      expected.set(m, n, static_cast<float>(plain.at(m, n)) * static_cast<float>(factor.at(m, n)));
+    }
+  }
+  for (const int threads : {1, 2, 4}) {
+    Engine engine = engine_of(threads);
+    for (const std::int64_t resident : {0, 1, 35, 70}) {
+      Matrix out(37, 70), alone(1, 70);
+      engine.device_ops->linear_times(out.view(), in.view(), weight.split(resident), bias.view(),
+                                      factor.view());
+      engine.device_ops->linear_times(alone.view(), in.view().slice(36, 1), weight.split(resident),
+                                      bias.view(), factor.view().slice(36, 1));
+      finish(engine);
+      EXPECT_TRUE(same_bits(out, expected)) << threads << " threads, " << resident;
+      EXPECT_EQ(std::memcmp(alone.view().data, out.view().row(36), alone.bytes().size()), 0);
+    }
   }
 }
 
@@ -243,6 +352,11 @@ TEST(LinearErrors, RefusesWhatCannotBe) {
       ops.linear(out.view(), in.view(), weight.split(4), short_bias.view(), Activation::none, {}),
       DeviceError);
   EXPECT_THROW(ops.linear(out.view(), in.view(), weight.split(4), {}, Activation::none, in.view()),
+               DeviceError);
+  EXPECT_THROW(ops.linear_times(out.view(), in.view(), weight.split(4), {}, {}), DeviceError);
+  EXPECT_THROW(ops.linear_times(out.view(), in.view(), weight.split(4), {}, in.view()),
+               DeviceError);
+  EXPECT_THROW(ops.linear_times(out.view(), half.view(), weight.split(4), {}, out.view()),
                DeviceError);
   finish(engine);  // nothing of it came to a lane
 }

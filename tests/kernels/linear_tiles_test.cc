@@ -27,15 +27,13 @@ class LinearTiles : public testing::Test {
 
   Matrix tiles(Matrix& in, Matrix& weight) {
     Matrix out(in.rows(), weight.rows());
-    linear_tiles(lane_.context(), out.view(), in.view(), weight.split(weight.rows()), {},
-                 Activation::none, {});
+    linear_tiles(lane_.context(), {out.view(), in.view(), weight.split(weight.rows())});
     return out;
   }
 
   Matrix vectors(Matrix& in, Matrix& weight) {
     Matrix out(in.rows(), weight.rows());
-    linear_vectors(lane_.context(), out.view(), in.view(), weight.split(weight.rows()), {},
-                   Activation::none, {});
+    linear_vectors(lane_.context(), {out.view(), in.view(), weight.split(weight.rows())});
     return out;
   }
 

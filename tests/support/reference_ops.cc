@@ -16,6 +16,14 @@ double round_to(double value, int mantissa, int min_exponent) {
   return std::nearbyint(value / step) * step;  // the default rounding: ties to even
 }
 
+/// Press et al.: a geometric row for the largest power of two of heads, and every other slope of
+/// the next such row for the heads beyond.
+double alibi_slope(std::int32_t head, std::int32_t heads) {
+  const auto power = static_cast<std::int32_t>(std::pow(2.0, std::floor(std::log2(heads))));
+  if (head < power) return std::pow(std::pow(2.0, -8.0 / power), head + 1);
+  return std::pow(std::pow(2.0, -4.0 / power), 2 * (head - power) + 1);
+}
+
 std::uint64_t next_random(std::uint64_t& state) {  // splitmix64
   state += 0x9E3779B97F4A7C15ULL;
   std::uint64_t z = state;
@@ -144,6 +152,66 @@ Matrix layer_norm(const Matrix& in, const Matrix& weight, const Matrix& bias, do
   return out;
 }
 
+Matrix rms_norm(const Matrix& in, const Matrix& weight, double epsilon, double offset) {
+  Matrix out(in.rows(), in.columns(), in.dtype());
+  for (std::int64_t row = 0; row < in.rows(); ++row) {
+    double squares = 0.0;
+    for (std::int64_t i = 0; i < in.columns(); ++i) squares += in.at(row, i) * in.at(row, i);
+    const double root = std::sqrt(squares / static_cast<double>(in.columns()) + epsilon);
+    for (std::int64_t i = 0; i < in.columns(); ++i) {
+      const double factor = weight.rows() > 0 ? offset + weight.at(0, i) : 1.0;
+      out.set(row, i, in.at(row, i) / root * factor);
+    }
+  }
+  return out;
+}
+
+Matrix rotate(const Matrix& rows, const kernels::Rotation& rotation,
+              const std::vector<std::int32_t>& positions) {
+  Matrix out = rows;
+  const std::int64_t pairs = rotation.width / 2;
+  for (std::int64_t row = 0; row < rows.rows(); ++row) {
+    const std::int32_t given = positions[static_cast<std::size_t>(row)];
+    const std::int32_t position = given < 0 ? -1 - given : given;
+    for (std::int64_t i = 0; i < pairs; ++i) {
+      const float angle =
+          static_cast<float>(position) * rotation.frequencies[given < 0 ? pairs + i : i];
+      const double cosine = std::cos(static_cast<double>(angle)) * rotation.factor;
+      const double sine = std::sin(static_cast<double>(angle)) * rotation.factor;
+      for (std::int64_t head = 0; head < rows.columns(); head += rotation.head_dim) {
+        const std::int64_t first = head + (rotation.neighbours ? 2 * i : i);
+        const std::int64_t second = rotation.neighbours ? first + 1 : first + pairs;
+        const double a = rows.at(row, first);
+        const double b = rows.at(row, second);
+        out.set(row, first, a * cosine - b * sine);
+        out.set(row, second, a * sine + b * cosine);
+      }
+    }
+  }
+  return out;
+}
+
+double activate(double value, kernels::Activation activation) {
+  constexpr double kRoot = 0.79788456080286535588;  // sqrt(2 / pi)
+  switch (activation) {
+    case kernels::Activation::relu:
+      return std::max(value, 0.0);
+    case kernels::Activation::gelu:
+      return value * 0.5 * std::erfc(-value / std::sqrt(2.0));
+    case kernels::Activation::gelu_tanh: {
+      const double inner = kRoot * (value + 0.044715 * value * value * value);
+      // 1 + tanh(inner), which loses every digit where it is near 0.
+      return value / (1.0 + std::exp(-2.0 * inner));
+    }
+    case kernels::Activation::quick_gelu:
+      return value / (1.0 + std::exp(-1.702 * value));
+    case kernels::Activation::silu:
+      return value / (1.0 + std::exp(-value));
+    default:
+      return value;
+  }
+}
+
 Matrix linear(const Matrix& in, const Matrix& weight, const Matrix& bias,
               kernels::Activation activation, const Matrix& residual) {
   Matrix out(in.rows(), weight.rows());
@@ -151,10 +219,7 @@ Matrix linear(const Matrix& in, const Matrix& weight, const Matrix& bias,
     for (std::int64_t n = 0; n < weight.rows(); ++n) {
       double value = bias.rows() > 0 ? bias.at(0, n) : 0.0;
       for (std::int64_t k = 0; k < in.columns(); ++k) value += in.at(m, k) * weight.at(n, k);
-      if (activation == kernels::Activation::relu) value = std::max(value, 0.0);
-      if (activation == kernels::Activation::gelu) {
-        value *= 0.5 * std::erfc(-value / std::sqrt(2.0));
-      }
+      value = activate(value, activation);
       if (residual.rows() > 0) value += residual.at(m, n);
       out.set(m, n, value);
     }
@@ -164,28 +229,39 @@ Matrix linear(const Matrix& in, const Matrix& weight, const Matrix& bias,
 
 Matrix attention(const Matrix& query, const Matrix& keys, const Matrix& values,
                  std::int32_t query_heads, double scale) {
+  return attention(query, keys, values, query_heads,
+                   kernels::AttentionRule{.scale = static_cast<float>(scale)});
+}
+
+Matrix attention(const Matrix& query, const Matrix& keys, const Matrix& values,
+                 std::int32_t query_heads, const kernels::AttentionRule& rule) {
   Matrix out(query.rows(), query.columns());
   const std::int64_t dim = query.columns() / query_heads;
   const std::int64_t group = query.columns() / keys.columns();  // query heads of a KV head
   for (std::int64_t row = 0; row < query.rows(); ++row) {
-    const std::int64_t seen = keys.rows() - query.rows() + row + 1;
-    for (std::int64_t head = 0; head < query_heads; ++head) {
+    const std::int64_t position = keys.rows() - query.rows() + row;
+    const std::int64_t from =
+        rule.window > 0 ? std::max<std::int64_t>(0, position - rule.window + 1) : 0;
+    for (std::int32_t head = 0; head < query_heads; ++head) {
       const std::int64_t first = head * dim;
       const std::int64_t kept = head / group * dim;
-      std::vector<double> weight(static_cast<std::size_t>(seen));
-      for (std::int64_t key = 0; key < seen; ++key) {
-        double& score = weight[static_cast<std::size_t>(key)];
+      const double slope = rule.alibi * alibi_slope(head, query_heads);
+      std::vector<double> weight;
+      for (std::int64_t key = from; key <= position; ++key) {
+        double score = 0.0;
         for (std::int64_t i = 0; i < dim; ++i) {
-          score += scale * query.at(row, first + i) * keys.at(key, kept + i);
+          score += rule.scale * query.at(row, first + i) * keys.at(key, kept + i);
         }
+        if (rule.soft_cap > 0) score = rule.soft_cap * std::tanh(score / rule.soft_cap);
+        weight.push_back(score + slope * static_cast<double>(key - position));
       }
       const double highest = *std::max_element(weight.begin(), weight.end());
       double total = 0.0;
       for (double& score : weight) total += (score = std::exp(score - highest));
       for (std::int64_t i = 0; i < dim; ++i) {
         double value = 0.0;
-        for (std::int64_t key = 0; key < seen; ++key) {
-          value += weight[static_cast<std::size_t>(key)] / total * values.at(key, kept + i);
+        for (std::size_t j = 0; j < weight.size(); ++j) {
+          value += weight[j] / total * values.at(from + static_cast<std::int64_t>(j), kept + i);
         }
         out.set(row, first + i, value);
       }

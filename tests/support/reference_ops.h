@@ -50,6 +50,15 @@ Matrix gather(const Matrix& table, const std::vector<std::int32_t>& ids);
 /// `weight` and `bias` may have no rows.
 Matrix layer_norm(const Matrix& in, const Matrix& weight, const Matrix& bias, double epsilon);
 
+/// `weight` may have no rows.
+Matrix rms_norm(const Matrix& in, const Matrix& weight, double epsilon, double offset);
+
+/// Of one position per row.
+Matrix rotate(const Matrix& rows, const kernels::Rotation& rotation,
+              const std::vector<std::int32_t>& positions);
+
+double activate(double value, kernels::Activation activation);
+
 /// `bias` and `residual` may have no rows.
 Matrix linear(const Matrix& in, const Matrix& weight, const Matrix& bias,
               kernels::Activation activation, const Matrix& residual);
@@ -58,5 +67,7 @@ Matrix linear(const Matrix& in, const Matrix& weight, const Matrix& bias,
 /// values: [tokens, kv_heads * head_dim], where query_heads is a multiple of kv_heads.
 Matrix attention(const Matrix& query, const Matrix& keys, const Matrix& values,
                  std::int32_t query_heads, double scale);
+Matrix attention(const Matrix& query, const Matrix& keys, const Matrix& values,
+                 std::int32_t query_heads, const kernels::AttentionRule& rule);
 
 }  // namespace sluice::reference
