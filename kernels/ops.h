@@ -173,7 +173,8 @@ class Ops {
   virtual void linear_times(TensorView out, TensorView in, const SplitMatrix& weight,
                             TensorView bias, TensorView factor);
 
-  /// Writes keys and values of the new tokens ([rows, kv_heads * head_dim]) into their pages.
+  /// Writes keys and values of the new tokens ([rows, kv_heads * head_dim]) into their pages. Pages
+  /// of earlier tokens alone may have any number.
   virtual void append_kv(const KvPages& cache, const KvBatch& batch, TensorView keys,
                          TensorView values) = 0;
 

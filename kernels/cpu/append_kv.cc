@@ -82,8 +82,8 @@ HWY_EXPORT(append_token);
 
 void append_kv(const CpuContext& context, const KvPages& cache, const KvBatch& batch,
                TensorView keys, TensorView values) {
-  check_batch("append_kv", cache, batch, keys.rows);
-  constexpr std::int64_t kTokens = 16;  // of a sequence at a time
+  check_batch("append_kv", cache, batch, keys.rows, 1);  // new tokens alone matter
+  constexpr std::int64_t kTokens = 16;                   // of a sequence at a time
   std::int64_t tokens = 0;
   std::int64_t most = 0;
   for (std::int32_t s = 0; s < batch.sequences; ++s) {

@@ -6,10 +6,12 @@
 // on its own, and the spans are put together in order. So the order of a query's sums depends on
 // its position alone: not on how its prompt was cut, nor on pages, heads or threads.
 //
-// Per block: scores (dot products along the head), maximum, exponentials, and the values added key
-// by key. Where several queries share 16-bit keys and values, these are widened once per block.
-// An item of one token (decoding) waits for memory more than it computes. It fetches the next
-// block's keys during the scores and the next block's values during the values.
+// Per block: scores (dot products along the head), soft cap and linear bias where the rule has
+// them, maximum, exponentials, and the values added key by key. A window takes keys out of sight;
+// blocks that no query of an item sees are passed over. Where several queries share 16-bit keys and
+// values, these are widened once per block. An item of one token (decoding) waits for memory more
+// than it computes. It fetches the next block's keys during the scores and the next block's values
+// during the values.
 //
 // Cost per query and key: 4 head_dim flop; reads 2 rows of the cache per key and item.
 #undef HWY_TARGET_INCLUDE
@@ -42,6 +44,17 @@ HWY_INLINE Scratch scratch_of(const AttentionItem& item, float*& memory) {
   const std::int64_t floats = span_floats(item.queries(), item.cache->head_dim);
   s.span = running_at(take(floats), item.queries(), s.stride);
   s.whole = running_at(take(floats), item.queries(), s.stride);
+  s.soft_cap = item.rule.soft_cap;
+  s.slope = nullptr;
+  if (item.rule.alibi > 0) {
+    s.slope = take(kTileQueries);
+    for (std::int64_t q = 0; q < item.queries(); ++q) {
+      s.slope[q] = q < item.heads
+                       ? item.rule.alibi * alibi_slope(item.query_head + static_cast<int>(q),
+                                                       item.all_query_heads)
+                       : s.slope[q - item.heads];
+    }
+  }
   return s;
 }
 
@@ -96,21 +109,23 @@ class KeyWalk {
   std::int64_t head_offset_;
 };
 
-/// Keys of the item's cache from `from` to its last, or to the end of what is worked on.
+/// Keys of the item's cache: `from` begins a block, of which nobody sees the first `unseen` keys.
 struct KeyRange {
   std::int64_t from;
   std::int64_t to;
+  std::int64_t unseen;
 };
 
 /// block(rows, next_rows, first_key, count) for every block of the range.
 template <class T, class Block>
 HWY_INLINE void for_each_block(const AttentionItem& item, const KeyRange& range,
                                std::int64_t row_elements, const Block& block) {
-  KeyWalk<T> walk(item, range.from, row_elements);
+  KeyWalk<T> walk(item, range.from + range.unseen, row_elements);
   const T* rows[2][kBlockKeys];
   std::int64_t count = std::min(kBlockKeys, range.to - range.from);
-  walk.next(count, rows[0]);
-  std::fill(rows[0] + count, rows[0] + kBlockKeys, rows[0][0]);
+  walk.next(count - range.unseen, rows[0] + range.unseen);
+  std::fill(rows[0], rows[0] + range.unseen, rows[0][range.unseen]);
+  std::fill(rows[0] + count, rows[0] + kBlockKeys, rows[0][range.unseen]);
   int now = 0;
   for (std::int64_t first_key = range.from; first_key < range.to; first_key += kBlockKeys) {
     const std::int64_t next_key = first_key + kBlockKeys;
@@ -152,16 +167,13 @@ HWY_INLINE std::int64_t width_of(const AttentionItem& item) {
   return (item.cache->head_dim + kLanes - 1) / kLanes * kLanes;
 }
 
-/// The first query that sees something of a span.
-HWY_INLINE std::int64_t first_query_of(const AttentionItem& item, std::int64_t span) {
-  return std::max<std::int64_t>(0, span * kSpanKeys - item.first_position) * item.heads;
-}
-
 HWY_INLINE void merge_span(const AttentionItem& item, const Running& whole, const Running& part,
                            std::int64_t span) {
   const std::int64_t stride = attention_stride(item.cache->head_dim);
-  for (std::int64_t q = first_query_of(item, span); q < item.queries(); ++q) {
-    merge(whole, part, q, stride, width_of(item), span == 0);
+  const auto [begin, end] = queries_that_see(item, span * kSpanKeys, (span + 1) * kSpanKeys);
+  for (std::int64_t q = begin; q < end; ++q) {
+    const std::int64_t first_key = first_key_of(item.rule, item.first_position + q / item.heads);
+    merge(whole, part, q, stride, width_of(item), first_key / kSpanKeys == span);
   }
 }
 
@@ -203,16 +215,18 @@ void write_out(const AttentionItem& item, const Running& whole) {
 template <class T, class Body>
 HWY_INLINE void attend_range(const AttentionItem& item, const Scratch& s, std::int64_t row_elements,
                              const Body& body) {
-  const std::int64_t end = item.first_position + item.tokens;
-  KeyRange range = {0, end};
+  const std::int64_t end = item.end_key();
+  KeyRange range = {item.first_key() / kBlockKeys * kBlockKeys, end, 0};
   if (item.spans != nullptr) {
-    range = {item.span * kSpanKeys, std::min(end, (item.span + 1) * kSpanKeys)};
+    range.from = std::max(range.from, item.span * kSpanKeys);
+    range.to = std::min(end, (item.span + 1) * kSpanKeys);
   }
+  range.unseen = std::max<std::int64_t>(0, item.first_key() - range.from);
   for_each_block<T>(
       item, range, row_elements,
       [&](const T* const* rows, const T* const* next, std::int64_t first_key, std::int64_t count) {
         const Sight seen(item, first_key);
-        body(seen, rows, next, count, first_key % kSpanKeys == 0);
+        body(seen, rows, next, count);
         const std::int64_t last = first_key + count;
         const bool done = last % kSpanKeys == 0 || last == end;
         if (!done || item.spans != nullptr) return;
@@ -230,15 +244,15 @@ void attend(const AttentionItem& item, const Scratch& s) {
   const float* widened[kBlockKeys];
   for (std::int64_t i = 0; i < kBlockKeys; ++i) widened[i] = s.keys + i * s.stride;
   const auto body = [&](const Sight& seen, const T* const* rows, const T* const* next,
-                        std::int64_t count, bool first) {
+                        std::int64_t count) {
     const T* const* const fetched = item.tokens == 1 ? next : nullptr;
     if (direct) {
-      attend_block<T>(s, seen, {rows, values_offset, fetched}, count, first, width);
+      attend_block<T>(s, seen, {rows, values_offset, fetched}, count, width);
       return;
     }
     widen_rows(rows, 0, count, dim, s.stride, fetched, s.keys);
     widen_rows(rows, values_offset, count, dim, s.stride, fetched, s.values);
-    attend_block<float>(s, seen, {widened, s.values - s.keys, nullptr}, count, first, width);
+    attend_block<float>(s, seen, {widened, s.values - s.keys, nullptr}, count, width);
   };
   attend_range<T>(item, s, dim, body);
 }
@@ -259,13 +273,13 @@ void attend_quantized(const AttentionItem& item, const Scratch& s, float* memory
   query.shorts = reinterpret_cast<std::int16_t*>(s.keys);
   shorten_queries(s, item.queries(), width, query);
   const auto body = [&](const Sight& seen, const Byte* const* rows, const Byte* const* next,
-                        std::int64_t count, bool first) {
+                        std::int64_t count) {
     const CodeBlock block = {{rows, values_offset, item.tokens == 1 ? next : nullptr},
                              count,
                              row_bytes,
                              query,
                              products};
-    attend_codes<kType>(s, seen, block, first, width);
+    attend_codes<kType>(s, seen, block, width);
   };
   attend_range<Byte>(item, s, row_bytes, body);
 }
@@ -290,11 +304,9 @@ HWY_INLINE void read_query(const AttentionItem& item, std::int64_t q, float* to)
 }
 
 void run_attention_item(const AttentionItem& item, float* memory) {
-  const std::int64_t dim = item.cache->head_dim;
   Scratch s = scratch_of(item, memory);
   if (item.spans != nullptr) {
-    float* const own = item.spans + item.span * span_floats(item.queries(), dim);
-    s.span = running_at(own, item.queries(), s.stride);
+    s.span = running_at(item.sums_of(item.span), item.queries(), s.stride);
   }
   for (std::int64_t q = 0; q < item.queries(); ++q) read_query(item, q, s.query + q * s.stride);
   switch (item.cache->dtype) {
@@ -320,9 +332,8 @@ void merge_attention_item(const AttentionItem& item, float* memory) {
   const std::int64_t stride = attention_stride(item.cache->head_dim);
   const std::int64_t queries = item.queries();
   const Running whole = running_at(memory, queries, stride);
-  const std::int64_t floats = span_floats(queries, item.cache->head_dim);
-  for (std::int64_t span = 0; span < spans_of(item); ++span) {
-    merge_span(item, whole, running_at(item.spans + span * floats, queries, stride), span);
+  for (std::int64_t span = item.first_key() / kSpanKeys; sees_span(item, span); ++span) {
+    merge_span(item, whole, running_at(item.sums_of(span), queries, stride), span);
   }
   write_out(item, whole);
 }
@@ -338,18 +349,18 @@ namespace sluice::kernels {
 HWY_EXPORT(run_attention_item);
 HWY_EXPORT(merge_attention_item);
 
-static_assert(kMaxHeadDim * (3 * kTileQueries + 2 * kBlockKeys) + kTileQueries * (kBlockKeys + 4) +
+static_assert(kMaxHeadDim * (3 * kTileQueries + 2 * kBlockKeys) + kTileQueries * (kBlockKeys + 5) +
                   kTileQueries * (2 * kMaxHeadDim / kQuantGroup + kBlockKeys) <=
               kScratchFloats);
 
 void attention(const CpuContext& context, TensorView out, TensorView query, const KvPages& cache,
                const KvBatch& batch, const AttentionRule& rule) {
-  check_batch("attention", cache, batch, query.rows);
+  check_batch("attention", cache, batch, query.rows, rule.window);
   const AttentionPlan plan(out, query, cache, batch, rule, context);
   const auto run = HWY_DYNAMIC_DISPATCH(run_attention_item);
   context.for_each(plan.items(), plan.operations(), [&](std::int64_t index, float* scratch) {
     const AttentionItem item = plan.item(index);
-    if (item.spans == nullptr || item.span < spans_of(item)) run(item, scratch);
+    if (item.spans == nullptr || sees_span(item, item.span)) run(item, scratch);
   });
   const auto put_together = HWY_DYNAMIC_DISPATCH(merge_attention_item);
   context.for_each(

@@ -18,6 +18,7 @@
 
 #include "kernels/cpu/attention_item.h"
 #include "kernels/cpu/dot_tile-inl.h"
+#include "kernels/cpu/soft_cap-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace sluice::kernels::HWY_NAMESPACE {
@@ -40,12 +41,16 @@ HWY_INLINE Running running_at(float* memory, std::int64_t queries, std::int64_t 
 /// What an item works on: a worker's scratch memory, but for `span` where it goes elsewhere.
 struct Scratch {
   std::int64_t stride;
-  float* query;   // [kTileQueries, stride], scaled, zero-padded
-  float* weight;  // [kTileQueries, kBlockKeys]: scores, then their exponentials
-  float* keys;    // [kBlockKeys, stride], widened
-  float* values;  // [kBlockKeys, stride], widened
-  Running span;   // of the blocks of one span
-  Running whole;  // of the spans so far
+  float* query;    // [kTileQueries, stride], scaled, zero-padded
+  float* weight;   // [kTileQueries, kBlockKeys]: scores, then their exponentials
+  float* keys;     // [kBlockKeys, stride], widened
+  float* values;   // [kBlockKeys, stride], widened
+  float* slope;    // [kTileQueries]: of the linear bias, or null
+  float soft_cap;  // of scores; 0: none
+  Running span;    // of the blocks of one span
+  Running whole;   // of the spans so far
+
+  bool bends() const { return slope != nullptr || soft_cap > 0; }
 };
 
 /// The keys of a block, as kBlockKeys pointers to rows (of keys that are not there: any row); the
@@ -78,13 +83,66 @@ HWY_INLINE void multiply(Floats d, float* row, std::int64_t width, Vector factor
   }
 }
 
-/// Scores of query q become weights; what was summed before is rescaled to the new maximum.
-/// The first `seen` >= 1 keys of the block are visible. `first`: nothing was summed before.
-HWY_INLINE void soften(const Scratch& s, std::int64_t q, std::int64_t seen, bool first,
-                       std::int64_t width) {
+/// What each query of an item sees of a block: keys [from(q), to(q)), none of them beyond the last.
+class Sight {
+ public:
+  Sight(const AttentionItem& item, std::int64_t first_key)
+      : queries(item.queries()),
+        range(queries_that_see(item, first_key, first_key + kBlockKeys)),
+        first_key_(first_key),
+        window_(item.rule.window > 0 ? item.rule.window : std::numeric_limits<int>::max()) {
+    std::int64_t q = 0;
+    for (std::int64_t token = 0; token < item.tokens; ++token) {
+      const std::int64_t own = item.first_position + token - first_key;
+      for (std::int64_t end = q + item.heads; q < end; ++q) own_[q] = static_cast<int>(own);
+    }
+  }
+
+  const std::int64_t queries;
+  /// The others see nothing of the block. Of two the later one sees from no earlier key, and to no
+  /// earlier one.
+  const QueryRange range;
+  std::int64_t from(std::int64_t q) const { return std::max<std::int64_t>(0, start(q)); }
+  std::int64_t to(std::int64_t q) const { return std::min<std::int64_t>(own_[q] + 1, kBlockKeys); }
+  /// Nothing of this block's span was summed up before for the query.
+  bool starts(std::int64_t q) const { return first_key_ % kSpanKeys == 0 || start(q) >= 0; }
+  /// The query's own position, counted from the block's first key.
+  std::int64_t own(std::int64_t q) const { return own_[q]; }
+
+ private:
+  /// The first key it sees, which may lie before the block.
+  std::int64_t start(std::int64_t q) const { return std::max(-first_key_, own_[q] - window_ + 1); }
+
+  std::int64_t first_key_;
+  std::int64_t window_;
+  std::int32_t own_[kTileQueries];
+};
+
+/// Soft cap and linear bias, of the scores that are seen.
+HWY_NOINLINE void bend_scores(const Scratch& s, const Sight& seen) {
   const Floats d;
+  for (std::int64_t q = seen.range.first; q < seen.range.end; ++q) {
+    float* const score = s.weight + q * kBlockKeys;
+    if (s.soft_cap > 0) cap_all(score, seen.to(q), s.soft_cap);
+    if (s.slope == nullptr) continue;
+    const Vector slope = hn::Set(d, s.slope[q]);
+    Vector distance = hn::Iota(d, static_cast<float>(-seen.own(q)));
+    for (std::int64_t i = 0; i < kBlockKeys; i += kLanes) {
+      hn::StoreU(hn::MulAdd(slope, distance, hn::LoadU(d, score + i)), d, score + i);
+      distance = hn::Add(distance, hn::Set(d, static_cast<float>(kLanes)));
+    }
+  }
+}
+
+/// Scores of query q become weights; what was summed before is rescaled to the new maximum.
+/// It sees at least one key.
+HWY_INLINE void soften(const Scratch& s, std::int64_t q, const Sight& seen, std::int64_t width) {
+  constexpr float kUnseen = -std::numeric_limits<float>::infinity();
+  const Floats d;
+  const bool first = seen.starts(q);
   float* const weight = s.weight + q * kBlockKeys;
-  std::fill(weight + seen, weight + kBlockKeys, -std::numeric_limits<float>::infinity());
+  std::fill(weight, weight + seen.from(q), kUnseen);
+  std::fill(weight + seen.to(q), weight + kBlockKeys, kUnseen);
   Vector block_maximum = hn::LoadU(d, weight);
   for (std::int64_t i = kLanes; i < kBlockKeys; i += kLanes) {
     block_maximum = hn::Max(block_maximum, hn::LoadU(d, weight + i));
@@ -158,29 +216,13 @@ HWY_INLINE void add_values_of_rows(const float* weight, const BlockRows<T>& rows
   }
 }
 
-/// How many keys of a block each query of an item sees.
-class Sight {
- public:
-  Sight(const AttentionItem& item, std::int64_t first_key)
-      : queries(item.queries()),
-        first_query(std::max<std::int64_t>(0, first_key - item.first_position) * item.heads) {
-    std::int64_t q = 0;
-    for (std::int64_t token = 0; token < item.tokens; ++token) {
-      const std::int64_t keys = std::min(item.first_position + token + 1 - first_key, kBlockKeys);
-      for (std::int64_t end = q + item.heads; q < end; ++q) {
-        seen_[q] = static_cast<std::int32_t>(keys);
-      }
-    }
-  }
-
-  const std::int64_t queries;
-  /// Those before it see nothing of the block. Each sees as much as the one before it, or more.
-  const std::int64_t first_query;
-  std::int64_t of(std::int64_t q) const { return seen_[q]; }
-
- private:
-  std::int32_t seen_[kTileQueries];
-};
+/// The values of a block that one query sees and its neighbours do not.
+template <class T>
+HWY_NOINLINE void add_own_values(const float* weight, const BlockRows<T>& rows, std::int64_t from,
+                                 std::int64_t to, float* sum, std::int64_t stride,
+                                 std::int64_t width) {
+  if (from < to) add_values_of_rows<1, false>(weight, rows, from, to, sum, stride, width);
+}
 
 /// The values of a block for kRows queries from q on.
 template <int kRows, class T>
@@ -189,17 +231,21 @@ HWY_INLINE void add_values_of_tile(const Sight& seen, std::int64_t q, const floa
                                    std::int64_t width, bool fetch) {
   const float* const w = weight + q * kBlockKeys;
   float* const to = sum + q * stride;
-  // What all rows see together, then each its own rest, in the same order of keys.
-  const std::int64_t shared = seen.of(q);
-  if (fetch) {
-    add_values_of_rows<kRows, true>(w, rows, 0, shared, to, stride, width);
-  } else {
-    add_values_of_rows<kRows, false>(w, rows, 0, shared, to, stride, width);
+  // What all rows see together, and before and after it each its own, all in the order of keys.
+  const std::int64_t from = seen.from(q + kRows - 1);
+  const std::int64_t end = seen.to(q);
+  for (std::int64_t r = 0; r + 1 < kRows; ++r) {
+    add_own_values(w + r * kBlockKeys, rows, seen.from(q + r), std::min(from, seen.to(q + r)),
+                   to + r * stride, stride, width);
   }
-  for (std::int64_t r = 1; r < kRows; ++r) {
-    if (seen.of(q + r) <= shared) continue;
-    add_values_of_rows<1, false>(w + r * kBlockKeys, rows, shared, seen.of(q + r), to + r * stride,
-                                 stride, width);
+  if (from < end && fetch) {
+    add_values_of_rows<kRows, true>(w, rows, from, end, to, stride, width);
+  } else if (from < end) {
+    add_values_of_rows<kRows, false>(w, rows, from, end, to, stride, width);
+  }
+  for (std::int64_t r = from < end ? 1 : 0; r < kRows; ++r) {
+    add_own_values(w + r * kBlockKeys, rows, std::max(from, end), seen.to(q + r), to + r * stride,
+                   stride, width);
   }
 }
 
@@ -208,31 +254,32 @@ template <class T>
 HWY_INLINE void add_seen_values(const Sight& seen, const float* weight, const BlockRows<T>& rows,
                                 float* sum, std::int64_t stride, std::int64_t width) {
   bool fetch = rows.next_keys != nullptr;  // by the first tile
-  std::int64_t q = seen.first_query;
-  for (; q + kValueRows <= seen.queries; q += kValueRows, fetch = false) {
+  std::int64_t q = seen.range.first;
+  for (; q + kValueRows <= seen.range.end; q += kValueRows, fetch = false) {
     add_values_of_tile<kValueRows>(seen, q, weight, rows, sum, stride, width, fetch);
   }
-  for (; q < seen.queries; ++q, fetch = false) {
+  for (; q < seen.range.end; ++q, fetch = false) {
     add_values_of_tile<1>(seen, q, weight, rows, sum, stride, width, fetch);
   }
 }
 
-/// One block of `count` keys, whose rows are whole vectors of `width`. `first`: of its span.
+/// One block of `count` keys, whose rows are whole vectors of `width`.
 template <class T>
 void attend_block(const Scratch& s, const Sight& seen, const BlockRows<T>& rows, std::int64_t count,
-                  bool first, std::int64_t width) {
+                  std::int64_t width) {
   const auto row_bytes = static_cast<std::int64_t>(sizeof(T)) * width;
+  const auto [first, end] = seen.range;
   for (std::int64_t key = 0; key < count; key += kTileColumns) {
     const T* b[kTileColumns];
     for (int c = 0; c < kTileColumns; ++c) {
       b[c] = rows.keys[key + c];
       if (rows.next_keys != nullptr) fetch_ahead(rows.next_keys[key + c], row_bytes);
     }
-    dot_rows(seen.queries, s.query, s.stride, b, width, s.weight + key, kBlockKeys, false);
+    dot_rows(end - first, s.query + first * s.stride, s.stride, b, width,
+             s.weight + first * kBlockKeys + key, kBlockKeys, false);
   }
-  for (std::int64_t q = seen.first_query; q < seen.queries; ++q) {
-    soften(s, q, seen.of(q), first, width);
-  }
+  if (s.bends()) bend_scores(s, seen);
+  for (std::int64_t q = first; q < end; ++q) soften(s, q, seen, width);
   add_seen_values(seen, s.weight, rows, s.span.sum, s.stride, width);
 }
 

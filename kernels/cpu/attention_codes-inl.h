@@ -145,10 +145,10 @@ HWY_INLINE void dot_code_rows(std::int64_t rows, const std::int16_t* queries, st
   }
 }
 
-/// sum[i] += weight[key] * code[key][i] for keys [0, to), in order, and `length` elements.
+/// sum[i] += weight[key] * code[key][i] for keys [from, to), in order, and `length` elements.
 template <DType kType>
 HWY_INLINE void add_codes(const float* weight, const Byte* const* rows, std::int64_t offset,
-                          std::int64_t to, float* sum, std::int64_t length,
+                          std::int64_t from, std::int64_t to, float* sum, std::int64_t length,
                           const Byte* const* next_rows) {
   const Floats d;
   constexpr std::int64_t kVectors = kQuantGroup / kLanes < 8 ? kQuantGroup / kLanes : 8;
@@ -160,7 +160,7 @@ HWY_INLINE void add_codes(const float* weight, const Byte* const* rows, std::int
     for (std::int64_t v = 0; v < kVectors; ++v) {
       total[v] = first + v * kLanes < length ? hn::LoadU(d, sum + first + v * kLanes) : hn::Zero(d);
     }
-    for (std::int64_t key = 0; key < to; ++key) {
+    for (std::int64_t key = from; key < to; ++key) {
       const Byte* const group = rows[key] + offset;
       if (next_rows != nullptr && first == 0)
         fetch_ahead(next_rows[key] + offset, kCodeBytes<kType>);
@@ -254,15 +254,16 @@ HWY_INLINE void combine(const Factors& factors, const float* dot, float unit, fl
 
 /// scaled[key] = weight * scale; returns the sum of weight * minimum over the keys that are seen.
 /// (A minimum that is not a number must not reach queries that do not see it.)
-HWY_INLINE float scale_weights(const Factors& factors, const float* weight, std::int64_t seen,
-                               float* scaled) {
+HWY_INLINE float scale_weights(const Factors& factors, const float* weight, std::int64_t from,
+                               std::int64_t to, float* scaled) {
   const Floats d;
   Vector total = hn::Zero(d);
   for (std::int64_t i = 0; i < kBlockKeys; i += kLanes) {
     const Vector w = hn::LoadU(d, weight + i);
     hn::StoreU(hn::Mul(w, load(d, factors.scale + i)), d, scaled + i);
-    if (i >= seen) continue;
-    const auto visible = hn::FirstN(d, static_cast<std::size_t>(std::min(seen - i, kLanes)));
+    if (i >= to || i + kLanes <= from) continue;
+    auto visible = hn::FirstN(d, static_cast<std::size_t>(std::min(to - i, kLanes)));
+    if (from > i) visible = hn::AndNot(hn::FirstN(d, static_cast<std::size_t>(from - i)), visible);
     const Vector minimum = hn::IfThenElseZero(visible, load(d, factors.minimum + i));
     total = hn::MulAdd(w, minimum, total);
   }
@@ -289,6 +290,7 @@ template <DType kType>
 HWY_INLINE void score_codes(const Scratch& s, const Sight& seen, const CodeBlock& block) {
   const CodeQuery& query = block.query;
   const std::int64_t groups = query.groups;
+  const auto [first, end] = seen.range;
   Factors factors;
   for (std::int64_t g = 0; g < groups; ++g) {
     load_factors(block.rows.keys, block.count, groups * kCodeBytes<kType> + 4 * g, factors);
@@ -299,10 +301,11 @@ HWY_INLINE void score_codes(const Scratch& s, const Sight& seen, const CodeBlock
         codes[c] = block.rows.keys[key + c] + g * kCodeBytes<kType>;
         if (fetch) fetch_ahead(block.rows.next_keys[key + c], block.row_bytes);
       }
-      dot_code_rows<kType>(seen.queries, query.shorts + g * kQuantGroup, groups * kQuantGroup,
-                           codes, block.products + key, kBlockKeys);
+      dot_code_rows<kType>(end - first, query.shorts + (first * groups + g) * kQuantGroup,
+                           groups * kQuantGroup, codes, block.products + first * kBlockKeys + key,
+                           kBlockKeys);
     }
-    for (std::int64_t q = 0; q < seen.queries; ++q) {
+    for (std::int64_t q = first; q < end; ++q) {
       const std::int64_t at = q * groups + g;
       combine(factors, block.products + q * kBlockKeys, query.units[at], query.sums[at], g > 0,
               s.weight + q * kBlockKeys);
@@ -322,14 +325,15 @@ HWY_INLINE void add_code_values(const Scratch& s, const Sight& seen, const CodeB
     float* const sum = s.span.sum + g * kQuantGroup;
     load_factors(rows, block.count, block.rows.values_offset + groups * kCodeBytes<kType> + 4 * g,
                  factors);
-    for (std::int64_t q = seen.first_query; q < seen.queries; ++q) {
-      const float shared = scale_weights(factors, s.weight + q * kBlockKeys, seen.of(q),
-                                         block.products + q * kBlockKeys);
+    for (std::int64_t q = seen.range.first; q < seen.range.end; ++q) {
+      const float shared = scale_weights(factors, s.weight + q * kBlockKeys, seen.from(q),
+                                         seen.to(q), block.products + q * kBlockKeys);
       add_to_all(sum + q * s.stride, length, shared);
     }
     const Byte* const* const next_rows = g == 0 ? block.rows.next_keys : nullptr;
     if (seen.queries == 1) {
-      add_codes<kType>(block.products, rows, offset, seen.of(0), sum, length, next_rows);
+      add_codes<kType>(block.products, rows, offset, seen.from(0), seen.to(0), sum, length,
+                       next_rows);
       continue;
     }
     widen_codes<kType>(rows, block.count, offset, length, s.values, s.stride, next_rows);
@@ -342,12 +346,10 @@ HWY_INLINE void add_code_values(const Scratch& s, const Sight& seen, const CodeB
 
 /// attend_block() of quantised rows.
 template <DType kType>
-void attend_codes(const Scratch& s, const Sight& seen, const CodeBlock& block, bool first,
-                  std::int64_t width) {
+void attend_codes(const Scratch& s, const Sight& seen, const CodeBlock& block, std::int64_t width) {
   score_codes<kType>(s, seen, block);
-  for (std::int64_t q = seen.first_query; q < seen.queries; ++q) {
-    soften(s, q, seen.of(q), first, width);
-  }
+  if (s.bends()) bend_scores(s, seen);
+  for (std::int64_t q = seen.range.first; q < seen.range.end; ++q) soften(s, q, seen, width);
   add_code_values<kType>(s, seen, block, width);
 }
 

@@ -44,13 +44,13 @@ AttentionPlan::AttentionPlan(TensorView out, TensorView query, const KvPages& ca
       (kSharedBytes - kBytesOfSequences) / static_cast<std::int64_t>(sizeof(float));
   std::int64_t pairs = 0;  // of token and key, at most
   for (std::int32_t s = 0; s < batch.sequences; ++s) {
-    pairs += std::int64_t{batch.new_tokens[s]} * batch.context[s];
+    pairs += batch.new_tokens[s] * most_keys(s);
   }
   operations_ = 2 * pairs * query.columns;
   const std::int64_t threads = context.pool->threads();
   for (std::int32_t s = 0; s < batch.sequences; ++s) {
     const std::int64_t tile = std::min<std::int64_t>(tile_tokens_, batch.new_tokens[s]);
-    const bool heavy = tile * batch.context[s] * kItemsPerThread * threads > pairs * parts_;
+    const bool heavy = tile * most_keys(s) * kItemsPerThread * threads > pairs * parts_;
     const std::int64_t whole_items = tiles_of(s) * parts_;
     const std::int64_t floats = whole_items * floats_of_item(s);
     const bool cut =
@@ -68,8 +68,17 @@ std::int64_t AttentionPlan::tiles_of(std::int32_t sequence) const {
   return parts_for(batch_.new_tokens[sequence], tile_tokens_);
 }
 
+std::int64_t AttentionPlan::first_span(std::int32_t sequence) const {
+  return first_key_of(rule_, batch_.context[sequence] - batch_.new_tokens[sequence]) / kSpanKeys;
+}
+
 std::int64_t AttentionPlan::sequence_spans(std::int32_t sequence) const {
-  return (batch_.context[sequence] + kSpanKeys - 1) / kSpanKeys;
+  return parts_for(batch_.context[sequence], kSpanKeys) - first_span(sequence);
+}
+
+std::int64_t AttentionPlan::most_keys(std::int32_t sequence) const {
+  const std::int32_t context = batch_.context[sequence];
+  return rule_.window > 0 ? std::min(context, rule_.window) : context;
 }
 
 std::int64_t AttentionPlan::floats_of_item(std::int32_t sequence) const {
@@ -101,6 +110,7 @@ AttentionItem AttentionPlan::make_item(std::int32_t sequence, std::int64_t tile,
   item.query_head = static_cast<std::int32_t>(head);
   item.all_query_heads = static_cast<std::int32_t>(group_ * cache_.kv_heads);
   item.rule = rule_;
+  item.first_span = first_span(sequence);
   float* const spans = sequences_[sequence].spans;
   if (spans != nullptr) {
     item.spans = spans + (tile * parts_ + part) * floats_of_item(sequence);
@@ -121,7 +131,7 @@ AttentionItem AttentionPlan::item(std::int64_t index) const {
   const std::int64_t within = index - found->first_item;
   const std::int64_t whole = within / spans;
   AttentionItem item = make_item(s, whole / parts_, whole % parts_);
-  item.span = within % spans;
+  item.span = item.first_span + within % spans;
   return item;
 }
 

@@ -36,7 +36,10 @@ class AttentionPlan {
   };
 
   std::int64_t tiles_of(std::int32_t sequence) const;
+  /// The first span that any new token of the sequence sees, and how many there are from it on.
+  std::int64_t first_span(std::int32_t sequence) const;
   std::int64_t sequence_spans(std::int32_t sequence) const;
+  std::int64_t most_keys(std::int32_t sequence) const;  // that one token sees
   /// Floats of the spans of the sequence's largest item.
   std::int64_t floats_of_item(std::int32_t sequence) const;
   /// part: one of parts_, numbered KV head by KV head.

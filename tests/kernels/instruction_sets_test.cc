@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 #include <hwy/highway.h>
 
+#include <cmath>
 #include <cstdint>
+#include <vector>
 
 #include "kernels/cpu/operations.h"
 #include "kernels/engine.h"
@@ -106,6 +108,73 @@ TEST_P(InstructionSets, AttendCachesOfAllTypesTokenByTokenAsInOnePiece) {
         attention.step({{row, 1, row + 1, pages}}, query, keys, values, alone);
         for (std::int64_t i = 0; i < dim; ++i) ASSERT_EQ(alone.at(row, i), out.at(row, i)) << row;
       }
+    }
+  }
+}
+
+TEST_P(InstructionSets, NormTurnActivateAndCapAsTheReference) {
+  EngineOptions options;
+  options.device = "cpu";
+  options.threads = 2;
+  const Engine engine = make_engine(options);
+  Ops& ops = *engine.device_ops;
+  const auto finish = [&] { engine.backend->synchronize(engine.backend->record(Lane::compute)); };
+  const Matrix in = Matrix::random(9, 84, DType::f32, 1);
+  Matrix weight = Matrix::random(1, 84, DType::bf16, 2);
+  Matrix rows = in;
+  ops.rms_norm(rows.view(), rows.view(), weight.view(), 1e-6F, 1.0F);
+  finish();
+  expect_near(rows, reference::rms_norm(in, weight, 1e-6F, 1.0));
+
+  const std::vector<std::int32_t> positions = {0, 1, 5, 9, 100, 2000, 50000, 100000, 131071};
+  std::vector<float> frequencies;
+  for (int i = 0; i < 11; ++i) frequencies.push_back(std::pow(1e4F, -static_cast<float>(i) / 11));
+  for (const bool neighbours : {false, true}) {
+    const Rotation rotation = {28, 22, neighbours, 1.0F, frequencies.data()};
+    rows = in;
+    ops.rotate(rows.view(), rotation, positions.data());
+    finish();
+    expect_near(rows, reference::rotate(in, rotation, positions));
+  }
+
+  Matrix matrix = Matrix::random(84, 84, DType::f32, 3);
+  for (const Activation activation :
+       {Activation::silu, Activation::gelu_tanh, Activation::quick_gelu}) {
+    rows = in;
+    Matrix out(9, 84);
+    ops.linear(out.view(), rows.view(), matrix.split(84), {}, activation, {});
+    finish();
+    expect_near(out, reference::linear(in, matrix, {}, activation, {}));
+  }
+
+  rows = in;
+  ops.add(rows.view(), rows.view());
+  ops.scale(rows.view(), 20.0F);
+  ops.soft_cap(rows.view(), 5.0F);
+  finish();
+  for (std::int64_t i = 0; i < 84; ++i) {
+    ASSERT_NEAR(rows.at(8, i), 5.0 * std::tanh(8.0 * in.at(8, i)), 5e-6) << i;
+  }
+}
+
+TEST_P(InstructionSets, AttendByRulesTokenByTokenAsInOnePiece) {
+  using attention_test::Attention;
+  const std::int32_t tokens = 280;
+  const auto pages = attention_test::pages_from(0, 40);
+  const AttentionRule rule = {.scale = 0.25F, .soft_cap = 2.0F, .alibi = 0.5F, .window = 90};
+  for (const DType dtype : {DType::f32, DType::f16, DType::q8, DType::q4}) {
+    Matrix query = Matrix::random(tokens, 3 * 20, DType::f32, 1);
+    Matrix keys = Matrix::random(tokens, 20, DType::f32, 2);
+    Matrix values = Matrix::random(tokens, 20, DType::f32, 3);
+    Matrix out(tokens, 3 * 20);
+    Attention attention(2, {dtype, 1, 20, 7}, 40);
+    attention.step({{0, tokens, tokens, pages}}, query, keys, values, out, rule);
+    expect_near(out, reference::attention(query, attention_test::rounded(keys, dtype, 1),
+                                          attention_test::rounded(values, dtype, 1), 3, rule));
+    Matrix alone(tokens, 3 * 20);
+    for (const std::int32_t row : {0, 63, 64, 100, 255, 256, 279}) {
+      attention.step({{row, 1, row + 1, pages}}, query, keys, values, alone, rule);
+      for (std::int64_t i = 0; i < 60; ++i) ASSERT_EQ(alone.at(row, i), out.at(row, i)) << row;
     }
   }
 }

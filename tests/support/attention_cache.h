@@ -53,11 +53,11 @@ class Attention {
   /// Appends and attends. Rows of `out` that no sequence names stay as they are. The width of query
   /// and out says how many query heads there are.
   void step(const std::vector<Sequence>& sequences, Matrix& query, Matrix& keys, Matrix& values,
-            Matrix& out, float scale = 0.25F) {
+            Matrix& out, const AttentionRule& rule = {.scale = 0.25F}) {
     const Tables tables(sequences);
     const KvBatch batch = tables.batch();
     engine_.device_ops->append_kv(cache_, batch, keys.view(), values.view());
-    engine_.device_ops->attention(out.view(), query.view(), cache_, batch, {.scale = scale});
+    engine_.device_ops->attention(out.view(), query.view(), cache_, batch, rule);
     engine_.backend->synchronize(engine_.backend->record(Lane::compute));
   }
 
