@@ -39,12 +39,23 @@ class Products final : public kernels::Ops {
     products.push_back(std::to_string(in.rows) + " x " + std::to_string(in.columns) + " -> " +
                        std::to_string(out.columns));
   }
+  void linear_times(TensorView out, TensorView in, const SplitMatrix& weight, TensorView bias,
+                    TensorView factor) override {
+    EXPECT_EQ(factor.columns, out.columns);
+    linear(out, in, weight, bias, kernels::Activation::none, {});
+  }
+  void rms_norm(TensorView, TensorView, TensorView, float, float) override {}
+  void rotate(TensorView, const kernels::Rotation&, const std::int32_t*) override {}
+  void scale(TensorView, float) override {}
+  void soft_cap(TensorView, float) override {}
+  void add(TensorView, TensorView) override {}
+  void widen_rows(TensorView, TensorView) override {}
   void append_kv(const kernels::KvPages&, const kernels::KvBatch&, TensorView,
                  TensorView) override {
     ADD_FAILURE() << "nothing is attended to";
   }
   void attention(TensorView, TensorView, const kernels::KvPages&, const kernels::KvBatch&,
-                 float) override {
+                 const kernels::AttentionRule&) override {
     ADD_FAILURE() << "nothing is attended to";
   }
   void sample(kernels::SampledRow*, TensorView, const kernels::SampleRow*,

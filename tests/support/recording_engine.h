@@ -202,8 +202,28 @@ class RecordingOps final : public kernels::Ops {
   void layer_norm(TensorView out, TensorView in, TensorView, TensorView, float) override {
     add(Operation::Kind::other, out.data, in.data);
   }
+  void rms_norm(TensorView out, TensorView in, TensorView, float, float) override {
+    add(Operation::Kind::other, out.data, in.data);
+  }
+  void rotate(TensorView rows, const kernels::Rotation&, const std::int32_t* positions) override {
+    add(Operation::Kind::other, rows.data, positions);
+  }
+  void scale(TensorView rows, float) override { add(Operation::Kind::other, rows.data, rows.data); }
+  void soft_cap(TensorView rows, float) override {
+    add(Operation::Kind::other, rows.data, rows.data);
+  }
+  void add(TensorView out, TensorView in) override {
+    add(Operation::Kind::other, out.data, in.data);
+  }
+  void widen_rows(TensorView out, TensorView in) override {
+    add(Operation::Kind::other, out.data, in.data);
+  }
   void linear(TensorView out, TensorView in, const SplitMatrix&, TensorView, kernels::Activation,
               TensorView) override {
+    add(Operation::Kind::product, out.data, in.data);
+  }
+  void linear_times(TensorView out, TensorView in, const SplitMatrix&, TensorView,
+                    TensorView) override {
     add(Operation::Kind::product, out.data, in.data);
   }
   void append_kv(const kernels::KvPages& cache, const kernels::KvBatch&, TensorView keys,

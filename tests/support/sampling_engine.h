@@ -113,9 +113,25 @@ class SamplingOps final : public kernels::Ops {
                   float epsilon) override {
     cpu_.layer_norm(out, in, weight, bias, epsilon);
   }
+  void rms_norm(TensorView out, TensorView in, TensorView weight, float epsilon,
+                float offset) override {
+    cpu_.rms_norm(out, in, weight, epsilon, offset);
+  }
+  void rotate(TensorView rows, const kernels::Rotation& rotation,
+              const std::int32_t* positions) override {
+    cpu_.rotate(rows, rotation, positions);
+  }
+  void scale(TensorView rows, float factor) override { cpu_.scale(rows, factor); }
+  void soft_cap(TensorView rows, float cap) override { cpu_.soft_cap(rows, cap); }
+  void add(TensorView out, TensorView in) override { cpu_.add(out, in); }
+  void widen_rows(TensorView out, TensorView in) override { cpu_.widen_rows(out, in); }
   void linear(TensorView out, TensorView in, const SplitMatrix& weight, TensorView bias,
               kernels::Activation activation, TensorView residual) override {
     cpu_.linear(out, in, weight, bias, activation, residual);
+  }
+  void linear_times(TensorView out, TensorView in, const SplitMatrix& weight, TensorView bias,
+                    TensorView factor) override {
+    cpu_.linear_times(out, in, weight, bias, factor);
   }
   void append_kv(const kernels::KvPages& cache, const kernels::KvBatch& batch, TensorView keys,
                  TensorView values) override {

@@ -7,6 +7,7 @@
 // memory its lane cannot read, throws std::logic_error. Memory starts as NaNs.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <memory>
@@ -288,29 +289,35 @@ class ShuffledBackend : public Backend {
     const auto size = static_cast<std::ptrdiff_t>(size_of(cache.dtype));
     const std::int64_t row = task.batch.first_row[s] + t;
     const std::int64_t end = task.batch.context[s] - task.batch.new_tokens[s] + t + 1;
+    const kernels::AttentionRule& rule = task.rule;
+    const std::int64_t begin = rule.window > 0 ? std::max(std::int64_t{0}, end - rule.window) : 0;
+    const float slope = rule.alibi * kernels::alibi_slope(h, heads);
     const std::int64_t first = std::int64_t{h} * cache.head_dim;
     const DType dtype = task.views[1].dtype;
     std::byte* const out = task.views[0].row(row);
     const std::byte* const query = task.views[1].row(row);
     float most = -INFINITY;
-    for (std::int64_t p = 0; p < end; ++p) {
+    for (std::int64_t p = begin; p < end; ++p) {
       const std::byte* key = element(task, s, p, kv_head, 0);
       float dot = 0;
       for (std::int32_t d = 0; d < cache.head_dim; ++d) {
         dot += load_at(query, dtype, first + d) * load(key + d * size, cache.dtype);
       }
-      scores_[static_cast<std::size_t>(p)] = dot * task.rule.scale;
-      most = std::max(most, dot * task.rule.scale);
+      float score = dot * rule.scale;
+      if (rule.soft_cap > 0) score = rule.soft_cap * std::tanh(score / rule.soft_cap);
+      score += slope * static_cast<float>(p - end + 1);
+      scores_[static_cast<std::size_t>(p)] = score;
+      most = std::max(most, score);
     }
     float sum = 0;
-    for (std::int64_t p = 0; p < end; ++p) {
+    for (std::int64_t p = begin; p < end; ++p) {
       float& score = scores_[static_cast<std::size_t>(p)];
       score = std::exp(score - most);
       sum += score;
     }
     for (std::int32_t d = 0; d < cache.head_dim; ++d) {
       float total = 0;
-      for (std::int64_t p = 0; p < end; ++p) {
+      for (std::int64_t p = begin; p < end; ++p) {
         total += scores_[static_cast<std::size_t>(p)] *
                  load(element(task, s, p, kv_head, 1) + d * size, cache.dtype);
       }
@@ -328,7 +335,8 @@ class ShuffledBackend : public Backend {
   std::vector<float> scores_;
 };
 
-/// The two operations of a cache on one lane of a ShuffledBackend; the others are never called.
+/// The two operations of a cache on one lane of a ShuffledBackend; the others are never called and
+/// refuse, here or in the base class.
 class ShuffledOps : public kernels::Ops {
  public:
   ShuffledOps(ShuffledBackend& backend, Lane lane) : backend_(backend), lane_(lane) {}

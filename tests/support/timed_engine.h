@@ -56,6 +56,13 @@ class TimedOps final : public kernels::Ops {
   void gather_add(TensorView, const SplitMatrix&, const std::int32_t*) override {}
   void select_rows(TensorView, TensorView, const std::int32_t*) override {}
   void layer_norm(TensorView, TensorView, TensorView, TensorView, float) override {}
+  void rms_norm(TensorView, TensorView, TensorView, float, float) override {}
+  void rotate(TensorView, const kernels::Rotation&, const std::int32_t*) override {}
+  void scale(TensorView, float) override {}
+  void soft_cap(TensorView, float) override {}
+  void add(TensorView, TensorView) override {}
+  void widen_rows(TensorView, TensorView) override {}
+  void linear_times(TensorView, TensorView, const SplitMatrix&, TensorView, TensorView) override {}
   void append_kv(const kernels::KvPages&, const kernels::KvBatch&, TensorView,
                  TensorView) override {}
   void attention(TensorView, TensorView, const kernels::KvPages&, const kernels::KvBatch&,
