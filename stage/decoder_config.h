@@ -84,7 +84,7 @@ struct AttentionTraits {
   float soft_cap = 0;           // of scores; 0: none
   bool scale_by_layer = false;  // scores are also divided by the layer's number + 1
   /// Keys that a query sees, itself included, in each layer; 0: all. Empty: all in all layers.
-  std::vector<std::int32_t> windows;
+  std::vector<std::int32_t> windows = {};
 
   std::int32_t query_width() const { return query_heads * head_width; }
   std::int32_t kv_width() const { return kv_heads * head_width; }
