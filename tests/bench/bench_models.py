@@ -1,4 +1,5 @@
-"""Models of OPT's shapes with random weights, for both sides of a benchmark."""
+"""Models with random weights, for both sides of a benchmark; what peers need of a Llama is in
+bench_llama.py."""
 import json
 import pathlib
 import struct
@@ -6,11 +7,15 @@ import subprocess
 
 import numpy as np
 
-from bench_shapes import POSITIONS, SHAPES, VOCABULARY, write_config
+from bench_shapes import POSITIONS, SHAPES, VOCABULARY, is_llama, write_config
 
 
 def tensors_of(shape):
-    """(name, shape, scale) of every tensor; scale None: a layer norm's ones."""
+    """(name, shape, scale) of every tensor; scale None: a norm's ones."""
+    return llama_tensors(shape) if is_llama(shape) else opt_tensors(shape)
+
+
+def opt_tensors(shape):
     hidden, ffn = shape["hidden"], shape["ffn"]
     yield "model.decoder.embed_tokens.weight", (VOCABULARY, hidden), 0.02
     yield "model.decoder.embed_positions.weight", (POSITIONS + 2, hidden), 0.02
@@ -30,10 +35,27 @@ def tensors_of(shape):
     yield "model.decoder.final_layer_norm.bias", (hidden,), 0.01
 
 
+def llama_tensors(shape):
+    hidden, ffn = shape["hidden"], shape["ffn"]
+    shared = hidden // shape["heads"] * shape["kv_heads"]
+    yield "model.embed_tokens.weight", (shape["vocabulary"], hidden), 0.02
+    for layer in range(shape["layers"]):
+        prefix = f"model.layers.{layer}."
+        yield f"{prefix}input_layernorm.weight", (hidden,), None
+        for name, rows in (("q", hidden), ("k", shared), ("v", shared), ("o", hidden)):
+            yield f"{prefix}self_attn.{name}_proj.weight", (rows, hidden), 0.02
+        yield f"{prefix}post_attention_layernorm.weight", (hidden,), None
+        yield f"{prefix}mlp.gate_proj.weight", (ffn, hidden), 0.02
+        yield f"{prefix}mlp.up_proj.weight", (ffn, hidden), 0.02
+        yield f"{prefix}mlp.down_proj.weight", (hidden, ffn), 0.02
+    yield "model.norm.weight", (hidden,), None
+    yield "lm_head.weight", (shape["vocabulary"], hidden), 0.02
+
+
 def weight_count(shape) -> int:
-    """Elements a decode step reads: all but the position table."""
-    return sum(int(np.prod(dims)) for name, dims, _ in tensors_of(shape)
-               if not name.endswith("embed_positions.weight"))
+    """Elements a decode step reads: all but tables of which it reads a row per sequence."""
+    tables = ("model.embed_tokens.weight", "model.decoder.embed_positions.weight")
+    return sum(int(np.prod(dims)) for name, dims, _ in tensors_of(shape) if name not in tables)
 
 
 def values(index, shape, scale, dtype):
@@ -110,33 +132,51 @@ def make_ctranslate2(folder: pathlib.Path, shape) -> None:
     spec.save(str(folder))
 
 
-def make_gguf(path: pathlib.Path, shape, quantize: pathlib.Path) -> None:
-    """The same weights as a GPT-2 of llama.cpp (it knows no OPT): `path` ends in f16.gguf, or in
-    q4_0.gguf, which llama-quantize makes of the former."""
+def make_gguf(path: pathlib.Path, shape, quantize: pathlib.Path, write) -> None:
+    """`path` ends in -f16.gguf, which `write` makes, or in -q4_0.gguf, -q8_0.gguf, which
+    llama-quantize makes of that."""
     if path.exists():
         return
-    f16 = path.with_name(path.name.rsplit("-", 1)[0] + "-f16.gguf")
-    if path != f16:
-        make_gguf(f16, shape, quantize)
-        part = path.with_suffix(".part")
-        subprocess.run([quantize, "--pure", f16, part, "Q4_0"], check=True,
+    name, kind = path.stem.rsplit("-", 1)
+    part = path.with_suffix(".part")
+    if kind == "f16":
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(part, shape)
+    else:
+        f16 = path.with_name(f"{name}-f16.gguf")
+        make_gguf(f16, shape, quantize, write)
+        subprocess.run([quantize, "--pure", f16, part, kind.upper()], check=True,
                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        part.rename(path)
-        return
+    part.rename(path)
+
+
+def gguf_writer(path: pathlib.Path, shape, architecture, vocabulary):
+    """With what every architecture says of itself."""
     import gguf
 
-    part = path.with_suffix(".part")
-    part.parent.mkdir(parents=True, exist_ok=True)
-    writer = gguf.GGUFWriter(str(part), "gpt2")
+    writer = gguf.GGUFWriter(str(path), architecture)
     writer.add_block_count(shape["layers"])
     writer.add_context_length(POSITIONS)
     writer.add_embedding_length(shape["hidden"])
     writer.add_feed_forward_length(shape["ffn"])
     writer.add_head_count(shape["heads"])
-    writer.add_layer_norm_eps(1e-5)
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
-    writer.add_vocab_size(VOCABULARY)
+    writer.add_vocab_size(vocabulary)
     writer.add_tokenizer_model("no_vocab")
+    return writer
+
+
+def end_gguf(writer) -> None:
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def write_gguf(path: pathlib.Path, shape) -> None:
+    """The same weights as a GPT-2 of llama.cpp, which knows no OPT."""
+    writer = gguf_writer(path, shape, "gpt2", VOCABULARY)
+    writer.add_layer_norm_eps(1e-5)
     names = {"self_attn.out_proj": "attn_output", "self_attn_layer_norm": "attn_norm",
              "final_layer_norm": "ffn_norm", "fc1": "ffn_up", "fc2": "ffn_down"}
     fused = {}
@@ -159,8 +199,4 @@ def make_gguf(path: pathlib.Path, shape, quantize: pathlib.Path) -> None:
         else:
             target = names[".".join(parts[2:-1])]
             writer.add_tensor(f"blk.{parts[1]}.{target}.{parts[-1]}", tensor)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    part.rename(path)
+    end_gguf(writer)

@@ -10,21 +10,40 @@ import sys
 import tempfile
 import time
 
+import bench_llama
 import bench_models
+from bench_shapes import SHAPES, is_llama, prompt_length, vocabulary
 
 CACHE = pathlib.Path.home() / ".cache" / "sluice-bench"
-NEW_TOKENS = 32
 CORES = len(os.sched_getaffinity(0))
 OURS = {"f16": [], "f32": [], "8bit": ["--compress-weight", "8bit"],
         "4bit": ["--compress-weight", "4bit"]}
-# Each peer, the storage of ours it is measured beside, and the ratio we want to reach, by batch.
-PEERS = {
-    "ctranslate2_f32": ("f16", {1: 1.5, 8: 1.5, 32: 2.0}),
-    "ctranslate2_int8": ("8bit", {1: 1.0, 8: 1.2, 32: 1.5}),
-    "llamacpp_f16": ("f16", {1: 1.0, 8: 1.3, 32: 2.0}),
-    "llamacpp_q4_0": ("4bit", {1: 1.0, 8: 1.3, 32: 2.0}),
+# Each peer, and the storage of ours it is measured beside.
+PEERS = {"ctranslate2_f32": "f16", "ctranslate2_int8": "8bit", "llamacpp_f16": "f16",
+         "llamacpp_q4_0": "4bit", "llamacpp_q8_0": "8bit"}
+# The ratios we want to reach, by batch. Llama's are what OPT's 1.3B shape has in
+# docs/verification.md, but for one row of 16 bits; prefill beside OPT's of as many tokens.
+GOALS = {
+    "opt": {
+        ("decode", "ctranslate2_f32"): {1: 1.5, 8: 1.5, 32: 2.0},
+        ("decode", "ctranslate2_int8"): {1: 1.0, 8: 1.2, 32: 1.5},
+        ("decode", "llamacpp_f16"): {1: 1.0, 8: 1.3, 32: 2.0},
+        ("decode", "llamacpp_q4_0"): {1: 1.0, 8: 1.3, 32: 2.0},
+        ("decode", "llamacpp_q8_0"): {1: 1.0, 8: 1.3, 32: 2.0},
+        ("prefill", "ctranslate2_f32"): {8: 1.0},
+    },
+    "llama": {
+        ("decode", "ctranslate2_f32"): {1: 1.53, 8: 2.51, 32: 2.22},
+        ("decode", "ctranslate2_int8"): {1: 1.28, 8: 1.42, 32: 1.93},
+        ("decode", "llamacpp_f16"): {1: 1.0, 8: 1.17, 32: 1.78},
+        ("decode", "llamacpp_q4_0"): {1: 1.10, 8: 2.10, 32: 3.15},
+        ("decode", "llamacpp_q8_0"): {1: 1.0, 8: 1.3, 32: 2.0},
+        ("prefill", "ctranslate2_f32"): {1: 1.82},
+        ("prefill", "ctranslate2_int8"): {1: 1.03},
+        ("prefill", "llamacpp_f16"): {1: 2.53},
+        ("prefill", "llamacpp_q4_0"): {1: 3.46},
+    },
 }
-PREFILL_GOALS = {("ctranslate2_f32", 8): 1.0}
 
 
 def read_bandwidth(seconds=1.0) -> float:
@@ -41,14 +60,15 @@ def read_bandwidth(seconds=1.0) -> float:
 class Sluice:
     """The program, started anew for each run; seconds come from its own report, loading apart."""
 
-    def __init__(self, program, model, storage):
-        self.program, self.model, self.flags = program, model, OURS[storage]
+    def __init__(self, program, model, storage, length):
+        self.program, self.model, self.flags, self.length = program, model, OURS[storage], length
 
     def run(self, batch, prompt) -> dict:
         with tempfile.TemporaryDirectory() as folder:
             report = os.path.join(folder, "report.json")
-            subprocess.run([self.program, "generate", "--device", "cpu", "--model", str(self.model), *self.flags,
-                            "--prompt-len", str(prompt), "--gen-len", str(NEW_TOKENS),
+            subprocess.run([self.program, "generate", "--device", "cpu",
+                            "--model", str(self.model), *self.flags,
+                            "--prompt-len", str(prompt), "--gen-len", str(self.length),
                             "--num-prompts", str(batch), "--gpu-batch-size", str(batch),
                             "--micro-batches", "1", "--max-batch-tokens",
                             str(max(batch * prompt, 1)), "--report", report, "--quiet"],
@@ -61,14 +81,15 @@ class Sluice:
 class CTranslate2:
     """Kept loaded; idle while others run."""
 
-    def __init__(self, model, compute_type):
+    def __init__(self, model, compute_type, tokens, length):
         import ctranslate2
+        self.tokens, self.length = tokens, length
         self.generator = ctranslate2.Generator(str(model), compute_type=compute_type,
                                                intra_threads=CORES)
 
     def generate(self, batch, prompt, length) -> float:
         dice = random.Random(7)
-        prompts = [["t2"] + [f"t{dice.randrange(4, 50000)}" for _ in range(prompt - 1)]
+        prompts = [["t2"] + [f"t{dice.randrange(4, self.tokens)}" for _ in range(prompt - 1)]
                    for _ in range(batch)]
         begin = time.perf_counter()
         results = self.generator.generate_batch(
@@ -80,20 +101,20 @@ class CTranslate2:
 
     def run(self, batch, prompt) -> dict:
         prefill = self.generate(batch, prompt, 1)
-        whole = self.generate(batch, prompt, NEW_TOKENS)
+        whole = self.generate(batch, prompt, self.length)
         return {"prefill": batch * prompt / prefill,
-                "decode": batch * (NEW_TOKENS - 1) / (whole - prefill)}
+                "decode": batch * (self.length - 1) / (whole - prefill)}
 
 
 class LlamaCpp:
     """llama-batched-bench, started anew for each run; loading is apart there, too."""
 
-    def __init__(self, program, model):
-        self.program, self.model = program, model
+    def __init__(self, program, model, length):
+        self.program, self.model, self.length = program, model, length
 
     def run(self, batch, prompt) -> dict:
         command = [self.program, "-m", str(self.model), "-npp", str(prompt), "-ntg",
-                   str(NEW_TOKENS), "-npl", str(batch), "-c", str(batch * (prompt + NEW_TOKENS)),
+                   str(self.length), "-npl", str(batch), "-c", str(batch * (prompt + self.length)),
                    "-b", "2048", "-ub", "512", "-t", str(CORES), "-tb", str(CORES),
                    "--output-format", "jsonl"]
         for _ in range(4):  # it crashes now and then
@@ -108,19 +129,26 @@ class LlamaCpp:
 
 
 def make_side(name, shape_name, options):
-    shape = bench_models.SHAPES[shape_name]
+    shape, length = SHAPES[shape_name], options.new_tokens
+    family = "llama" if is_llama(shape) else "opt"
+    made = bench_llama if is_llama(shape) else bench_models
+    model = shape_name.removeprefix("llama-")
     if name in OURS:
         stored = "f32" if name == "f32" else "f16"
-        model = CACHE / f"opt-{shape_name}-{stored}"
-        bench_models.make_checkpoint(model, shape, stored)
-        return Sluice(options.sluice, model, name)
+        folder = CACHE / f"{family}-{model}-{stored}"
+        bench_models.make_checkpoint(folder, shape, stored)
+        return Sluice(options.sluice, folder, name, length)
     if name.startswith("ctranslate2"):
-        model = CACHE / f"opt-{shape_name}-ctranslate2"
-        bench_models.make_ctranslate2(model, shape)
-        return CTranslate2(model, "float32" if name.endswith("f32") else "int8")
-    model = CACHE / f"gpt2-{shape_name}-{name.removeprefix('llamacpp_')}.gguf"
-    bench_models.make_gguf(model, shape, pathlib.Path(options.llamacpp) / "llama-quantize")
-    return LlamaCpp(str(pathlib.Path(options.llamacpp) / "llama-batched-bench"), model)
+        folder = CACHE / f"{family}-{model}-ctranslate2"
+        made.make_ctranslate2(folder, shape)
+        return CTranslate2(folder, "float32" if name.endswith("f32") else "int8",
+                           vocabulary(shape), length)
+    programs = pathlib.Path(options.llamacpp)
+    # llama.cpp knows no OPT: the same weights as a GPT-2.
+    file = CACHE / (f"{'llama' if is_llama(shape) else 'gpt2'}-{model}-"
+                    f"{name.removeprefix('llamacpp_')}.gguf")
+    bench_models.make_gguf(file, shape, programs / "llama-quantize", made.write_gguf)
+    return LlamaCpp(str(programs / "llama-batched-bench"), file, length)
 
 
 def measure(sides, batch, prompt, pairs, warm_up):
@@ -135,13 +163,13 @@ def measure(sides, batch, prompt, pairs, warm_up):
 
 
 def figures_of(shape_name, batch, runs, peers, f32_too, bound):
+    goals = GOALS["llama" if is_llama(SHAPES[shape_name]) else "opt"]
     for peer in peers:
-        stored, goals = PEERS[peer]
-        beside = [(stored, "")] + ([("f32", "_f32_storage")]
-                                   if f32_too and peer == "ctranslate2_f32" else [])
+        beside = [(PEERS[peer], "")] + ([("f32", "_f32_storage")]
+                                        if f32_too and peer == "ctranslate2_f32" else [])
         for ours, suffix in beside:
             for phase in ("prefill", "decode"):
-                goal = goals.get(batch) if phase == "decode" else PREFILL_GOALS.get((peer, batch))
+                goal = goals.get((phase, peer), {}).get(batch)
                 pairs = list(zip(runs[ours], runs[peer]))
                 yield {"name": f"{phase}_{shape_name}_b{batch}_vs_{peer}{suffix}",
                        "ratio": round(statistics.median(a[phase] / b[phase] for a, b in pairs), 3),
@@ -166,11 +194,19 @@ def parse():
     parser.add_argument("--batches", default="1,8,32")
     parser.add_argument("--peers", default=",".join(PEERS))
     parser.add_argument("--f32", action="store_true", help="ours with float32 weights, too")
-    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--pairs", default="3", help="turns: a number, or one for each batch")
+    parser.add_argument("--new-tokens", type=int, default=32)
+    parser.add_argument("--prepare", action="store_true", help="make the models, measure nothing")
     parser.add_argument("--no-warm-up", action="store_true")
     parser.add_argument("--llamacpp", default=os.environ.get("SLUICE_BENCH_LLAMACPP", ""),
                         help="folder of llama-batched-bench and llama-quantize")
     options = parser.parse_args()
+    options.batches = [int(batch) for batch in options.batches.split(",")]
+    options.pairs = [int(pairs) for pairs in options.pairs.split(",")]
+    if len(options.pairs) == 1:
+        options.pairs *= len(options.batches)
+    if len(options.pairs) != len(options.batches):
+        parser.error("--pairs must be one number, or as many as --batches has")
     peers = options.peers.split(",")
     if not options.llamacpp and any(peer.startswith("llamacpp") for peer in peers):
         print("bench: no llama.cpp (--llamacpp DIR or SLUICE_BENCH_LLAMACPP; README.md here says "
@@ -179,26 +215,34 @@ def parse():
     return options, peers
 
 
+def measure_shape(shape_name, options, peers, bandwidth):
+    """Yields the figures of one shape."""
+    shape = SHAPES[shape_name]
+    names = sorted({PEERS[peer] for peer in peers} | ({"f32"} if options.f32 else set()))
+    sides = {name: make_side(name, shape_name, options) for name in names + peers}
+    if options.prepare:
+        return
+    weights = bench_models.weight_count(shape)
+    bytes_of = {"f32": 4, "f16": 2, "8bit": 68 / 64, "4bit": 36 / 64}
+    for batch, pairs in zip(options.batches, options.pairs):
+        bound = {name: batch * bandwidth / (weights * bytes_of[name]) for name in names}
+        prompt = prompt_length(shape, batch)
+        runs = measure(sides, batch, prompt, pairs, not options.no_warm_up)
+        yield from figures_of(shape_name, batch, runs, peers, options.f32, bound)
+
+
 def main() -> int:
     options, peers = parse()
     command = "scripts/bench peers " + " ".join(sys.argv[3:])
     bandwidth = read_bandwidth()
     print(f"memory read bandwidth, {CORES} cores: {bandwidth / 1e9:.1f} GB/s; medians of "
-          f"{options.pairs} interleaved runs of each side")
+          f"{','.join(map(str, options.pairs))} interleaved runs of each side")
     print(f"{'tokens/s':<44} {'sluice':>9} {'peer':>9} {'ratio':>6} {'goal':>5} {'limit':>8}")
     figures = []
     for shape_name in options.shapes.split(","):
-        shape = bench_models.SHAPES[shape_name]
-        names = sorted({PEERS[peer][0] for peer in peers} | ({"f32"} if options.f32 else set()))
-        sides = {name: make_side(name, shape_name, options) for name in names + peers}
-        weights = bench_models.weight_count(shape)
-        for batch in map(int, options.batches.split(",")):
-            bytes_of = {"f32": 4, "f16": 2, "8bit": 68 / 64, "4bit": 36 / 64}
-            bound = {name: batch * bandwidth / (weights * bytes_of[name]) for name in names}
-            runs = measure(sides, batch, shape["prompt"], options.pairs, not options.no_warm_up)
-            for figure in figures_of(shape_name, batch, runs, peers, options.f32, bound):
-                figures.append(dict(figure, command=command))
-                show(figure)
+        for figure in measure_shape(shape_name, options, peers, bandwidth):
+            figures.append(dict(figure, command=command))
+            show(figure)
     for figure in figures:
         print(json.dumps(figure))
     return 0
