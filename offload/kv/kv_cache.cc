@@ -3,11 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <string>
 #include <vector>
 
 #include "kernels/device/error.h"
 #include "kernels/device/stall_reason.h"
+#include "offload/kv/kv_checks.h"
 #include "offload/kv/kv_disk.h"
 #include "offload/kv/kv_layout.h"
 #include "offload/kv/kv_pages.h"
@@ -18,10 +18,6 @@
 namespace sluice::offload {
 
 namespace {
-
-[[noreturn]] void throw_bug(const std::string& what) {
-  throw Error(ExitStatus::failure, "KV cache: " + what + " (a bug of sluice)");
-}
 
 std::byte* take(Arena& arena, std::uint64_t bytes, const char* purpose) {
   return bytes == 0 ? nullptr : arena.take(bytes, purpose);
@@ -74,9 +70,10 @@ class KvCache::Impl {
         rows_(*engine.backend, layout_, memory_),
         disk_(make_disk(disk, folder)),
         stream_(*engine.backend, layout_, memory_, appended_, disk_.get(), policy.overlap, trace),
-        pages_(layout_),
-        lengths_(static_cast<std::size_t>(shape.slots), 0),
-        taken_(lengths_.size(), 0) {
+        checks_(layout_),
+        lengths_(static_cast<std::size_t>(shape.slots), 0) {
+    pages_.reserve(layout_.reaches.size());
+    for (std::size_t i = 0; i < layout_.reaches.size(); ++i) pages_.emplace_back(layout_, i);
     std::byte* tables = memory_.host_tables;
     gpu_batches_.resize(static_cast<std::size_t>(shape.gpu_batches));
     for (std::size_t b = 0; b < gpu_batches_.size(); ++b) {
@@ -113,14 +110,8 @@ class KvCache::Impl {
  private:
   std::unique_ptr<KvDisk> make_disk(DiskEngine* disk, const RunFolder* folder);
   void poll();
-  void check_sequences(std::span<const KvSequence> sequences);
-  void check_sequence(const KvSequence& sequence, std::int64_t& tokens) const;
   void start_sequences(std::span<const KvSequence> sequences);
   void add_usage(std::int32_t slot, KvUsage& usage) const;
-  std::int32_t most_tokens(const KvSequence& sequence) const {
-    return sequence.total == 0 ? layout_.shape.tokens_per_slot : sequence.total;
-  }
-  void check_rows(const KvStep& step, const char* name, TensorView view, std::int32_t heads) const;
   KvStep& step_of(std::int32_t layer, std::int32_t gpu_batch);
   kernels::KvPages pages_of(Tier tier, std::int32_t layer) const;
   const std::byte* device_copy(const KvTable& table, const KvStep& step,
@@ -137,9 +128,9 @@ class KvCache::Impl {
   KvRowStaging rows_;
   std::unique_ptr<KvDisk> disk_;
   KvStream stream_;
-  KvPageTable pages_;
+  std::vector<KvPageTable> pages_;  // by reach
+  KvChecks checks_;
   std::vector<std::int32_t> lengths_;  // tokens each slot holds
-  std::vector<char> taken_;            // marks of check_sequences()
   std::vector<GpuBatch> gpu_batches_;
   KvUsage ended_;  // of sequences that have been forgotten
 };
@@ -156,58 +147,6 @@ void KvCache::Impl::poll() {
   if (disk_ == nullptr) return;
   stream_.poll();
   disk_->poll();
-}
-
-void KvCache::Impl::check_sequence(const KvSequence& sequence, std::int64_t& tokens) const {
-  const KvShape& shape = layout_.shape;
-  if (sequence.slot < 0 || sequence.slot >= shape.slots) {
-    throw_bug(fmt::format("slot {} does not exist; there are {}", sequence.slot, shape.slots));
-  }
-  const std::int32_t length = lengths_[static_cast<std::size_t>(sequence.slot)];
-  const std::int64_t history = std::int64_t{sequence.context} - sequence.new_tokens;
-  const std::int64_t most = history == 0
-                                ? std::min(most_tokens(sequence), shape.tokens_per_slot)
-                                : std::int64_t{pages_.count(sequence.slot)} * shape.page_tokens;
-  if (sequence.new_tokens < 1 ||
-      sequence.context > std::min<std::int64_t>(most, shape.tokens_per_slot) ||
-      (history != 0 && history != length)) {
-    throw_bug(fmt::format("slot {} holds {} tokens of at most {}; {} new ones cannot make it {}",
-                          sequence.slot, length, most, sequence.new_tokens, sequence.context));
-  }
-  const std::int64_t end = std::int64_t{sequence.first_row} + sequence.new_tokens;
-  tokens += sequence.new_tokens;
-  if (sequence.first_row < 0 || std::max(end, tokens) > shape.tokens_per_gpu_batch) {
-    throw_bug(fmt::format("slot {} has rows {} to {} of a GPU batch of at most {} tokens",
-                          sequence.slot, sequence.first_row, end - 1, shape.tokens_per_gpu_batch));
-  }
-}
-
-void KvCache::Impl::check_sequences(std::span<const KvSequence> sequences) {
-  if (sequences.size() > static_cast<std::size_t>(layout_.shape.gpu_batch_size)) {
-    throw_bug(fmt::format("a GPU batch of {} sequences was begun; at most {} were planned",
-                          sequences.size(), layout_.shape.gpu_batch_size));
-  }
-  std::int64_t tokens = 0;
-  for (const KvSequence& sequence : sequences) check_sequence(sequence, tokens);
-  std::int32_t twice = -1;
-  for (const KvSequence& sequence : sequences) {
-    char& taken = taken_[static_cast<std::size_t>(sequence.slot)];
-    if (taken != 0) twice = sequence.slot;
-    taken = 1;
-  }
-  for (const KvSequence& sequence : sequences) taken_[static_cast<std::size_t>(sequence.slot)] = 0;
-  if (twice >= 0) throw_bug(fmt::format("slot {} is twice in one GPU batch", twice));
-}
-
-void KvCache::Impl::check_rows(const KvStep& step, const char* name, TensorView view,
-                               std::int32_t heads) const {
-  const KvShape& shape = layout_.shape;
-  const std::int64_t width = std::int64_t{heads} * shape.head_dim;
-  if (view.dtype != shape.compute_dtype || view.columns != width || view.rows < step.rows) {
-    throw_bug(fmt::format("{} is {} [{}, {}]; it must be {}, at least {} rows of {} heads x {}",
-                          name, name_of(view.dtype), view.rows, view.columns,
-                          name_of(shape.compute_dtype), step.rows, heads, shape.head_dim));
-  }
 }
 
 KvStep& KvCache::Impl::step_of(std::int32_t layer, std::int32_t gpu_batch) {
@@ -227,11 +166,12 @@ kernels::KvPages KvCache::Impl::pages_of(Tier tier, std::int32_t layer) const {
   return layout_.pages_at(base + first * layout_.page_bytes, layout_.page_bytes);
 }
 
-// The tables a step has on the device: `device`, then `streamed`, as they lie in host memory.
+// The tables a step has on the device: `device`, then `streamed` of every reach, as they lie in
+// host memory.
 const std::byte* KvCache::Impl::device_copy(const KvTable& table, const KvStep& step,
                                             std::int32_t gpu_batch) const {
   return gpu_batches_[static_cast<std::size_t>(gpu_batch)].device_tables +
-         (table.memory() - step.device.memory());
+         (table.memory() - step.reaches.front().device.memory());
 }
 
 void KvCache::Impl::begin(std::int32_t gpu_batch, std::span<const KvSequence> sequences,
@@ -240,7 +180,7 @@ void KvCache::Impl::begin(std::int32_t gpu_batch, std::span<const KvSequence> se
     throw_bug(
         fmt::format("GPU batch {} was begun; there are {}", gpu_batch, layout_.shape.gpu_batches));
   }
-  check_sequences(sequences);
+  checks_.sequences(sequences, lengths_, pages_.front());
   poll();
   GpuBatch& batch = gpu_batches_[static_cast<std::size_t>(gpu_batch)];
   batch.present = 1 - batch.present;
@@ -256,11 +196,14 @@ void KvCache::Impl::begin(std::int32_t gpu_batch, std::span<const KvSequence> se
   step.fill(layout_, pages_, sequences, pass);
   // Copy on the lane that reads the tables. By then the last pass has read the old ones, and a few
   // kilobytes need not queue behind weights on Lane::host_to_device.
-  for (const KvTable* table : {&step.device, &step.streamed}) {
-    if (table->empty()) continue;
-    std::byte* target = batch.device_tables + (table->memory() - step.device.memory());
-    backend.copy(Lane::compute, target, table->memory(), table->used_bytes());
-    step.uploaded = backend.record(Lane::compute);
+  for (const KvReachStep& reach : step.reaches) {
+    for (const KvTable* table : {&reach.device, &reach.streamed}) {
+      if (table->empty()) continue;
+      std::byte* target =
+          batch.device_tables + (table->memory() - step.reaches.front().device.memory());
+      backend.copy(Lane::compute, target, table->memory(), table->used_bytes());
+      step.uploaded = backend.record(Lane::compute);
+    }
   }
 }
 
@@ -270,7 +213,7 @@ void KvCache::Impl::start_sequences(std::span<const KvSequence> sequences) {
   }
   for (const KvSequence& sequence : sequences) {
     if (sequence.context == sequence.new_tokens) {
-      pages_.take(sequence.slot, most_tokens(sequence));
+      for (KvPageTable& pages : pages_) pages.take(sequence.slot, layout_.most_tokens(sequence));
     }
     lengths_[static_cast<std::size_t>(sequence.slot)] = sequence.context;
   }
@@ -283,15 +226,16 @@ void KvCache::Impl::forget(std::span<const std::int32_t> slots) {
     }
     std::int32_t& length = lengths_[static_cast<std::size_t>(slot)];
     add_usage(slot, ended_);
-    pages_.give_back(slot);
+    for (KvPageTable& pages : pages_) pages.give_back(slot);
     length = 0;
   }
 }
 
 void KvCache::Impl::add_usage(std::int32_t slot, KvUsage& usage) const {
-  const auto page_tokens = static_cast<std::uint64_t>(layout_.shape.page_tokens);
-  usage.tokens_stored += static_cast<std::uint64_t>(lengths_[static_cast<std::size_t>(slot)]);
-  usage.tokens_taken += static_cast<std::uint64_t>(pages_.count(slot)) * page_tokens;
+  const std::int64_t taken = std::int64_t{pages_.front().count(slot)} * layout_.shape.page_tokens;
+  const std::int64_t length = lengths_[static_cast<std::size_t>(slot)];
+  usage.tokens_stored += static_cast<std::uint64_t>(std::min(length, taken));
+  usage.tokens_taken += static_cast<std::uint64_t>(taken);
 }
 
 KvUsage KvCache::Impl::usage() const {
@@ -313,8 +257,9 @@ Event KvCache::Impl::attend_on_host(KvStep& step, std::int32_t layer, KvRowStagi
   rows_.bring(set.values, values, step.host_rows);
   rows_.hand_over();
   const kernels::KvPages pages = pages_of(Tier::host, layer);
-  engine_.host_ops->append_kv(pages, step.host.batch(), set.keys, set.values);
-  engine_.host_ops->attention(set.out, set.query, pages, step.host.batch(), rule);
+  const kernels::KvBatch batch = step.of(layout_, layer).host.batch();
+  engine_.host_ops->append_kv(pages, batch, set.keys, set.values);
+  engine_.host_ops->attention(set.out, set.query, pages, batch, rule);
   set.free = engine_.backend->record(Lane::host_compute);
   step.host_used = set.free;
   return set.free;
@@ -324,10 +269,12 @@ void KvCache::Impl::attend(std::int32_t layer, std::int32_t gpu_batch, TensorVie
                            TensorView query, TensorView keys, TensorView values,
                            const kernels::AttentionRule& rule) {
   KvStep& step = step_of(layer, gpu_batch);
-  check_rows(step, "out", out, layout_.shape.query_heads);
-  check_rows(step, "query", query, layout_.shape.query_heads);
-  check_rows(step, "keys", keys, layout_.shape.kv_heads);
-  check_rows(step, "values", values, layout_.shape.kv_heads);
+  const KvReachStep& reach = step.of(layout_, layer);
+  checks_.rule(layer, rule);
+  checks_.rows(step, "out", out, layout_.shape.query_heads);
+  checks_.rows(step, "query", query, layout_.shape.query_heads);
+  checks_.rows(step, "keys", keys, layout_.shape.kv_heads);
+  checks_.rows(step, "values", values, layout_.shape.kv_heads);
   poll();
   Backend& backend = *engine_.backend;
   kernels::Ops& ops = *engine_.device_ops;
@@ -335,19 +282,19 @@ void KvCache::Impl::attend(std::int32_t layer, std::int32_t gpu_batch, TensorVie
   // The CPU starts first: it is the slowest, and the device works beside it.
   KvRowStaging::Set* on_host = nullptr;
   Event host_done;
-  if (layout_.host_attends && !step.host.empty()) {
+  if (layout_.host_attends && !reach.host.empty()) {
     on_host = &rows_.next(backend.record(Lane::compute));
     host_done = attend_on_host(step, layer, *on_host, query, keys, values, rule);
   }
-  if (!step.device.empty()) {
+  if (!reach.device.empty()) {
     const kernels::KvPages pages = pages_of(Tier::device, layer);
-    const auto batch = step.device.batch_at(device_copy(step.device, step, gpu_batch));
+    const auto batch = reach.device.batch_at(device_copy(reach.device, step, gpu_batch));
     ops.append_kv(pages, batch, keys, values);
     ops.attention(out, query, pages, batch, rule);
   }
-  if (!step.streamed.empty()) {
+  if (!reach.streamed.empty()) {
     const kernels::KvPages pages = layout_.pages_at(stream_.open(step, layer), layout_.page_bytes);
-    const auto batch = step.streamed.batch_at(device_copy(step.streamed, step, gpu_batch));
+    const auto batch = reach.streamed.batch_at(device_copy(reach.streamed, step, gpu_batch));
     ops.append_kv(pages, batch, keys, values);
     ops.attention(out, query, pages, batch, rule);
     stream_.close(step, layer);
@@ -366,11 +313,12 @@ void KvCache::Impl::mark_appended(const std::vector<std::int32_t>& slots, std::i
 Event KvCache::Impl::store(std::int32_t layer, std::int32_t gpu_batch, TensorView keys,
                            TensorView values) {
   KvStep& step = step_of(layer, gpu_batch);
-  check_rows(step, "keys", keys, layout_.shape.kv_heads);
-  check_rows(step, "values", values, layout_.shape.kv_heads);
+  checks_.rows(step, "keys", keys, layout_.shape.kv_heads);
+  checks_.rows(step, "values", values, layout_.shape.kv_heads);
   poll();
   Backend& backend = *engine_.backend;
-  const bool host = !step.host.empty() && !layout_.host_attends;
+  const KvTable& in_host = step.of(layout_, layer).host;
+  const bool host = !in_host.empty() && !layout_.host_attends;
   if (!host && step.disk_slots.empty()) {
     // The CPU's rows left before its attention, which Lane::compute has waited for.
     return {};
@@ -384,8 +332,7 @@ Event KvCache::Impl::store(std::int32_t layer, std::int32_t gpu_batch, TensorVie
   }
   const Event left = rows_.hand_over();
   if (host) {
-    engine_.host_ops->append_kv(pages_of(Tier::host, layer), step.host.batch(), set.keys,
-                                set.values);
+    engine_.host_ops->append_kv(pages_of(Tier::host, layer), in_host.batch(), set.keys, set.values);
     mark_appended(step.host_slots, layer, backend.record(Lane::host_compute));
   }
   if (!step.disk_slots.empty()) {
@@ -429,7 +376,9 @@ Tier KvCache::tier_of(std::int32_t slot) const {
 
 void KvCache::forget(std::span<const std::int32_t> slots) { impl_->forget(slots); }
 
-PerTier<std::int32_t> KvCache::pool_pages() const { return impl_->layout().pool; }
+PerTier<std::int32_t> KvCache::pool_pages() const { return impl_->layout().farthest().pool; }
+
+std::int32_t KvCache::pages_per_slot() const { return impl_->layout().farthest().pages_per_slot; }
 
 KvUsage KvCache::usage() const { return impl_->usage(); }
 

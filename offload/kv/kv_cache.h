@@ -4,6 +4,11 @@
 // sequence takes the pages of its longest possible form when it starts, and gives them back when it
 // ends. So a short sequence does not keep the memory of a long one.
 //
+// Layers whose queries see a window of keys have page tables and pools of their own. A sequence
+// takes as many pages there as a window and the new tokens of a pass lie in, and uses them in turn:
+// a page whose tokens no query will see again holds later ones. Such layers fetch and read only
+// pages in sight.
+//
 // Device sequences are attended where they lie. Host sequences are attended by the CPU beside them
 // (cpu_cache_compute: only query, new keys and values and the result cross the link), or streamed
 // page by page through device staging. Disk sequences keep full pages in one file and their last,
@@ -16,6 +21,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "kernels/device/tensor_view.h"
 #include "kernels/device/trace.h"
@@ -40,10 +46,14 @@ struct KvShape {
   std::int32_t head_dim = 0;              // of query and KV heads alike
   /// A sequence wastes half of its last page on average: 3.8 % of 200 tokens.
   std::int32_t page_tokens = 16;
-  /// Pages of a layer in each tier's pool. 0: enough for tokens_per_slot in all slots of the tier
-  /// at a time. At least one such sequence must fit (kv_pools.h).
+  /// Pages of a layer in each tier's pool, of the layers that see farthest; those that see less
+  /// have as many as the same sequences can keep there. 0: enough for tokens_per_slot in all slots
+  /// of the tier at a time. At least one such sequence must fit (kv_pools.h).
   PerTier<std::int32_t> pool_pages = {};
   DType compute_dtype = DType::f32;  // of query, keys, values, out
+  /// By layer: keys that a query sees at most (kernels::AttentionRule::window); 0: all. Empty: all
+  /// in all layers.
+  std::vector<std::int32_t> windows;
 };
 
 /// A sequence of a GPU batch in a pass; see kernels::KvBatch. context counts the new tokens.
@@ -57,9 +67,9 @@ struct KvSequence {
   std::int32_t total = 0;
 };
 
-/// Of the sequences so far.
+/// Of the sequences so far, in a layer that sees farthest.
 struct KvUsage {
-  std::uint64_t tokens_stored = 0;  // at their ends, or now
+  std::uint64_t tokens_stored = 0;  // at their ends, or now; no more than their pages hold
   std::uint64_t tokens_taken = 0;   // what their pages hold
 };
 
@@ -93,7 +103,7 @@ class KvCache {
   /// Appends keys and values and attends. out, query: device [tokens, query_heads x head_dim] of
   /// the GPU batch; keys, values: device [tokens, kv_heads x head_dim]. Puts its work on the lanes;
   /// blocks only for disk reads and for a staging slot (time goes to Activity::wait_kv).
-  /// Lane::compute is ordered after all of `out`.
+  /// Lane::compute is ordered after all of `out`. `rule` sees no farther than KvShape::windows.
   void attend(std::int32_t layer, std::int32_t gpu_batch, TensorView out, TensorView query,
               TensorView keys, TensorView values, const kernels::AttentionRule& rule);
 
@@ -105,8 +115,11 @@ class KvCache {
 
   Tier tier_of(std::int32_t slot) const;
   KvUsage usage() const;
-  /// Of a layer, in each tier's pool.
+  /// Of a layer, in each tier's pool; of the layers that see farthest. The others never run out
+  /// before them.
   PerTier<std::int32_t> pool_pages() const;
+  /// Most pages of these that a sequence keeps, however long it is.
+  std::int32_t pages_per_slot() const;
   /// Bytes of the cache file.
   std::uint64_t disk_bytes() const;
 

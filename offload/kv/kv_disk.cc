@@ -50,19 +50,20 @@ std::byte* KvDisk::tail(std::int32_t place, std::int32_t layer) const {
   return memory_.host_tails + static_cast<std::size_t>(index) * layout_.page_bytes;
 }
 
-std::span<const std::int32_t> KvDisk::full_pages(const KvStep& step,
+std::span<const std::int32_t> KvDisk::full_pages(const KvReachStep& reach,
                                                  const KvStreamed& sequence) const {
   if (sequence.tier != Tier::disk) return {};
-  return std::span(step.homes)
-      .subspan(static_cast<std::size_t>(sequence.first_page),
-               static_cast<std::size_t>(sequence.history / layout_.shape.page_tokens));
+  const std::int32_t full = sequence.history / layout_.shape.page_tokens - sequence.out_of_sight;
+  return std::span(reach.homes)
+      .subspan(static_cast<std::size_t>(sequence.first_page), static_cast<std::size_t>(full));
 }
 
 bool KvDisk::start_read(int ring, const KvStep& step, std::int32_t layer) {
   bool any = false;
   std::byte* target = memory_.read_ring[ring];
-  for (const KvStreamed& sequence : step.streamed_sequences) {
-    const std::span<const std::int32_t> pages = full_pages(step, sequence);
+  const KvReachStep& reach = step.of(layout_, layer);
+  for (const KvStreamed& sequence : reach.streamed_sequences) {
+    const std::span<const std::int32_t> pages = full_pages(reach, sequence);
     if (pages.empty()) continue;
     settle(pages, layer);
     for_each_run(pages, [&](std::size_t index, std::size_t count) {
@@ -81,10 +82,11 @@ bool KvDisk::read_done(int ring) const {
 
 void KvDisk::finish_read(int ring) { reads_[static_cast<std::size_t>(ring)].wait(); }
 
-void KvDisk::copy_read(int ring, const KvStep& step, std::byte* target) {
+void KvDisk::copy_read(int ring, const KvStep& step, std::int32_t layer, std::byte* target) {
   const std::byte* source = memory_.read_ring[ring];
-  for (const KvStreamed& sequence : step.streamed_sequences) {
-    const std::size_t pages = full_pages(step, sequence).size();
+  const KvReachStep& reach = step.of(layout_, layer);
+  for (const KvStreamed& sequence : reach.streamed_sequences) {
+    const std::size_t pages = full_pages(reach, sequence).size();
     copy_pages(*engine_.backend, Lane::host_to_device,
                target + static_cast<std::size_t>(sequence.first_page) * layout_.page_bytes,
                layout_.page_bytes, source, layout_.file_page_bytes, layout_.page_bytes, pages);
@@ -93,11 +95,11 @@ void KvDisk::copy_read(int ring, const KvStep& step, std::byte* target) {
 }
 
 void KvDisk::copy_tails(const KvStep& step, std::int32_t layer, std::byte* target) {
-  for (const KvStreamed& sequence : step.streamed_sequences) {
+  for (const KvStreamed& sequence : step.of(layout_, layer).streamed_sequences) {
     const std::int32_t page_tokens = layout_.shape.page_tokens;
     if (sequence.tier != Tier::disk || sequence.history % page_tokens == 0) continue;
-    const auto page =
-        static_cast<std::size_t>(sequence.first_page + sequence.history / page_tokens);
+    const auto page = static_cast<std::size_t>(
+        sequence.first_page + sequence.history / page_tokens - sequence.out_of_sight);
     engine_.backend->copy(Lane::host_to_device, target + page * layout_.page_bytes,
                           tail(sequence.place, layer), layout_.page_bytes);
   }
@@ -105,9 +107,10 @@ void KvDisk::copy_tails(const KvStep& step, std::int32_t layer, std::byte* targe
 
 Event KvDisk::append(const KvStep& step, std::int32_t layer, TensorView keys, TensorView values) {
   Backend& backend = *engine_.backend;
-  if (!step.completed_homes.empty()) {
-    // A new sequence may rewrite pages that their last owner is still writing.
-    settle(step.completed_homes, layer);
+  const std::vector<std::int32_t>& homes = step.of(layout_, layer).completed_homes;
+  if (!homes.empty()) {
+    // A new sequence, or a later token, may rewrite pages that are still being written.
+    settle(homes, layer);
     const std::size_t ring = next_write_;
     next_write_ = 1 - next_write_;
     finish(ring);
@@ -122,7 +125,7 @@ Event KvDisk::append(const KvStep& step, std::int32_t layer, TensorView keys, Te
                                 step.completed.batch(), keys, values);
     buffer.layer = layer;
     buffer.pass = step.pass;
-    buffer.pages.assign(step.completed_homes.begin(), step.completed_homes.end());
+    buffer.pages.assign(homes.begin(), homes.end());
     for (const std::int32_t page : buffer.pages) buffer.holds[static_cast<std::size_t>(page)] = 1;
     buffer.filled = backend.record(Lane::host_compute);
     buffer.pending = true;

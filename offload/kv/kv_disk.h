@@ -27,9 +27,9 @@ class KvDisk {
   KvDisk(const KvDisk&) = delete;
   KvDisk& operator=(const KvDisk&) = delete;
 
-  /// Starts to read the full pages of the step's disk sequences into read buffer `ring`, which must
-  /// be free; neighbours in the file are one request. False: there is nothing to read. Waits for
-  /// writes of the same pages.
+  /// Starts to read the full pages in sight of the step's disk sequences into read buffer `ring`,
+  /// which must be free; neighbours in the file are one request. False: there is nothing to read.
+  /// Waits for writes of the same pages.
   bool start_read(int ring, const KvStep& step, std::int32_t layer);
   /// True when the pages of the last start_read() are there, or a read failed.
   bool read_done(int ring) const;
@@ -37,7 +37,7 @@ class KvDisk {
   void finish_read(int ring);
   /// Puts the copies of what start_read() read to staging buffer `target` on
   /// Lane::host_to_device.
-  void copy_read(int ring, const KvStep& step, std::byte* target);
+  void copy_read(int ring, const KvStep& step, std::int32_t layer, std::byte* target);
   /// Puts the copies of the partial pages there: they need no read.
   void copy_tails(const KvStep& step, std::int32_t layer, std::byte* target);
 
@@ -61,8 +61,9 @@ class KvDisk {
     IoGroup group;
   };
 
-  /// File pages of what a streamed sequence has there; empty for those of other tiers.
-  std::span<const std::int32_t> full_pages(const KvStep& step, const KvStreamed& sequence) const;
+  /// File pages of what a streamed sequence has there in sight; empty for those of other tiers.
+  std::span<const std::int32_t> full_pages(const KvReachStep& reach,
+                                           const KvStreamed& sequence) const;
   void issue(std::size_t ring);
   void finish(std::size_t ring);
   /// Waits until what was put together for these pages of `layer` is in the file.

@@ -41,7 +41,19 @@ std::uint64_t rounded_up(std::uint64_t bytes, std::uint64_t alignment) {
 
 std::uint64_t count_of(std::int32_t value) { return static_cast<std::uint64_t>(value); }
 
+/// Tokens of the history that layers of this window keep in sight.
+std::int64_t history_in_sight(std::int32_t window, std::int32_t page_tokens) {
+  return std::max(window - 1, page_tokens);
+}
+
 }  // namespace
+
+std::int32_t first_page_in_sight(std::int32_t history, std::int32_t window,
+                                 std::int32_t page_tokens) {
+  if (window == 0) return 0;
+  const std::int64_t first = history - history_in_sight(window, page_tokens);
+  return static_cast<std::int32_t>(std::max<std::int64_t>(first, 0) / page_tokens);
+}
 
 std::byte* KvCarver::take(std::uint64_t count, std::uint64_t bytes, std::uint64_t alignment) {
   const std::uint64_t size = rounded_up(product(count, bytes), kBlockAlignment);
@@ -66,8 +78,10 @@ KvLayout::KvLayout(const KvShape& of_shape, const Policy& policy)
   check_shape(policy);
   place_slots(policy.cache);
   host_attends = policy.cpu_cache_compute && slots_in(Tier::host) > 0;
+  find_reaches();
   size_pools();
   measure();
+  count_pages();
 }
 
 void KvLayout::check_shape(const Policy& policy) const {
@@ -91,6 +105,14 @@ void KvLayout::check_shape(const Policy& policy) const {
         fmt::format("KV cache: query_heads is {}; it must be a multiple of kv_heads, {}",
                     shape.query_heads, shape.kv_heads));
   }
+  const bool windows_fit =
+      shape.windows.empty() || shape.windows.size() == static_cast<std::size_t>(shape.layers);
+  if (!windows_fit || std::ranges::any_of(shape.windows, [](auto w) { return w < 0; })) {
+    throw ConfigError(
+        fmt::format("KV cache: windows are a list of {}, for {} layers; it must have one for each, "
+                    "none below 0",
+                    shape.windows.size(), shape.layers));
+  }
   if (cache_dtype == DType::i32 || shape.compute_dtype == DType::i32) {
     throw ConfigError(
         "KV cache: its dtype is i32; use f32, f16, bf16, q8 or q4 (policy.cache_dtype)");
@@ -108,32 +130,96 @@ void KvLayout::place_slots(const Shares& shares) {
   for (const Tier tier : tiers) places.push_back(slots[static_cast<std::size_t>(tier)]++);
 }
 
+/// A window as long as the longest sequence is none. Windows of several sizes are kept like the
+/// widest of them.
+void KvLayout::find_reaches() {
+  KvReach all;
+  KvReach windowed;
+  const auto bounds = [this](std::int32_t window) {
+    return window > 0 && window < shape.tokens_per_slot;
+  };
+  for (const std::int32_t window : shape.windows) {
+    if (!bounds(window)) continue;
+    windowed.window = std::max(windowed.window, window);
+    ++windowed.layers;
+  }
+  all.layers = shape.layers - windowed.layers;
+  if (all.layers > 0) reaches.push_back(all);
+  if (windowed.layers > 0) reaches.push_back(windowed);
+  if (reaches.size() == 1) return;
+  std::int32_t numbers[2] = {};
+  for (const std::int32_t window : shape.windows) {
+    const std::size_t reach = bounds(window) ? 1 : 0;
+    places_in_reach_.emplace_back(reach, numbers[reach]++);
+  }
+}
+
 void KvLayout::size_pools() {
   pages_per_slot = pages_for(shape.tokens_per_slot);
+  for (KvReach& reach : reaches) {
+    reach.pages_per_slot = pages_per_slot;
+    if (reach.window == 0) continue;
+    // In a pass, tokens in sight and new ones are neighbours that begin anywhere in a page.
+    const std::int64_t tokens =
+        history_in_sight(reach.window, shape.page_tokens) + shape.tokens_per_gpu_batch;
+    const std::int64_t pages = (tokens + shape.page_tokens - 2) / shape.page_tokens + 1;
+    reach.pages_per_slot = static_cast<std::int32_t>(std::min<std::int64_t>(pages, pages_per_slot));
+  }
+  const std::int32_t longest = farthest().pages_per_slot;
   const std::int32_t usual = shape.usual_tokens_per_slot > 0
-                                 ? std::min(pages_for(shape.usual_tokens_per_slot), pages_per_slot)
-                                 : pages_per_slot;
+                                 ? std::min(pages_for(shape.usual_tokens_per_slot), longest)
+                                 : longest;
   std::uint64_t pages = 0;
-  for (std::size_t tier = 0; tier < pool.size(); ++tier) {
-    const std::uint64_t most = product(count_of(slots[tier]), count_of(pages_per_slot));
+  for (std::size_t tier = 0; tier < kTierCount; ++tier) {
+    const std::uint64_t most = product(count_of(slots[tier]), count_of(longest));
     const std::int32_t asked = shape.pool_pages[tier];
-    if (asked < 0 || (asked > 0 && most > 0 && asked < pages_per_slot)) {
+    if (asked < 0 || (asked > 0 && most > 0 && asked < longest)) {
       throw ConfigError(fmt::format(
           "KV cache: the {} tier's pool has {} pages but a sequence of {} tokens needs {}",
-          name_of(static_cast<Tier>(tier)), asked, shape.tokens_per_slot, pages_per_slot));
+          name_of(static_cast<Tier>(tier)), asked, shape.tokens_per_slot, longest));
     }
     const std::uint64_t unasked =
-        most == 0
-            ? 0
-            : std::max(product(count_of(slots[tier]), count_of(usual)), count_of(pages_per_slot));
+        most == 0 ? 0
+                  : std::max(product(count_of(slots[tier]), count_of(usual)), count_of(longest));
     const std::uint64_t size = asked == 0 ? unasked : std::min(most, count_of(asked));
     pages += size;
     if (pages > std::numeric_limits<std::int32_t>::max()) {
       throw CapacityError(fmt::format(
           "KV cache: {} pages of a layer cannot be numbered in 32 bits; use larger pages", pages));
     }
-    pool[tier] = static_cast<std::int32_t>(size);
+    // A sequence keeps no more pages in a later reach than in the first.
+    for (KvReach& reach : reaches) {
+      const std::uint64_t kept = product(count_of(slots[tier]), count_of(reach.pages_per_slot));
+      reach.pool[tier] = static_cast<std::int32_t>(std::min(size, kept));
+    }
   }
+}
+
+/// After measure(): every offset must fit.
+void KvLayout::count_pages() {
+  PerTier<std::uint64_t> before = {};
+  for (KvReach& reach : reaches) {
+    for (std::size_t tier = 0; tier < kTierCount; ++tier) {
+      reach.before[tier] = static_cast<std::int64_t>(before[tier]);
+      before[tier] = sum(before[tier], product(count_of(reach.layers), count_of(reach.pool[tier])));
+    }
+  }
+  product(std::accumulate(before.begin(), before.end(), std::uint64_t{0}, sum), file_page_bytes);
+}
+
+std::int64_t KvLayout::pages_in(Tier tier) const {
+  const KvReach& last = reaches.back();
+  const auto index = static_cast<std::size_t>(tier);
+  return last.before[index] + std::int64_t{last.layers} * last.pool[index];
+}
+
+std::int64_t KvLayout::page_index(std::int32_t layer, std::int32_t page, Tier tier) const {
+  const auto [number, place] = places_in_reach_.empty()
+                                   ? std::pair<std::size_t, std::int32_t>(0, layer)
+                                   : places_in_reach_[static_cast<std::size_t>(layer)];
+  const KvReach& reach = reaches[number];
+  const auto index = static_cast<std::size_t>(tier);
+  return reach.before[index] + std::int64_t{place} * reach.pool[index] + page;
 }
 
 void KvLayout::measure() {
@@ -143,15 +229,13 @@ void KvLayout::measure() {
   page_bytes = product(product(count_of(shape.kv_heads), count_of(shape.page_tokens)),
                        2 * row_bytes_of(cache_dtype, shape.head_dim));
   file_page_bytes = rounded_up(page_bytes, kFileAlignment);
-  const auto pages = std::accumulate(pool.begin(), pool.end(), std::uint64_t{0});
-  product(product(pages, count_of(shape.layers)), file_page_bytes);  // every offset fits
 
   const std::int32_t streamed = slots_in(Tier::disk) + (host_attends ? 0 : slots_in(Tier::host));
   streamed_sequences = std::min(shape.gpu_batch_size, streamed);
   disk_sequences = std::min(shape.gpu_batch_size, slots_in(Tier::disk));
   const auto most_pages = [this](std::int32_t sequences, std::int32_t in_pools) {
     return static_cast<std::int32_t>(
-        std::min(std::int64_t{sequences} * pages_per_slot, std::int64_t{in_pools}));
+        std::min(std::int64_t{sequences} * farthest().pages_per_slot, std::int64_t{in_pools}));
   };
   streamed_pages = most_pages(streamed_sequences,
                               pool_of(Tier::disk) + (host_attends ? 0 : pool_of(Tier::host)));
@@ -169,7 +253,9 @@ kernels::KvPages KvLayout::pages_at(std::byte* base, std::size_t stride_bytes) c
 
 KvMemory::KvMemory(const KvLayout& layout, const Blocks& blocks) {
   const std::uint64_t layers = count_of(layout.shape.layers);
-  const auto cache_of = [&](Tier tier) { return product(layers, count_of(layout.pool_of(tier))); };
+  const auto cache_of = [&](Tier tier) {
+    return static_cast<std::uint64_t>(layout.pages_in(tier));
+  };
   KvCarver device_cache(blocks.device_cache);
   device_pages = device_cache.take(cache_of(Tier::device), layout.page_bytes);
 

@@ -1,11 +1,13 @@
 // Where every page of every sequence lies, and what each memory of the cache is made of: arithmetic
 // over a shape and a policy, without a device.
 //
-// A page number stands for one page of every layer; which sequence has which is KvPageTable's.
+// A page number stands for one page of every layer of one reach; which sequence has which is
+// KvPageTable's.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "kernels/ops.h"
@@ -29,6 +31,21 @@ class KvCarver {
   std::uint64_t used_ = 0;
 };
 
+/// The first page of a sequence that a layer of this window (0: none) may read in a pass before
+/// which the sequence has `history` tokens. Windows smaller than a page are taken for a page, so
+/// that every layer has pages of the history to fetch, and full ones to read, in the same passes.
+std::int32_t first_page_in_sight(std::int32_t history, std::int32_t window,
+                                 std::int32_t page_tokens);
+
+/// Layers that see equally far. They share page numbers.
+struct KvReach {
+  std::int32_t window = 0;            // keys that a query sees at most; 0: all
+  std::int32_t layers = 0;            // how many they are
+  std::int32_t pages_per_slot = 0;    // most that a sequence keeps
+  PerTier<std::int32_t> pool = {};    // pages of a layer
+  PerTier<std::int64_t> before = {};  // pages of other reaches that lie before theirs
+};
+
 class KvLayout {
  public:
   /// Throws ConfigError for a shape that cannot be, CapacityError for one that cannot be counted.
@@ -36,12 +53,14 @@ class KvLayout {
 
   KvShape shape;
   DType cache_dtype = DType::f32;
-  bool host_attends = false;            // host sequences are attended by the CPU
-  std::vector<Tier> tiers;              // by slot
-  std::vector<std::int32_t> places;     // by slot: its number among the slots of its tier
-  PerTier<std::int32_t> slots = {};     // how many slots each tier is home to
-  std::int32_t pages_per_slot = 0;      // of the longest sequence
-  PerTier<std::int32_t> pool = {};      // pages of a layer
+  bool host_attends = false;         // host sequences are attended by the CPU
+  std::vector<Tier> tiers;           // by slot
+  std::vector<std::int32_t> places;  // by slot: its number among the slots of its tier
+  PerTier<std::int32_t> slots = {};  // how many slots each tier is home to
+  std::int32_t pages_per_slot = 0;   // of the longest sequence, kept or not
+  /// Layers that see all come first, where there are any, then those with a window. No sequence
+  /// finds too few pages in a later reach for which the first one has enough.
+  std::vector<KvReach> reaches;
   std::size_t page_bytes = 0;           // in memory
   std::size_t file_page_bytes = 0;      // in the file and its staging: a multiple of 4096
   std::size_t query_row_bytes = 0;      // of query, out
@@ -53,26 +72,41 @@ class KvLayout {
   std::int32_t completed_pages = 0;     // most pages of disk sequences filled by one GPU batch
 
   std::int32_t slots_in(Tier tier) const { return slots[static_cast<std::size_t>(tier)]; }
-  std::int32_t pool_of(Tier tier) const { return pool[static_cast<std::size_t>(tier)]; }
+  const KvReach& farthest() const { return reaches.front(); }
+  std::int32_t pool_of(Tier tier) const { return farthest().pool[static_cast<std::size_t>(tier)]; }
+  std::int64_t pages_in(Tier tier) const;  // of all layers
   bool uses_rows() const { return slots_in(Tier::host) + slots_in(Tier::disk) > 0; }
   std::int32_t pages_for(std::int32_t tokens) const { return (tokens - 1) / shape.page_tokens + 1; }
 
-  /// A page in its tier's [layer][page].
-  std::int64_t page_index(std::int32_t layer, std::int32_t page, Tier tier) const {
-    return std::int64_t{layer} * pool_of(tier) + page;
+  std::size_t reach_of(std::int32_t layer) const {
+    return places_in_reach_.empty() ? 0 : places_in_reach_[static_cast<std::size_t>(layer)].first;
   }
-  /// Offset in the file, which is [layer][page]: neighbours of a sequence are one request.
+  /// Of a sequence that starts.
+  std::int32_t most_tokens(const KvSequence& sequence) const {
+    return sequence.total == 0 ? shape.tokens_per_slot : sequence.total;
+  }
+
+  /// A page in its tier's [reach][layer of it][page].
+  std::int64_t page_index(std::int32_t layer, std::int32_t page, Tier tier) const;
+  /// Offset in the file, which is in that order: neighbours of a sequence are one request.
   std::uint64_t file_offset(std::int32_t layer, std::int32_t page) const {
     return static_cast<std::uint64_t>(page_index(layer, page, Tier::disk)) * file_page_bytes;
   }
-  std::uint64_t file_bytes() const { return file_offset(shape.layers, 0); }
+  std::uint64_t file_bytes() const {
+    return static_cast<std::uint64_t>(pages_in(Tier::disk)) * file_page_bytes;
+  }
   kernels::KvPages pages_at(std::byte* base, std::size_t stride_bytes) const;
 
  private:
   void check_shape(const Policy& policy) const;
   void place_slots(const Shares& shares);
+  void find_reaches();
   void size_pools();
+  void count_pages();
   void measure();
+
+  /// By layer: its reach, and its number among the layers of it. Empty: all are of one reach.
+  std::vector<std::pair<std::size_t, std::int32_t>> places_in_reach_;
 };
 
 /// The regions of the blocks. Over null blocks: their sizes.

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "kernels/device/error.h"
 
 namespace sluice::offload {
@@ -21,10 +23,12 @@ std::int32_t first_of_run(const std::vector<char>& used, std::int32_t count) {
 
 }  // namespace
 
-KvPageTable::KvPageTable(const KvLayout& layout)
-    : layout_(layout), owners_(static_cast<std::size_t>(layout.shape.slots)) {
+KvPageTable::KvPageTable(const KvLayout& layout, std::size_t reach)
+    : layout_(layout),
+      reach_(layout.reaches[reach]),
+      owners_(static_cast<std::size_t>(layout.shape.slots)) {
   for (std::size_t tier = 0; tier < pools_.size(); ++tier) {
-    const std::int32_t pages = layout.pool[tier];
+    const std::int32_t pages = reach_.pool[tier];
     pools_[tier].next.resize(static_cast<std::size_t>(pages), -1);
     pools_[tier].used.resize(static_cast<std::size_t>(pages), 0);
     pools_[tier].free = pages;
@@ -35,7 +39,8 @@ void KvPageTable::take(std::int32_t slot, std::int32_t tokens) {
   const Tier tier = tier_of(slot);
   Pool& pool = pools_[static_cast<std::size_t>(tier)];
   Owner& owner = owners_[index_of(slot)];
-  const std::int32_t wanted = layout_.pages_for(tokens);
+  const std::int32_t filled = layout_.pages_for(tokens);
+  const std::int32_t wanted = std::min(filled, reach_.pages_per_slot);
   if (owner.count != 0 || wanted > pool.free) {
     throw Error(
         ExitStatus::failure,
@@ -54,6 +59,7 @@ void KvPageTable::take(std::int32_t slot, std::int32_t tokens) {
     ++owner.count;
   }
   *link = -1;
+  owner.filled = filled;
   pool.free -= wanted;
 }
 
@@ -70,12 +76,16 @@ void KvPageTable::give_back(std::int32_t slot) {
 
 void KvPageTable::list(std::int32_t slot, std::int32_t first,
                        std::span<std::int32_t> target) const {
+  if (target.empty()) return;
   const Pool& pool = pool_of(tier_of(slot));
-  std::int32_t page = owners_[index_of(slot)].first;
-  for (std::int32_t i = 0; i < first; ++i) page = pool.next[static_cast<std::size_t>(page)];
+  const Owner& owner = owners_[index_of(slot)];
+  std::int32_t page = owner.first;
+  const auto go_on = [&] { page = pool.next[static_cast<std::size_t>(page)]; };
+  for (std::int32_t i = 0; i < first % owner.count; ++i) go_on();
   for (std::int32_t& number : target) {
+    if (page < 0) page = owner.first;
     number = page;
-    page = pool.next[static_cast<std::size_t>(page)];
+    go_on();
   }
 }
 

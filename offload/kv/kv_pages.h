@@ -1,5 +1,6 @@
-// Which pages each sequence has. A tier's pages are a pool. A sequence takes the pages that it can
-// need at most when it starts, and gives them back when it ends.
+// Which pages each sequence has, in the layers of one reach. A tier's pages are a pool. A sequence
+// takes the pages that it can need at most when it starts, and gives them back when it ends. Where
+// these are fewer than its tokens fill, it uses them in turn: page i is page i - count() again.
 //
 // Page numbers depend on the calls alone: the same calls give the same pages.
 #pragma once
@@ -15,7 +16,8 @@ namespace sluice::offload {
 
 class KvPageTable {
  public:
-  explicit KvPageTable(const KvLayout& layout);
+  /// `reach`: of layout.reaches. The layout must outlive it.
+  explicit KvPageTable(const KvLayout& layout, std::size_t reach = 0);
 
   /// Gives a slot without pages those of a sequence of at most `tokens` tokens, from the pool of
   /// its home tier. They are neighbours where enough are free in a row, else the lowest free ones.
@@ -26,6 +28,10 @@ class KvPageTable {
 
   /// Pages of a slot.
   std::int32_t count(std::int32_t slot) const { return owners_[index_of(slot)].count; }
+  /// Tokens that a slot's sequence may have: those of take(), rounded up to whole pages.
+  std::int64_t most_tokens(std::int32_t slot) const {
+    return std::int64_t{owners_[index_of(slot)].filled} * layout_.shape.page_tokens;
+  }
   /// Writes the numbers of its pages [first, first + target.size()), each in [0, pool of its tier).
   void list(std::int32_t slot, std::int32_t first, std::span<std::int32_t> target) const;
   std::int32_t free_pages(Tier tier) const { return pool_of(tier).free; }
@@ -41,6 +47,7 @@ class KvPageTable {
   struct Owner {
     std::int32_t first = -1;
     std::int32_t count = 0;
+    std::int32_t filled = 0;  // pages that its tokens fill, in turn
   };
 
   static std::size_t index_of(std::int32_t slot) { return static_cast<std::size_t>(slot); }
@@ -48,6 +55,7 @@ class KvPageTable {
   Tier tier_of(std::int32_t slot) const { return layout_.tiers[index_of(slot)]; }
 
   const KvLayout& layout_;
+  const KvReach& reach_;
   PerTier<Pool> pools_;
   std::vector<Owner> owners_;  // by slot
 };

@@ -14,8 +14,8 @@ class PoolFit {
   PoolFit(const KvShape& shape, const Policy& policy, const PerTier<std::uint64_t>& room)
       : shape_(shape), policy_(policy), room_(room) {
     const KvLayout layout(shape, policy);
-    shape_.pool_pages = layout.pool;
-    least_ = layout.pages_per_slot;
+    shape_.pool_pages = layout.farthest().pool;
+    least_ = layout.farthest().pages_per_slot;
   }
 
   bool fits(Tier tier) const {

@@ -19,7 +19,8 @@ std::int32_t KvStream::index_of(const Buffer& buffer) const {
 }
 
 void KvStream::fetch(const KvStep& step, std::int32_t layer) {
-  if (step.streamed_sequences.empty() || find(step, layer) != nullptr) return;
+  const KvReachStep& reach = step.of(layout_, layer);
+  if (reach.streamed_sequences.empty() || find(step, layer) != nullptr) return;
   if (buffers_[next_].step != nullptr) next_ = 1 - next_;
   Buffer& buffer = buffers_[next_];
   if (buffer.step != nullptr) {
@@ -41,7 +42,7 @@ void KvStream::fetch(const KvStep& step, std::int32_t layer) {
   buffer.step = &step;
   buffer.layer = layer;
   buffer.fetched = {};
-  if (!step.has_history()) return;  // Lane::compute need not wait for copies of others
+  if (!reach.has_history()) return;  // Lane::compute need not wait for copies of others
   if (buffer.used.ticket != 0) backend_.wait(Lane::host_to_device, buffer.used);
   await_appended(step, layer);
   copy_host_pages(step, layer, target);
@@ -55,7 +56,7 @@ void KvStream::fetch(const KvStep& step, std::int32_t layer) {
 
 void KvStream::await_appended(const KvStep& step, std::int32_t layer) {
   Event last;
-  for (const KvStreamed& sequence : step.streamed_sequences) {
+  for (const KvStreamed& sequence : step.of(layout_, layer).streamed_sequences) {
     if (sequence.history == 0) continue;
     // Sequences of a GPU batch were mostly appended together: one wait for all of them.
     const Event event = appended_.at(sequence.slot, layer);
@@ -66,11 +67,13 @@ void KvStream::await_appended(const KvStep& step, std::int32_t layer) {
 }
 
 void KvStream::copy_host_pages(const KvStep& step, std::int32_t layer, std::byte* target) {
-  for (const KvStreamed& sequence : step.streamed_sequences) {
+  const KvReachStep& reach = step.of(layout_, layer);
+  for (const KvStreamed& sequence : reach.streamed_sequences) {
     if (sequence.history == 0 || sequence.tier != Tier::host) continue;
     const auto first = static_cast<std::size_t>(sequence.first_page);
-    const auto pages = static_cast<std::size_t>(layout_.pages_for(sequence.history));
-    const auto homes = std::span(step.homes).subspan(first, pages);
+    const auto pages =
+        static_cast<std::size_t>(layout_.pages_for(sequence.history) - sequence.out_of_sight);
+    const auto homes = std::span(reach.homes).subspan(first, pages);
     for_each_run(homes, [&](std::size_t index, std::size_t count) {
       const auto home =
           static_cast<std::size_t>(layout_.page_index(layer, homes[index], Tier::host));
@@ -88,7 +91,7 @@ void KvStream::await_read(Buffer& buffer) {
 void KvStream::copy_after_read(Buffer& buffer) {
   const std::int32_t ring = index_of(buffer);
   disk_->finish_read(ring);
-  disk_->copy_read(ring, *buffer.step, memory_.device_ring[ring]);
+  disk_->copy_read(ring, *buffer.step, buffer.layer, memory_.device_ring[ring]);
   buffer.fetched = backend_.record(Lane::host_to_device);
   buffer.reading = false;
 }

@@ -65,15 +65,24 @@ std::size_t KvTable::used_bytes() const {
   return static_cast<std::size_t>(reinterpret_cast<const std::byte*>(end) - memory_);
 }
 
-KvStep::KvStep(const KvLayout& layout, std::byte* tables) {
-  for (KvTable* table : {&device, &streamed, &host, &completed, &tails}) {
-    *table = KvTable(layout, tables);
+KvStep::KvStep(const KvLayout& layout, std::byte* tables) : reaches(layout.reaches.size()) {
+  const auto make = [&](KvTable& table) {
+    table = KvTable(layout, tables);
     tables += KvTable::bytes(layout);
+  };
+  for (KvReachStep& reach : reaches) {
+    make(reach.device);
+    make(reach.streamed);
   }
   const auto sequences = static_cast<std::size_t>(layout.shape.gpu_batch_size);
-  streamed_sequences.reserve(sequences);
-  homes.reserve(static_cast<std::size_t>(layout.streamed_pages));
-  completed_homes.reserve(static_cast<std::size_t>(layout.completed_pages));
+  for (KvReachStep& reach : reaches) {
+    make(reach.host);
+    reach.streamed_sequences.reserve(sequences);
+    reach.homes.reserve(static_cast<std::size_t>(layout.streamed_pages));
+    reach.completed_homes.reserve(static_cast<std::size_t>(layout.completed_pages));
+  }
+  make(completed);
+  make(tails);
   begun_pages.reserve(sequences);
   host_slots.reserve(sequences);
   disk_slots.reserve(sequences);
@@ -83,10 +92,14 @@ KvStep::KvStep(const KvLayout& layout, std::byte* tables) {
 
 void KvStep::clear() {
   rows = 0;
-  for (KvTable* table : {&device, &streamed, &host, &completed, &tails}) table->clear();
-  streamed_sequences.clear();
-  homes.clear();
-  completed_homes.clear();
+  for (KvReachStep& reach : reaches) {
+    for (KvTable* table : {&reach.device, &reach.streamed, &reach.host}) table->clear();
+    reach.streamed_sequences.clear();
+    reach.homes.clear();
+    reach.completed_homes.clear();
+  }
+  completed.clear();
+  tails.clear();
   begun_pages.clear();
   host_slots.clear();
   disk_slots.clear();
@@ -94,49 +107,82 @@ void KvStep::clear() {
   disk_rows.clear();
 }
 
-bool KvStep::has_history() const {
+bool KvReachStep::has_history() const {
   return std::any_of(streamed_sequences.begin(), streamed_sequences.end(),
                      [](const KvStreamed& sequence) { return sequence.history > 0; });
 }
 
-void KvStep::fill(const KvLayout& layout, const KvPageTable& pages,
+namespace {
+
+/// Puts sequences into the tables of one reach.
+class ReachFill {
+ public:
+  ReachFill(const KvLayout& layout, const KvReach& reach, const KvPageTable& pages,
+            KvReachStep& step)
+      : layout_(layout), reach_(reach), pages_(pages), step_(step) {}
+
+  void add(const KvSequence& sequence) {
+    const Tier tier = layout_.tiers[static_cast<std::size_t>(sequence.slot)];
+    const std::int32_t history = sequence.context - sequence.new_tokens;
+    const auto first = static_cast<std::size_t>(
+        first_page_in_sight(history, reach_.window, layout_.shape.page_tokens));
+    if (tier == Tier::device) return list(step_.device.add(sequence), first, sequence.slot);
+    if (tier == Tier::disk || !layout_.host_attends) add_streamed(sequence, tier, history, first);
+    if (tier == Tier::host) list(step_.host.add(sequence), first, sequence.slot);
+  }
+
+ private:
+  void list(std::span<std::int32_t> numbers, std::size_t first, std::int32_t slot) const {
+    pages_.list(slot, static_cast<std::int32_t>(first), numbers.subspan(first));
+    std::fill_n(numbers.begin(), first, numbers[first]);
+  }
+
+  void add_streamed(const KvSequence& sequence, Tier tier, std::int32_t history,
+                    std::size_t first) const {
+    const auto first_staged = static_cast<std::int32_t>(step_.homes.size());
+    const std::span<std::int32_t> numbers = step_.streamed.add(sequence);
+    number_from(numbers, static_cast<std::int32_t>(first), first_staged);
+    const std::size_t staged = numbers.size() - first;
+    step_.homes.resize(step_.homes.size() + staged);
+    pages_.list(sequence.slot, static_cast<std::int32_t>(first),
+                std::span(step_.homes).last(staged));
+    step_.streamed_sequences.push_back({sequence.slot, tier,
+                                        layout_.places[static_cast<std::size_t>(sequence.slot)],
+                                        history, first_staged, static_cast<std::int32_t>(first)});
+  }
+
+  const KvLayout& layout_;
+  const KvReach& reach_;
+  const KvPageTable& pages_;
+  KvReachStep& step_;
+};
+
+}  // namespace
+
+void KvStep::fill(const KvLayout& layout, std::span<const KvPageTable> pages,
                   std::span<const KvSequence> sequences, std::int32_t in_pass) {
   clear();
   pass = in_pass;
+  for (std::size_t i = 0; i < reaches.size(); ++i) {
+    ReachFill reach(layout, layout.reaches[i], pages[i], reaches[i]);
+    for (const KvSequence& sequence : sequences) reach.add(sequence);
+  }
   for (const KvSequence& sequence : sequences) {
-    const Tier tier = layout.tiers[static_cast<std::size_t>(sequence.slot)];
     rows = std::max(rows, sequence.first_row + sequence.new_tokens);
-    if (tier == Tier::device) {
-      pages.list(sequence.slot, 0, device.add(sequence));
-      continue;
-    }
-    if (tier == Tier::disk || !layout.host_attends) add_streamed(layout, pages, sequence);
+    const Tier tier = layout.tiers[static_cast<std::size_t>(sequence.slot)];
     if (tier == Tier::host) {
-      pages.list(sequence.slot, 0, host.add(sequence));
       host_slots.push_back(sequence.slot);
       add_rows(host_rows, sequence);
-    } else {
-      add_disk(layout, pages, sequence);
     }
+    if (tier == Tier::disk) add_disk(layout, pages, sequence);
   }
-}
-
-void KvStep::add_streamed(const KvLayout& layout, const KvPageTable& pages,
-                          const KvSequence& sequence) {
-  const auto slot = static_cast<std::size_t>(sequence.slot);
-  const auto first = static_cast<std::int32_t>(homes.size());
-  const std::span<std::int32_t> staged = streamed.add(sequence);
-  std::iota(staged.begin(), staged.end(), first);
-  homes.resize(homes.size() + staged.size());
-  pages.list(sequence.slot, 0, std::span(homes).last(staged.size()));
-  streamed_sequences.push_back({sequence.slot, layout.tiers[slot], layout.places[slot],
-                                sequence.context - sequence.new_tokens, first});
 }
 
 // The new tokens of a disk sequence are appended in two parts, each a sequence for the kernels.
 // Tokens of pages that this pass fills go to the write buffer; tokens of the page that stays
-// partial go to the tail. Layers differ in the base address only, so one table serves all of them.
-void KvStep::add_disk(const KvLayout& layout, const KvPageTable& pages,
+// partial go to the tail. Layers differ in the base address only, so one table serves all of them;
+// where the write buffer goes to depends on their reach.
+void KvStep::add_disk(const KvLayout& layout, std::span<const KvPageTable> pages,
                       const KvSequence& sequence) {
   disk_slots.push_back(sequence.slot);
   add_rows(disk_rows, sequence);
@@ -150,12 +196,17 @@ void KvStep::add_disk(const KvLayout& layout, const KvPageTable& pages,
     KvSequence head = sequence;
     head.context = full * page_tokens;
     head.new_tokens = head.context - history;
-    const auto write_page = static_cast<std::int32_t>(completed_homes.size());
-    number_from(completed.add(head), first, write_page);
+    const std::size_t write_page = reaches.front().completed_homes.size();
+    number_from(completed.add(head), first, static_cast<std::int32_t>(write_page));
     const auto filled = static_cast<std::size_t>(full - first);
-    completed_homes.resize(completed_homes.size() + filled);
-    pages.list(sequence.slot, first, std::span(completed_homes).last(filled));
-    if (history % page_tokens != 0) begun_pages.push_back({place, write_page});
+    for (std::size_t i = 0; i < reaches.size(); ++i) {
+      std::vector<std::int32_t>& homes = reaches[i].completed_homes;
+      homes.resize(write_page + filled);
+      pages[i].list(sequence.slot, first, std::span(homes).last(filled));
+    }
+    if (history % page_tokens != 0) {
+      begun_pages.push_back({place, static_cast<std::int32_t>(write_page)});
+    }
     tail.first_row += head.new_tokens;
     tail.new_tokens -= head.new_tokens;
   }

@@ -49,13 +49,14 @@ struct KvRows {
   std::int32_t count = 0;
 };
 
-/// A sequence whose history is fetched for each layer.
+/// A sequence whose history is fetched for each layer, as far as it is in sight.
 struct KvStreamed {
   std::int32_t slot = 0;
   Tier tier = Tier::host;
-  std::int32_t place = 0;       // of the slot in its tier
-  std::int32_t history = 0;     // tokens before this pass
-  std::int32_t first_page = 0;  // in the staging buffer and in KvStep::homes
+  std::int32_t place = 0;         // of the slot in its tier
+  std::int32_t history = 0;       // tokens before this pass
+  std::int32_t first_page = 0;    // in the staging buffer and in KvReachStep::homes
+  std::int32_t out_of_sight = 0;  // the sequence's pages before that one
 };
 
 /// A page that began in an earlier pass, lies in the tail of a slot, and is filled in this pass: it
@@ -65,46 +66,58 @@ struct KvBegunPage {
   std::int32_t write_page = 0;
 };
 
-/// A GPU batch in a pass.
-struct KvStep {
-  std::int32_t pass = -1;
-  std::int32_t rows = 0;  // activations must have at least as many
-  KvTable device;         // device pages
-  KvTable streamed;       // staging pages: sequences one after the other
-  KvTable host;           // host pages: attended there, or appended to after streaming
-  KvTable completed;      // tokens of disk sequences in pages filled by this pass
-  KvTable tails;          // ... in the page that stays partial
+/// What the layers of one reach have of their own: page numbers. Pages out of sight of the new
+/// tokens have the number of the first one in sight.
+struct KvReachStep {
+  KvTable device;    // device pages
+  KvTable streamed;  // staging pages: sequences one after the other
+  KvTable host;      // host pages: attended there, or appended to after streaming
   std::vector<KvStreamed> streamed_sequences;
   std::vector<std::int32_t> homes;            // by staging page: where it lives in its tier
   std::vector<std::int32_t> completed_homes;  // by page of the write buffer: its page in the file
+
+  /// Whether there is anything to fetch.
+  bool has_history() const;
+};
+
+/// A GPU batch in a pass.
+struct KvStep {
+  std::int32_t pass = -1;
+  std::int32_t rows = 0;             // activations must have at least as many
+  std::vector<KvReachStep> reaches;  // by KvLayout::reaches
+  KvTable completed;                 // tokens of disk sequences in pages filled by this pass
+  KvTable tails;                     // ... in the page that stays partial
   std::vector<KvBegunPage> begun_pages;
-  std::vector<std::int32_t> host_slots;  // of `host`
+  std::vector<std::int32_t> host_slots;  // of KvReachStep::host
   std::vector<std::int32_t> disk_slots;
-  std::vector<KvRows> host_rows;  // of `host`, neighbours merged
+  std::vector<KvRows> host_rows;  // of KvReachStep::host, neighbours merged
   std::vector<KvRows> disk_rows;
   Event uploaded;   // the tables were copied to the device
   Event host_used;  // the last work on Lane::host_compute that reads them
 
   static std::uint64_t host_table_bytes(const KvLayout& layout) {
-    return 5 * KvTable::bytes(layout);
+    return (3 * layout.reaches.size() + 2) * KvTable::bytes(layout);
   }
+  /// `device` and `streamed` of every reach: the first tables in the memory of a step.
   static std::uint64_t device_table_bytes(const KvLayout& layout) {
-    return 2 * KvTable::bytes(layout);
+    return 2 * layout.reaches.size() * KvTable::bytes(layout);
   }
   KvStep(const KvLayout& layout, std::byte* tables);
 
-  /// Whether there is anything to fetch.
-  bool has_history() const;
+  /// Of one layer.
+  const KvReachStep& of(const KvLayout& layout, std::int32_t layer) const {
+    return reaches[layout.reach_of(layer)];
+  }
 
   /// Overwrites all but the events; never allocates. Sequences must have been checked, and have
-  /// their pages.
-  void fill(const KvLayout& layout, const KvPageTable& pages, std::span<const KvSequence> sequences,
-            std::int32_t in_pass);
+  /// their pages. `pages`: by reach.
+  void fill(const KvLayout& layout, std::span<const KvPageTable> pages,
+            std::span<const KvSequence> sequences, std::int32_t in_pass);
 
  private:
   void clear();
-  void add_streamed(const KvLayout& layout, const KvPageTable& pages, const KvSequence& sequence);
-  void add_disk(const KvLayout& layout, const KvPageTable& pages, const KvSequence& sequence);
+  void add_disk(const KvLayout& layout, std::span<const KvPageTable> pages,
+                const KvSequence& sequence);
 };
 
 }  // namespace sluice::offload

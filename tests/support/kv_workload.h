@@ -16,6 +16,7 @@
 #include "kernels/half.h"
 #include "kernels/ops.h"
 #include "offload/kv/kv_cache.h"
+#include "offload/kv/kv_layout.h"
 #include "tests/support/scratch_folder.h"
 
 namespace sluice::support {
@@ -38,6 +39,12 @@ struct KvWorkload {
   std::vector<std::vector<std::int32_t>> forgotten;  // slots, before each pass; may be shorter
   std::int64_t query_width() const { return std::int64_t{shape.query_heads} * shape.head_dim; }
   std::int64_t kv_width() const { return std::int64_t{shape.kv_heads} * shape.head_dim; }
+  kernels::AttentionRule rule(std::int32_t layer, float scale) const {
+    kernels::AttentionRule rule;
+    rule.scale = scale;
+    if (!shape.windows.empty()) rule.window = shape.windows[static_cast<std::size_t>(layer)];
+    return rule;
+  }
 };
 
 enum class KvOperand : std::uint64_t { query, keys, values };
@@ -77,8 +84,9 @@ inline KvWorkload make_kv_workload(const offload::KvShape& shape, std::int32_t m
   std::vector<Slot> slots(static_cast<std::size_t>(shape.slots));
   std::uint64_t next_sequence = 1;
   std::int32_t pages = 0;  // of sequences under way
-  const auto pages_of = [&shape](const Slot& slot) {
-    return slot.sequence == 0 ? 0 : (slot.total - 1) / shape.page_tokens + 1;
+  const std::int32_t most = offload::KvLayout(shape, {}).farthest().pages_per_slot;
+  const auto pages_of = [&shape, most](const Slot& slot) {
+    return slot.sequence == 0 ? 0 : std::min((slot.total - 1) / shape.page_tokens + 1, most);
   };
   const std::int32_t pool = shape.pool_pages[0];
   for (std::int32_t p = 0; p < passes; ++p) {
@@ -135,7 +143,9 @@ inline std::vector<double> kv_reference(const KvWorkload& work, float scale) {
     };
     std::vector<double> weights;
     double sum = 0;
-    for (std::int32_t p = 0; p <= row.position; ++p) {
+    const std::int32_t window = work.rule(layer, scale).window;
+    const std::int32_t begin = window > 0 ? std::max(row.position + 1 - window, 0) : 0;
+    for (std::int32_t p = begin; p <= row.position; ++p) {
       double dot = 0;
       for (std::int32_t d = 0; d < head_dim; ++d) {
         dot += at(KvOperand::query, row.position, d) * at(KvOperand::keys, p, d);
@@ -145,8 +155,8 @@ inline std::vector<double> kv_reference(const KvWorkload& work, float scale) {
     }
     for (std::int32_t d = 0; d < head_dim; ++d) {
       double total = 0;
-      for (std::int32_t p = 0; p <= row.position; ++p) {
-        total += weights[static_cast<std::size_t>(p)] * at(KvOperand::values, p, d);
+      for (std::int32_t p = begin; p <= row.position; ++p) {
+        total += weights[static_cast<std::size_t>(p - begin)] * at(KvOperand::values, p, d);
       }
       result.push_back(total / sum);
     }
@@ -311,7 +321,7 @@ inline void run_kv_passes(KvRig& rig, const KvWorkload& work, KvPrefetch mode, s
         backend.copy(Lane::compute, out.data, buffers.poison.data(), out.bytes());
       }
       rig.cache().attend(layer, b, out, rig.rows(0, rows), rig.rows(1, rows), rig.rows(2, rows),
-                         {scale});
+                         work.rule(layer, scale));
       fetch_next(2);
       const Event left = rig.cache().store(layer, b, rig.rows(1, rows), rig.rows(2, rows));
       fetch_next(3);

@@ -35,7 +35,7 @@ TEST(KvLayout, EveryPageOfEveryLayerIsItsOwn) {
   EXPECT_EQ(layout.file_page_bytes, 4096U);
   EXPECT_EQ(layout.tiers, cache_tiers(policy.cache, 20));
   EXPECT_EQ(layout.slots, (PerTier<std::int32_t>{10, 4, 6}));
-  EXPECT_EQ(layout.pool, (PerTier<std::int32_t>{30, 12, 18}));
+  EXPECT_EQ(layout.farthest().pool, (PerTier<std::int32_t>{30, 12, 18}));
   std::set<std::int64_t> pages;
   std::set<std::uint64_t> offsets;
   for (std::int32_t layer = 0; layer < 3; ++layer) {
@@ -58,12 +58,12 @@ TEST(KvLayout, AnAskedForPoolBoundsCacheAndStaging) {
   KvShape shape = shape_of(20);
   shape.pool_pages = {0, 5, 4};
   const KvLayout layout(shape, policy);
-  EXPECT_EQ(layout.pool, (PerTier<std::int32_t>{0, 5, 4}));
+  EXPECT_EQ(layout.farthest().pool, (PerTier<std::int32_t>{0, 5, 4}));
   EXPECT_EQ(layout.streamed_pages, 9);
   EXPECT_EQ(layout.disk_pages, 4);
   EXPECT_EQ(layout.completed_pages, 4);
   shape.pool_pages = {7, 1000, 1000};  // more than all slots can use
-  EXPECT_EQ(KvLayout(shape, policy).pool, (PerTier<std::int32_t>{0, 30, 30}));
+  EXPECT_EQ(KvLayout(shape, policy).farthest().pool, (PerTier<std::int32_t>{0, 30, 30}));
   shape.pool_pages = {0, 0, 2};
   EXPECT_THROW(KvLayout(shape, policy), ConfigError) << "less than one sequence";
 }
@@ -186,14 +186,15 @@ TEST(KvTables, NewTokensOfADiskSequenceAreSplitAtTheLastFullPage) {
   for (const std::int32_t slot : {1, 2, 0}) pages.take(slot, 10);
   // Pages of 4: slot 2 has 3 tokens and gets 6; slot 1 gets 4 (a page, exactly); slot 0 gets 1.
   const KvSequence sequences[] = {{2, 0, 6, 9}, {1, 6, 4, 4}, {0, 10, 1, 1}};
-  step.fill(layout, pages, sequences, 5);
-  EXPECT_EQ(step.completed_homes, (std::vector<std::int32_t>{3, 4, 0}));
+  step.fill(layout, {&pages, 1}, sequences, 5);
+  const KvReachStep& reach = step.of(layout, 0);
+  EXPECT_EQ(reach.completed_homes, (std::vector<std::int32_t>{3, 4, 0}));
   ASSERT_EQ(step.begun_pages.size(), 1U);
   EXPECT_EQ(step.begun_pages[0].place, 2);
   EXPECT_EQ(step.begun_pages[0].write_page, 0);
-  EXPECT_EQ(step.homes, (std::vector<std::int32_t>{3, 4, 5, 0, 6}));
-  ASSERT_EQ(step.streamed_sequences.size(), 3U);
-  EXPECT_EQ(step.streamed_sequences[2].first_page, 4);
+  EXPECT_EQ(reach.homes, (std::vector<std::int32_t>{3, 4, 5, 0, 6}));
+  ASSERT_EQ(reach.streamed_sequences.size(), 3U);
+  EXPECT_EQ(reach.streamed_sequences[2].first_page, 4);
   const kernels::KvBatch full = step.completed.batch();
   EXPECT_EQ(full.new_tokens[0], 5);
   EXPECT_EQ(full.context[0], 8);

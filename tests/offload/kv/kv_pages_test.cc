@@ -80,13 +80,13 @@ TEST(KvPageTable, NoPageHasTwoOwnersAndNoneIsLost) {
       EXPECT_EQ(pages_of(table, owner), pages_of(twin, owner));
       for (const std::int32_t page : pages_of(table, owner)) {
         ASSERT_TRUE(owned[tier].insert(page).second) << page;
-        ASSERT_LT(page, layout.pool[tier]);
+        ASSERT_LT(page, layout.farthest().pool[tier]);
       }
     }
     for (std::size_t tier = 0; tier < owned.size(); ++tier) {
       ASSERT_EQ(
           static_cast<std::int32_t>(owned[tier].size()) + table.free_pages(static_cast<Tier>(tier)),
-          layout.pool[tier]);
+          layout.farthest().pool[tier]);
     }
   }
 }

@@ -47,9 +47,10 @@ TEST(KvPools, AreWholeWhereTheRoomIsEnough) {
   for (const Shares& shares : kShares) {
     const Policy policy = policy_of(shares);
     const KvLayout layout(small_shape(), policy);
-    EXPECT_EQ(fit_kv_pools(small_shape(), policy, {kNoLimit, kNoLimit, kNoLimit}), layout.pool);
+    EXPECT_EQ(fit_kv_pools(small_shape(), policy, {kNoLimit, kNoLimit, kNoLimit}),
+              layout.farthest().pool);
     EXPECT_EQ(fit_kv_pools(small_shape(), policy, bytes_of(small_shape(), policy, {})),
-              layout.pool);
+              layout.farthest().pool);
   }
 }
 
@@ -64,10 +65,12 @@ TEST(KvPools, HoldTheUsualSequenceInEverySlotAndTheLongestOnce) {
       for (std::size_t tier = 0; tier < kTierCount; ++tier) {
         const std::int32_t slots = layout.slots[tier];
         const std::int32_t wanted = slots * layout.pages_for(std::min(usual, 100));
-        EXPECT_EQ(layout.pool[tier], slots == 0 ? 0 : std::max(wanted, layout.pages_per_slot));
-        EXPECT_LE(layout.pool[tier], whole.pool[tier]);
+        EXPECT_EQ(layout.farthest().pool[tier],
+                  slots == 0 ? 0 : std::max(wanted, layout.pages_per_slot));
+        EXPECT_LE(layout.farthest().pool[tier], whole.farthest().pool[tier]);
       }
-      EXPECT_EQ(fit_kv_pools(shape, policy, {kNoLimit, kNoLimit, kNoLimit}), layout.pool);
+      EXPECT_EQ(fit_kv_pools(shape, policy, {kNoLimit, kNoLimit, kNoLimit}),
+                layout.farthest().pool);
     }
   }
 }
@@ -86,7 +89,7 @@ TEST(KvPools, FillTheRoomThereIs) {
         room[tier] = least[tier] + (all[tier] - least[tier]) * static_cast<unsigned>(part) / 8;
         PerTier<std::int32_t> pools = fit_kv_pools(small_shape(), policy, room);
         EXPECT_LE(bytes_of(small_shape(), policy, pools)[tier], room[tier]);
-        if (pools[tier] == layout.pool[tier] || pools[tier] == 0) continue;
+        if (pools[tier] == layout.farthest().pool[tier] || pools[tier] == 0) continue;
         ++pools[tier];
         const bool own_is_least = pools[tier] == layout.pages_per_slot + 1;
         EXPECT_TRUE(own_is_least || bytes_of(small_shape(), policy, pools)[tier] > room[tier])
@@ -111,7 +114,7 @@ TEST(KvPools, HoldALongestSequenceEvenWhereThatIsTooMuch) {
     const KvLayout layout(small_shape(), policy);
     const PerTier<std::int32_t> pools = fit_kv_pools(small_shape(), policy, {1, 1, 1});
     for (std::size_t tier = 0; tier < kTierCount; ++tier) {
-      EXPECT_EQ(pools[tier], layout.pool[tier] == 0 ? 0 : layout.pages_per_slot);
+      EXPECT_EQ(pools[tier], layout.farthest().pool[tier] == 0 ? 0 : layout.pages_per_slot);
     }
   }
 }
