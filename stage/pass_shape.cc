@@ -2,22 +2,34 @@
 
 #include <algorithm>
 
+#include "offload/kv/kv_layout.h"
+
 namespace sluice::stage {
 
 namespace {
 
 using offload::Tier;
 
-void add_row(CachedRows& rows, const PassRow& row, std::int32_t page_tokens) {
+/// Of n new tokens and those that they see: token i of i + 1, with a window no more than that.
+double pairs_of(double position, double n, double window) {
+  const double first = position + 1;  // that the first one sees
+  if (window == 0 || first + n - 1 <= window) return n * position + n * (n + 1) / 2;
+  const double growing = std::max(window - first, 0.0);  // tokens that see less than the window
+  return growing * position + growing * (growing + 1) / 2 + (n - growing) * window;
+}
+
+void add_row(CachedRows& rows, const PassRow& row, std::int32_t window, std::int32_t page_tokens) {
   const std::int64_t history = row.position;
   const std::int64_t context = history + row.new_tokens;
-  const double n = row.new_tokens;
+  const std::int64_t in_sight =
+      window == 0 ? context : std::min<std::int64_t>(context, window - 1 + row.new_tokens);
+  const std::int32_t first_page = offload::first_page_in_sight(row.position, window, page_tokens);
   ++rows.sequences;
   rows.tokens += row.new_tokens;
-  rows.context += context;
-  rows.pairs += n * row.position + n * (n + 1) / 2;  // new token i sees position + i + 1 tokens
-  rows.history_pages += (history + page_tokens - 1) / page_tokens;
-  rows.full_pages += history / page_tokens;
+  rows.context += in_sight;
+  rows.pairs += pairs_of(row.position, row.new_tokens, window);
+  rows.history_pages += (history + page_tokens - 1) / page_tokens - first_page;
+  rows.full_pages += history / page_tokens - first_page;
   rows.filled_pages += context / page_tokens - history / page_tokens;
   rows.partial += context % page_tokens != 0 ? 1 : 0;
 }
@@ -45,6 +57,7 @@ ScheduleShape schedule_shape(const StageLayout& layout,
   shape.moves_hidden = policy.activations.device < 100.0;
   shape.hidden_on_disk = policy.activations.disk > 0;
   shape.cache_on_disk = policy.cache.disk > 0;
+  shape.window = offload::KvLayout(kv_shape(layout), policy).reaches.back().window;
   shape.logit_rows = layout.logit_rows();
   for (const offload::GroupPlacement& group : groups) {
     shape.groups.push_back({group.slot_bytes() > 0, group.bytes(Tier::disk) > 0});
@@ -66,7 +79,9 @@ void set_pass(ScheduleShape& shape, const StageLayout& layout, const Pass& pass,
     GpuBatchShape& batch = shape.gpu_batches.back();
     batch.tokens += row.new_tokens;
     batch.logits += shape.last ? logits_wanted(row) : 0;
-    add_row(batch.cached[static_cast<std::size_t>(tier_of(row.slot))], row, page_tokens);
+    const auto tier = static_cast<std::size_t>(tier_of(row.slot));
+    add_row(batch.cached[tier], row, 0, page_tokens);
+    if (shape.window > 0) add_row(batch.cached_window[tier], row, shape.window, page_tokens);
   }
   for (GpuBatchShape& batch : shape.gpu_batches) {
     batch.hidden = offload::rows_by_tier(policy.activations, batch.tokens);

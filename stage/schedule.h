@@ -94,9 +94,9 @@ struct Task {
 struct CachedRows {
   std::int32_t sequences = 0;
   std::int64_t tokens = 0;         // new ones
-  std::int64_t context = 0;        // tokens that the sequences will have
+  std::int64_t context = 0;        // tokens that the sequences will have, in sight
   double pairs = 0;                // of a new token and a token it sees
-  std::int64_t history_pages = 0;  // with tokens of earlier passes
+  std::int64_t history_pages = 0;  // in sight, with tokens of earlier passes
   std::int64_t full_pages = 0;     // ... of which these are full
   std::int64_t filled_pages = 0;   // by this pass
   std::int32_t partial = 0;        // sequences whose last page is not full after this pass
@@ -108,9 +108,13 @@ struct GpuBatchShape {
   std::int64_t tokens = 0;
   std::int64_t logits = 0;                     // rows that are wanted
   offload::PerTier<std::int64_t> hidden = {};  // rows at home in each tier between layers
-  offload::PerTier<CachedRows> cached;
+  offload::PerTier<CachedRows> cached;         // for layers that see all
+  offload::PerTier<CachedRows> cached_window;  // for those with a window: what it bounds is less
 
   const CachedRows& in(offload::Tier tier) const { return cached[static_cast<std::size_t>(tier)]; }
+  const CachedRows& in_window(offload::Tier tier) const {
+    return cached_window[static_cast<std::size_t>(tier)];
+  }
 };
 
 /// What is streamed of a weight group.
@@ -131,6 +135,7 @@ struct ScheduleShape {
   bool moves_hidden = false;       // hidden states go home between layers, to host or disk
   bool hidden_on_disk = false;     // ... some of them to disk: a thread of its own moves them
   bool cache_on_disk = false;      // some sequences live on disk
+  std::int32_t window = 0;         // of the layers that have one (offload::KvReach); 0: none has
   std::int64_t logit_rows = 1;     // of a chunk
   std::vector<GroupShape> groups;  // in the order of leases
   offload::WeightRing ring;        // of the streamed ones
@@ -141,7 +146,8 @@ struct ScheduleShape {
     return batch.in(offload::Tier::disk).sequences > 0 ||
            (!host_attends && batch.in(offload::Tier::host).sequences > 0);
   }
-  /// Pages of the history that are fetched for each layer.
+  /// Pages of the history that are fetched for each layer that sees all. Layers with a window fetch
+  /// fewer, but some in the same passes.
   std::int64_t fetched_pages(const GpuBatchShape& batch) const {
     return batch.in(offload::Tier::disk).history_pages +
            (host_attends ? 0 : batch.in(offload::Tier::host).history_pages);

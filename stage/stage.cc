@@ -204,7 +204,7 @@ class Stage::Impl {
   /// Of all stages: the head admits to what they can hold.
   std::vector<CacheRoom> gather_rooms() const {
     const CacheRoom own{layout_.config.policy.cache, kv_shape(layout_).page_tokens,
-                        cache_->pool_pages()};
+                        cache_->pool_pages(), cache_->pages_per_slot()};
     return comm::gather(resources_.world, own);
   }
 

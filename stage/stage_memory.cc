@@ -55,6 +55,9 @@ offload::KvShape kv_shape(const StageLayout& layout) {
   shape.head_dim = layout.model.attention.head_width;
   shape.pool_pages = layout.cache_pages;
   shape.compute_dtype = layout.compute_dtype;
+  for (std::int32_t i = 0; i < shape.layers && !layout.model.attention.windows.empty(); ++i) {
+    shape.windows.push_back(layout.model.attention.window_of(layout.config.first_layer + i));
+  }
   return shape;
 }
 

@@ -107,9 +107,18 @@ class Pricer {
     return stage_.groups[static_cast<std::size_t>(task_.group)];
   }
 
+  /// What the task's layer sees of the sequences of a tier.
+  const CachedRows& seen(Tier tier) const {
+    return stage_.windowed[layer()] != 0 ? batch_.in_window(tier) : batch_.in(tier);
+  }
+
   /// Tokens of sequences whose new keys and values are taken home by the host.
   std::int64_t stored_tokens() const {
     return batch_.in(Tier::disk).tokens + (shape_.host_attends ? 0 : batch_.in(Tier::host).tokens);
+  }
+  std::int64_t fetched_pages() const {
+    return seen(Tier::disk).history_pages +
+           (shape_.host_attends ? 0 : seen(Tier::host).history_pages);
   }
   std::int64_t chunk_rows() const {
     return std::min(shape_.logit_rows, batch_.logits - task_.part * shape_.logit_rows);
@@ -123,7 +132,8 @@ class Pricer {
                                       (shape_.host_attends ? 0 : batch_.in(Tier::host).sequences);
         for (const std::int64_t sequences : {device, streamed}) {
           if (sequences == 0) continue;
-          work_.host_to_device += stage_.table_bytes + bytes_of(sequences, stage_.table_row_bytes);
+          work_.host_to_device +=
+              stage_.tables * (stage_.table_bytes + bytes_of(sequences, stage_.table_row_bytes));
         }
         return work_;
       }
@@ -171,8 +181,8 @@ class Pricer {
     for (const Tier tier : {Tier::device, Tier::host, Tier::disk}) {
       const bool is_staged = tier != Tier::device;
       if (is_staged != (task_.part == 1) || (tier == Tier::host && shape_.host_attends)) continue;
-      work_.flop += batch_.in(tier).pairs * stage_.pair_flop;
-      work_.kv_bytes += bytes_of(batch_.in(tier).context, stage_.token_bytes);
+      work_.flop += seen(tier).pairs * stage_.pair_flop;
+      work_.kv_bytes += bytes_of(seen(tier).context, stage_.token_bytes);
     }
     return work_;
   }
@@ -183,7 +193,7 @@ class Pricer {
         work_.host_to_device = group().streamed;
         break;
       case TaskKind::fetch_cache:
-        work_.host_to_device = bytes_of(shape_.fetched_pages(batch_), stage_.page_bytes);
+        work_.host_to_device = bytes_of(fetched_pages(), stage_.page_bytes);
         break;
       case TaskKind::fetch_hidden:
         work_.host_to_device = bytes_of(rows_away(batch_), stage_.hidden_bytes);
@@ -218,7 +228,7 @@ class Pricer {
         work_.disk_read = group().disk;
         break;
       case TaskKind::read_cache:
-        work_.disk_read = bytes_of(batch_.in(Tier::disk).full_pages, stage_.file_page_bytes);
+        work_.disk_read = bytes_of(seen(Tier::disk).full_pages, stage_.file_page_bytes);
         break;
       case TaskKind::write_cache:
         work_.disk_written = bytes_of(batch_.in(Tier::disk).filled_pages, stage_.file_page_bytes);
@@ -230,8 +240,8 @@ class Pricer {
         work_.disk_written = hidden_blocks;
         break;
       case TaskKind::attend_on_host:
-        work_.host_flop = batch_.in(Tier::host).pairs * stage_.pair_flop;
-        work_.host_kv_bytes = bytes_of(batch_.in(Tier::host).context, stage_.token_bytes);
+        work_.host_flop = seen(Tier::host).pairs * stage_.pair_flop;
+        work_.host_kv_bytes = bytes_of(seen(Tier::host).context, stage_.token_bytes);
         break;
       case TaskKind::receive:
         work_.received = bytes_of(batch_.tokens, stage_.hidden_bytes);
@@ -289,6 +299,10 @@ StageWork stage_work(const StageLayout& layout,
   work.sample_bytes = layout.device_samples ? sizeof(kernels::SampleRow) : 0;
   work.table_bytes = bytes_of(3 * std::int64_t{shape.gpu_batch_size}, sizeof(std::int32_t));
   work.table_row_bytes = bytes_of(cache.pages_per_slot, sizeof(std::int32_t));
+  work.tables = cache.reaches.size();
+  for (std::int32_t layer = 0; layer < shape.layers; ++layer) {
+    work.windowed.push_back(cache.reaches[cache.reach_of(layer)].window > 0 ? 1 : 0);
+  }
   return work;
 }
 

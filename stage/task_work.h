@@ -44,6 +44,7 @@ struct StageWork {
   std::vector<Group> groups;                // in the order of leases
   std::vector<Products> attention, output;  // by layer: norm, query, key and value; the output
   std::vector<Products> mlp;                // by layer
+  std::vector<char> windowed;               // by layer: whether it has a window
   Products head;                            // for each chunk of logits
   double embed_flop = 0;                    // per token
   std::uint64_t embed_bytes = 0;            // per token
@@ -58,6 +59,7 @@ struct StageWork {
   std::uint64_t sample_bytes = 0;           // of what the device is asked of such a row
   std::uint64_t table_bytes = 0;            // of a GPU batch's page table without its pages ...
   std::uint64_t table_row_bytes = 0;        // ... and of a sequence's
+  std::uint64_t tables = 1;                 // of these: by reach (offload::KvReach)
 };
 /// `groups` as place_weights() gave them.
 StageWork stage_work(const StageLayout& layout, const std::vector<offload::GroupPlacement>& groups);

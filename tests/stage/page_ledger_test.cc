@@ -31,6 +31,19 @@ TEST(PageLedger, TheStageWithTheFewestPagesDecides) {
   EXPECT_FALSE(ledger.reserve(3, 1));
 }
 
+TEST(PageLedger, WhereLayersHaveAWindowALongSequenceTakesNoMorePagesThanItKeeps) {
+  const CacheRoom all{{100, 0, 0}, 4, {30, 0, 0}};
+  const CacheRoom windowed{{100, 0, 0}, 4, {9, 0, 0}, 3};
+  PageLedger ledger({windowed, all}, kSlots);
+  EXPECT_TRUE(ledger.reserve(0, 40));  // 3 of 9 pages, and 10 of 30
+  EXPECT_TRUE(ledger.reserve(1, 60));
+  EXPECT_FALSE(ledger.reserve(2, 24)) << "6 of the 5 that are left where layers see all";
+  EXPECT_TRUE(ledger.reserve(2, 5));
+  EXPECT_FALSE(ledger.reserve(3, 5)) << "2 of the one that is left where layers have a window";
+  ledger.release(0);
+  EXPECT_TRUE(ledger.reserve(3, 13));
+}
+
 TEST(PageLedger, EverySlotCountsInItsHomeTierOfEachStage) {
   // Slots 0 and 2 live on the device of the first stage, 1 and 3 on its host.
   const CacheRoom halves{{50, 50, 0}, 1, {10, 5, 0}};
@@ -44,7 +57,7 @@ TEST(PageLedger, EverySlotCountsInItsHomeTierOfEachStage) {
 }
 
 TEST(PageLedger, ARoomReachesEveryRankAsItWas) {
-  const CacheRoom room{{100.0 / 3, 0.1, 100 - 100.0 / 3 - 0.1}, 16, {1, 2, 3}};
+  const CacheRoom room{{100.0 / 3, 0.1, 100 - 100.0 / 3 - 0.1}, 16, {1, 2, 3}, 7};
   const auto worlds = comm::make_local_worlds(1);
   const CacheRoom read = comm::gather(*worlds[0], room).front();
   EXPECT_EQ(read.shares.device, room.shares.device);
@@ -52,6 +65,7 @@ TEST(PageLedger, ARoomReachesEveryRankAsItWas) {
   EXPECT_EQ(read.shares.disk, room.shares.disk);
   EXPECT_EQ(read.page_tokens, 16);
   EXPECT_EQ(read.pages, room.pages);
+  EXPECT_EQ(read.pages_per_slot, 7);
 }
 
 }  // namespace

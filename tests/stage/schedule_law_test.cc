@@ -31,6 +31,7 @@ struct Case {
   bool by_device = false;
   bool samples = false;
   std::int32_t gpu_batches = 1;
+  std::vector<std::int32_t> windows = {};  // of a stage's layers; then prompts are longer
 };
 
 StageLayout layout_of(const Case& one) {
@@ -43,16 +44,21 @@ StageLayout layout_of(const Case& one) {
   model.attention.scale = 1;
   model.mlp.width = 32;
   model.vocabulary = 40;
-  model.max_positions = 64;
+  model.max_positions = 100;
   model.dtype = DType::f32;
+  const bool is_long = !one.windows.empty();
+  for (std::int32_t i = 0; i < (is_long ? one.stages : 0); ++i) {
+    model.attention.windows.insert(model.attention.windows.end(), one.windows.begin(),
+                                   one.windows.end());
+  }
   layout.config.first_layer = 3 * one.stage;
   layout.config.layers = 3;
   layout.config.policy = one.policy;
   layout.batching.gpu_batch_size = kSequences;
   layout.batching.num_gpu_batches = one.gpu_batches;
   layout.batching.micro_batches = one.stages > 1 ? 2 : 1;
-  layout.batching.max_tokens_per_gpu_batch = 64;
-  layout.batching.max_sequence_tokens = 48;
+  layout.batching.max_tokens_per_gpu_batch = is_long ? 192 : 64;
+  layout.batching.max_sequence_tokens = is_long ? 96 : 48;
   layout.stage = one.stage;
   layout.stages = one.stages;
   layout.device_channel = one.by_device;
@@ -62,7 +68,9 @@ StageLayout layout_of(const Case& one) {
 
 /// Tokens of a prompt: of three sequences, one fills a page in its prompt and one in each of two
 /// later steps.
-std::int32_t prompt_tokens(std::int32_t slot) { return 14 + slot % 3; }
+std::int32_t prompt_tokens(const StageLayout& layout, std::int32_t slot) {
+  return layout.batching.max_sequence_tokens - 34 + slot % 3;
+}
 
 /// Every micro-batch in turn: a prompt, then decode steps, of which one lacks a GPU batch.
 Pass make_pass(const StageLayout& layout, std::int64_t number) {
@@ -79,13 +87,13 @@ Pass make_pass(const StageLayout& layout, std::int64_t number) {
     for (std::int32_t i = 0; i < kSequences; ++i) {
       PassRow& row = pass.rows.emplace_back();
       row.slot = pass.micro_batch * per_micro_batch + g * kSequences + i;
-      const std::int32_t prompt = prompt_tokens(row.slot);
+      const std::int32_t prompt = prompt_tokens(layout, row.slot);
       // The GPU batch that was left out is a step behind from then on.
       const std::int32_t steps =
           step - (g == 1 && step > 2 && batching.num_gpu_batches > 1 ? 1 : 0);
       row.position = step == 0 ? 0 : prompt + steps - 1;
       row.new_tokens = step == 0 ? prompt : 1;
-      row.total = 48;
+      row.total = layout.batching.max_sequence_tokens;
       row.first_token = tokens;
       row.gpu_batch = g;
       row.sample = !(g == 0 && step == 0);  // a prompt that goes on: no logits
@@ -201,6 +209,19 @@ TEST_P(ScheduleLawTest, AlsoWithTheMlpOnceOverAllGpuBatches) {
     one.policy.mlp_once = true;
     const std::string problem = run_case(one, true);
     EXPECT_TRUE(problem.empty()) << problem << "\n" << gpu_batches << " GPU batches";
+  }
+}
+
+TEST_P(ScheduleLawTest, AlsoWhereLayersHaveAWindow) {
+  const std::vector<std::int32_t> windows[] = {{20, 20, 20}, {0, 33, 0}, {5, 0, 20}};
+  for (const std::int32_t gpu_batches : {1, 2, 3}) {
+    for (const bool overlaps : {true, false}) {
+      Case one = one_of(kWeights[2], kActivations[0], gpu_batches);
+      one.windows = windows[gpu_batches - 1];
+      one.policy.overlap = overlaps;
+      const std::string problem = run_case(one, overlaps);
+      EXPECT_TRUE(problem.empty()) << problem << "\n" << gpu_batches << " GPU batches";
+    }
   }
 }
 

@@ -21,5 +21,15 @@ TEST(WorkspaceBytes, LogitsHaveNoPlaceOnTheHostWhereTheDeviceSamples) {
   EXPECT_EQ(by_device.device - by_host.device, set);
 }
 
+TEST(KvShape, HasTheWindowsOfTheStagesOwnLayers) {
+  StageLayout layout;
+  layout.model.layers = 5;
+  layout.config.first_layer = 1;
+  layout.config.layers = 3;
+  EXPECT_TRUE(kv_shape(layout).windows.empty());
+  layout.model.attention.windows = {0, 7, 0, 9, 11};
+  EXPECT_EQ(kv_shape(layout).windows, (std::vector<std::int32_t>{7, 0, 9}));
+}
+
 }  // namespace
 }  // namespace sluice::stage

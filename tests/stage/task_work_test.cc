@@ -111,6 +111,84 @@ TEST(TaskWorkTest, APromptSeesAGrowingContextAndItsLastRowHasLogits) {
   EXPECT_EQ(pass_work(layout, whole).kv_bytes, 2U * 3 * 8 * 4 * 4);
 }
 
+TEST(TaskWorkTest, LayersWithAWindowSeeNoMoreThanIt) {
+  StageLayout layout = one_stage();
+  const double products = 2 * (3 * kLayerElements + 100 * 8);
+  struct {
+    std::int32_t position, tokens;
+    double pairs;        // of the layer that sees all, and of each of the others
+    double windowed;     // ... with a window of 4
+    std::uint64_t read;  // tokens of the cache
+    std::uint64_t in_sight;
+  } const cases[] = {
+      {9, 1, 10, 4, 10, 4},
+      {2, 6, 3 + 4 + 5 + 6 + 7 + 8, 3 + 5 * 4, 8, 8},
+      {7, 2, 8 + 9, 2 * 4, 9, 5},
+      {0, 4, 1 + 2 + 3 + 4, 1 + 2 + 3 + 4, 4, 4},
+      {0, 5, 1 + 2 + 3 + 4 + 5, 1 + 2 + 3 + 4 + 4, 5, 5},
+  };
+  for (const auto& one : cases) {
+    Pass pass;
+    pass.rows = {row(0, one.position, one.tokens)};
+    pass.batch_tokens = {one.tokens, 0};
+    for (const bool on_host : {false, true}) {
+      layout.config.policy.cache =
+          on_host ? offload::Shares{0, 100, 0} : offload::Shares{100, 0, 0};
+      layout.config.policy.cpu_cache_compute = on_host;
+      layout.model.attention.windows = {4, 0, 4};
+      const ComputeWork work = pass_work(
+          layout, pass, [on_host](std::int32_t) { return on_host ? Tier::host : Tier::device; });
+      const double flop = 4.0 * 8 * (one.pairs + 2 * one.windowed);
+      const std::uint64_t bytes = 2U * 8 * 4 * (one.read + 2 * one.in_sight);
+      EXPECT_DOUBLE_EQ(
+          on_host ? work.host_flop : work.flop - one.tokens * 2 * 3 * kLayerElements - 2 * 100 * 8,
+          flop);
+      EXPECT_EQ(on_host ? work.host_kv_bytes : work.kv_bytes, bytes);
+    }
+  }
+  // A window that no sequence fills is none.
+  Pass pass;
+  pass.rows = {row(0, 9, 1)};
+  pass.batch_tokens = {1, 0};
+  layout.config.policy = {};
+  layout.model.attention.windows = {64, 100, 0};
+  EXPECT_DOUBLE_EQ(pass_work(layout, pass).flop, products + 4.0 * 8 * 3 * 10);
+}
+
+TEST(TaskWorkTest, OnlyPagesInSightAreReadAndFetched) {
+  StageLayout layout = one_stage();
+  layout.config.policy.cache = {0, 0, 100};
+  layout.batching.max_sequence_tokens = 1000;
+  layout.model.attention.windows = {0, 100, 0};
+  const auto groups = placed(layout);
+  ScheduleShape shape = schedule_shape(layout, groups);
+  const StageWork stage = stage_work(layout, groups);
+  Pass pass;
+  pass.rows = {row(0, 500, 1)};
+  pass.batch_tokens = {1, 0};
+  set_pass(shape, layout, pass, [](std::int32_t) { return Tier::disk; });
+  std::vector<Task> tasks;
+  build_schedule(shape, tasks);
+  int seen = 0;
+  for (const Task& task : tasks) {
+    const TaskWork work = work_of(task, shape, stage);
+    const bool has_window = task.layer == 1;  // tokens 401 to 500 lie in pages 25 to 31
+    if (task.kind == TaskKind::read_cache) {
+      EXPECT_EQ(work.disk_read, (has_window ? 6U : 31U) * stage.file_page_bytes);
+      ++seen;
+    }
+    if (task.kind == TaskKind::fetch_cache) {
+      EXPECT_EQ(work.host_to_device, (has_window ? 7U : 32U) * stage.page_bytes);
+      ++seen;
+    }
+    if (task.kind == TaskKind::upload_tables) {
+      EXPECT_EQ(work.host_to_device, 2U * 4 * (3 * 2 + 63)) << "one for each kind of layer";
+      ++seen;
+    }
+  }
+  EXPECT_EQ(seen, 3 + 3 + 1);
+}
+
 TEST(TaskWorkTest, WhatTheHostAttendsIsTheHosts) {
   StageLayout layout = one_stage();
   layout.config.policy.cache_dtype = DType::f16;
