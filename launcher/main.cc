@@ -13,6 +13,7 @@
 #include "launcher/model/inspect_command.h"
 #include "launcher/model/model_folder.h"
 #include "launcher/tokenizer/tokenize_command.h"
+#include "launcher/tokenizer/tokenizer_facts.h"
 
 namespace {
 
@@ -30,6 +31,10 @@ void say(const std::string& sentence) {
 ExitStatus tokenize(const launcher::TokenizeArguments& arguments) {
   const auto tokenizer = launcher::Tokenizer::open(launcher::find_model_folder(arguments.model));
   std::ios::sync_with_stdio(false);
+  if (arguments.explain) {
+    std::cout << launcher::explain_tokenizer(tokenizer);
+    return ExitStatus::done;
+  }
   return launcher::tokenize_lines(tokenizer, {arguments.jsonl, arguments.decode}, std::cin,
                                   std::cout, std::cerr);
 }

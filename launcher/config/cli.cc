@@ -245,6 +245,7 @@ void read_tokenize(FlagSet& set, const Words& words, TokenizeArguments& argument
   arguments.model = set.value("--model");
   arguments.jsonl = set.given("--jsonl");
   arguments.decode = set.given("--decode");
+  arguments.explain = set.given("--explain");
   if (arguments.model.empty()) problems.emplace_back("no model: give --model DIR, or a hub id");
   if (!problems.empty()) refuse(problems);
 }

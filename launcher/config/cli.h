@@ -23,6 +23,7 @@ struct TokenizeArguments {
   std::string model;
   bool jsonl = false;
   bool decode = false;
+  bool explain = false;
 };
 
 enum class Command : std::uint8_t { print, generate, inspect, tokenize };

@@ -182,10 +182,12 @@ std::vector<FlagGroup> inspect_flags() {
 }
 
 std::vector<FlagGroup> tokenize_flags() {
-  return {{"Flags",
-           {{"--model,--path", "DIR|ID", "model folder, or hub id in the local Hugging Face cache"},
-            {"--jsonl", "", R"(lines are {"text": "..."} and become {"ids": [...]})"},
-            {"--decode", "", "the other way: ids to text"}}}};
+  return {
+      {"Flags",
+       {{"--model,--path", "DIR|ID", "model folder, or hub id in the local Hugging Face cache"},
+        {"--jsonl", "", R"(lines are {"text": "..."} and become {"ids": [...]})"},
+        {"--decode", "", "the other way: ids to text"},
+        {"--explain", "", "say what was read: kind, files, normalizer, pattern, added tokens"}}}};
 }
 
 std::string exit_statuses() {

@@ -16,7 +16,7 @@ Answer::Answer(const Tokenizer& tokenizer, const RequestRow& row, std::int32_t e
     : tokenizer_(&tokenizer),
       row_(&row),
       eos_(row.ignore_eos ? -1 : eos),
-      decoder_(tokenizer, row.stop, row.skip_special) {}
+      decoder_(tokenizer, row.stop, row.skip_special, row.prompt) {}
 
 void Answer::add_prompt_token(const stage::TokenResult& result) {
   prompt_results_.push_back(scored(result));

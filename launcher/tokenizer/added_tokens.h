@@ -2,56 +2,56 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
-#include <memory>
 #include <string>
 #include <string_view>
 #include <unordered_map>
 #include <vector>
 
+#include "launcher/tokenizer/flat_map.h"
+#include "launcher/tokenizer/function_ref.h"
+#include "launcher/tokenizer/normalizer.h"
+#include "launcher/tokenizer/pre_tokenizer.h"
 #include "launcher/tokenizer/vocabulary.h"
 
 namespace sluice::launcher {
 
 /// Of several tokens that begin at one place the longest counts, and a text is read from left to
-/// right. First come the tokens that are not `normalized`; the others are then looked for in each
-/// piece between those. Immutable: any thread may use it.
+/// right. First come the tokens that are not `normalized`. What is between them is normalized, and
+/// the other tokens, normalized as well, are looked for in each piece of that. Immutable: any
+/// thread may use it.
 /// Source: github.com/huggingface/tokenizers, tokenizer/added_vocabulary.rs (find_matches).
 class AddedTokens {
  public:
-  explicit AddedTokens(const std::vector<AddedToken>& tokens);
+  /// `normalizer` may be null, and must outlive it. Throws InputError for a token that it leaves
+  /// nothing of, and for one of more than 1024 bytes.
+  AddedTokens(const std::vector<AddedToken>& tokens, const Normalizer* normalizer);
 
-  /// Calls `piece` with each text between tokens that is not empty, and `token` with each token's
-  /// id, in order. Pre: `text` is valid UTF-8.
-  void cut(std::string_view text, const std::function<void(std::string_view)>& piece,
-           const std::function<void(std::int32_t)>& token) const;
+  /// Calls `piece` with each normalized text between tokens that is not empty, and `token` with
+  /// each token's id, in order. Pre: `text` is valid UTF-8.
+  void cut(std::string_view text, PieceReceiver piece, FunctionRef<void(std::int32_t)> token) const;
 
  private:
-  /// The tokens of one turn.
+  /// The tokens of one turn, as a tree of their bytes.
   class Finder {
    public:
     void add(const AddedToken& token);
-    void cut(std::string_view text, const std::function<void(std::string_view)>& piece,
-             const std::function<void(std::int32_t)>& token) const;
+    void cut(Piece text, PieceReceiver piece, FunctionRef<void(std::int32_t)> token) const;
 
    private:
-    const AddedToken* match(std::string_view text) const;
-    const AddedToken* find(std::string_view text, std::size_t& begin) const;
+    const AddedToken* match(std::string_view text, std::size_t& bytes) const;
+    const AddedToken* find(std::string_view text, std::size_t& begin, std::size_t& bytes) const;
 
-    /// Lets the map be asked for a part of a text without a copy of it.
-    struct Hash {
-      using is_transparent = void;
-      std::size_t operator()(std::string_view text) const {
-        return std::hash<std::string_view>()(text);
-      }
-    };
-    std::unordered_map<std::string, AddedToken, Hash, std::equal_to<>> tokens_;  // by text
-    std::vector<std::size_t> sizes_;  // of their texts, the longest first
-    std::string leads_;               // their first bytes
+    std::vector<AddedToken> tokens_;
+    FlatMap children_;                                  // node << 8 | byte to node; the root is 0
+    std::vector<std::int32_t> token_ = {-1};            // by node: index in tokens_
+    std::vector<bool> leads_ = std::vector<bool>(256);  // first bytes of tokens
   };
+
+  void add(AddedToken token);
 
   Finder raw_;
   Finder normalized_;
+  const Normalizer* normalizer_;
 };
 
 }  // namespace sluice::launcher

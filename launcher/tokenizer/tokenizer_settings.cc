@@ -57,10 +57,10 @@ AddedToken token_of(const Json& token, const std::string& where) {
 /// Makes the token special, and adds it if it is no added token yet. An added token keeps the
 /// fields that it has.
 std::int32_t name_token(AddedToken token, const std::string& where, Vocabulary& vocabulary) {
-  const auto known = std::ranges::find(vocabulary.added, token.text, &AddedToken::text);
-  if (known != vocabulary.added.end()) {
-    known->special = true;
-    return known->id;
+  const auto known = vocabulary.added_places.find(token.text);
+  if (known != vocabulary.added_places.end()) {
+    vocabulary.added[known->second].special = true;
+    return vocabulary.added[known->second].id;
   }
   token.special = true;
   if (vocabulary.find(token.text) < 0) token.id = next_added_id(vocabulary);
@@ -157,9 +157,14 @@ void fill_names(const Json& config, bool newer, Vocabulary& vocabulary) {
 }
 
 /// BOS and EOS around a text. tokenizer.json's post-processor counts over these settings, as in
-/// transformers 5. Without tokenizer.json the default is OPT's: BOS in front.
-void read_surroundings(const Json& settings, const std::string& where, Vocabulary& vocabulary) {
-  const bool bos = settings.is_object() ? flag(settings, "add_bos_token", true, where) : true;
+/// transformers 5. Without tokenizer.json BOS stands in front for OPT and SentencePiece's families,
+/// but not for those that share GPT-2's files.
+void read_surroundings(const Json& settings, const Json& config, const std::string& where,
+                       Vocabulary& vocabulary) {
+  const Json& family = config.member("model_type");
+  const bool has_bos = family.is_null() || family == Json("opt") ||
+                       vocabulary.kind == Vocabulary::Kind::sentence_piece;
+  const bool bos = flag(settings, "add_bos_token", has_bos, where);
   const bool eos = settings.is_object() && flag(settings, "add_eos_token", false, where);
   const auto put = [&](std::vector<std::int32_t>& ids, bool wanted, std::int32_t id,
                        const char* name) {
@@ -181,8 +186,11 @@ void read_prefix_space(const Json& settings, const std::string& where, bool newe
                        Vocabulary& vocabulary) {
   const Json& name = settings.member("tokenizer_class");
   const bool is_gpt2 = name.is_string() && name.text().starts_with("GPT2Tokenizer");
-  const bool said = flag(settings, "add_prefix_space", vocabulary.prefix_space, where);
-  if (!newer || is_gpt2) vocabulary.prefix_space = said;
+  for (PreTokenizerStep& step : vocabulary.pre_tokenizer) {
+    if (step.kind != PreTokenizerStep::Kind::byte_level) continue;
+    const bool said = flag(settings, "add_prefix_space", step.prefix_space, where);
+    if (!newer || is_gpt2) step.prefix_space = said;
+  }
 }
 
 /// Tokens of the vocabulary, and those around every text, must have rows in the embedding. Other
@@ -218,7 +226,7 @@ void read_settings(const std::filesystem::path& folder, bool newer, Vocabulary& 
   const Json config = read_object(folder / "config.json");
   if (vocabulary.bos < 0 && !vocabulary.prefix.empty()) vocabulary.bos = vocabulary.prefix.front();
   fill_names(config, newer, vocabulary);
-  if (!newer) read_surroundings(settings, settings_path, vocabulary);
+  if (!newer) read_surroundings(settings, config, settings_path, vocabulary);
   vocabulary.table_size = small_integer(config, "vocab_size").value_or(vocabulary.size);
   check_table(folder, vocabulary);
 }

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "kernels/device/error.h"
+#include "launcher/tokenizer/sentence_piece_model.h"
 #include "launcher/tokenizer/utf8.h"
 #include "offload/checkpoint/input_file.h"
 
@@ -119,6 +120,7 @@ void read_merges(const std::string& text, const std::string& where, Vocabulary& 
 void add_added_token(const AddedToken& token, const std::string& where, Vocabulary& vocabulary) {
   if (token.text.empty()) throw InputError(where + " has a special token without text");
   if (token.id >= 0) {
+    if (vocabulary.find(token.text) < 0) vocabulary.only_added.insert(token.id);
     add_token(token.text, token.id, where, vocabulary);
   } else if (vocabulary.find(token.text) < 0) {
     throw InputError(
@@ -126,18 +128,18 @@ void add_added_token(const AddedToken& token, const std::string& where, Vocabula
                     "token",
                     where, token.text));
   }
-  auto known = std::ranges::find(vocabulary.added, token.text, &AddedToken::text);
-  const bool special = known != vocabulary.added.end() && known->special;
-  if (known == vocabulary.added.end()) known = vocabulary.added.emplace(known);
-  *known = token;
-  known->id = vocabulary.find(token.text);
-  known->special = token.special || special;
+  const auto [place, fresh] = vocabulary.added_places.emplace(token.text, vocabulary.added.size());
+  if (fresh) vocabulary.added.emplace_back().special = false;
+  AddedToken& known = vocabulary.added[place->second];
+  const bool special = known.special;
+  known = token;
+  known.id = vocabulary.find(token.text);
+  known.special = token.special || special;
+  vocabulary.last_added = std::max(vocabulary.last_added, known.id);
 }
 
 std::int32_t next_added_id(const Vocabulary& vocabulary) {
-  std::int32_t next = vocabulary.words;
-  for (const AddedToken& token : vocabulary.added) next = std::max(next, token.id + 1);
-  return next;
+  return std::max(vocabulary.words, vocabulary.last_added + 1);
 }
 
 Vocabulary read_vocabulary(const std::filesystem::path& folder) {
@@ -148,14 +150,17 @@ Vocabulary read_vocabulary(const std::filesystem::path& folder) {
     read_tokenizer_json(read_tokenizer_file(path), path, vocabulary);
   } else if (has_file(folder, "vocab.json")) {
     const std::string vocab = (folder / "vocab.json").string();
+    vocabulary.source = vocab;
     const std::string merges = (folder / "merges.txt").string();
     read_token_ids(parse_tokenizer_json(read_tokenizer_file(vocab), vocab), vocab, vocabulary);
     read_merges(read_tokenizer_file(merges), merges, vocabulary);
+  } else if (const auto file = sentence_piece_file(folder); !file.empty()) {
+    SentencePieceModel::read(file.string(), vocabulary);
   } else {
-    throw InputError(
-        fmt::format("{} has no tokenizer: neither tokenizer.json nor vocab.json with merges.txt is "
-                    "there; copy them from the model's own folder",
-                    folder.string()));
+    throw InputError(fmt::format(
+        "{} has no tokenizer: neither tokenizer.json nor vocab.json with merges.txt nor "
+        "tokenizer.model is there; copy them from the model's own folder",
+        folder.string()));
   }
   read_settings(folder, newer, vocabulary);
   check_ids(folder.string(), vocabulary);

@@ -5,10 +5,12 @@
 #include <filesystem>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
 #include "launcher/json/json.h"
+#include "launcher/tokenizer/steps.h"
 
 namespace sluice::launcher {
 
@@ -22,10 +24,21 @@ struct AddedToken {
   bool lstrip = false;       // takes the white space before it with it
   bool rstrip = false;       // and behind it
   bool normalized = false;   // looked for only in what the tokens without it have left
+  bool in_text = true;       // looked for at all; false: texts can only spell it
 };
 
 struct Vocabulary {
+  enum class Kind : std::uint8_t {
+    bytes,           // byte pairs over bytes
+    characters,      // byte pairs over characters
+    unigram,         // the likeliest tokens
+    sentence_piece,  // a file of the SentencePiece library
+  };
+  Kind kind = Kind::bytes;
+  std::string source;  // the file that the tokens are from
+
   std::unordered_map<std::string, std::int32_t> ids;  // by the token as the file writes it
+  std::unordered_set<std::int32_t> only_added;        // ids of `ids` that the model does not know
   std::int32_t size = 0;                              // one more than the highest id
   std::int32_t words = 0;                             // tokens of `ids` without the added ones
   std::int32_t words_end = 0;                         // one more than the highest id of those
@@ -39,19 +52,23 @@ struct Vocabulary {
   std::int32_t bos = -1;  // -1: there is none
   std::int32_t eos = -1;
   std::int32_t pad = -1;
-  std::int32_t unknown = -1;  // stands for a byte that has no token of its own
-  /// Bytes without a token and without `unknown` are left out, not refused (tokenizer.json).
-  bool drops_bytes = false;
-  bool fuses_unknown = false;        // neighbouring bytes without a token become one `unknown`
-  bool merges_in_rounds = true;      // BytePairs
-  bool added_as_text = true;         // added tokens decode to their text; false: to their bytes
+  std::int32_t unknown = -1;  // stands for a byte or character that has no token of its own
+  /// Where there is no `unknown` either, they are left out, not refused (tokenizer.json).
+  bool drops_unknown = false;
+  bool fuses_unknown = false;        // neighbouring ones become one `unknown`
+  bool byte_fallback = false;        // characters without a token become bytes: <0x0A>
+  bool ignores_merges = false;       // a piece that is a token as it is needs no merges
+  bool merges_in_rounds = true;      // Merges
+  std::vector<double> scores;        // unigram: log-probability by id
+  bool added_as_text = true;         // added tokens decode to their text; false: by the decoder
   std::vector<std::int32_t> prefix;  // ids in front of every text: BOS
   std::vector<std::int32_t> suffix;  // and behind it
-  std::string removed;               // cut out of every text first; empty: nothing
-  bool single_digits = false;        // WordSplitter
-  bool splits_words = true;          // WordSplitter
-  bool prefix_space = false;         // a blank before every piece that begins with none
-  std::int32_t table_size = 0;       // config.json's vocab_size: rows of the embedding
+  std::vector<NormalizerStep> normalizer;
+  std::vector<PreTokenizerStep> pre_tokenizer = {{}};  // words by GPT-2's pattern
+  std::vector<DecoderStep> decoder = {{}};             // bytes
+  std::int32_t table_size = 0;  // config.json's vocab_size: rows of the embedding
+  std::unordered_map<std::string, std::size_t> added_places;  // in `added`, by text
+  std::int32_t last_added = -1;                               // the highest id of `added`
 
   std::int32_t find(const std::string& token) const {
     const auto found = ids.find(token);
@@ -59,10 +76,11 @@ struct Vocabulary {
   }
 };
 
-/// Reads tokenizer.json, or vocab.json and merges.txt where it is absent: a folder that has both
-/// may hold stale older files. Then reads tokenizer_config.json, special_tokens_map.json,
-/// added_tokens.json and config.json, where they are there. Tokens of the vocabulary lie below
-/// table_size; added tokens need not. Throws InputError naming file and line, or the token.
+/// Reads tokenizer.json, or vocab.json and merges.txt where it is absent, or a SentencePiece model
+/// where that is all: a folder that has several may hold stale older files. Then reads
+/// tokenizer_config.json, special_tokens_map.json, added_tokens.json and config.json, where they
+/// are there. Tokens of the vocabulary lie below table_size; added tokens need not. Throws
+/// InputError naming file and line, or the token.
 Vocabulary read_vocabulary(const std::filesystem::path& folder);
 
 // The parts of read_vocabulary. `where` is the file's name for messages.
@@ -84,7 +102,7 @@ void add_merge(const std::string& left, const std::string& right, const std::str
                Vocabulary& vocabulary);
 /// merges.txt: "left right" per line, by rank.
 void read_merges(const std::string& text, const std::string& where, Vocabulary& vocabulary);
-/// tokenizer.json, with a BPE model on bytes; other kinds are refused by name.
+/// tokenizer.json. What cannot be followed exactly is refused by name.
 void read_tokenizer_json(const std::string& text, const std::string& where, Vocabulary& vocabulary);
 /// The settings files of `folder` that are there. `newer`: the tokens came from tokenizer.json.
 void read_settings(const std::filesystem::path& folder, bool newer, Vocabulary& vocabulary);

@@ -113,35 +113,96 @@ TEST(Vocabulary, OtherTokenizersAreRefusedByName) {
     folder.write("tokenizer.json", file.dump());
     expect_refused(folder, {"tokenizer.json", part});
   };
-  refused("/model/type", "Unigram", "Unigram");
   refused("/model/type", "WordPiece", "WordPiece");
+  refused("/model/type", "Unigram", "model.vocab");
   refused("/model/dropout", 0.1, "dropout");
-  refused("/model/byte_fallback", true, "byte_fallback");
   refused("/model/end_of_word_suffix", "</w>", "end_of_word_suffix");
-  refused("/normalizer", {{"type", "NFKC"}}, "NFKC");
-  refused("/pre_tokenizer", {{"type", "Metaspace"}}, "Metaspace");
-  refused("/pre_tokenizer", nullptr, "pre_tokenizer");
-  refused("/post_processor", {{"type", "BertProcessing"}}, "BertProcessing");
+  refused("/normalizer", {{"type", "Precompiled"}}, "Precompiled");
+  refused("/normalizer", json::parse(R"({"type": "Sequence", "normalizers": [
+              {"type": "NFC"}, {"type": "BertNormalizer"}]})"),
+          "normalizer.normalizers[1]");
+  refused("/normalizer", json::parse(R"({"type": "Replace", "pattern": {"Regex": "("},
+              "content": ""})"),
+          "\"(\"");
+  refused("/pre_tokenizer", {{"type", "UnicodeScripts"}}, "UnicodeScripts");
   refused("/pre_tokenizer/type", "Split", "Split");
+  refused("/pre_tokenizer", json::parse(R"({"type": "Split", "pattern": {"String": "x"},
+              "behavior": "Sideways"})"),
+          "Sideways");
   refused("/pre_tokenizer", json::parse(R"({"type": "Sequence", "pretokenizers": [
-              {"type": "Split", "pattern": {"Regex": "x"}, "behavior": "Isolated"},
-              {"type": "ByteLevel", "add_prefix_space": false, "use_regex": false}]})"),
-          "Split");
+              {"type": "ByteLevel"}, {"type": "Metaspace", "replacement": "_"}]})"),
+          "Metaspace");
+  refused("/pre_tokenizer", {{"type", "Metaspace"}, {"replacement", "__"}}, "replacement");
+  refused("/pre_tokenizer", {{"type", "Metaspace"}, {"prepend_scheme", "last"}}, "last");
+  refused("/post_processor", {{"type", "BertProcessing"}}, "post_processor.cls");
+  refused("/post_processor", {{"type", "Other"}}, "Other");
   refused("/post_processor", json::parse(R"({"type": "TemplateProcessing", "single": [
               {"SpecialToken": {"id": "nowhere", "type_id": 0}},
               {"Sequence": {"id": "A", "type_id": 0}}], "special_tokens": {}})"),
           "nowhere");
   refused("/post_processor", json::parse(R"({"type": "RobertaProcessing", "cls": ["a", 9999]})"),
           "post_processor.cls");
-  refused("/decoder", nullptr, "decoder");
-  refused("/decoder", {{"type", "Metaspace"}}, "Metaspace");
+  refused("/decoder", {{"type", "WordPiece"}}, "WordPiece");
+  refused("/decoder", json::parse(R"({"type": "Sequence", "decoders": [{"type": "Fuse"},
+              {"type": "Replace", "pattern": {"String": "a"}, "content": "b"}]})"),
+          "Replace");
+  refused("/decoder", json::parse(R"({"type": "Sequence", "decoders": [{"type": "Fuse"},
+              {"type": "Strip", "content": " ", "start": 0, "stop": 1}]})"),
+          "Strip");
   refused("/model/unk_token", "nowhere", "nowhere");
-  refused("/model/ignore_merges", true, "ignore_merges");
   refused("/added_tokens/0/id", -4, "added_tokens[0]");
   refused("/model/merges/0", "a b c", "merges[0]");
   refused("/model/merges/0", 3, "merges[0]");
   refused("/model/merges", "x", "merges");
   refused("/model/vocab", json::array(), "model.vocab");
+}
+
+TEST(Vocabulary, ByteFallbackNeedsNothingWhereAllBytesAreTokens) {
+  const ModelFolder folder;
+  json file = small_tokenizer_json();
+  file["model"]["byte_fallback"] = true;
+  folder.write("tokenizer.json", file.dump());
+  EXPECT_EQ(Tokenizer::open(folder.path()).encode("the3", false).size(), 3U);
+  file["model"]["vocab"]["zz"] = file["model"]["vocab"]["z"];
+  file["model"]["vocab"].erase("z");
+  folder.write("tokenizer.json", file.dump());
+  expect_refused(folder, {"byte_fallback", "0x7a"});
+}
+
+TEST(Vocabulary, UnigramListsAreChecked) {
+  const auto refused = [](const json& model, const char* part) {
+    const ModelFolder folder;
+    const json file = {{"model", model}, {"decoder", nullptr}};
+    folder.write("tokenizer.json", file.dump());
+    expect_refused(folder, {"tokenizer.json", part});
+  };
+  const json tokens = json::array({json::array({"<unk>", 0.0}), json::array({"a", -1.5})});
+  refused({{"type", "Unigram"}, {"vocab", json::array()}}, "model.vocab");
+  refused({{"type", "Unigram"}, {"vocab", json::array({"a"})}}, "model.vocab[0]");
+  refused({{"type", "Unigram"}, {"vocab", json::array({json::array({"a", "b"})})}},
+          "model.vocab[0]");
+  refused({{"type", "Unigram"}, {"vocab", json::array({tokens[1], tokens[1]})}}, "model.vocab[1]");
+  refused({{"type", "Unigram"}, {"vocab", tokens}, {"unk_id", 2}}, "unk_id");
+  const ModelFolder folder;
+  const json model = {{"vocab", tokens}};
+  const json file = {{"model", model}, {"decoder", nullptr}};
+  folder.write("tokenizer.json", file.dump());
+  const Tokenizer tokenizer = Tokenizer::open(folder.path());
+  EXPECT_EQ(tokenizer.encode("aa"), (std::vector<std::int32_t>{1, 1}));
+  EXPECT_EQ(tokenizer.decode(std::vector<std::int32_t>{1, 1}, false), "a a");
+  EXPECT_THAT([&] { tokenizer.encode("ab"); },
+              testing::ThrowsMessage<InputError>(HasSubstr("\"b\"")));
+}
+
+TEST(Vocabulary, OnlyOptsOlderFilesHaveBosByDefault) {
+  const ModelFolder folder;
+  write_small(folder);
+  folder.write("config.json", R"({"model_type": "gpt2"})");
+  EXPECT_EQ(Tokenizer::open(folder.path()).encode("t"),
+            (std::vector<std::int32_t>{support::byte_id('t')}));
+  folder.write("config.json", R"({"model_type": "opt"})");
+  EXPECT_EQ(Tokenizer::open(folder.path()).encode("t"),
+            (std::vector<std::int32_t>{2, support::byte_id('t')}));
 }
 
 TEST(Vocabulary, SettingsFilesAreRead) {

@@ -34,7 +34,9 @@ THIRD_PARTY = {
     r"hwy/.*": r"kernels/(cpu|device)/[\w-]+\.(cc|h)",
     r"yaml-cpp/.*": r"launcher/config/config_yaml\.cc",
     r"CLI/.*": r"launcher/config/cli\w*\.cc",
-    r"pcre2\.h": r"launcher/tokenizer/\w+\.cc",
+    r"oniguruma\.h": r"launcher/tokenizer/regex\.cc",
+    r"utf8proc\.h": r"launcher/tokenizer/unicode\.cc",
+    r"sentencepiece_\w+\.h": r"launcher/tokenizer/sentence_piece_model\.cc",
     r"nlohmann/.*": r"launcher/json/json\.cc|offload/checkpoint/json_walk\.cc",
     r"xxhash\.h": r"offload/(disk|weights)/\w+\.cc|launcher/jobs/row_ids\.cc|tests/.*",
     r"fmt/.*": r"(launcher|stage|comm|offload|kernels)/.*\.cc",
@@ -125,7 +127,7 @@ class Tidy(unittest.TestCase):
             for path in sources("*.h")
             if folder_of(path) not in ("tests",)
             for number, quote, included in includes(path)
-            if quote == "<" and re.match(r"(boost|mpi\.h|CLI|yaml-cpp|pcre2)", included)
+            if quote == "<" and re.match(r"(boost|mpi\.h|CLI|yaml-cpp|oniguruma|utf8proc|sentencepiece)", included)
         ]
         self.report(problems)
 

@@ -1,0 +1,147 @@
+#include "launcher/tokenizer/splitting.h"
+
+#include <utility>
+#include <vector>
+
+#include "launcher/tokenizer/regex.h"
+#include "launcher/tokenizer/utf8.h"
+
+namespace sluice::launcher {
+namespace {
+
+/// Turns matches into parts.
+class Parts {
+ public:
+  Parts(std::size_t bytes, PartReceiver next) : bytes_(bytes), next_(next) {}
+  void match(std::size_t begin, std::size_t end) {
+    if (done_ < begin) next_({done_, begin, false});
+    next_({begin, end, true});
+    done_ = end;
+  }
+  void finish() {
+    if (done_ < bytes_) next_({done_, bytes_, false});
+  }
+
+ private:
+  std::size_t bytes_;
+  std::size_t done_ = 0;
+  PartReceiver next_;
+};
+
+class TextPattern final : public Pattern {
+ public:
+  explicit TextPattern(std::string text) : text_(std::move(text)) {}
+  void find(std::string_view text, PartReceiver next) const override {
+    Parts parts(text.size(), next);
+    std::size_t at = text_.empty() ? std::string_view::npos : text.find(text_);
+    for (; at != std::string_view::npos; at = text.find(text_, at + text_.size())) {
+      parts.match(at, at + text_.size());
+    }
+    parts.finish();
+  }
+
+ private:
+  std::string text_;
+};
+
+class RegexPattern final : public Pattern {
+ public:
+  explicit RegexPattern(Regex regex) : regex_(std::move(regex)) {}
+  void find(std::string_view text, PartReceiver next) const override {
+    Parts parts(text.size(), next);
+    regex_.each(text, [&](Regex::Match match) { parts.match(match.begin, match.end); });
+    parts.finish();
+  }
+
+ private:
+  Regex regex_;
+};
+
+class CharacterPattern final : public Pattern {
+ public:
+  explicit CharacterPattern(std::function<bool(char32_t)> is_match)
+      : is_match_(std::move(is_match)) {}
+  void find(std::string_view text, PartReceiver next) const override {
+    Parts parts(text.size(), next);
+    for (std::size_t at = 0; at < text.size();) {
+      const std::size_t bytes = first_part(text.substr(at)).bytes;
+      if (is_match_(first_character(text.substr(at)))) parts.match(at, at + bytes);
+      at += bytes;
+    }
+    parts.finish();
+  }
+
+ private:
+  std::function<bool(char32_t)> is_match_;
+};
+
+/// Whether `part` joins the one before it. `previous`: whether that was a match.
+bool joins(Part part, SplitBehavior behavior, bool previous) {
+  if (behavior == SplitBehavior::contiguous) return part.match == previous;
+  return part.match && !previous;
+}
+
+std::vector<Part> merged_forwards(const std::vector<Part>& parts, SplitBehavior behavior) {
+  std::vector<Part> merged;
+  bool previous = false;
+  for (const Part& part : parts) {
+    if (!merged.empty() && joins(part, behavior, previous)) {
+      merged.back().end = part.end;
+    } else {
+      merged.push_back(part);
+    }
+    previous = part.match;
+  }
+  return merged;
+}
+
+std::vector<Part> merged_backwards(const std::vector<Part>& parts) {
+  std::vector<Part> merged;
+  bool previous = false;
+  for (auto part = parts.rbegin(); part != parts.rend(); ++part) {
+    if (!merged.empty() && joins(*part, SplitBehavior::merged_with_next, previous)) {
+      merged.back().begin = part->begin;
+    } else {
+      merged.push_back(*part);
+    }
+    previous = part->match;
+  }
+  return {merged.rbegin(), merged.rend()};
+}
+
+}  // namespace
+
+std::unique_ptr<const Pattern> make_pattern(const StepPattern& pattern, const std::string& where) {
+  if (!pattern.is_regex) return std::make_unique<TextPattern>(pattern.text);
+  return std::make_unique<RegexPattern>(Regex(pattern.text, where));
+}
+
+std::unique_ptr<const Pattern> make_pattern(std::function<bool(char32_t)> is_match) {
+  return std::make_unique<CharacterPattern>(std::move(is_match));
+}
+
+void split(Piece piece, const Pattern& pattern, SplitBehavior behavior, bool invert,
+           PieceReceiver next) {
+  const auto give = [&](Part part) {
+    if (part.begin == part.end) return;
+    next({piece.text.substr(part.begin, part.end - part.begin), piece.first && part.begin == 0});
+  };
+  if (behavior == SplitBehavior::isolated || behavior == SplitBehavior::removed) {
+    const bool all = behavior == SplitBehavior::isolated;
+    pattern.find(piece.text, [&](Part part) {
+      if (all || part.match == invert) give(part);
+    });
+    return;
+  }
+  std::vector<Part> parts;
+  pattern.find(piece.text, [&](Part part) {
+    part.match = part.match != invert;
+    parts.push_back(part);
+  });
+  const bool backwards = behavior == SplitBehavior::merged_with_next;
+  for (const Part& part : backwards ? merged_backwards(parts) : merged_forwards(parts, behavior)) {
+    give(part);
+  }
+}
+
+}  // namespace sluice::launcher
