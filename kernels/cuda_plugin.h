@@ -17,7 +17,7 @@ namespace sluice::kernels {
 
 /// Raise it with every change of a class in kernels/device/{backend,error,tensor_view,trace}.h, in
 /// ops.h, of EngineOptions, or of the functions below.
-constexpr int kEngineAbi = 6;
+constexpr int kEngineAbi = 7;
 
 /// What the plugin is called, as a file and to the loader.
 constexpr const char* kPluginFile = "libsluice_cuda.so";

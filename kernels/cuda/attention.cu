@@ -18,11 +18,15 @@ namespace {
 
 template <DType kType>
 void decode_as(cudaStream_t stream, unsigned blocks, const DecodeCall& call) {
-  const auto decode = [&](auto kernel) {
-    launch("decode_attention_kernel", stream, dim3(blocks), kDecodeThreads, 0, kernel, call);
+  const auto decode = [&](auto plain, auto ruled) {
+    launch("decode_attention_kernel", stream, dim3(blocks), kDecodeThreads, 0,
+           call.rule.plain ? plain : ruled, call);
   };
-  return lanes_of(call.cache.head_dim) == 8 ? decode(decode_attention_kernel<kType, 8>)
-                                            : decode(decode_attention_kernel<kType, 16>);
+  if (lanes_of(call.cache.head_dim) == 8) {
+    return decode(decode_attention_kernel<kType, 8, false>,
+                  decode_attention_kernel<kType, 8, true>);
+  }
+  decode(decode_attention_kernel<kType, 16, false>, decode_attention_kernel<kType, 16, true>);
 }
 
 void decode_piece(cudaStream_t stream, unsigned blocks, const DecodeCall& call) {
@@ -44,21 +48,22 @@ void decode_piece(cudaStream_t stream, unsigned blocks, const DecodeCall& call) 
 // each head, written and read.
 void launch_decode_attention(cudaStream_t stream, TensorView out, TensorView query,
                              const kernels::KvPages& cache, const kernels::KvBatch& batch,
-                             float scale, const AttentionPlan& plan,
+                             const kernels::AttentionRule& rule, const AttentionPlan& plan,
                              const AttentionResources& resources) {
   if (plan.piece == 0) {
     throw DeviceError(
         "attention: the scratch is too small for one head; this is a bug of the caller");
   }
+  const HeadMap heads_of = head_map(query, cache);
   DecodeCall call{out.data,
                   query.data,
                   reinterpret_cast<float*>(resources.scratch),
                   query.dtype,
                   cache,
-                  head_map(query, cache),
+                  heads_of,
                   batch,
                   page_divider(cache.page_tokens),
-                  scale * kLog2E,
+                  score_rule(rule, heads_of.query_heads, kLog2E),
                   0,
                   plan.spans};
   const std::int64_t all = std::int64_t{batch.sequences} * call.heads.query_heads;
@@ -76,13 +81,14 @@ void launch_decode_attention(cudaStream_t stream, TensorView out, TensorView que
 /// Computes on the plain cores: attention_work() flop, twice that in instructions.
 void launch_general_attention(cudaStream_t stream, TensorView out, TensorView query,
                               const kernels::KvPages& cache, const kernels::KvBatch& batch,
-                              float scale, int least_rows) {
+                              const kernels::AttentionRule& rule, int least_rows) {
   const auto vector_bytes = static_cast<std::int64_t>(row_bytes_of(cache.dtype, cache.head_dim));
+  const HeadMap heads = head_map(query, cache);
   const AttentionCall call{out.data,     query.data,
                            out.dtype,    query.dtype,
-                           cache,        head_map(query, cache),
+                           cache,        heads,
                            batch,        page_divider(cache.page_tokens),
-                           vector_bytes, scale,
+                           vector_bytes, score_rule(rule, heads.query_heads, 1.0F),
                            least_rows};
   const dim3 grid(static_cast<unsigned>(most_tiles(query.rows, batch.sequences, kAttentionRows)),
                   static_cast<unsigned>(call.heads.query_heads));
@@ -175,17 +181,17 @@ void prepare_attention() {
 }
 
 void launch_attention(cudaStream_t stream, TensorView out, TensorView query,
-                      const kernels::KvPages& cache, const kernels::KvBatch& batch, float scale,
-                      const AttentionResources& resources) {
-  const AttentionPlan plan = plan_attention(out, query, cache, batch, scale, resources);
+                      const kernels::KvPages& cache, const kernels::KvBatch& batch,
+                      const kernels::AttentionRule& rule, const AttentionResources& resources) {
+  const AttentionPlan plan = plan_attention(out, query, cache, batch, rule.scale, resources);
   if (plan.decode) {
-    launch_decode_attention(stream, out, query, cache, batch, scale, plan, resources);
+    launch_decode_attention(stream, out, query, cache, batch, rule, plan, resources);
   }
   if (!plan.others) return;
   if (plan.tensor_cores) {
-    launch_prefill_attention(stream, out, query, cache, batch, scale);
+    launch_prefill_attention(stream, out, query, cache, batch, rule);
   } else {
-    launch_general_attention(stream, out, query, cache, batch, scale, plan.decode ? 2 : 1);
+    launch_general_attention(stream, out, query, cache, batch, rule, plan.decode ? 2 : 1);
   }
 }
 

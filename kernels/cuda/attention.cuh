@@ -5,6 +5,7 @@
 #pragma once
 
 #include "kernels/cuda/kv_rows.cuh"
+#include "kernels/cuda/score_rule.cuh"
 
 namespace sluice::cuda {
 
@@ -30,7 +31,7 @@ struct AttentionCall {
   kernels::KvBatch batch;
   PageDivider divider;
   std::int64_t vector_bytes;  // of the cache
-  float scale;
+  ScoreRule rule;
   int least_rows;  // sequences of fewer new tokens are not its own
 };
 
@@ -52,6 +53,7 @@ struct AttentionBlock {
   int kv_head;
   int rows;            // of the tile, <= kAttentionRows
   int first_position;  // of the tile's first query
+  float slope;         // ALiBi's
   float* query;        // shared [kAttentionRows, dim], scaled
   float* sums;         // shared [kAttentionRows, dim]
   float* block;        // shared [kKeyBlock, dim + 1]
@@ -82,6 +84,9 @@ struct AttentionBlock {
         const float* const q = query + row * dim;
         const float* const k = block + key * (dim + 1);
         for (int d = 0; d < dim; ++d) sum += q[d] * k[d];
+        if (!call.rule.plain) {
+          sum = call.rule(sum, slope, first_key + key - first_position - row);
+        }
       }
       scores[row * kKeyBlock + key] = sum;
     }
@@ -141,6 +146,7 @@ static __global__ void __launch_bounds__(kAttentionThreads) attention_kernel(Att
                       call.heads.kv_head(static_cast<int>(blockIdx.y)),
                       rows,
                       position,
+                      call.rule.slope(static_cast<int>(blockIdx.y)),
                       shared,
                       sums,
                       block,
@@ -153,7 +159,7 @@ static __global__ void __launch_bounds__(kAttentionThreads) attention_kernel(Att
       (std::int64_t{call.batch.first_row[s]} + first) * width + std::int64_t{blockIdx.y} * dim;
   for (int i = static_cast<int>(threadIdx.x); i < rows * dim; i += kAttentionThreads) {
     tile.query[i] =
-        element_of(call.query_dtype, call.query, at + i / dim * width + i % dim) * call.scale;
+        element_of(call.query_dtype, call.query, at + i / dim * width + i % dim) * call.rule.factor;
     tile.sums[i] = 0;
   }
   for (int row = static_cast<int>(threadIdx.x); row < rows; row += kAttentionThreads) {
@@ -161,7 +167,7 @@ static __global__ void __launch_bounds__(kAttentionThreads) attention_kernel(Att
     tile.total[row] = 0;
   }
   const int visible = position + rows;  // keys that the last row sees
-  for (int key = 0; key < visible; key += kKeyBlock) {
+  for (int key = call.rule.first_key(position); key < visible; key += kKeyBlock) {
     const int keys = min(visible - key, kKeyBlock);
     __syncthreads();
     tile.bring(key, keys, false);

@@ -93,7 +93,7 @@ void CudaOps::attention(TensorView out, TensorView query, const kernels::KvPages
   if (batch.sequences == 0) return;
   OpCall call;
   call.kind = OpKind::attention;
-  call.number = rule.scale;
+  call.rule = rule;
   call.out = out;
   call.in = query;
   call.cache = cache;

@@ -9,6 +9,7 @@
 
 #include "kernels/cuda/attention_plan.h"
 #include "kernels/cuda/kv_rows.cuh"
+#include "kernels/cuda/score_rule.cuh"
 #include "kernels/cuda/tensor_core.cuh"
 
 namespace sluice::cuda {
@@ -27,7 +28,7 @@ struct DecodeCall {
   HeadMap heads;
   kernels::KvBatch batch;
   PageDivider divider;
-  float scale;  // times log2(e)
+  ScoreRule rule;  // in log2(e)
   int first_head;
   int spans;  // most a sequence has
 };
@@ -65,17 +66,21 @@ __device__ inline int element_at(int lane, int index) {
   return first_element<kType>(lane) + (index < 4 ? index : kSecondQuad<kType> + index - 4);
 }
 
-/// One query head of one sequence, as a lane sees it.
-template <DType kType, int kLanes>
+/// One query head of one sequence, as a lane sees it. kRuled: scores are more than products.
+template <DType kType, int kLanes, bool kRuled>
 struct DecodeHead {
   static constexpr int kGroups = kDecodeThreads / kLanes;
+  static constexpr int kStep = kGroups * kKeysInFlight;  // keys of an add()
 
+  const ScoreRule& rule;
   const std::byte* keys;  // of its KV head, of a token at offset 0
   std::int64_t to_values;
   const std::int64_t* offsets;  // shared: token_offset() of the span's tokens, [kDecodeSpan]
   int head_dim;
   int lane;  // of the group
   int group;
+  float slope;      // ALiBi's
+  int ahead;        // position of the span's first key less the query's
   float query[8];   // scaled
   float query_sum;  // of these
 
@@ -100,6 +105,11 @@ struct DecodeHead {
     }
     for (int distance = kLanes / 2; distance > 0; distance /= 2) {
       for (float& sum : score) sum += __shfl_xor_sync(0xFFFFFFFFU, sum, distance);
+    }
+    if constexpr (kRuled) {
+      for (int i = 0; i < kKeysInFlight; ++i) {
+        score[i] = rule(score[i], slope, ahead + first + i * kGroups + group);
+      }
     }
     float high = sums.largest;
     for (int i = 0; i < kKeysInFlight; ++i) {
@@ -140,65 +150,12 @@ __device__ inline DecodeSums merge_parts(const float* parts, int count, std::int
   return sums;
 }
 
-/// Grid: x query heads of the launch x spans. kLanes: lanes_of(head_dim).
-template <DType kType, int kLanes>
-__global__ void __launch_bounds__(kDecodeThreads) decode_attention_kernel(DecodeCall call) {
-  constexpr int kStride = kLanes * 8 + 2;
-  __shared__ std::int64_t offsets[kDecodeSpan];
-  __shared__ float parts[kDecodeWarps * kStride];
-  const int heads = call.heads.query_heads;
+/// The sums of a block's warps, kStride apart, merged: the result of a row, or of one of its spans.
+template <int kStride>
+__device__ inline void put_span(const DecodeCall& call, const float* parts, std::int64_t row,
+                                int context, int of_launch, int span) {
   const int dim = call.cache.head_dim;
-  const int of_launch = static_cast<int>(blockIdx.x) / call.spans;
-  const int span = static_cast<int>(blockIdx.x) % call.spans;
-  const int s = (call.first_head + of_launch) / heads;
-  const int head = (call.first_head + of_launch) % heads;
-  const int context = call.batch.context[s];
-  const int first = span * kDecodeSpan;
-  if (call.batch.new_tokens[s] != 1 || first >= context) return;
-  const int end = min(first + kDecodeSpan, context);
-  const int thread = static_cast<int>(threadIdx.x);
-
-  const std::int64_t vector_bytes = row_bytes<kType>(dim);
-  DecodeHead<kType, kLanes> lane{
-      static_cast<const std::byte*>(call.cache.base) +
-          head_offset(call.cache, call.heads.kv_head(head), false, vector_bytes),
-      head_offset(call.cache, 0, true, vector_bytes),
-      offsets,
-      dim,
-      thread % kLanes,
-      thread / kLanes,
-      {},
-      0};
-  static_assert(kDecodeThreads == kDecodeSpan);
-  // For those from `end` on, where the last token is.
-  offsets[thread] =
-      token_offset(call.cache, call.batch.pages + std::int64_t{s} * call.batch.max_pages,
-                   call.divider, min(first + thread, end - 1), vector_bytes);
-  const std::int64_t row = (std::int64_t{call.batch.first_row[s]} * heads + head) * dim;
-  for (int i = 0; i < 8; ++i) {
-    const int d = element_at<kType>(lane.lane, i);
-    lane.query[i] = d < dim ? element_of(call.activations, call.query, row + d) * call.scale : 0.0F;
-    lane.query_sum += lane.query[i];
-  }
-  __syncthreads();
-
-  DecodeSums sums;
-  const int count = end - first;
-  for (int key = 0; key < count; key += lane.kGroups * kKeysInFlight) lane.add(key, count, sums);
-  for (int distance = kLanes; distance < 32; distance *= 2) sums.merge_lanes(distance);
-  float* const part = parts + thread / 32 * kStride;
-  if (thread % 32 < kLanes) {
-    for (int i = 0; i < 8; ++i) {
-      const int d = element_at<kType>(lane.lane, i);
-      if (d < dim) part[d] = sums.values[i] + sums.shift;
-    }
-    if (lane.lane == 0) {
-      part[dim] = sums.largest;
-      part[dim + 1] = sums.total;
-    }
-  }
-  __syncthreads();
-  for (int d = thread; d < dim; d += kDecodeThreads) {
+  for (int d = static_cast<int>(threadIdx.x); d < dim; d += kDecodeThreads) {
     const DecodeSums all = merge_parts(parts, kDecodeWarps, kStride, dim, d);
     if (context <= kDecodeSpan) {
       put_element(call.activations, call.out, row + d, all.values[0] / all.total);
@@ -213,6 +170,77 @@ __global__ void __launch_bounds__(kDecodeThreads) decode_attention_kernel(Decode
   }
 }
 
+/// Grid: x query heads of the launch x spans. kLanes: lanes_of(head_dim). kRuled: where
+/// call.rule.plain is false.
+template <DType kType, int kLanes, bool kRuled>
+__global__ void __launch_bounds__(kDecodeThreads) decode_attention_kernel(DecodeCall call) {
+  constexpr int kStride = kLanes * 8 + 2;
+  __shared__ std::int64_t offsets[kDecodeSpan];
+  __shared__ float parts[kDecodeWarps * kStride];
+  const int heads = call.heads.query_heads;
+  const int dim = call.cache.head_dim;
+  const int of_launch = static_cast<int>(blockIdx.x) / call.spans;
+  const int span = static_cast<int>(blockIdx.x) % call.spans;
+  const int s = (call.first_head + of_launch) / heads;
+  const int head = (call.first_head + of_launch) % heads;
+  const int context = call.batch.context[s];
+  const int first = span * kDecodeSpan;
+  const int begin = kRuled ? call.rule.first_key(context - 1) : 0;  // of what the query sees
+  if (call.batch.new_tokens[s] != 1 || first >= context) return;
+  if (kRuled && first + kDecodeSpan <= begin) return;
+  const int end = min(first + kDecodeSpan, context);
+  const int thread = static_cast<int>(threadIdx.x);
+
+  const std::int64_t vector_bytes = row_bytes<kType>(dim);
+  DecodeHead<kType, kLanes, kRuled> lane{
+      call.rule,
+      static_cast<const std::byte*>(call.cache.base) +
+          head_offset(call.cache, call.heads.kv_head(head), false, vector_bytes),
+      head_offset(call.cache, 0, true, vector_bytes),
+      offsets,
+      dim,
+      thread % kLanes,
+      thread / kLanes,
+      kRuled ? call.rule.slope(head) : 0.0F,
+      first - (context - 1),
+      {},
+      0};
+  static_assert(kDecodeThreads == kDecodeSpan);
+  // For those that are not seen, where one that is seen lies.
+  int position = min(first + thread, end - 1);
+  if constexpr (kRuled) position = max(position, begin);
+  offsets[thread] =
+      token_offset(call.cache, call.batch.pages + std::int64_t{s} * call.batch.max_pages,
+                   call.divider, position, vector_bytes);
+  const std::int64_t row = (std::int64_t{call.batch.first_row[s]} * heads + head) * dim;
+  for (int i = 0; i < 8; ++i) {
+    const int d = element_at<kType>(lane.lane, i);
+    lane.query[i] =
+        d < dim ? element_of(call.activations, call.query, row + d) * call.rule.factor : 0.0F;
+    lane.query_sum += lane.query[i];
+  }
+  __syncthreads();
+
+  DecodeSums sums;
+  const int count = end - first;
+  const int skipped = kRuled ? max(0, begin - first) / lane.kStep * lane.kStep : 0;
+  for (int key = skipped; key < count; key += lane.kStep) lane.add(key, count, sums);
+  for (int distance = kLanes; distance < 32; distance *= 2) sums.merge_lanes(distance);
+  float* const part = parts + thread / 32 * kStride;
+  if (thread % 32 < kLanes) {
+    for (int i = 0; i < 8; ++i) {
+      const int d = element_at<kType>(lane.lane, i);
+      if (d < dim) part[d] = sums.values[i] + sums.shift;
+    }
+    if (lane.lane == 0) {
+      part[dim] = sums.largest;
+      part[dim + 1] = sums.total;
+    }
+  }
+  __syncthreads();
+  put_span<kStride>(call, parts, row, context, of_launch, span);
+}
+
 /// Grid: x query heads of the launch. For sequences of more than one span.
 static __global__ void merge_spans_kernel(DecodeCall call) {
   const int heads = call.heads.query_heads;
@@ -221,8 +249,9 @@ static __global__ void merge_spans_kernel(DecodeCall call) {
   const int head = (call.first_head + static_cast<int>(blockIdx.x)) % heads;
   const int context = call.batch.context[s];
   if (call.batch.new_tokens[s] != 1 || context <= kDecodeSpan) return;
-  const int count = (context + kDecodeSpan - 1) / kDecodeSpan;
-  const float* const parts = partial_at(call, static_cast<int>(blockIdx.x), 0);
+  const int first = call.rule.first_key(context - 1) / kDecodeSpan;  // of the spans that are seen
+  const int count = (context + kDecodeSpan - 1) / kDecodeSpan - first;
+  const float* const parts = partial_at(call, static_cast<int>(blockIdx.x), first);
   const std::int64_t row = (std::int64_t{call.batch.first_row[s]} * heads + head) * dim;
   for (int d = static_cast<int>(threadIdx.x); d < dim; d += static_cast<int>(blockDim.x)) {
     const DecodeSums all = merge_parts(parts, count, dim + 2, dim, d);

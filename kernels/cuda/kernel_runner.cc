@@ -30,7 +30,7 @@ void KernelRunner::run(cudaStream_t stream, const OpCall& call) {
     case OpKind::append_kv:
       return launch_append_kv(stream, call.cache, call.batch, call.in, call.scale);
     case OpKind::attention:
-      return launch_attention(stream, call.out, call.in, call.cache, call.batch, call.number,
+      return launch_attention(stream, call.out, call.in, call.cache, call.batch, call.rule,
                               attention_);
     case OpKind::sample:
       return launch_sample(stream, call.sampled, call.in, call.sample_rows, call.ids,

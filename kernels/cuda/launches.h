@@ -61,12 +61,12 @@ KernelWork product_work(const Columns& out, TensorView in, TensorView weight,
 void launch_append_kv(cudaStream_t stream, const kernels::KvPages& cache,
                       const kernels::KvBatch& batch, TensorView keys, TensorView values);
 void launch_attention(cudaStream_t stream, TensorView out, TensorView query,
-                      const kernels::KvPages& cache, const kernels::KvBatch& batch, float scale,
-                      const AttentionResources& resources);
+                      const kernels::KvPages& cache, const kernels::KvBatch& batch,
+                      const kernels::AttentionRule& rule, const AttentionResources& resources);
 /// Its part on tensor cores, for what plan_attention() says.
 void launch_prefill_attention(cudaStream_t stream, TensorView out, TensorView query,
                               const kernels::KvPages& cache, const kernels::KvBatch& batch,
-                              float scale);
+                              const kernels::AttentionRule& rule);
 
 /// Most columns of the logits.
 constexpr std::int64_t kMostVocabulary = std::int64_t{1} << 19;

@@ -22,7 +22,7 @@ enum class OpKind : std::uint8_t {
 struct OpCall {
   OpKind kind = OpKind::gather;
   kernels::Activation activation = kernels::Activation::none;
-  float number = 0;     // layer_norm: epsilon; attention: scale
+  float number = 0;     // layer_norm: epsilon
   TensorView out;       // append_kv: empty
   TensorView in;        // append_kv: keys; attention: query; sample: logits
   TensorView scale;     // layer_norm: weight; append_kv: values
@@ -31,6 +31,7 @@ struct OpCall {
   SplitMatrix weight;   // gather: the table
   kernels::KvPages cache;
   kernels::KvBatch batch;
+  kernels::AttentionRule rule;
   const std::int32_t* ids = nullptr;  // gather, select_rows; sample: the history
   const kernels::SampleRow* sample_rows = nullptr;
   kernels::SampledRow* sampled = nullptr;

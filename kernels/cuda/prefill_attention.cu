@@ -69,15 +69,18 @@ void prepare_prefill_attention() {
 // Bound by the tensor cores: attention_work() flop.
 void launch_prefill_attention(cudaStream_t stream, TensorView out, TensorView query,
                               const kernels::KvPages& cache, const kernels::KvBatch& batch,
-                              float scale) {
+                              const kernels::AttentionRule& rule) {
+  const HeadMap heads = head_map(query, cache);
+  const ScoreRule scores = score_rule(rule, heads.query_heads, kLog2E);
   const PrefillCall call{out.data,
                          query.data,
                          cache,
-                         head_map(query, cache),
+                         heads,
                          batch,
                          page_divider(cache.page_tokens),
                          static_cast<std::int64_t>(row_bytes_of(cache.dtype, cache.head_dim)),
-                         scale * kLog2E};
+                         scores,
+                         scores.plain ? scores.factor : 1.0F};
   const dim3 grid(static_cast<unsigned>(most_tiles(query.rows, batch.sequences, kPrefillRows)),
                   static_cast<unsigned>(call.heads.query_heads));
   with_kernel(query.dtype, cache.dtype, cache.head_dim, [&](auto kernel, std::size_t shared_bytes) {

@@ -15,7 +15,7 @@ struct PrefillWarp {
   static constexpr int kStride = kPrefillStride<kDim>;
 
   int lane;
-  float scale;
+  float scale;     // of scores, to powers of two
   const T* query;  // shared, this warp's rows
   std::uint32_t kept[kKeep ? kDim / 16 : 1][2][4] = {};
   float out[2][kDim / 8][4] = {};
@@ -68,6 +68,23 @@ struct PrefillWarp {
     }
   }
 
+  /// What the rule makes of the products; their scale is 1 then. `ahead`: see mask().
+  __device__ void apply(const ScoreRule& rule, float slope, int ahead) {
+#pragma unroll
+    for (int m = 0; m < 2; ++m) {
+#pragma unroll
+      for (int n = 0; n < kPrefillKeys / 8; ++n) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          const int key = ahead + n * 8 + lane % 4 * 2 + i % 2;
+          const int row = m * 16 + lane / 4 + i / 2 * 8;
+          float& value = scores[m][n][i];
+          value = rule.template operator()<true>(value * rule.factor, slope, key - row);
+        }
+      }
+    }
+  }
+
   /// Keys that a row does not see yet. `ahead`: position of the first key less the warp's first.
   __device__ void mask(int ahead) {
 #pragma unroll
@@ -82,6 +99,13 @@ struct PrefillWarp {
         }
       }
     }
+  }
+
+  /// Scores of the next keys, -infinity of those that a row does not see. `ahead`: see mask().
+  __device__ void look(const T* keys, const ScoreRule& rule, int head, int ahead) {
+    score(keys);
+    if (!rule.plain) apply(rule, rule.slope(head), ahead);
+    if (ahead + kPrefillKeys > 1) mask(ahead);
   }
 
   /// Weights in place of scores; sums so far count less where there is a larger score.
@@ -237,9 +261,11 @@ __global__ void __launch_bounds__(kPrefillThreads,
     T* const keys = query + kPrefillRows * kStride;
     T* const values = keys + kPrefillKeys * kStride;
     const int end = position + rows;  // keys that the last row sees
-    PrefillTokens tokens{call, call.batch.pages + std::int64_t{s} * call.batch.max_pages, end,
-                         reinterpret_cast<std::int64_t*>(values + kPrefillKeys * kStride)};
-    for (const int block : {0, kPrefillKeys}) {
+    const int begin = call.rule.first_key(position);
+    const int first_block = begin / kPrefillKeys * kPrefillKeys;
+    PrefillTokens tokens{call, call.batch.pages + std::int64_t{s} * call.batch.max_pages, begin,
+                         end, reinterpret_cast<std::int64_t*>(values + kPrefillKeys * kStride)};
+    for (const int block : {first_block, first_block + kPrefillKeys}) {
       tokens.ask(block);
       tokens.put(block);
     }
@@ -249,9 +275,9 @@ __global__ void __launch_bounds__(kPrefillThreads,
                       head_offset(call.cache, call.heads.kv_head(head), false, call.vector_bytes),
                   head_offset(call.cache, 0, true, call.vector_bytes)};
     __syncthreads();  // the tokens' offsets are there
-    source.ask(tokens.block(0), false);
-    source.bring(keys, tokens.block(0), false);
-    source.ask(tokens.block(0), true);
+    source.ask(tokens.block(first_block), false);
+    source.bring(keys, tokens.block(first_block), false);
+    source.ask(tokens.block(first_block), true);
 
     const int of_warp = static_cast<int>(threadIdx.x) / 32 * kWarpRows;
     PrefillWarp<T, kDim, kKeep> warp{static_cast<int>(threadIdx.x) % 32, call.scale,
@@ -261,7 +287,7 @@ __global__ void __launch_bounds__(kPrefillThreads,
       __syncthreads();  // queries are there
       warp.keep_query();
     }
-    for (int key = 0; key < end; key += kPrefillKeys) {
+    for (int key = first_block; key < end; key += kPrefillKeys) {
       // Whether this warp has rows, and they see any of these keys.
       const bool sees = of_warp < rows && key < position + of_warp + kWarpRows;
       wait_copies<0>();
@@ -269,11 +295,7 @@ __global__ void __launch_bounds__(kPrefillThreads,
       tokens.ask(key + 2 * kPrefillKeys);
       source.bring(values, tokens.block(key), true);
       if (key + kPrefillKeys < end) source.ask(tokens.block(key + kPrefillKeys), false);
-      if (sees) {
-        warp.score(keys);
-        const int ahead = key - position - of_warp;
-        if (ahead + kPrefillKeys > 1) warp.mask(ahead);
-      }
+      if (sees) warp.look(keys, call.rule, head, key - position - of_warp);
       wait_copies<0>();
       __syncthreads();  // values are there, and the keys, and this block's offsets, read
       tokens.put(key + 2 * kPrefillKeys);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "kernels/cuda/kv_rows.cuh"
+#include "kernels/cuda/score_rule.cuh"
 #include "kernels/cuda/tensor_core.cuh"
 
 namespace sluice::cuda {
@@ -53,22 +54,25 @@ struct PrefillCall {
   kernels::KvBatch batch;
   PageDivider divider;
   std::int64_t vector_bytes;  // of the cache
-  float scale;                // times log2(e), > 0
+  ScoreRule rule;             // in log2(e); its factor is > 0
+  float scale;                // of products where the rule is plain, else of scores: 1
 };
 
 /// Where the tokens of a block of keys lie, found once for all chunks of its keys and values. ask()
 /// loads the page; put() stores the offset, once the page has likely arrived. The threads of one
 /// warp do both, a thread for each key. Two blocks are kept in turn; `first` is the position of the
-/// block's first key. From `end` on the last token stands in: those keys are added without weight.
+/// block's first key. From `end` on, and before `begin`, a token that is seen stands in: those keys
+/// are added without weight.
 struct PrefillTokens {
   const PrefillCall& call;
   const std::int32_t* pages;
+  int begin;
   int end;
   std::int64_t* offsets;  // shared [2, kPrefillKeys], as token_offset()
   std::int32_t page = 0;
 
   __device__ int position(int first) const {
-    return min(first + static_cast<int>(threadIdx.x), end - 1);
+    return max(begin, min(first + static_cast<int>(threadIdx.x), end - 1));
   }
   __device__ void ask(int first) {
     if (threadIdx.x < kPrefillKeys) page = pages[call.divider.page(position(first))];

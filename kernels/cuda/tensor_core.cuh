@@ -102,5 +102,10 @@ __device__ inline float exp2_fast(float x) {
   return result;
 }
 
+/// tanh(x) to some 5e-7, NaN of NaN.
+__device__ inline float tanh_fast(float x) {
+  return 1.0F - __fdividef(2.0F, 1.0F + exp2_fast(x * 2.88539008177792681F));  // 2 log2(e)
+}
+
 }  // namespace sluice::cuda
 #endif

@@ -150,5 +150,6 @@ inline std::uint32_t and_or(std::uint32_t word, std::uint32_t mask, std::uint32_
   return (word & mask) | bits;
 }
 inline float exp2_fast(float x) { return std::exp2(x); }
+inline float tanh_fast(float x) { return std::tanh(x); }
 
 }  // namespace sluice::cuda

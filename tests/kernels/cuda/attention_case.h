@@ -29,7 +29,7 @@ struct AttentionShape {
   std::int32_t kv_heads = 1;
   std::int32_t head_dim = 64;
   std::int32_t page_tokens = 16;
-  float scale = 0.2F;
+  kernels::AttentionRule rule = {0.2F};
   std::size_t offset = 0;  // bytes that keys and values lie behind an aligned address
   std::int32_t group = 1;  // query heads of a KV head
 };
@@ -109,6 +109,16 @@ class AttentionCase {
     append_part(tokens_, false);
   }
 
+  /// Gives pages that no new token sees a number far beyond the cache.
+  void lose_hidden_pages() {
+    for (std::size_t s = 0; s < tokens_.size(); ++s) {
+      const std::int32_t first = tokens_[s].context - tokens_[s].added + 1 - shape_.rule.window;
+      for (std::int32_t i = 0; i < first / shape_.page_tokens; ++i) {
+        pages_[s * static_cast<std::size_t>(max_pages_) + static_cast<std::size_t>(i)] = 1 << 30;
+      }
+    }
+  }
+
   /// Attention of the new tokens. Row r of sequence s is row row_of(s) + r of the result.
   /// compute_capability: 0, that of the device.
   void attend(std::size_t scratch_bytes = cuda::kAttentionScratchBytes,
@@ -129,7 +139,7 @@ class AttentionCase {
     if (compute_capability > 0) resources.compute_capability = compute_capability;
     cache_.base = memory.data();
     const DeviceBatch batch(rows, max_pages_);
-    cuda::launch_attention(nullptr, out.view(), query.view(), cache_, batch.view(), shape_.scale,
+    cuda::launch_attention(nullptr, out.view(), query.view(), cache_, batch.view(), shape_.rule,
                            resources);
     cuda::check(cudaDeviceSynchronize(), "attention");
     out_ = out.now();
@@ -166,7 +176,7 @@ class AttentionCase {
 
   Matrix wanted(std::size_t s) const {
     return reference::attention(query_[s], as_cached(keys_[s]), as_cached(values_[s]),
-                                shape_.group * shape_.kv_heads, static_cast<double>(shape_.scale));
+                                shape_.group * shape_.kv_heads, shape_.rule);
   }
 
   /// Keys or values as the cache holds them: narrowed, or quantised and expanded.
