@@ -56,7 +56,8 @@ inline ProductEnd end_of(const ProductTail& tail) {
   return {{tail.bias.data, tail.bias.dtype},
           tail.activation,
           {tail.residual.data, tail.residual.dtype},
-          tail.residual.stride};
+          tail.residual.stride,
+          tail.combine};
 }
 
 }  // namespace sluice::cuda

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "kernels/cuda/chunks.cuh"
+#include "kernels/cuda/product_views.h"
 
 namespace sluice::cuda {
 
@@ -42,6 +43,11 @@ __global__ void expand_kernel(void* to, DType to_dtype, const std::byte* from, s
   }
 }
 
+/// x sigmoid(z); of an infinite x it would be NaN where the result is 0.
+__device__ inline float times_sigmoid(float x, float z) {
+  return x == -INFINITY ? -0.0F : x / (1.0F + expf(-z));
+}
+
 __device__ inline float activate(kernels::Activation activation, float value) {
   switch (activation) {
     case kernels::Activation::relu:
@@ -49,6 +55,14 @@ __device__ inline float activate(kernels::Activation activation, float value) {
     case kernels::Activation::gelu:
       // x Phi(x). Below -14.5 it is 0 in f32, and of an infinity it would be NaN.
       return value < -14.5F ? -0.0F : 0.5F * value * erfcf(value * -0.70710678118654752F);
+    case kernels::Activation::gelu_tanh:
+      // (1 + tanh(u)) / 2 is sigmoid(2 u), which loses no digits where tanh(u) is near -1.
+      return times_sigmoid(value,
+                           1.59576912160573072F * fmaf(0.044715F * value * value, value, value));
+    case kernels::Activation::quick_gelu:
+      return times_sigmoid(value, 1.702F * value);
+    case kernels::Activation::silu:
+      return times_sigmoid(value, value);
     default:
       return value;
   }
@@ -60,12 +74,18 @@ struct ProductEnd {
   kernels::Activation activation;
   DeviceVector residual;
   std::int64_t residual_stride;  // elements from row to row
+  Combine combine;
+
+  __device__ float with_residual(float value, float residual_value) const {
+    return combine == Combine::multiply ? value * residual_value : value + residual_value;
+  }
 
   __device__ float operator()(std::int64_t row, std::int64_t column, float sum) const {
     if (bias.data != nullptr) sum += element_of(bias.dtype, bias.data, column);
     sum = activate(activation, sum);
     if (residual.data != nullptr) {
-      sum += element_of(residual.dtype, residual.data, row * residual_stride + column);
+      sum = with_residual(
+          sum, element_of(residual.dtype, residual.data, row * residual_stride + column));
     }
     return sum;
   }
@@ -82,7 +102,7 @@ struct ProductEnd {
     if (residual.data != nullptr) {
       read_chunk_of(residual.dtype, residual.data, row * residual_stride + column, other);
 #pragma unroll
-      for (int i = 0; i < kChunk; ++i) sums[i] += other[i];
+      for (int i = 0; i < kChunk; ++i) sums[i] = with_residual(sums[i], other[i]);
     }
   }
 };

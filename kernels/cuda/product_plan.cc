@@ -19,14 +19,16 @@ DType operand_of(const ProductShape& shape) {
 void plan_library(const ProductShape& shape, const ProductRules& rules, ProductPlan& plan) {
   const bool activates = shape.activation != Activation::none;
   const bool out_fits = shape.out == DType::f32 || shape.out == plan.operand;
+  // cuBLASLt can only add a residual to the sums themselves.
+  const bool combines_last = activates || shape.combine != Combine::add;
   // What out held is needed after the product.
-  const bool out_is_needed = activates && shape.residual && shape.residual_is_out;
+  const bool out_is_needed = combines_last && shape.residual && shape.residual_is_out;
   // Results of 16 bits at odd addresses are what cuBLASLt has slow kernels for, or none. (Expanded
   // weights lie where the scratch would.)
   const bool odd = !shape.out_aligned && shape.out != DType::f32 && !is_quantized(shape.weight);
   plan.scratch = !out_fits || out_is_needed || odd;
   plan.result = plan.scratch ? DType::f32 : shape.out;
-  plan.residual = shape.residual == plan.result && !activates && !plan.scratch;
+  plan.residual = shape.residual == plan.result && !combines_last && !plan.scratch;
   plan.bias = shape.bias == plan.result && shape.bias_aligned && !plan.scratch;
   plan.relu = shape.activation == Activation::relu && rules.library_relu && !plan.scratch &&
               (plan.bias || !shape.bias);

@@ -6,13 +6,14 @@
 #include <cstdint>
 #include <optional>
 
+#include "kernels/cuda/product_views.h"
 #include "kernels/device/dtype.h"
 #include "kernels/ops.h"
 
 namespace sluice::cuda {
 
-/// out [rows, columns] = activation(in W^T + bias) + residual, W: [columns, depth], one part of a
-/// SplitMatrix.
+/// out [rows, columns] = activation(in W^T + bias) + residual, or times it; W: [columns, depth],
+/// one part of a SplitMatrix.
 struct ProductShape {
   std::int64_t rows = 0;
   std::int64_t columns = 0;
@@ -26,6 +27,7 @@ struct ProductShape {
   bool out_aligned = true;       // and of out
   kernels::Activation activation = kernels::Activation::none;
   std::optional<DType> residual;  // of out's shape
+  Combine combine = Combine::add;
   bool residual_is_out = false;
 
   bool operator==(const ProductShape&) const = default;

@@ -36,14 +36,31 @@ struct Columns {
   }
 };
 
-/// activation(sums + bias) + residual; bias and residual, of the result's columns, may be absent.
+/// What a residual does to the rest of a result.
+enum class Combine : std::uint8_t { add, multiply };
+
+/// activation(sums + bias), then combined with the residual; bias and residual, of the result's
+/// columns, may be absent.
 struct ProductTail {
   Columns bias;
   kernels::Activation activation = kernels::Activation::none;
   Columns residual;
+  Combine combine = Combine::add;
 
   bool empty() const {
     return !bias.there() && activation == kernels::Activation::none && !residual.there();
+  }
+  /// Of columns [first, first + count) of the result, or of rows.
+  ProductTail columns_from(std::int64_t first, std::int64_t count) const {
+    ProductTail some = *this;
+    some.bias = bias.columns_from(first, count);
+    some.residual = residual.columns_from(first, count);
+    return some;
+  }
+  ProductTail rows_from(std::int64_t first, std::int64_t count) const {
+    ProductTail some = *this;
+    some.residual = residual.rows_from(first, count);
+    return some;
   }
 };
 

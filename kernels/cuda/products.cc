@@ -38,17 +38,9 @@ ProductShape shape_of(const Columns& out, const TensorView& in, const TensorView
                       out.stride * static_cast<std::int64_t>(size_of(out.dtype)) % 16 == 0;
   shape.activation = tail.activation;
   if (tail.residual.there()) shape.residual = tail.residual.dtype;
+  shape.combine = tail.combine;
   shape.residual_is_out = tail.residual.there() && tail.residual.data == out.data;
   return shape;
-}
-
-ProductTail columns_of(const ProductTail& tail, std::int64_t first, std::int64_t count) {
-  return {tail.bias.columns_from(first, count), tail.activation,
-          tail.residual.columns_from(first, count)};
-}
-
-ProductTail rows_of(const ProductTail& tail, std::int64_t first, std::int64_t count) {
-  return {tail.bias, tail.activation, tail.residual.rows_from(first, count)};
 }
 
 }  // namespace
@@ -76,15 +68,16 @@ Products::Products(std::byte* workspace, const ProductRules& rules)
       library_(workspace + kInputBytes + kWeightBytes, kProductBytes) {}
 
 void Products::linear(cudaStream_t stream, TensorView out, TensorView in, const SplitMatrix& weight,
-                      TensorView bias, kernels::Activation activation, TensorView residual) {
+                      TensorView bias, kernels::Activation activation, TensorView residual,
+                      Combine combine) {
   const Columns all = Columns::of(out);
-  const ProductTail tail{Columns::of(bias), activation, Columns::of(residual)};
+  const ProductTail tail{Columns::of(bias), activation, Columns::of(residual), combine};
   in_workspace_ = {};
   std::int64_t first = 0;
   for (const TensorView& part : {weight.resident, weight.streamed}) {
     if (part.rows == 0) continue;
-    multiply(
-        {stream, all.columns_from(first, part.rows), in, part, columns_of(tail, first, part.rows)});
+    multiply({stream, all.columns_from(first, part.rows), in, part,
+              tail.columns_from(first, part.rows)});
     first += part.rows;
   }
 }
@@ -125,7 +118,7 @@ void Products::multiply_by_library(const Part& part, const ProductPlan& plan) {
     launch_expand(part.stream, packed, plan.operand, weights_);
     multiply_rows({part.stream, part.out.columns_from(first, packed.rows), part.in,
                    TensorView{weights_, plan.operand, packed.rows, packed.columns},
-                   columns_of(part.tail, first, packed.rows)},
+                   part.tail.columns_from(first, packed.rows)},
                   plan);
   }
 }
@@ -144,7 +137,7 @@ void Products::multiply_rows(const Part& part, const ProductPlan& plan) {
   for (std::int64_t first = 0; first < part.in.rows; first += most) {
     const std::int64_t rows = std::min(most, part.in.rows - first);
     Part piece{part.stream, part.out.rows_from(first, rows), part.in.slice(first, rows),
-               part.weight, rows_of(part.tail, first, rows)};
+               part.weight, part.tail.rows_from(first, rows)};
     piece.in = converted(piece, plan.operand);
     // An epilogue may be what cuBLASLt cannot do; then that is ours.
     const bool fused = plan.bias || plan.relu;
@@ -176,7 +169,7 @@ bool Products::try_library(const Part& part, const ProductPlan& plan) {
   if (done && plan.has_tail()) {
     launch_epilogue(part.stream, part.out, result,
                     {plan.tail_bias ? part.tail.bias : Columns{}, plan.tail_activation,
-                     plan.tail_residual ? part.tail.residual : Columns{}});
+                     plan.tail_residual ? part.tail.residual : Columns{}, part.tail.combine});
   }
   return done;
 }

@@ -76,8 +76,7 @@ void by_rows(std::int64_t most, const Columns& out, TensorView in, const Product
              const Body& body) {
   for (std::int64_t row = 0; row < in.rows; row += most) {
     const std::int64_t rows = std::min(most, in.rows - row);
-    body(out.rows_from(row, rows), in.slice(row, rows),
-         ProductTail{tail.bias, tail.activation, tail.residual.rows_from(row, rows)});
+    body(out.rows_from(row, rows), in.slice(row, rows), tail.rows_from(row, rows));
   }
 }
 

@@ -31,9 +31,11 @@ class Products {
   /// this. The device is current. Throws DeviceError.
   explicit Products(std::byte* workspace, const ProductRules& rules = rules_of_device());
 
-  /// kernels::Ops::linear on `stream`, which may be captured. Shapes were checked by CudaOps.
+  /// kernels::Ops::linear, or linear_times, whose factor is the residual, on `stream`, which may be
+  /// captured. Shapes were checked by CudaOps.
   void linear(cudaStream_t stream, TensorView out, TensorView in, const SplitMatrix& weight,
-              TensorView bias, kernels::Activation activation, TensorView residual);
+              TensorView bias, kernels::Activation activation, TensorView residual,
+              Combine combine = Combine::add);
 
   const LibraryProduct& library() const { return library_; }
 

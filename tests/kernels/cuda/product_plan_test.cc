@@ -103,6 +103,24 @@ TEST(ProductPlan, ResidualComesAfterTheActivation) {
   EXPECT_EQ(in_place.result, DType::f32);
 }
 
+TEST(ProductPlan, AFactorComesAfterTheProduct) {
+  ProductShape shape = shape_of(DType::f16);
+  shape.bias = DType::f16;
+  shape.residual = DType::f16;
+  shape.combine = Combine::multiply;
+  const ProductPlan plan = plan_product(shape, {});
+  EXPECT_TRUE(plan.bias && plan.tail_residual);
+  EXPECT_FALSE(plan.residual || plan.scratch);
+  shape.residual_is_out = true;
+  const ProductPlan in_place = plan_product(shape, {});
+  EXPECT_TRUE(in_place.scratch && in_place.tail_bias && in_place.tail_residual);
+  EXPECT_FALSE(in_place.residual);
+  shape.weight = DType::q4;  // expanded weights lie where the scratch would
+  EXPECT_EQ(plan_product(shape, {}).way, ProductWay::quantized);
+  shape.residual_is_out = false;
+  EXPECT_EQ(plan_product(shape, {}).way, ProductWay::library);
+}
+
 TEST(ProductPlan, OtherDtypesGoThroughScratch) {
   ProductShape shape = shape_of(DType::f16);
   for (const DType weight : {DType::f32, DType::bf16}) {
@@ -186,7 +204,7 @@ TEST(ProductPlan, ColumnsAreSplitWhereRowsOfWeightsDoNotFillTheDevice) {
 TEST(ProductPlan, QuantisedWeightsAndScratchDoNotMeet) {
   for (const DType in : {DType::f32, DType::f16, DType::bf16}) {
     for (const DType out : {DType::f32, in}) {
-      for (const auto activation : {Activation::none, Activation::relu, Activation::gelu}) {
+      for (const auto activation : {Activation::none, Activation::relu, Activation::silu}) {
         for (const bool in_place : {false, true}) {
           ProductShape shape = shape_of(in);
           shape.weight = DType::q4;

@@ -107,7 +107,9 @@ TEST_P(CudaProducts, EverythingThatMayFollowAProduct) {
       const OnDevice in = OnDevice::random(rows, kDepth, activations(), 2);
       for (const DType bias_dtype : {DType::f32, DType::f16, DType::bf16}) {
         const OnDevice bias = OnDevice::random(1, kColumns, bias_dtype, 3);
-        for (const auto activation : {Activation::none, Activation::relu, Activation::gelu}) {
+        for (const auto activation :
+             {Activation::none, Activation::relu, Activation::gelu, Activation::gelu_tanh,
+              Activation::quick_gelu, Activation::silu}) {
           const OnDevice residual = OnDevice::random(rows, kColumns, activations(), 4);
           const OnDevice out(Matrix(rows, kColumns), activations());
           const Matrix wanted = reference::linear(in.values(), weight.values(), bias.values(),
@@ -120,6 +122,48 @@ TEST_P(CudaProducts, EverythingThatMayFollowAProduct) {
           stream.finish();
           expect_near(out.now(), wanted, near);
           expect_near(residual.now(), wanted, near);
+        }
+      }
+    }
+  }
+}
+
+/// The second product of a gated MLP, whose factor is overwritten or not, by every way there is.
+TEST_P(CudaProducts, LinearTimesIsTheOracles) {
+  const Workspace workspace;
+  for (const bool descending : {false, true}) {
+    const EmulatedStream stream(descending);
+    for (const std::size_t piece_bytes : {~std::size_t{0}, std::size_t{900}}) {
+      ProductRules rules = cuda::rules_of_device();
+      rules.multiprocessors = 4;  // splits of 2048 columns
+      rules.piece_bytes = piece_bytes;
+      Products products(workspace.data(), rules);
+      for (const Case& one : {Case{1, 256, 24, 24}, Case{1, 100, 13, 5}, Case{5, 31, 9, 0},
+                              Case{6, 2048, 24, 10}, Case{20, 72, 33, 7}, Case{70, 64, 24, 24}}) {
+        const OnDevice weight = OnDevice::random(one.columns, one.depth, weights(), 1);
+        const OnDevice in = OnDevice::random(one.rows, one.depth, activations(), 2);
+        const OnDevice bias = OnDevice::random(1, one.columns, activations(), 3);
+        const OnDevice factor = OnDevice::random(one.rows, one.columns, activations(), 4);
+        const OnDevice out = OnDevice::random(one.rows, one.columns, activations(), 5);
+        for (const bool biased : {true, false}) {
+          const Matrix product =
+              reference::linear(in.values(), weight.values(), biased ? bias.values() : Matrix(),
+                                Activation::none, {});
+          Matrix wanted(one.rows, one.columns);
+          for (std::int64_t r = 0; r < one.rows; ++r) {
+            for (std::int64_t c = 0; c < one.columns; ++c) {
+              wanted.set(r, c, product.at(r, c) * factor.values().at(r, c));
+            }
+          }
+          const auto multiply = [&](const OnDevice& to) {
+            products.linear(stream.get(), to.view(), in.view(), weight.split(one.resident),
+                            biased ? bias.view() : TensorView{}, Activation::none, factor.view(),
+                            cuda::Combine::multiply);
+            stream.finish();
+            expect_near(to.now(), wanted, tolerance(activations(), one.depth));
+          };
+          multiply(out);
+          if (!biased) multiply(factor);
         }
       }
     }
