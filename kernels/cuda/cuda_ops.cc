@@ -59,6 +59,72 @@ void CudaOps::layer_norm(TensorView out, TensorView in, TensorView weight, Tenso
   backend_.compute(call);
 }
 
+void CudaOps::rms_norm(TensorView out, TensorView in, TensorView weight, float epsilon,
+                       float offset) {
+  kChecks.rms_norm(out, in, weight);
+  if (out.rows == 0) return;
+  OpCall call;
+  call.kind = OpKind::rms_norm;
+  call.number = epsilon;
+  call.offset = offset;
+  call.out = out;
+  call.in = in;
+  call.scale = weight;
+  backend_.compute(call);
+}
+
+void CudaOps::rotate(TensorView rows, const kernels::Rotation& rotation,
+                     const std::int32_t* positions) {
+  kChecks.rotate(rows, rotation);
+  if (rows.rows == 0) return;
+  OpCall call;
+  call.kind = OpKind::rotate;
+  call.out = rows;
+  call.rotation = rotation;
+  call.ids = positions;
+  backend_.compute(call);
+}
+
+void CudaOps::scale(TensorView rows, float factor) {
+  kChecks.in_place("scale", rows);
+  if (rows.rows == 0) return;
+  OpCall call;
+  call.kind = OpKind::scale;
+  call.number = factor;
+  call.out = rows;
+  backend_.compute(call);
+}
+
+void CudaOps::soft_cap(TensorView rows, float cap) {
+  kChecks.soft_cap(rows, cap);
+  if (rows.rows == 0) return;
+  OpCall call;
+  call.kind = OpKind::soft_cap;
+  call.number = cap;
+  call.out = rows;
+  backend_.compute(call);
+}
+
+void CudaOps::add(TensorView out, TensorView in) {
+  kChecks.add(out, in);
+  if (out.rows == 0) return;
+  OpCall call;
+  call.kind = OpKind::add;
+  call.out = out;
+  call.in = in;
+  backend_.compute(call);
+}
+
+void CudaOps::widen_rows(TensorView out, TensorView in) {
+  kChecks.widen_rows(out, in);
+  if (out.rows == 0) return;
+  OpCall call;
+  call.kind = OpKind::widen_rows;
+  call.out = out;
+  call.in = in;
+  backend_.compute(call);
+}
+
 void CudaOps::linear(TensorView out, TensorView in, const SplitMatrix& weight, TensorView bias,
                      kernels::Activation activation, TensorView residual) {
   kChecks.linear(out, in, weight, bias, residual);
@@ -70,6 +136,20 @@ void CudaOps::linear(TensorView out, TensorView in, const SplitMatrix& weight, T
   call.in = in;
   call.bias = bias;
   call.residual = residual;
+  call.weight = weight;
+  backend_.compute(call);
+}
+
+void CudaOps::linear_times(TensorView out, TensorView in, const SplitMatrix& weight,
+                           TensorView bias, TensorView factor) {
+  kChecks.linear_times(out, in, weight, bias, factor);
+  if (out.rows == 0) return;
+  OpCall call;
+  call.kind = OpKind::linear_times;
+  call.out = out;
+  call.in = in;
+  call.bias = bias;
+  call.residual = factor;
   call.weight = weight;
   backend_.compute(call);
 }

@@ -18,8 +18,18 @@ class CudaOps final : public kernels::Ops {
   void select_rows(TensorView out, TensorView in, const std::int32_t* rows) override;
   void layer_norm(TensorView out, TensorView in, TensorView weight, TensorView bias,
                   float epsilon) override;
+  void rms_norm(TensorView out, TensorView in, TensorView weight, float epsilon,
+                float offset) override;
+  void rotate(TensorView rows, const kernels::Rotation& rotation,
+              const std::int32_t* positions) override;
+  void scale(TensorView rows, float factor) override;
+  void soft_cap(TensorView rows, float cap) override;
+  void add(TensorView out, TensorView in) override;
+  void widen_rows(TensorView out, TensorView in) override;
   void linear(TensorView out, TensorView in, const SplitMatrix& weight, TensorView bias,
               kernels::Activation activation, TensorView residual) override;
+  void linear_times(TensorView out, TensorView in, const SplitMatrix& weight, TensorView bias,
+                    TensorView factor) override;
   void append_kv(const kernels::KvPages& cache, const kernels::KvBatch& batch, TensorView keys,
                  TensorView values) override;
   void attention(TensorView out, TensorView query, const kernels::KvPages& cache,

@@ -24,9 +24,25 @@ void KernelRunner::run(cudaStream_t stream, const OpCall& call) {
       return launch_select_rows(stream, call.out, call.in, call.ids);
     case OpKind::layer_norm:
       return launch_layer_norm(stream, call.out, call.in, call.scale, call.bias, call.number);
+    case OpKind::rms_norm:
+      return launch_rms_norm(stream, call.out, call.in, call.scale, call.number, call.offset);
+    case OpKind::rotate:
+      return launch_rotate(stream, call.out, call.rotation, call.ids);
+    case OpKind::scale:
+      return launch_scale(stream, call.out, call.number);
+    case OpKind::soft_cap:
+      return launch_soft_cap(stream, call.out, call.number);
+    case OpKind::add:
+      return launch_epilogue(stream, Columns::of(call.out), Columns::of(call.out),
+                             {{}, kernels::Activation::none, Columns::of(call.in)});
+    case OpKind::widen_rows:
+      return launch_widen_rows(stream, call.out, call.in);
     case OpKind::linear:
       return products_.linear(stream, call.out, call.in, call.weight, call.bias, call.activation,
                               call.residual);
+    case OpKind::linear_times:
+      return products_.linear(stream, call.out, call.in, call.weight, call.bias, call.activation,
+                              call.residual, Combine::multiply);
     case OpKind::append_kv:
       return launch_append_kv(stream, call.cache, call.batch, call.in, call.scale);
     case OpKind::attention:

@@ -27,6 +27,22 @@ void launch_layer_norm(cudaStream_t stream, TensorView out, TensorView in, Tenso
                        TensorView bias, float epsilon);
 KernelWork layer_norm_work(TensorView in, TensorView weight, TensorView bias);
 
+void launch_rms_norm(cudaStream_t stream, TensorView out, TensorView in, TensorView weight,
+                     float epsilon, float offset);
+KernelWork rms_norm_work(TensorView in, TensorView weight);
+
+void launch_rotate(cudaStream_t stream, TensorView rows, const kernels::Rotation& rotation,
+                   const std::int32_t* positions);
+KernelWork rotate_work(TensorView rows, const kernels::Rotation& rotation);
+
+void launch_scale(cudaStream_t stream, TensorView rows, float factor);
+void launch_soft_cap(cudaStream_t stream, TensorView rows, float cap);
+KernelWork map_work(TensorView rows);  // of either
+
+/// out and in of one dtype; out may have more columns.
+void launch_widen_rows(cudaStream_t stream, TensorView out, TensorView in);
+KernelWork widen_rows_work(TensorView out, TensorView in);
+
 /// to[i] = from[i]: f32, f16 or bf16, `count` elements.
 void launch_convert(cudaStream_t stream, DType to_dtype, void* to, DType from_dtype,
                     const void* from, std::int64_t count);
@@ -36,7 +52,8 @@ KernelWork convert_work(DType to_dtype, DType from_dtype, std::int64_t count);
 void launch_expand(cudaStream_t stream, TensorView rows, DType to_dtype, void* to);
 KernelWork expand_work(TensorView rows);
 
-/// out = tail(from), `from` being out's dtype or f32. `from` and the residual may be out.
+/// out = tail(from), `from` being out's dtype or f32. `from` and the residual may be out. With
+/// nothing but a residual this is kernels::Ops::add.
 void launch_epilogue(cudaStream_t stream, const Columns& out, const Columns& from,
                      const ProductTail& tail);
 KernelWork epilogue_work(const Columns& out, const Columns& from, const ProductTail& tail);

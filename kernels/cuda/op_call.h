@@ -12,7 +12,14 @@ enum class OpKind : std::uint8_t {
   gather_add,
   select_rows,
   layer_norm,
+  rms_norm,
+  rotate,
+  scale,
+  soft_cap,
+  add,
+  widen_rows,
   linear,
+  linear_times,
   append_kv,
   attention,
   sample
@@ -22,17 +29,19 @@ enum class OpKind : std::uint8_t {
 struct OpCall {
   OpKind kind = OpKind::gather;
   kernels::Activation activation = kernels::Activation::none;
-  float number = 0;     // layer_norm: epsilon
+  float number = 0;     // norms: epsilon; scale: the factor; soft_cap: the cap
+  float offset = 0;     // rms_norm
   TensorView out;       // append_kv: empty
   TensorView in;        // append_kv: keys; attention: query; sample: logits
-  TensorView scale;     // layer_norm: weight; append_kv: values
-  TensorView bias;      // layer_norm, linear
-  TensorView residual;  // linear
+  TensorView scale;     // norms: weight; append_kv: values
+  TensorView bias;      // layer_norm, products
+  TensorView residual;  // linear; linear_times: the factor
   SplitMatrix weight;   // gather: the table
+  kernels::Rotation rotation;
   kernels::KvPages cache;
   kernels::KvBatch batch;
   kernels::AttentionRule rule;
-  const std::int32_t* ids = nullptr;  // gather, select_rows; sample: the history
+  const std::int32_t* ids = nullptr;  // gather, select_rows; rotate: positions; sample: the history
   const kernels::SampleRow* sample_rows = nullptr;
   kernels::SampledRow* sampled = nullptr;
 

@@ -7,6 +7,8 @@
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/launches.h"
 #include "kernels/cuda/layer_norm.cuh"
+#include "kernels/cuda/rms_norm.cuh"
+#include "kernels/cuda/rotate.cuh"
 
 namespace sluice::cuda {
 
@@ -45,6 +47,41 @@ void select_words(cudaStream_t stream, TensorView out, TensorView in, const std:
   launch("select_rows_kernel", stream, grid.blocks, grid.threads, 0, select_rows_kernel<Word>,
          static_cast<Word*>(out.data), static_cast<const Word*>(in.data), rows, words);
 }
+
+template <class Word>
+void widen_words(cudaStream_t stream, TensorView out, TensorView in) {
+  const auto out_words = static_cast<std::int64_t>(out.row_bytes() / sizeof(Word));
+  const auto in_words = static_cast<std::int64_t>(in.row_bytes() / sizeof(Word));
+  const RowGrid grid(out.rows, out_words * kChunk);
+  launch("widen_rows_kernel", stream, grid.blocks, grid.threads, 0, widen_rows_kernel<Word>,
+         static_cast<Word*>(out.data), static_cast<const Word*>(in.data), out_words, in_words);
+}
+
+void map_elements(cudaStream_t stream, TensorView rows, const ElementMap& map) {
+  constexpr unsigned kThreads = 256;
+  constexpr std::int64_t kPerBlock = std::int64_t{kThreads} * kChunk;
+  const std::int64_t count = rows.rows * rows.columns;
+  launch("map_kernel", stream, static_cast<unsigned>((count + kPerBlock - 1) / kPerBlock), kThreads,
+         0, map_kernel, rows.data, rows.dtype, count, map,
+         reinterpret_cast<std::uintptr_t>(rows.data) % kChunkBytes == 0);
+}
+
+/// Which threads a norm's rows have.
+struct NormGrid {
+  static constexpr std::int64_t kPerWarp = std::int64_t{32} * kChunk * kNormChunks;
+  static constexpr std::int64_t kMostWarps = kMostNormThreads / 32;
+
+  explicit NormGrid(const TensorView& in) {
+    const std::int64_t warps = std::min((in.columns + kPerWarp - 1) / kPerWarp, kMostWarps);
+    row_threads = static_cast<unsigned>(warps * 32);
+    threads = warps == 1 ? kNormThreads : row_threads;
+    const std::int64_t rows_a_block = threads / row_threads;
+    blocks = static_cast<unsigned>((in.rows + rows_a_block - 1) / rows_a_block);
+  }
+  unsigned row_threads;
+  unsigned threads;
+  unsigned blocks;
+};
 
 template <DType kType>
 void expand_as(cudaStream_t stream, TensorView rows, DType to_dtype, void* to) {
@@ -93,24 +130,19 @@ KernelWork select_rows_work(TensorView out) { return {2.0 * static_cast<double>(
 
 void launch_layer_norm(cudaStream_t stream, TensorView out, TensorView in, TensorView weight,
                        TensorView bias, float epsilon) {
-  constexpr std::int64_t kPerWarp = std::int64_t{32} * kChunk * kNormChunks;
-  constexpr std::int64_t kMostWarps = kMostNormThreads / 32;
-  const std::int64_t warps = std::min((in.columns + kPerWarp - 1) / kPerWarp, kMostWarps);
-  const auto row_threads = static_cast<unsigned>(warps * 32);
-  const unsigned threads = warps == 1 ? kNormThreads : row_threads;
-  const std::int64_t rows_a_block = threads / row_threads;
-  const auto blocks = static_cast<unsigned>((out.rows + rows_a_block - 1) / rows_a_block);
+  const NormGrid grid(in);
   const auto readable = [&](const TensorView& vector) {
     return vector.rows > 0 && vector.dtype == in.dtype && rows_aligned(vector, kChunkBytes);
   };
-  const bool in_chunks = in.columns % kChunk == 0 && in.columns <= kMostWarps * kPerWarp &&
+  const bool in_chunks = in.columns % kChunk == 0 &&
+                         in.columns <= NormGrid::kMostWarps * NormGrid::kPerWarp &&
                          rows_aligned(out, kChunkBytes) && rows_aligned(in, kChunkBytes) &&
                          readable(weight) && readable(bias);
   with_activation(in.dtype, [&]<class T>() {
-    launch("layer_norm_kernel", stream, blocks, threads, 0, layer_norm_kernel<T>,
+    launch("layer_norm_kernel", stream, grid.blocks, grid.threads, 0, layer_norm_kernel<T>,
            static_cast<T*>(out.data), static_cast<const T*>(in.data), in.rows, in.columns,
            vector_of(weight), vector_of(bias), epsilon, 1.0F / static_cast<float>(in.columns),
-           row_threads, in_chunks);
+           grid.row_threads, in_chunks);
   });
 }
 
@@ -118,6 +150,62 @@ KernelWork layer_norm_work(TensorView in, TensorView weight, TensorView bias) {
   return {
       2.0 * static_cast<double>(in.bytes()) + static_cast<double>(weight.bytes() + bias.bytes()),
       8.0 * elements_of(in.rows, in.columns)};
+}
+
+void launch_rms_norm(cudaStream_t stream, TensorView out, TensorView in, TensorView weight,
+                     float epsilon, float offset) {
+  const NormGrid grid(in);
+  const bool in_chunks = in.columns % kChunk == 0 && rows_aligned(out, kChunkBytes) &&
+                         rows_aligned(in, kChunkBytes) && rows_aligned(weight, kChunkBytes);
+  with_activation(in.dtype, [&]<class T>() {
+    launch("rms_norm_kernel", stream, grid.blocks, grid.threads, 0, rms_norm_kernel<T>,
+           static_cast<T*>(out.data), static_cast<const T*>(in.data), in.rows, in.columns,
+           vector_of(weight), epsilon, offset, 1.0F / static_cast<float>(in.columns),
+           grid.row_threads, in_chunks);
+  });
+}
+
+KernelWork rms_norm_work(TensorView in, TensorView weight) {
+  return {2.0 * static_cast<double>(in.bytes()) + static_cast<double>(weight.bytes()),
+          4.0 * elements_of(in.rows, in.columns)};
+}
+
+void launch_rotate(cudaStream_t stream, TensorView rows, const kernels::Rotation& rotation,
+                   const std::int32_t* positions) {
+  const auto heads = static_cast<int>(rows.columns / rotation.head_dim);
+  with_activation(rows.dtype, [&]<class T>() {
+    launch("rotate_kernel", stream, static_cast<unsigned>(rows.rows), kRotateWarps * 32, 0,
+           rotate_kernel<T>, static_cast<T*>(rows.data), rotation, positions, heads);
+  });
+}
+
+KernelWork rotate_work(TensorView rows, const kernels::Rotation& rotation) {
+  const double turned = elements_of(rows.rows, rows.columns) / rotation.head_dim * rotation.width;
+  return {2.0 * turned * static_cast<double>(size_of(rows.dtype)), 3.0 * turned};
+}
+
+void launch_scale(cudaStream_t stream, TensorView rows, float factor) {
+  map_elements(stream, rows, {factor, false});
+}
+
+void launch_soft_cap(cudaStream_t stream, TensorView rows, float cap) {
+  map_elements(stream, rows, {cap, true});
+}
+
+KernelWork map_work(TensorView rows) {
+  return {2.0 * static_cast<double>(rows.bytes()), elements_of(rows.rows, rows.columns)};
+}
+
+void launch_widen_rows(cudaStream_t stream, TensorView out, TensorView in) {
+  const auto all_aligned = [&](std::size_t bytes) {
+    return rows_aligned(out, bytes) && rows_aligned(in, bytes);
+  };
+  if (all_aligned(sizeof(uint4))) return widen_words<uint4>(stream, out, in);
+  widen_words<std::uint16_t>(stream, out, in);
+}
+
+KernelWork widen_rows_work(TensorView out, TensorView in) {
+  return {static_cast<double>(out.bytes() + in.bytes()), 0};
 }
 
 void launch_convert(cudaStream_t stream, DType to_dtype, void* to, DType from_dtype,

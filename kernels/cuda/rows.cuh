@@ -1,5 +1,6 @@
-// Rows by number: gather (token and position embeddings), select_rows. Bound by memory: each row is
-// read and written once. On RowGrid (dispatch.cuh).
+// Rows by number: gather (token and position embeddings), select_rows; rows made wider, and their
+// elements scaled or capped. Bound by memory: each row is read and written once. On RowGrid
+// (dispatch.cuh).
 #pragma once
 
 #include "kernels/cuda/chunks.cuh"
@@ -59,6 +60,44 @@ __global__ void select_rows_kernel(Word* out, const Word* in, const std::int32_t
   const std::int64_t word = chunk_column() / kChunk;
   if (word >= words) return;
   out[std::int64_t{blockIdx.x} * words + word] = in[std::int64_t{rows[blockIdx.x]} * words + word];
+}
+
+/// The same of all rows in turn, zeros behind those of `in`. RowGrid of rows of 8 x out_words.
+template <class Word>
+__global__ void widen_rows_kernel(Word* out, const Word* in, std::int64_t out_words,
+                                  std::int64_t in_words) {
+  const std::int64_t word = chunk_column() / kChunk;
+  if (word >= out_words) return;
+  const std::int64_t row = blockIdx.x;
+  out[row * out_words + word] = word < in_words ? in[row * in_words + word] : Word{};
+}
+
+/// What scale() and soft_cap() of kernels/ops.h do to an element.
+struct ElementMap {
+  float number;  // the factor, or the cap
+  bool caps;
+
+  __device__ float operator()(float value) const {
+    return caps ? number * tanhf(value / number) : number * value;
+  }
+};
+
+/// data[i] = map(data[i]), for `count` elements: a matrix of one row.
+static __global__ void map_kernel(void* data, DType dtype, std::int64_t count, ElementMap map,
+                                  bool in_chunks) {
+  const std::int64_t first = (std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x) * kChunk;
+  if (first + kChunk <= count && in_chunks) {
+    float values[kChunk];
+    read_chunk_of(dtype, data, first, values);
+#pragma unroll
+    for (float& value : values) value = map(value);
+    write_chunk_of(dtype, values, data, first);
+    return;
+  }
+#pragma unroll 1
+  for (std::int64_t i = first; i < count && i < first + kChunk; ++i) {
+    store_element(dtype, map(element_of(dtype, data, i)), data, i);
+  }
 }
 
 }  // namespace sluice::cuda

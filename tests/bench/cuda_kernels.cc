@@ -94,6 +94,34 @@ void layer_norm(EngineBench& bench, const Model& model, std::int64_t rows, doubl
       figure, [&](std::size_t i) { bench.ops().layer_norm(out[i], in[i], weight, weight, 1e-5F); });
 }
 
+void rms_norm(EngineBench& bench, const Model& model, std::int64_t rows) {
+  bench.forget();
+  const Rotating in = bench.matrices(bench.activations(), rows, model.hidden);
+  const Rotating out = bench.matrices(bench.activations(), rows, model.hidden);
+  const TensorView weight = bench.vector(DType::f16, model.hidden);
+  Figure figure{fmt::format("kernel_rms_norm_{}_{}rows", model.name, rows)};
+  figure.bytes = 2.0 * static_cast<double>(in[0].bytes());
+  bench.measure(figure,
+                [&](std::size_t i) { bench.ops().rms_norm(out[i], in[i], weight, 1e-5F, 0.0F); });
+}
+
+void rotate(EngineBench& bench, const Model& model, std::int64_t rows) {
+  bench.forget();
+  const auto head_dim = static_cast<std::int32_t>(model.hidden / model.heads);
+  const Rotating heads = bench.matrices(bench.activations(), rows, model.hidden);
+  std::vector<std::int32_t> positions;
+  for (std::int64_t i = 0; i < rows; ++i) positions.push_back(static_cast<std::int32_t>(i % 4096));
+  const std::vector<float> frequencies(static_cast<std::size_t>(head_dim / 2), 0.1F);
+  const kernels::Rotation rotation{head_dim, head_dim, false, 1.0F,
+                                   reinterpret_cast<const float*>(bench.upload(
+                                       frequencies.data(), frequencies.size() * sizeof(float)))};
+  const std::int32_t* const device_positions = bench.integers(positions);
+  Figure figure{fmt::format("kernel_rotate_{}_{}rows", model.name, rows)};
+  figure.bytes = 2.0 * static_cast<double>(heads[0].bytes());
+  bench.measure(figure,
+                [&](std::size_t i) { bench.ops().rotate(heads[i], rotation, device_positions); });
+}
+
 void gather(EngineBench& bench, const Settings& settings, const Model& model, std::int64_t rows) {
   bench.forget();
   const std::int64_t vocabulary = settings["--tiny"] != 0 ? 512 : kVocabulary;
@@ -116,6 +144,10 @@ void rows_in_and_out(EngineBench& bench, const Settings& settings) {
   for (const Model& model : models_of(settings)) {
     layer_norm(bench, model, prompt_rows(settings), 0.8);
     layer_norm(bench, model, 32, 0);
+    for (const std::int64_t rows : {prompt_rows(settings), std::int64_t{32}}) {
+      rms_norm(bench, model, rows);
+      rotate(bench, model, rows);
+    }
     gather(bench, settings, model, prompt_rows(settings));
   }
 }
@@ -137,14 +169,15 @@ void append(EngineBench& bench, const Model& model, DType dtype, std::int32_t se
 
 /// `tokens` new ones of each sequence over `context`: 1 while decoding, all of them in prefill.
 void attention(EngineBench& bench, const Model& model, DType dtype, std::int32_t sequences,
-               std::int32_t context, std::int32_t tokens) {
+               std::int32_t context, std::int32_t tokens,
+               const kernels::AttentionRule& rule = {0.125F}, const char* what = "attention") {
   bench.forget();
   const std::int64_t dim = model.hidden / model.heads;
   Cache cache(bench, dtype, model.heads, dim, sequences, context, tokens);
   const Rotating query = bench.matrices(bench.activations(), cache.rows(), model.hidden);
   const Rotating out = bench.matrices(bench.activations(), cache.rows(), model.hidden);
   const char* const phase = tokens == 1 ? "decode" : "prefill";
-  Figure figure{fmt::format("kernel_attention_{}_{}_{}_{}x{}", phase, model.name, name_of(dtype),
+  Figure figure{fmt::format("kernel_{}_{}_{}_{}_{}x{}", what, phase, model.name, name_of(dtype),
                             sequences, context)};
   figure.bytes = cache.token_bytes(std::int64_t{sequences} * context) +
                  2.0 * static_cast<double>(query[0].bytes());
@@ -155,7 +188,7 @@ void attention(EngineBench& bench, const Model& model, DType dtype, std::int32_t
   figure.goal = tokens == 1 ? 0.8 : 0.5;
   figure.of_flop = tokens > 1;
   bench.measure(figure, [&](std::size_t i) {
-    bench.ops().attention(out[i], query[i], cache.pages(i), cache.batch(), {0.125F});
+    bench.ops().attention(out[i], query[i], cache.pages(i), cache.batch(), rule);
   });
 }
 
@@ -174,6 +207,9 @@ void all_attention(EngineBench& bench, const Settings& settings) {
     append(bench, model, DType::f16, 32, 1, 0);
     attention(bench, model, DType::f16, 16, prompt, prompt);
     attention(bench, model, DType::f16, 4, most, most);
+    const kernels::AttentionRule rule{.scale = 0.125F, .soft_cap = 50.0F, .alibi = 1.0F};
+    attention(bench, model, DType::f16, 32, most, 1, rule, "attention_ruled");
+    attention(bench, model, DType::f16, 16, prompt, prompt, rule, "attention_ruled");
   }
 }
 

@@ -95,7 +95,8 @@ set_discovered_tests(test_cuda_engine_without_memory_operations
 
 # Parts of the engine that its interface does not show.
 sluice_test(test_cuda_backend
-  SOURCES backend_test.cc locality_test.cc
+  SOURCES backend_test.cc decoder_ops_test.cc locality_test.cc
+            ${CMAKE_SOURCE_DIR}/tests/support/reference_ops.cc
   LIBRARIES cuda_engine_objects
   LABELS "unit;cuda")
 
@@ -107,7 +108,7 @@ sluice_test(test_cuda_emulation
 
 # Launches and products, without the engine around them.
 sluice_test(test_cuda_products
-  SOURCES rows_test.cc products_test.cc tensor_product_test.cc product_plan_test.cc
+  SOURCES rows_test.cc decoder_rows_test.cc products_test.cc tensor_product_test.cc product_plan_test.cc
           ${CMAKE_SOURCE_DIR}/tests/support/reference_ops.cc
   LIBRARIES cuda_engine_objects
   LABELS "unit;cuda")
