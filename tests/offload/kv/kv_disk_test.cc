@@ -169,6 +169,28 @@ TEST(KvDisk, ASlowDiskThatTakesRequestsOutOfOrderChangesNothing) {
   }
 }
 
+// Pages that are used in turn are written again soon after, and read in between.
+TEST(KvDisk, ASlowDiskChangesNothingWherePagesAreUsedInTurn) {
+  for (const std::vector<std::int32_t>& windows :
+       {std::vector<std::int32_t>{3}, std::vector<std::int32_t>{0, 5}}) {
+    KvShape shape = small_shape(static_cast<std::int32_t>(windows.size()));
+    shape.windows = windows;
+    shape.tokens_per_slot = 40;
+    shape.tokens_per_gpu_batch = 5;
+    const KvWorkload work = make_kv_workload(shape, 1, 40, 6);
+    const std::vector<double> wanted = kv_reference(work, 0.5F);
+    ContraryDisk disk;
+    for (unsigned order = 0; order < 3; ++order) {
+      KvRig rig(make_shuffled_engine(order), shape, on_disk(), &disk);
+      const std::vector<float> got = run_kv_workload(rig, work, KvPrefetch::ahead);
+      ASSERT_EQ(got.size(), wanted.size());
+      for (std::size_t i = 0; i < got.size(); ++i) {
+        ASSERT_NEAR(static_cast<double>(got[i]), wanted[i], 1e-5) << i;
+      }
+    }
+  }
+}
+
 // Two sequences follow each other in a slot at once and write the same page: the later one must
 // win.
 TEST(KvDisk, ANewSequenceOverwritesItsSlotsPagesInOrder) {
