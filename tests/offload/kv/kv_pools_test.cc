@@ -13,8 +13,12 @@ namespace {
 
 constexpr std::uint64_t kNoLimit = std::numeric_limits<std::uint64_t>::max();
 
-KvShape small_shape() {
+using Windows = std::vector<std::int32_t>;
+const Windows kWindows[] = {{}, {20, 20, 20}, {0, 20, 20}};
+
+KvShape small_shape(const Windows& windows = {}) {
   KvShape shape;
+  shape.windows = windows;
   shape.layers = 3;
   shape.slots = 20;
   shape.tokens_per_slot = 100;
@@ -44,13 +48,14 @@ PerTier<std::uint64_t> bytes_of(KvShape shape, const Policy& policy,
 constexpr Shares kShares[] = {{100, 0, 0}, {0, 100, 0}, {0, 0, 100}, {50, 20, 30}, {0, 50, 50}};
 
 TEST(KvPools, AreWholeWhereTheRoomIsEnough) {
-  for (const Shares& shares : kShares) {
-    const Policy policy = policy_of(shares);
-    const KvLayout layout(small_shape(), policy);
-    EXPECT_EQ(fit_kv_pools(small_shape(), policy, {kNoLimit, kNoLimit, kNoLimit}),
-              layout.farthest().pool);
-    EXPECT_EQ(fit_kv_pools(small_shape(), policy, bytes_of(small_shape(), policy, {})),
-              layout.farthest().pool);
+  for (const Windows& windows : kWindows) {
+    const KvShape shape = small_shape(windows);
+    for (const Shares& shares : kShares) {
+      const Policy policy = policy_of(shares);
+      const PerTier<std::int32_t> whole = KvLayout(shape, policy).farthest().pool;
+      EXPECT_EQ(fit_kv_pools(shape, policy, {kNoLimit, kNoLimit, kNoLimit}), whole);
+      EXPECT_EQ(fit_kv_pools(shape, policy, bytes_of(shape, policy, {})), whole);
+    }
   }
 }
 
@@ -75,25 +80,34 @@ TEST(KvPools, HoldTheUsualSequenceInEverySlotAndTheLongestOnce) {
   }
 }
 
+/// That the pools fit into the room, and that a page more in the pool of `tier` would not.
+void expect_room_is_filled(const KvShape& shape, const Policy& policy, std::size_t tier,
+                           std::uint64_t room_of_tier) {
+  const KvReach farthest = KvLayout(shape, policy).farthest();
+  PerTier<std::uint64_t> room = {kNoLimit, kNoLimit, kNoLimit};
+  room[tier] = room_of_tier;
+  PerTier<std::int32_t> pools = fit_kv_pools(shape, policy, room);
+  EXPECT_LE(bytes_of(shape, policy, pools)[tier], room[tier]);
+  if (pools[tier] == farthest.pool[tier] || pools[tier] == 0) return;
+  ++pools[tier];
+  const bool own_is_least = pools[tier] == farthest.pages_per_slot + 1;
+  EXPECT_TRUE(own_is_least || bytes_of(shape, policy, pools)[tier] > room[tier])
+      << "a page more would fit";
+}
+
 TEST(KvPools, FillTheRoomThereIs) {
-  for (const Shares& shares : kShares) {
-    const Policy policy = policy_of(shares);
-    const KvLayout layout(small_shape(), policy);
-    const auto all = bytes_of(small_shape(), policy, {});
-    const PerTier<std::int32_t> least_pages = {layout.pages_per_slot, layout.pages_per_slot,
-                                               layout.pages_per_slot};
-    const auto least = bytes_of(small_shape(), policy, least_pages);
-    for (std::size_t tier = 0; tier < kTierCount; ++tier) {
-      for (int part = 0; part < 8; ++part) {
-        PerTier<std::uint64_t> room = {kNoLimit, kNoLimit, kNoLimit};
-        room[tier] = least[tier] + (all[tier] - least[tier]) * static_cast<unsigned>(part) / 8;
-        PerTier<std::int32_t> pools = fit_kv_pools(small_shape(), policy, room);
-        EXPECT_LE(bytes_of(small_shape(), policy, pools)[tier], room[tier]);
-        if (pools[tier] == layout.farthest().pool[tier] || pools[tier] == 0) continue;
-        ++pools[tier];
-        const bool own_is_least = pools[tier] == layout.pages_per_slot + 1;
-        EXPECT_TRUE(own_is_least || bytes_of(small_shape(), policy, pools)[tier] > room[tier])
-            << "a page more would fit";
+  for (const Windows& windows : kWindows) {
+    const KvShape shape = small_shape(windows);
+    for (const Shares& shares : kShares) {
+      const Policy policy = policy_of(shares);
+      const std::int32_t pages = KvLayout(shape, policy).farthest().pages_per_slot;
+      const auto all = bytes_of(shape, policy, {});
+      const auto least = bytes_of(shape, policy, {pages, pages, pages});
+      for (std::size_t tier = 0; tier < kTierCount; ++tier) {
+        for (unsigned part = 0; part < 8; ++part) {
+          expect_room_is_filled(shape, policy, tier,
+                                least[tier] + (all[tier] - least[tier]) * part / 8);
+        }
       }
     }
   }
@@ -109,12 +123,15 @@ TEST(KvPools, StagingOfLowerTiersGivesWayLast) {
 }
 
 TEST(KvPools, HoldALongestSequenceEvenWhereThatIsTooMuch) {
-  for (const Shares& shares : kShares) {
-    const Policy policy = policy_of(shares);
-    const KvLayout layout(small_shape(), policy);
-    const PerTier<std::int32_t> pools = fit_kv_pools(small_shape(), policy, {1, 1, 1});
-    for (std::size_t tier = 0; tier < kTierCount; ++tier) {
-      EXPECT_EQ(pools[tier], layout.farthest().pool[tier] == 0 ? 0 : layout.pages_per_slot);
+  for (const Windows& windows : kWindows) {
+    const KvShape shape = small_shape(windows);
+    for (const Shares& shares : kShares) {
+      const Policy policy = policy_of(shares);
+      const KvReach farthest = KvLayout(shape, policy).farthest();
+      const PerTier<std::int32_t> pools = fit_kv_pools(shape, policy, {1, 1, 1});
+      for (std::size_t tier = 0; tier < kTierCount; ++tier) {
+        EXPECT_EQ(pools[tier], farthest.pool[tier] == 0 ? 0 : farthest.pages_per_slot);
+      }
     }
   }
 }
