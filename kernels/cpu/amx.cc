@@ -51,4 +51,9 @@ bool amx_available() {
 
 bool vnni_available() { return processor_has_byte_vectors(); }
 
+bool avx2_available() {
+  return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0 &&
+         __builtin_cpu_supports("f16c") != 0;
+}
+
 }  // namespace sluice::kernels

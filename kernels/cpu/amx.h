@@ -1,4 +1,4 @@
-// Which instructions of the newest x86 processors, beyond those that Highway knows, may be used.
+// Which instructions may be used of x86 processors by files that are compiled for them alone.
 #pragma once
 
 namespace sluice::kernels {
@@ -11,5 +11,8 @@ bool amx_available();
 
 /// Whether the processor multiplies vectors of 8-bit integers (AVX-512 VNNI).
 bool vnni_available();
+
+/// Whether the processor has AVX2, fused multiply-adds and conversions of f16.
+bool avx2_available();
 
 }  // namespace sluice::kernels

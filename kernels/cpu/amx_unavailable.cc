@@ -4,4 +4,5 @@
 namespace sluice::kernels {
 bool amx_available() { return false; }
 bool vnni_available() { return false; }
+bool avx2_available() { return false; }
 }  // namespace sluice::kernels

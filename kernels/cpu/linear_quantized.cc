@@ -189,7 +189,8 @@ void multiply(const Job& job, std::int64_t first, std::int64_t rows) {
 
 QuantizedProduct best_product() {
   if (amx_available()) return tile_product();
-  return vnni_available() ? byte_product() : portable_product();
+  if (vnni_available()) return byte_product();
+  return avx2_available() ? pair_product() : portable_product();
 }
 
 void linear_quantized(const CpuContext& context, const LinearCall& call,
@@ -205,7 +206,7 @@ void linear_quantized(const CpuContext& context, const LinearCall& call,
                     in.columns));
   }
   const Job job = {context, call,
-                   product, product.interleaved && in.rows > 1,
+                   product, in.rows >= product.interleaves_from,
                    groups,  reinterpret_cast<PackedGroup*>(context.shared)};
   for (std::int64_t row = 0; row < in.rows; row += tiles * kQuantTile) {
     const std::int64_t rows = std::min(tiles * kQuantTile, in.rows - row);

@@ -10,6 +10,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 
 #include "kernels/cpu/context.h"
 #include "kernels/device/dtype.h"
@@ -52,12 +53,16 @@ constexpr std::int64_t kProductScratchFloats = 16 * 1024;
 /// A way to multiply. `sums` is [rows][QuantizedChunk::kColumns], 64-byte aligned; what lies beyond
 /// `columns` is anything. `scratch`: [kProductScratchFloats], 64-byte aligned.
 struct QuantizedProduct {
-  bool interleaved;  // whether it wants codes so, for more rows than one
+  static constexpr std::int64_t kNever = std::numeric_limits<std::int64_t>::max();
+
+  std::int64_t interleaves_from;  // rows of the input; with fewer, codes are [16 rows][64]
   void (*sum)(const QuantizedChunk& chunk, float* sums, float* scratch);
 };
 
 /// Vectors of the instruction set that dispatch chose.
 QuantizedProduct portable_product();
+/// Pairs of bytes (AVX2). Only where avx2_available().
+QuantizedProduct pair_product();
 /// Vectors of bytes (AVX-512 VNNI). Only where vnni_available().
 QuantizedProduct byte_product();
 /// Tiles (AMX). Only where amx_available().

@@ -46,6 +46,6 @@ struct TileProducts {
 
 }  // namespace
 
-QuantizedProduct tile_product() { return {true, sum_chunk<TileProducts>}; }
+QuantizedProduct tile_product() { return {2, sum_chunk<TileProducts>}; }
 
 }  // namespace sluice::kernels

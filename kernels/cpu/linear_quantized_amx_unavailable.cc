@@ -1,5 +1,5 @@
-// Stands in for linear_quantized_amx.cc and linear_quantized_avx512.cc on processors other than
-// x86-64.
+// Stands in for linear_quantized_amx.cc, linear_quantized_avx512.cc and linear_quantized_avx2.cc on
+// processors other than x86-64.
 #include "kernels/cpu/linear_quantized.h"
 #include "kernels/device/error.h"
 
@@ -9,5 +9,8 @@ QuantizedProduct tile_product() {
 }
 QuantizedProduct byte_product() {
   throw DeviceError("byte products are of x86-64 processors; this is a bug of the caller");
+}
+QuantizedProduct pair_product() {
+  throw DeviceError("pair products are of x86-64 processors; this is a bug of the caller");
 }
 }  // namespace sluice::kernels

@@ -21,6 +21,7 @@
 
 #include <immintrin.h>
 
+#include "kernels/cpu/fetch-inl.h"
 #include "kernels/cpu/linear_quantized.h"
 
 namespace sluice::kernels {
@@ -29,7 +30,6 @@ namespace {
 constexpr std::int64_t kPanel = 16;  // groups whose scales and codes are unpacked at a time
 constexpr std::int64_t kAhead = 2;
 constexpr std::int64_t kTileFloats = kQuantTile * kQuantTile;
-constexpr std::int64_t kLine = 64;
 
 /// The compiler does not know that tile loads read memory.
 inline void memory_is_written() { __asm__ volatile("" ::: "memory"); }
@@ -74,24 +74,6 @@ void unpack_nibbles(const Block& block, std::int64_t first, std::int64_t count) 
     }
   }
 }
-
-/// Fetches a piece of memory ahead of its use, a few lines at every step.
-struct Fetch {
-  const std::byte* next = nullptr;
-  const std::byte* end = nullptr;
-  std::int64_t lines = 0;  // per step
-
-  void start(const std::byte* from, std::int64_t bytes, std::int64_t steps) {
-    next = from;
-    end = from == nullptr ? nullptr : from + bytes;
-    lines = (bytes / kLine + steps) / steps;
-  }
-  void step() {
-    for (std::int64_t i = 0; i < lines && next < end; ++i, next += kLine) {
-      _mm_prefetch(reinterpret_cast<const char*>(next), _MM_HINT_T1);
-    }
-  }
-};
 
 inline void add_group(__m512* sums, const std::int32_t* products, const float* scales,
                       const PackedGroup& in) {

@@ -86,6 +86,6 @@ struct ByteProducts {
 
 }  // namespace
 
-QuantizedProduct byte_product() { return {true, sum_chunk<ByteProducts>}; }
+QuantizedProduct byte_product() { return {2, sum_chunk<ByteProducts>}; }
 
 }  // namespace sluice::kernels

@@ -151,6 +151,8 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace sluice::kernels {
 HWY_EXPORT(sum_by_vectors);
-QuantizedProduct portable_product() { return {false, HWY_DYNAMIC_DISPATCH(sum_by_vectors)}; }
+QuantizedProduct portable_product() {
+  return {QuantizedProduct::kNever, HWY_DYNAMIC_DISPATCH(sum_by_vectors)};
+}
 }  // namespace sluice::kernels
 #endif  // HWY_ONCE

@@ -36,9 +36,10 @@ TEST_F(AmxDeathTest, ZeroAndNothingLeaveItToTheMachine) {
   EXPECT_EXIT(exit_with_answer(nullptr), testing::ExitedWithCode(0), "");
 }
 
-TEST(Amx, TheFastestProductIsThatOfTilesThenOfBytes) {
+TEST(Amx, TheFastestProductIsThatOfTilesThenOfBytesThenOfPairs) {
   const QuantizedProduct expected = amx_available()    ? tile_product()
                                     : vnni_available() ? byte_product()
+                                    : avx2_available() ? pair_product()
                                                        : portable_product();
   EXPECT_EQ(best_product().sum, expected.sum);
 }

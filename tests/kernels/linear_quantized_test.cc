@@ -1,7 +1,5 @@
-// Products of quantised weights: near the oracle, the same bits however they are cut, by tiles and
-// by vectors.
+// Products of quantised weights beside the oracle. Their law is linear_quantized_law_test.cc.
 #include <gtest/gtest.h>
-#include <hwy/highway.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -9,94 +7,21 @@
 #include <cmath>
 #include <cstring>
 #include <string>
-#include <tuple>
 #include <vector>
 
-#include "kernels/cpu/amx.h"
 #include "kernels/cpu/linear_call.h"
 #include "kernels/cpu/linear_quantized.h"
 #include "kernels/device/cpu_backend.h"
 #include "kernels/device/error.h"
 #include "kernels/engine.h"
-#include "kernels/group_quantize.h"
 #include "tests/support/cpu_lane.h"
+#include "tests/support/quantized_products.h"
 #include "tests/support/reference_ops.h"
 
 namespace sluice::kernels {
 namespace {
 
-using reference::Matrix;
-
-/// A quantised matrix and, as floats, what it stands for.
-struct Quantized {
-  Quantized(std::int64_t rows, std::int64_t columns, DType dtype, std::uint64_t seed)
-      : type(dtype), dense(Matrix::random(rows, columns, DType::f32, seed)) {
-    bytes.resize(row_bytes_of(type, columns) * static_cast<std::size_t>(rows));
-    quantize_rows(DType::f32, dense.view().data, rows, columns, type, bytes.data());
-    dequantize_rows(type, bytes.data(), rows, columns, static_cast<float*>(dense.view().data));
-  }
-  SplitMatrix split(std::int64_t resident) {
-    const TensorView all = {bytes.data(), type, dense.rows(), dense.columns()};
-    return {all.slice(0, resident), all.slice(resident, dense.rows() - resident)};
-  }
-  DType type;
-  Matrix dense;
-  std::vector<std::byte> bytes;
-};
-
-Matrix product_of(const support::CpuLane& lanes, TensorView in, Quantized& weight, Matrix& bias,
-                  std::int64_t resident, const QuantizedProduct& product,
-                  Activation activation = Activation::none) {
-  Matrix out(in.rows, weight.dense.rows());
-  linear_quantized(lanes.context(),
-                   {out.view(), in, weight.split(resident), bias.view(), activation}, product);
-  return out;
-}
-
-std::vector<std::pair<std::string, QuantizedProduct>> products() {
-  std::vector<std::pair<std::string, QuantizedProduct>> all = {{"vectors", portable_product()}};
-  if (vnni_available()) all.emplace_back("bytes", byte_product());
-  if (amx_available()) all.emplace_back("tiles", tile_product());
-  return all;
-}
-
-/// The input as the products see it: 8 bits a group of 64, in the same float arithmetic.
-Matrix rounded(const Matrix& in) {
-  Matrix out(in.rows(), in.columns());
-  for (std::int64_t row = 0; row < in.rows(); ++row) {
-    for (std::int64_t first = 0; first < in.columns(); first += kQuantGroup) {
-      const std::int64_t end = std::min(first + kQuantGroup, in.columns());
-      float largest = 0;
-      for (std::int64_t i = first; i < end; ++i) {
-        largest = std::max(largest, std::fabs(static_cast<float>(in.at(row, i))));
-      }
-      const float inverse = largest > 0 ? 127.0F / largest : 0.0F;
-      for (std::int64_t i = first; i < end; ++i) {
-        const float code = std::nearbyint(static_cast<float>(in.at(row, i)) * inverse);
-        out.set(row, i, static_cast<double>(code) * static_cast<double>(largest / 127.0F));
-      }
-    }
-  }
-  return out;
-}
-
-void expect_near(const Matrix& actual, const Matrix& expected, double tolerance) {
-  for (std::int64_t m = 0; m < actual.rows(); ++m) {
-    for (std::int64_t n = 0; n < actual.columns(); ++n) {
-      ASSERT_NEAR(actual.at(m, n), expected.at(m, n), tolerance) << "at " << m << ", " << n;
-    }
-  }
-}
-
-/// Of sums of K products of numbers below 1, in f32, in some order.
-double rounding(std::int64_t k) { return 2e-6 * (4.0 + std::sqrt(static_cast<double>(k))); }
-
-using Shape = std::tuple<DType, std::int64_t, std::int64_t>;  // dtype, K, N
-
-std::string name_of_shape(const testing::TestParamInfo<Shape>& shape) {
-  return std::string(name_of(std::get<0>(shape.param))) + "_" +
-         std::to_string(std::get<1>(shape.param)) + "_" + std::to_string(std::get<2>(shape.param));
-}
+using namespace quantized_test;
 
 // --- against the oracle ---------------------------------------------------------------------
 
@@ -191,6 +116,38 @@ TEST(LinearQuantized, TimesAnotherMatrixIsTheProductTimesIt) {
   }
 }
 
+TEST(LinearQuantized, TheLargestCodesDoNotSaturate) {
+  const support::CpuLane lanes(1);
+  const std::int64_t k = 130, n = 9, m = 20;
+  for (const DType dtype : {DType::q8, DType::q4}) {
+    Matrix ones(n, k);  // but for one of each group, so that all others have the largest code
+    for (std::int64_t row = 0; row < n; ++row) {
+      for (std::int64_t i = 0; i < k; ++i) ones.set(row, i, i % kQuantGroup == row ? 0 : 1);
+    }
+    Quantized weight(n, k, dtype, 1);
+    quantize_rows(DType::f32, ones.view().data, n, k, dtype, weight.bytes.data());
+    dequantize_rows(dtype, weight.bytes.data(), n, k,
+                    static_cast<float*>(weight.dense.view().data));
+    Matrix in(m, k);
+    for (std::int64_t row = 0; row < m; ++row) {
+      for (std::int64_t i = 0; i < k; ++i) in.set(row, i, row % 2 == 0 ? 1 : -1);
+    }
+    Matrix none;
+    const Matrix expected = reference::linear(in, weight.dense, {}, Activation::none, {});
+    for (const auto& [name, product] : products()) {
+      for (const std::int64_t rows : {std::int64_t{1}, std::int64_t{4}, std::int64_t{5}, m}) {
+        SCOPED_TRACE(name + ", " + std::to_string(rows) + " rows");
+        const Matrix out = product_of(lanes, in.view().slice(0, rows), weight, none, n, product);
+        for (std::int64_t row = 0; row < rows; ++row) {
+          for (std::int64_t column = 0; column < n; ++column) {
+            ASSERT_NEAR(out.at(row, column), expected.at(row, column), 1e-3);
+          }
+        }
+      }
+    }
+  }
+}
+
 TEST(LinearQuantized, ZeroAndTinyInputsYieldTheBias) {
   const support::CpuLane lanes(1);
   Quantized weight(5, 130, DType::q8, 1);
@@ -251,81 +208,6 @@ TEST(LinearQuantized, ReadsNothingBeyondTheLastRow) {
   }
 }
 
-// --- the law: bit for bit -------------------------------------------------------------------
-
-class QuantizedLaw : public testing::TestWithParam<Shape> {};
-
-TEST_P(QuantizedLaw, ARowAloneEqualsTheRowAmongOthers) {
-  const auto [dtype, k, n] = GetParam();
-  const support::CpuLane lanes(2);
-  Quantized weight(n, k, dtype, 1);
-  Matrix bias = Matrix::random(1, n, DType::f16, 2);
-  Matrix in = Matrix::random(290, k, DType::f32, 3);  // beyond one chunk of rows
-  for (const auto& [name, product] : products()) {
-    const Matrix all = product_of(lanes, in.view(), weight, bias, n, product);
-    const auto compare = [&, &name = name, &product = product](std::int64_t first,
-                                                               std::int64_t rows) {
-      const Matrix out = product_of(lanes, in.view().slice(first, rows), weight, bias, n, product);
-      const auto at = static_cast<std::size_t>(first * n) * sizeof(float);
-      ASSERT_EQ(std::memcmp(out.bytes().data(), all.bytes().data() + at, out.bytes().size()), 0)
-          << name << ": " << rows << " rows from " << first;
-    };
-    for (std::int64_t row = 0; row < 290; row += row < 20 ? 1 : 37) compare(row, 1);
-    for (std::int64_t rows = 2; rows <= 40; ++rows) compare(3, rows);
-    compare(13, 250);
-  }
-}
-
-TEST_P(QuantizedLaw, ThreadsDoNotMatter) {
-  const auto [dtype, k, n] = GetParam();
-  Quantized weight(n, k, dtype, 1);
-  Matrix bias = Matrix::random(1, n, DType::f16, 2);
-  Matrix in = Matrix::random(37, k, DType::f32, 3);
-  for (const auto& [name, product] : products()) {
-    const Matrix one = product_of(support::CpuLane(1), in.view(), weight, bias, n, product);
-    for (const int threads : {2, 3, 4}) {
-      const Matrix out = product_of(support::CpuLane(threads), in.view(), weight, bias, n, product);
-      EXPECT_EQ(out.bytes(), one.bytes()) << name << ", " << threads << " threads";
-    }
-  }
-}
-
-TEST_P(QuantizedLaw, HowTheWeightsAreSplitDoesNotMatter) {
-  const auto [dtype, k, n] = GetParam();
-  const support::CpuLane lanes(2);
-  Quantized weight(n, k, dtype, 1);
-  Matrix bias = Matrix::random(1, n, DType::f16, 2);
-  Matrix in = Matrix::random(5, k, DType::f32, 3);
-  for (const auto& [name, product] : products()) {
-    const Matrix whole = product_of(lanes, in.view(), weight, bias, n, product);
-    for (std::int64_t resident = 0; resident <= n; ++resident) {
-      const Matrix out = product_of(lanes, in.view(), weight, bias, resident, product);
-      ASSERT_EQ(out.bytes(), whole.bytes()) << name << ", " << resident << " of " << n;
-    }
-  }
-}
-
-TEST_P(QuantizedLaw, AllProductsYieldTheSameBits) {
-  if ((hwy::SupportedTargets() & (HWY_AVX2 | HWY_AVX3)) == 0) GTEST_SKIP() << "no fused vectors";
-  const auto [dtype, k, n] = GetParam();
-  const support::CpuLane lanes(2);
-  Quantized weight(n, k, dtype, 1);
-  Matrix bias = Matrix::random(1, n, DType::f16, 2);
-  for (const std::int64_t rows : {1, 5, 33}) {
-    Matrix in = Matrix::random(rows, k, DType::f32, 3);
-    const Matrix vectors = product_of(lanes, in.view(), weight, bias, n, portable_product());
-    for (const auto& [name, product] : products()) {
-      const Matrix out = product_of(lanes, in.view(), weight, bias, n, product);
-      EXPECT_EQ(out.bytes(), vectors.bytes()) << name << ", " << rows << " rows";
-    }
-  }
-}
-
-INSTANTIATE_TEST_SUITE_P(OddSizes, QuantizedLaw,
-                         testing::Values(Shape{DType::q8, 65, 67}, Shape{DType::q4, 1100, 70},
-                                         Shape{DType::q8, 2048, 33}, Shape{DType::q4, 7, 5}),
-                         name_of_shape);
-
 // --- more rows than the shared memory holds, and rows too long for it --------------------------
 
 TEST(LinearQuantized, MoreRowsThanCanBePackedAtOnce) {
@@ -370,74 +252,6 @@ TEST(LinearQuantizedErrors, RefusesABiasOfCodes) {
                                          bias.split(1).resident, Activation::none, {}),
                DeviceError);
 }
-
-// --- instruction sets, and the switch ---------------------------------------------------------
-
-class QuantizedInstructionSets : public testing::TestWithParam<std::int64_t> {
- protected:
-  void SetUp() override {
-    if ((hwy::SupportedTargets() & GetParam()) == 0) {
-      GTEST_SKIP() << "this processor has no " << hwy::TargetName(GetParam());
-    }
-    choose(GetParam());
-  }
-  void TearDown() override { choose(0); }
-  static void choose(std::int64_t target) {
-    hwy::SetSupportedTargetsForTest(target);  // 0: what the processor has
-    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
-  }
-};
-
-TEST_P(QuantizedInstructionSets, YieldTheSameBitsWhereMultiplyAddsAreFused) {
-  if (GetParam() == HWY_SSE4) GTEST_SKIP() << "SSE4 rounds twice";
-  const support::CpuLane lanes(1);
-  for (const DType dtype : {DType::q8, DType::q4}) {
-    Quantized weight(45, 333, dtype, 1);
-    Matrix bias = Matrix::random(1, 45, DType::f16, 2);
-    Matrix in = Matrix::random(29, 333, DType::f32, 3);
-    const Matrix out = product_of(lanes, in.view(), weight, bias, 10, portable_product());
-    choose(0);
-    const Matrix best = product_of(lanes, in.view(), weight, bias, 10, best_product());
-    choose(GetParam());
-    EXPECT_EQ(out.bytes(), best.bytes()) << name_of(dtype);
-  }
-}
-
-TEST_P(QuantizedInstructionSets, GatherExactly) {
-  EngineOptions options;
-  options.device = "cpu";
-  options.threads = 1;
-  const Engine engine = make_engine(options);
-  const std::vector<std::int32_t> ids = {4, 0};
-  for (const DType dtype : {DType::q8, DType::q4}) {
-    Quantized table(5, 333, dtype, 1);
-    Matrix out(2, 333);
-    engine.device_ops->gather(out.view(), table.split(2), ids.data());
-    engine.backend->synchronize(engine.backend->record(Lane::compute));
-    EXPECT_EQ(out.bytes(), reference::gather(table.dense, ids).bytes()) << name_of(dtype);
-  }
-}
-
-TEST_P(QuantizedInstructionSets, EqualTheOracleAndKeepTheLaw) {
-  const support::CpuLane lanes(2);
-  for (const DType dtype : {DType::q8, DType::q4}) {
-    Quantized weight(45, 333, dtype, 1);
-    Matrix bias = Matrix::random(1, 45, DType::f16, 2);
-    Matrix in = Matrix::random(29, 333, DType::f32, 3);
-    const Matrix all =
-        product_of(lanes, in.view(), weight, bias, 10, portable_product(), Activation::gelu);
-    expect_near(all, reference::linear(rounded(in), weight.dense, bias, Activation::gelu, {}),
-                rounding(333));
-    const Matrix last = product_of(lanes, in.view().slice(28, 1), weight, bias, 45,
-                                   portable_product(), Activation::gelu);
-    for (std::int64_t n = 0; n < 45; ++n) ASSERT_EQ(last.at(0, n), all.at(28, n));
-  }
-}
-
-INSTANTIATE_TEST_SUITE_P(X86, QuantizedInstructionSets,
-                         testing::Values(HWY_SSE4, HWY_AVX2, HWY_AVX3), [](const auto& target) {
-                           return std::string(hwy::TargetName(target.param));
-                         });
 
 }  // namespace
 }  // namespace sluice::kernels
