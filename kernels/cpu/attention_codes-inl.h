@@ -133,10 +133,11 @@ HWY_INLINE void dot_codes(const std::int16_t* queries, std::int64_t stride,
 template <DType kType>
 HWY_INLINE void dot_code_rows(std::int64_t rows, const std::int16_t* queries, std::int64_t stride,
                               const Byte* const* groups, float* out, std::int64_t out_stride) {
-  for (; rows >= kTileRows; rows -= kTileRows) {
-    dot_codes<kType, kTileRows>(queries, stride, groups, out, out_stride);
-    queries += kTileRows * stride;
-    out += kTileRows * out_stride;
+  constexpr int kRows = HWY_MAX_BYTES >= 64 ? 6 : 2;  // in as many registers as there are
+  for (; rows >= kRows; rows -= kRows) {
+    dot_codes<kType, kRows>(queries, stride, groups, out, out_stride);
+    queries += kRows * stride;
+    out += kRows * out_stride;
   }
   for (; rows > 0; --rows) {
     dot_codes<kType, 1>(queries, stride, groups, out, out_stride);

@@ -20,8 +20,8 @@ HWY_BEFORE_NAMESPACE();
 namespace sluice::kernels::HWY_NAMESPACE {
 
 constexpr int kTileColumns = 4;
-/// Rows of the largest tile: 24 sums where there are 32 vector registers, 8 where there are 16.
-constexpr int kTileRows = HWY_MAX_BYTES >= 64 ? 6 : 2;
+/// Rows of the largest tile: 24 sums where there are 32 vector registers, 12 where there are 16.
+constexpr int kTileRows = HWY_MAX_BYTES >= 64 ? 6 : 3;
 
 template <class D>
 HWY_INLINE hn::Vec<hn::CappedTag<float, 4>> sum_blocks(D, hn::Vec<D> v) {
@@ -45,86 +45,90 @@ HWY_INLINE hn::Vec<hn::CappedTag<float, 4>> sum_lanes(Floats d, Vector v0, Vecto
                                hn::BitCast(d, hn::InterleaveUpper(pairs, p01, p23))));
 }
 
-/// out[r][c] (+)= a[r] . b[c] over `length` elements, for r < kRows and c < 4. `a` and `out` have
-/// strides in elements. With `add` the product is added to what is there.
-template <int kRows, class T>
+/// For dot_tile(): fetches nothing ahead.
+struct NoFetch {
+  HWY_INLINE void operator()(std::int64_t) const {}
+};
+
+/// out[r][c] (+)= a[r] . b[c] over `length` elements, for r < kRows and c < kColumns, which is 4 or
+/// 8. `a` and `out` have strides in elements. With `add` the product is added to what is there.
+/// fetch(i) is called before the elements [i, i + kLanes) of each of b.
+template <int kRows, int kColumns, class T, class Fetch>
 HWY_INLINE void dot_tile(const float* a, std::int64_t a_stride, const T* const* b,
-                         std::int64_t length, float* out, std::int64_t out_stride, bool add) {
+                         std::int64_t length, float* out, std::int64_t out_stride, bool add,
+                         const Fetch& fetch) {
+  static_assert(kColumns % kTileColumns == 0);
   const Floats d;
-  const T* const b0 = b[0];
-  const T* const b1 = b[1];
-  const T* const b2 = b[2];
-  const T* const b3 = b[3];
-  Vector sum[kRows][kTileColumns];
+  const T* w[kColumns];
+  Vector sum[kRows][kColumns];
 #pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r) {
-    sum[r][0] = sum[r][1] = sum[r][2] = sum[r][3] = hn::Zero(d);
+  for (int c = 0; c < kColumns; ++c) {
+    w[c] = b[c];
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) sum[r][c] = hn::Zero(d);
   }
   std::int64_t i = 0;
   for (; i + kLanes <= length; i += kLanes) {
-    const Vector w0 = load(d, b0 + i);
-    const Vector w1 = load(d, b1 + i);
-    const Vector w2 = load(d, b2 + i);
-    const Vector w3 = load(d, b3 + i);
+    fetch(i);
+    Vector x[kRows];
 #pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
-      const Vector x = hn::LoadU(d, a + r * a_stride + i);
-      sum[r][0] = hn::MulAdd(x, w0, sum[r][0]);
-      sum[r][1] = hn::MulAdd(x, w1, sum[r][1]);
-      sum[r][2] = hn::MulAdd(x, w2, sum[r][2]);
-      sum[r][3] = hn::MulAdd(x, w3, sum[r][3]);
+    for (int r = 0; r < kRows; ++r) x[r] = hn::LoadU(d, a + r * a_stride + i);
+#pragma GCC unroll 8
+    for (int c = 0; c < kColumns; ++c) {
+      const Vector column = load(d, w[c] + i);
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; ++r) sum[r][c] = hn::MulAdd(x[r], column, sum[r][c]);
     }
   }
   if (i < length) {
     const std::int64_t rest = length - i;
-    const Vector w0 = load_first(d, b0 + i, rest);
-    const Vector w1 = load_first(d, b1 + i, rest);
-    const Vector w2 = load_first(d, b2 + i, rest);
-    const Vector w3 = load_first(d, b3 + i, rest);
 #pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
-      const Vector x = load_first(d, a + r * a_stride + i, rest);
-      sum[r][0] = hn::MulAdd(x, w0, sum[r][0]);
-      sum[r][1] = hn::MulAdd(x, w1, sum[r][1]);
-      sum[r][2] = hn::MulAdd(x, w2, sum[r][2]);
-      sum[r][3] = hn::MulAdd(x, w3, sum[r][3]);
+    for (int c = 0; c < kColumns; ++c) {
+      const Vector column = load_first(d, w[c] + i, rest);
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; ++r) {
+        sum[r][c] = hn::MulAdd(load_first(d, a + r * a_stride + i, rest), column, sum[r][c]);
+      }
     }
   }
   const hn::CappedTag<float, 4> d4;
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
-    auto total = sum_lanes(d, sum[r][0], sum[r][1], sum[r][2], sum[r][3]);
-    float* const to = out + r * out_stride;
-    if (add) total = hn::Add(hn::LoadU(d4, to), total);
-    hn::StoreU(total, d4, to);
+#pragma GCC unroll 2
+    for (int c = 0; c < kColumns; c += kTileColumns) {
+      auto total = sum_lanes(d, sum[r][c], sum[r][c + 1], sum[r][c + 2], sum[r][c + 3]);
+      float* const to = out + r * out_stride + c;
+      if (add) total = hn::Add(hn::LoadU(d4, to), total);
+      hn::StoreU(total, d4, to);
+    }
   }
 }
 
-/// dot_tile over `rows` rows, in tiles.
-template <class T>
+/// dot_tile over `rows` rows and four columns, in tiles.
+template <class T, class Fetch = NoFetch>
 HWY_INLINE void dot_rows(std::int64_t rows, const float* a, std::int64_t a_stride,
                          const T* const* b, std::int64_t length, float* out,
-                         std::int64_t out_stride, bool add) {
+                         std::int64_t out_stride, bool add, const Fetch& fetch = {}) {
   while (rows > 0) {
     const std::int64_t tile = rows < kTileRows ? rows : kTileRows;
     switch (tile) {
       case 1:
-        dot_tile<1>(a, a_stride, b, length, out, out_stride, add);
+        dot_tile<1, kTileColumns>(a, a_stride, b, length, out, out_stride, add, fetch);
         break;
       case 2:
-        dot_tile<2>(a, a_stride, b, length, out, out_stride, add);
+        dot_tile<2, kTileColumns>(a, a_stride, b, length, out, out_stride, add, fetch);
         break;
       case 3:
-        dot_tile<3>(a, a_stride, b, length, out, out_stride, add);
+        dot_tile<3, kTileColumns>(a, a_stride, b, length, out, out_stride, add, fetch);
         break;
       case 4:
-        dot_tile<4>(a, a_stride, b, length, out, out_stride, add);
+        dot_tile<4, kTileColumns>(a, a_stride, b, length, out, out_stride, add, fetch);
         break;
       case 5:
-        dot_tile<5>(a, a_stride, b, length, out, out_stride, add);
+        dot_tile<5, kTileColumns>(a, a_stride, b, length, out, out_stride, add, fetch);
         break;
       default:
-        dot_tile<kTileRows>(a, a_stride, b, length, out, out_stride, add);
+        dot_tile<kTileRows, kTileColumns>(a, a_stride, b, length, out, out_stride, add, fetch);
         break;
     }
     rows -= tile;

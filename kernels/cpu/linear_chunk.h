@@ -36,7 +36,8 @@ struct LinearChunk {
   std::int64_t k = 0;
   const void* w = nullptr;  // [columns, k] of w_dtype
   DType w_dtype = DType::f32;
-  std::int64_t columns = 0;  // <= kChunkColumns
+  std::int64_t columns = 0;      // <= kChunkColumns
+  const void* w_next = nullptr;  // what this thread may want next, or null
   LinearEnd end;
 };
 
