@@ -8,11 +8,11 @@ SHAPES = {
     "6.7b": dict(layers=32, hidden=4096, heads=32, ffn=16384),
     "30b": dict(layers=48, hidden=7168, heads=56, ffn=28672),
     "tiny": dict(layers=4, hidden=128, heads=4, ffn=512),
-    # `prompts`: tokens of all prompts together; the others say how long each prompt is.
+    # `alone`: the length of a prompt that is alone in its batch.
     "llama-1.1b": dict(family="llama", layers=22, hidden=2048, heads=32, kv_heads=4, ffn=5632,
-                       vocabulary=32000, prompts=512),
+                       vocabulary=32000, prompt=16, alone=512),
     "llama-tiny": dict(family="llama", layers=3, hidden=128, heads=4, kv_heads=2, ffn=352,
-                       vocabulary=512, prompts=64),
+                       vocabulary=512, prompt=16, alone=64),
 }
 VOCABULARY = 50272
 POSITIONS = 2048
@@ -29,7 +29,7 @@ def vocabulary(shape) -> int:
 
 
 def prompt_length(shape, batch) -> int:
-    return shape["prompts"] // batch if "prompts" in shape else shape["prompt"]
+    return shape.get("alone", shape["prompt"]) if batch == 1 else shape["prompt"]
 
 
 def write_config(folder, shape, dtype="float16"):
