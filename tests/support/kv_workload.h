@@ -336,8 +336,18 @@ inline std::vector<float> run_kv_workload(KvRig& rig, const KvWorkload& work, Kv
                                           float scale = 0.5F) {
   KvBuffers buffers(work);
   std::size_t offset = 0;
-  run_kv_passes(rig, work, mode, 0, work.passes.size(), buffers, offset, scale);
-  rig.backend().synchronize(rig.backend().record(Lane::compute));
+  const auto drain = [&rig] {
+    for (int lane = 0; lane < kLaneCount; ++lane) {
+      rig.backend().synchronize(rig.backend().record(static_cast<Lane>(lane)));
+    }
+  };
+  try {
+    run_kv_passes(rig, work, mode, 0, work.passes.size(), buffers, offset, scale);
+  } catch (...) {
+    drain();  // copies from and to the buffers are still queued
+    throw;
+  }
+  drain();
   return buffers.results();
 }
 
