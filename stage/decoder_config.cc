@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <string_view>
 #include <utility>
 
 #include "kernels/device/error.h"
@@ -48,6 +49,11 @@ void check_rotary(const DecoderConfig& model, const std::string& where) {
       refuse(where, fmt::format("{} rotary frequencies do not fit a width of {}",
                                 rotary.frequencies.size(), rotary.width));
     }
+    // A position says which list it turns by, and it goes to all layers.
+    if (rotary.long_frequencies.empty() != positions.rotary.front().long_frequencies.empty() ||
+        rotary.long_after != positions.rotary.front().long_after) {
+      refuse(where, "some of its layers have long rotary frequencies and some have not");
+    }
   }
   for (const std::int32_t kind : positions.rotary_of_layer) {
     if (kind < -1 || kind >= static_cast<std::int32_t>(positions.rotary.size())) {
@@ -78,6 +84,11 @@ const RotaryTraits* PositionTraits::rotary_of(std::int32_t layer) const {
   if (rotary_of_layer.empty()) return rotary.data();
   const std::int32_t which = rotary_of_layer[static_cast<std::size_t>(layer)];
   return which < 0 ? nullptr : &rotary[static_cast<std::size_t>(which)];
+}
+
+bool PositionTraits::turns_long(std::int32_t total) const {
+  return !rotary.empty() && !rotary.front().long_frequencies.empty() &&
+         total > rotary.front().long_after;
 }
 
 kernels::AttentionRule DecoderConfig::attention_rule(std::int32_t layer) const {
@@ -117,7 +128,8 @@ void DecoderConfig::validate(const std::string& where) const {
                               attention.head_width));
   }
   for (const auto& [what, id] : {std::pair{"bos", bos}, {"eos", eos}, {"pad", pad}}) {
-    if (id < 0 || id >= vocabulary) {
+    const bool is_none = id == -1 && what != std::string_view("eos");
+    if (!is_none && (id < 0 || id >= vocabulary)) {
       refuse(where, fmt::format("its {} token is {}, no id below the vocabulary's {}", what, id,
                                 vocabulary));
     }
@@ -134,6 +146,7 @@ void DecoderConfig::validate(const std::string& where) const {
                               "than can be counted",
                               layers, hidden, mlp.width));
   }
+  if (layers > kMostLayers) refuse(where, fmt::format("{} layers are too many", layers));
 }
 
 }  // namespace sluice::stage

@@ -49,7 +49,7 @@ struct RotaryTraits {
   bool neighbours = false;  // pairs (2i, 2i + 1), else (i, i + width / 2)
   float factor = 1.0F;
   std::vector<float> frequencies;  // [width / 2]
-  /// Of sequences that may grow longer than `long_after` tokens; empty: no other.
+  /// Of sequences that may grow longer than `long_after` tokens (PassRow::total); empty: no other.
   std::vector<float> long_frequencies;
   std::int32_t long_after = 0;
 };
@@ -71,6 +71,8 @@ struct PositionTraits {
 
   /// Null: the layer turns nothing.
   const RotaryTraits* rotary_of(std::int32_t layer) const;
+  /// Whether a sequence of so many tokens at most is turned by the long frequencies, in all layers.
+  bool turns_long(std::int32_t total) const;
 };
 
 struct AttentionTraits {
@@ -112,6 +114,9 @@ struct HeadTraits {
   bool dense_projection = false;
 };
 
+/// More than any model has, and few enough to keep lists of.
+constexpr std::int32_t kMostLayers = 65536;
+
 struct DecoderConfig {
   std::int32_t layers = 0;
   std::int32_t hidden = 0;
@@ -125,9 +130,9 @@ struct DecoderConfig {
   HeadTraits head;
   Residual residual = Residual::sequential;
   DType dtype = DType::f16;  // of dummy weights
-  std::int32_t bos = 0;
+  std::int32_t bos = 0;      // -1: none
   std::int32_t eos = 0;
-  std::int32_t pad = 0;
+  std::int32_t pad = 0;  // -1: none
 
   /// The token table is narrower or wider than the hidden states.
   bool projected() const { return embedding.width != hidden; }

@@ -18,9 +18,11 @@ void PassIndices::fill(const Pass& pass) {
   std::size_t next = 0;
   for (const PassRow& row : pass.rows) {
     const IndexBuffers& indices = of(pass, row.gpu_batch);
+    // ~p stands for position p of a sequence that turns by the long frequencies.
+    const std::int32_t mask = layout_.model.positions.turns_long(row.total) ? -1 : 0;
     for (std::int32_t i = 0; i < row.new_tokens; ++i) {
       if (is_end) indices.host_ids[row.first_token + i] = pass.tokens[next++];
-      indices.host_positions[row.first_token + i] = row.position + i;
+      indices.host_positions[row.first_token + i] = (row.position + i) ^ mask;
     }
   }
 }

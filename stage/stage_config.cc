@@ -38,4 +38,14 @@ void check_layers(const std::vector<StageConfig>& stages, std::int32_t model_lay
   }
 }
 
+void check_policies(const std::vector<StageConfig>& stages, const DecoderConfig& model) {
+  if (model.residual == Residual::sequential) return;
+  for (const StageConfig& stage : stages) {
+    if (!stage.policy.mlp_once) continue;
+    throw ConfigError(
+        "policy.mlp_once: attention and MLP of this model read the same hidden states, so that an "
+        "MLP cannot wait for other GPU batches; leave it false");
+  }
+}
+
 }  // namespace sluice::stage

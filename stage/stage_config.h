@@ -8,6 +8,7 @@
 
 #include "offload/memory_plan.h"
 #include "offload/policy.h"
+#include "stage/decoder_config.h"
 
 namespace sluice::stage {
 
@@ -60,5 +61,8 @@ struct Batching {
 
 /// Throws ConfigError unless the stages cover layers 0 .. model_layers - 1 once and in order.
 void check_layers(const std::vector<StageConfig>& stages, std::int32_t model_layers);
+
+/// Throws ConfigError for a policy that the model's form forbids.
+void check_policies(const std::vector<StageConfig>& stages, const DecoderConfig& model);
 
 }  // namespace sluice::stage

@@ -72,6 +72,7 @@ std::vector<stage::StageConfig> stages_of(const RunConfig& config, std::int32_t 
     }
   }
   stage::check_layers(stages, model.layers);
+  stage::check_policies(stages, model);
   return stages;
 }
 

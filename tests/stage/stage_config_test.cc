@@ -22,6 +22,19 @@ TEST(StageConfigTest, GapsOverlapsAndWrongTotalsAreRefused) {
   EXPECT_THROW(check_layers(stages, 2), ConfigError);  // empty stage
 }
 
+TEST(StageConfigTest, TheMlpCannotWaitWhereItReadsWhatAttentionReads) {
+  std::vector<StageConfig> stages(2);
+  stages[1].policy.mlp_once = true;
+  DecoderConfig model;
+  EXPECT_NO_THROW(check_policies(stages, model));
+  for (const Residual residual : {Residual::parallel, Residual::parallel_one_norm}) {
+    model.residual = residual;
+    EXPECT_THROW(check_policies(stages, model), ConfigError);
+  }
+  stages[1].policy.mlp_once = false;
+  EXPECT_NO_THROW(check_policies(stages, model));
+}
+
 TEST(StageConfigTest, MoreMicroBatchesThanStagesByDefault) {
   const Batching batching;
   EXPECT_EQ(batching.micro_batches_for(1), 1);
