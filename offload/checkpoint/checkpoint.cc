@@ -31,6 +31,36 @@ constexpr std::array kFormats = {
     Format{"pytorch_model.bin", "pytorch_model.bin.index.json", read_torch_zip},
 };
 
+constexpr std::string_view kLayerFile = "layer_";
+constexpr std::string_view kLayerFileEnd = "-model_00-model_states.pt";
+
+bool is_layer_file(const std::string& name) {
+  if (!name.starts_with(kLayerFile) || !name.ends_with(kLayerFileEnd)) return false;
+  const std::size_t end = name.size() - std::min(kLayerFileEnd.size(), name.size());
+  return end > kLayerFile.size() && name.find_first_not_of("0123456789", kLayerFile.size()) == end;
+}
+
+/// The files of a Megatron folder, by name; empty: it is none.
+std::vector<std::filesystem::path> layer_files(const std::filesystem::path& folder) {
+  std::vector<std::filesystem::path> files;
+  for (const std::filesystem::path& place : {folder, folder / "weights"}) {
+    std::error_code error;
+    std::filesystem::directory_iterator entry(place, error);
+    for (; !error && entry != std::filesystem::directory_iterator(); entry.increment(error)) {
+      if (is_layer_file(entry->path().filename().string())) files.push_back(entry->path());
+    }
+    if (!files.empty()) break;
+  }
+  std::ranges::sort(files);
+  return files;
+}
+
+// A dangling link (a half-finished download) counts as there, so that opening it names it.
+bool exists_in(const std::filesystem::path& folder, const char* name) {
+  std::error_code error;
+  return std::filesystem::exists(std::filesystem::symlink_status(folder / name, error));
+}
+
 // Which shard each tensor is in; by name.
 using WeightMap = std::map<std::string, std::string>;
 
@@ -69,15 +99,16 @@ class CheckpointBuilder {
 
   Checkpoint build() {
     for (const Format& format : kFormats) {
-      if (exists(format.file)) {
+      if (exists_in(folder_, format.file)) {
         result_.tensors_ = read_file(folder_ / format.file, format.read);
         return finish();
       }
-      if (exists(format.index)) {
+      if (exists_in(folder_, format.index)) {
         add_shards(folder_ / format.index, format.read);
         return finish();
       }
     }
+    if (add_layer_files()) return finish();
     throw InputError(fmt::format(
         "{} holds no weights: looked for model.safetensors, model.safetensors.index.json, "
         "pytorch_model.bin and pytorch_model.bin.index.json; give the folder of a model in Hugging "
@@ -86,10 +117,18 @@ class CheckpointBuilder {
   }
 
  private:
-  // A dangling link (a half-finished download) counts as there, so that opening it names it.
-  bool exists(const char* name) const {
-    std::error_code error;
-    return std::filesystem::exists(std::filesystem::symlink_status(folder_ / name, error));
+  /// False: there are none.
+  bool add_layer_files() {
+    const std::vector<std::filesystem::path> files = layer_files(folder_);
+    for (const std::filesystem::path& file : files) {
+      const std::string name = file.filename().string();
+      const std::string layer = name.substr(0, name.size() - kLayerFileEnd.size()) + ".";
+      for (TensorRecord& record : read_file(file, read_torch_zip)) {
+        record.name = layer + record.name;
+        result_.tensors_.push_back(std::move(record));
+      }
+    }
+    return !files.empty();
   }
 
   std::vector<TensorRecord> read_file(const std::filesystem::path& path, Reader read) {
@@ -139,6 +178,13 @@ class CheckpointBuilder {
 
 Checkpoint Checkpoint::open(const std::filesystem::path& folder) {
   return CheckpointBuilder(folder).build();
+}
+
+bool Checkpoint::is_in(const std::filesystem::path& folder) {
+  const bool is_known = std::ranges::any_of(kFormats, [&](const Format& format) {
+    return exists_in(folder, format.file) || exists_in(folder, format.index);
+  });
+  return is_known || !layer_files(folder).empty();
 }
 
 const TensorRecord* Checkpoint::find(const std::string& name) const {

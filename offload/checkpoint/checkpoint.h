@@ -4,7 +4,8 @@
 // Read are safetensors (one file, or shards with model.safetensors.index.json) and PyTorch's zip
 // files (pytorch_model.bin, or shards with pytorch_model.bin.index.json), whose pickle is read by
 // an allow-list machine that can build tensors and dictionaries and nothing else. Nothing is
-// executed.
+// executed. Of Megatron's folders (layer_NN-model_00-model_states.pt, in the folder or in weights/
+// below it) a tensor's name is "layer_NN." and its own.
 #pragma once
 
 #include <cstdint>
@@ -39,6 +40,8 @@ class Checkpoint {
   /// shards, tensors() has what the index says of each.
   /// Throws InputError naming file and offset; memory use is bounded by the size of the headers.
   static Checkpoint open(const std::filesystem::path& folder);
+  /// Whether open() would find a file to begin with.
+  static bool is_in(const std::filesystem::path& folder);
 
   const std::vector<std::filesystem::path>& files() const { return files_; }
   const std::vector<std::uint64_t>& file_bytes() const { return file_bytes_; }

@@ -127,6 +127,22 @@ TEST_F(CheckpointFolderTest, AFolderWithoutWeightsIsRefused) {
               HasSubstr("holds no weights"));
 }
 
+TEST_F(CheckpointFolderTest, MegatronsFilesAreReadInTheFolderAndBelowIt) {
+  const std::filesystem::path yalm = kReference.parent_path() / "families" / "yalm";
+  const Checkpoint below = Checkpoint::open(yalm);
+  EXPECT_TRUE(Checkpoint::is_in(yalm));
+  EXPECT_EQ(below.files().size(), 7U);
+  ASSERT_NE(below.find("layer_03.attention.dense.weight"), nullptr);
+  EXPECT_EQ(below.find("layer_03.attention.dense.weight")->dtype, DType::bf16);
+  EXPECT_EQ(below.find("layer_03.input_layernorm.weight"), nullptr);
+  EXPECT_NE(below.find("layer_08.output_bias"), nullptr);
+  EXPECT_FALSE(Checkpoint::is_in(folder_.path()));
+  std::filesystem::copy(yalm / "weights", folder_.path());
+  write("layer_09-model_01-model_states.pt", "of another split");
+  EXPECT_TRUE(Checkpoint::is_in(folder_.path()));
+  EXPECT_EQ(open().digest(), below.digest());
+}
+
 TEST_F(CheckpointFolderTest, ADanglingLinkIsNamed) {
   write("pytorch_model.bin", "x");
   std::filesystem::create_symlink("blobs/gone", folder_.path() / "model.safetensors");
