@@ -154,8 +154,10 @@ class PackedCheckpoint final : public PackedSource {
     weight.info.key = key;
     weight.info.dtype = spec.kept_as(options_.compression, dense.dtype);
     // A layer's small tensors go with it, so that all of it is read at one place.
-    std::string of = layer_of(name);
-    if (of.empty() && is_quantized(weight.info.dtype)) of = name;
+    const bool is_dense = options_.compression == Compression::none;
+    std::string of = is_dense && !dense.by_columns ? std::string() : layer_of(name);
+    if (of.empty() && (is_quantized(weight.info.dtype) || dense.by_columns)) of = name;
+    weight.info.by_columns = false;
     if (of.empty()) return;
     of += ".packed";
     const auto known = std::ranges::find(files_, of, &File::name);
@@ -244,6 +246,11 @@ class PackedCheckpoint final : public PackedSource {
 
 }  // namespace
 
+bool needs_packing(const StoredNames& names, Compression compression) {
+  return compression != Compression::none ||
+         std::ranges::any_of(names, [](const auto& name) { return name.second.transposed; });
+}
+
 std::unique_ptr<PackedSource> make_packed_source(const Checkpoint& checkpoint, StoredNames names,
                                                  WeightSource& dense, DiskEngine& disk,
                                                  PackedOptions options) {
@@ -270,9 +277,13 @@ std::string packed_origin(const Checkpoint& checkpoint, const StoredNames& names
   }
   for (const auto& [ours, stored] : names) {
     const auto& [first, piece, step] = stored.rows;
-    text += fmt::format(" {} {} {} {} {}", ours, stored.tensor, first, piece, step);
+    text += fmt::format(" {} {} {} {} {}{}", ours, stored.tensor, first, piece, step,
+                        stored.transposed ? " by columns" : "");
   }
   const XXH128_hash_t hash = XXH3_128bits(text.data(), text.size());
+  if (compression == Compression::none) {
+    return fmt::format("dense-format{}-{:016x}{:016x}", kPackedFormat, hash.high64, hash.low64);
+  }
   return fmt::format("{}-group{}-format{}-{:016x}{:016x}",
                      compression == Compression::eight_bit ? "8bit" : "4bit", kQuantGroup,
                      kPackedFormat, hash.high64, hash.low64);

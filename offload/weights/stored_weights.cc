@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include "kernels/device/error.h"
 #include "offload/checkpoint/input_file.h"
@@ -42,10 +43,12 @@ const TensorRecord& record_of(const Checkpoint& checkpoint, const std::string& n
 }
 
 /// Rows of a matrix of `columns`, or elements of a vector; 0: the stored tensor has another form.
-std::int64_t stored_rows(const TensorRecord& record, bool is_vector, std::int64_t columns) {
+std::int64_t stored_rows(const TensorRecord& record, bool is_vector, std::int64_t columns,
+                         bool transposed) {
   if (is_vector && record.shape.size() == 1) return record.shape[0];
-  const bool fits = !is_vector && record.shape.size() == 2 && record.shape[1] == columns;
-  return fits ? record.shape[0] : 0;
+  if (is_vector || record.shape.size() != 2) return 0;
+  const std::size_t row = transposed ? 1 : 0;
+  return record.shape[1 - row] == columns ? record.shape[row] : 0;
 }
 
 /// Whether whole pieces, none of them over another, are `wanted` rows out of `there`.
@@ -74,12 +77,12 @@ StoredWeight find_weight(const Checkpoint& checkpoint, const StoredNames& names,
                          const WeightSpec& spec) {
   const auto entry = names.find(spec.name);
   const StoredName stored =
-      entry == names.end() ? StoredName{spec.name, RowRange{}} : entry->second;
+      entry == names.end() ? StoredName{spec.name, RowRange{}, false} : entry->second;
   const TensorRecord& record = record_of(checkpoint, stored.tensor, spec);
   // A stored matrix of one row is a vector, too.
   const bool is_vector = spec.rows == 1 && record.shape.size() == 1;
   const std::int64_t wanted = is_vector ? spec.columns : spec.rows;
-  const std::int64_t there = stored_rows(record, is_vector, spec.columns);
+  const std::int64_t there = stored_rows(record, is_vector, spec.columns, stored.transposed);
   const RowRange& rows = stored.rows;
   const bool is_whole = rows.piece == 0;
   const bool fits = is_whole ? there == wanted : pieces_fit(rows, wanted, there);
@@ -90,12 +93,37 @@ StoredWeight find_weight(const Checkpoint& checkpoint, const StoredNames& names,
         "the same model",
         file.string(), printable(record.name), fmt::join(record.shape, ", "),
         shape_text(spec.rows, spec.columns),
-        is_whole ? "" : fmt::format(" in pieces from {} on", rows.first)));
+        fmt::format("{}{}", stored.transposed ? ", stored by columns" : "",
+                    is_whole ? "" : fmt::format(" in pieces from {} on", rows.first))));
   }
-  StoredWeight weight{&record, rows, 0};
+  StoredWeight weight{&record, rows, 0, stored.transposed};
   if (is_whole) weight.rows = {0, wanted, 0};
   weight.row_bytes = is_vector ? size_of(record.dtype) : row_bytes_of(record.dtype, spec.columns);
   return weight;
+}
+
+void read_transposed(const StoredWeight& weight, const InputFile& file, std::int64_t first,
+                     std::int64_t count, std::byte* target) {
+  const TensorRecord& record = *weight.record;
+  const std::size_t element = size_of(record.dtype);
+  const auto inputs = static_cast<std::size_t>(record.shape[0]);
+  const auto stored_row = static_cast<std::uint64_t>(record.shape[1]) * element;
+  const RowRange& rows = weight.rows;
+  while (count > 0) {
+    const std::int64_t in_piece = std::min(count, rows.piece - first % rows.piece);
+    const std::int64_t column = rows.first + first / rows.piece * rows.step + first % rows.piece;
+    const std::uint64_t begin = record.offset + static_cast<std::uint64_t>(column) * element;
+    const std::size_t bytes = static_cast<std::size_t>(in_piece) * element;
+    for (std::size_t input = 0; input < inputs; ++input) {
+      const std::string columns = file.read(begin + input * stored_row, bytes);
+      for (std::size_t at = 0; at < bytes; at += element) {
+        std::memcpy(target + at * inputs + input * element, columns.data() + at, element);
+      }
+    }
+    target += bytes * inputs;
+    first += in_piece;
+    count -= in_piece;
+  }
 }
 
 bool same_content(const Checkpoint& checkpoint, const TensorRecord& a, const TensorRecord& b) {

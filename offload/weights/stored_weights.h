@@ -4,6 +4,7 @@
 #pragma once
 
 #include <compare>
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <string>
@@ -12,6 +13,8 @@
 #include "offload/weights/weight_spec.h"
 
 namespace sluice::offload {
+
+class InputFile;
 
 /// Rows of a stored matrix, or elements of a stored vector: pieces of equal size at equal
 /// distances.
@@ -26,6 +29,7 @@ struct RowRange {
 struct StoredName {
   std::string tensor;  // as the checkpoint names it
   RowRange rows;
+  bool transposed = false;  // a matrix stored by columns: `rows` are columns of what is stored
 };
 
 /// By our names. A name that is not in it is the stored name of a whole tensor.
@@ -36,7 +40,9 @@ struct StoredWeight {
   const TensorRecord* record = nullptr;
   RowRange rows;  // piece >= 1
   std::uint64_t row_bytes = 0;
+  bool transposed = false;  // its bytes lie nowhere in one piece: read_transposed()
 
+  // Of weights that are not transposed:
   /// In the file, of byte `offset` of the weight.
   std::uint64_t position(std::uint64_t offset) const;
   /// Bytes from byte `offset` of the weight to the end of its piece.
@@ -47,6 +53,11 @@ struct StoredWeight {
 /// be read; names both shapes. The checkpoint must outlive the result.
 StoredWeight find_weight(const Checkpoint& checkpoint, const StoredNames& names,
                          const WeightSpec& spec);
+
+/// Rows [first, first + count) of a transposed weight, gathered from the columns of what `file`,
+/// its record's, has stored. Throws IoError.
+void read_transposed(const StoredWeight& weight, const InputFile& file, std::int64_t first,
+                     std::int64_t count, std::byte* target);
 
 /// Whether two stored tensors are one: the same extent, or dtype, shape and every byte alike.
 bool same_content(const Checkpoint& checkpoint, const TensorRecord& a, const TensorRecord& b);

@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "offload/checkpoint/input_file.h"
+
 namespace sluice::offload {
 
 namespace {
@@ -24,7 +26,7 @@ class CheckpointSource final : public WeightSource {
     const auto [entry, added] = keys_.emplace(std::pair(weight.record, weight.rows),
                                               static_cast<std::int32_t>(weights_.size()));
     if (added) weights_.push_back(weight);
-    return {weight.record->dtype, spec.rows, spec.columns, entry->second};
+    return {weight.record->dtype, spec.rows, spec.columns, entry->second, false, weight.transposed};
   }
 
   void read(const WeightInfo& tensor, std::uint64_t offset, std::size_t bytes, void* target,
@@ -32,6 +34,13 @@ class CheckpointSource final : public WeightSource {
     const StoredWeight& weight = weight_of(tensor);
     assert(offset + bytes <= weight_bytes(tensor));
     auto* out = static_cast<std::byte*>(target);
+    if (weight.transposed) {
+      const InputFile file(checkpoint_.files()[static_cast<std::size_t>(weight.record->file)]);
+      assert(offset % weight.row_bytes == 0 && bytes % weight.row_bytes == 0);
+      read_transposed(weight, file, static_cast<std::int64_t>(offset / weight.row_bytes),
+                      static_cast<std::int64_t>(bytes / weight.row_bytes), out);
+      return;
+    }
     while (bytes > 0) {
       const std::size_t count = std::min<std::uint64_t>(bytes, weight.left_in_piece(offset));
       disk_.read(file(weight.record->file), weight.position(offset), count, out, group);
@@ -43,7 +52,7 @@ class CheckpointSource final : public WeightSource {
 
   WeightExtent extent(const WeightInfo& tensor, std::uint64_t offset, std::size_t bytes) override {
     const StoredWeight& weight = weight_of(tensor);
-    if (bytes > weight.left_in_piece(offset)) return {};
+    if (weight.transposed || bytes > weight.left_in_piece(offset)) return {};
     return {&disk_, file(weight.record->file), weight.position(offset)};
   }
 

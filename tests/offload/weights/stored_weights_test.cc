@@ -109,6 +109,29 @@ TEST_F(StoredWeightsTest, OnePieceIsAnExtentAndSeveralAreNone) {
   EXPECT_EQ(source->extent(query, 70, 20).offset, checkpoint().find("fused")->offset + 130);
 }
 
+TEST_F(StoredWeightsTest, AMatrixStoredByColumnsIsGatheredIntoRows) {
+  // Our rows are columns 1 and 2, then 3 and 4, of what is stored.
+  const StoredNames names = {{"w", {"fused", {1, 2, 2}, true}}, {"all", {"fused", {}, true}}};
+  const auto source = make_checkpoint_source(checkpoint(), names, *disk_);
+  const WeightInfo info = source->find({"w", 4, 12});
+  EXPECT_TRUE(info.by_columns);
+  EXPECT_EQ(source->extent(info, 0, 48).disk, nullptr);
+  std::vector<float> values(3 * 12);
+  IoGroup group;
+  source->read(info, 48, 3 * 48, values.data(), group);  // its rows 1 to 3
+  group.wait();
+  for (std::size_t row = 0; row < 3; ++row) {
+    for (std::size_t column = 0; column < 12; ++column) {
+      EXPECT_EQ(values[row * 12 + column], static_cast<float>(column * 5 + 2 + row));
+    }
+  }
+  EXPECT_EQ(source->find({"all", 5, 12}).rows, 5);
+  EXPECT_THAT(refusal([&] {
+                source->find({"all", 12, 5});
+              }),
+              HasSubstr("config.json asks for [12, 5], stored by columns"));
+}
+
 TEST_F(StoredWeightsTest, RowsThatAreNotThereAreRefused) {
   const auto refused = [&](const RowRange& rows, std::int64_t wanted, std::int64_t columns) {
     const StoredNames names = {{"w", {"fused", rows}}};
