@@ -58,8 +58,22 @@ std::int32_t ConfigReader::size(const char* key, std::int32_t fallback, IfNull i
   return value;
 }
 
-bool ConfigReader::flag(const char* key, bool fallback) const {
-  const Json* value = find(key, IfNull::refuse);
+const char* ConfigReader::first_of(std::initializer_list<const char*> keys) const {
+  for (const char* key : keys) {
+    if (find(key, IfNull::absent) != nullptr) return key;
+  }
+  return *keys.begin();
+}
+
+double ConfigReader::real(const char* key, double fallback, IfNull if_null) const {
+  const Json* value = find(key, if_null);
+  if (value == nullptr) return fallback;
+  if (!value->is_number()) wrong(*this, key, *value, "a number");
+  return value->number();
+}
+
+bool ConfigReader::flag(const char* key, bool fallback, IfNull if_null) const {
+  const Json* value = find(key, if_null);
   if (value == nullptr) return fallback;
   if (!value->is_boolean()) wrong(*this, key, *value, "true or false");
   return value->boolean();
@@ -81,6 +95,43 @@ std::vector<std::int32_t> ConfigReader::integers(const char* key,
   for (const Json& item : *value) result.push_back(integer_of(*this, key, item));
   if (result.empty()) wrong(*this, key, *value, "an integer or a list of some");
   return result;
+}
+
+std::vector<double> ConfigReader::reals(const char* key) const {
+  std::vector<double> result;
+  const Json* value = find(key, IfNull::absent);
+  if (value == nullptr) return result;
+  if (!value->is_array()) wrong(*this, key, *value, "a list of numbers");
+  for (const Json& item : *value) {
+    if (!item.is_number()) wrong(*this, key, *value, "a list of numbers");
+    result.push_back(item.number());
+  }
+  return result;
+}
+
+std::vector<std::string> ConfigReader::texts(const char* key) const {
+  std::vector<std::string> result;
+  const Json* value = find(key, IfNull::absent);
+  if (value == nullptr) return result;
+  if (!value->is_array()) wrong(*this, key, *value, "a list of strings");
+  for (const Json& item : *value) {
+    if (!item.is_string()) wrong(*this, key, *value, "a list of strings");
+    result.push_back(item.text());
+  }
+  return result;
+}
+
+std::optional<ConfigReader> ConfigReader::object(const char* key) const {
+  const Json* value = find(key, IfNull::absent);
+  if (value == nullptr) return std::nullopt;
+  if (!value->is_object()) wrong(*this, key, *value, "an object");
+  return ConfigReader(fmt::format("{}: {}", where_, key), *value);
+}
+
+void ConfigReader::refuse_flag(const char* key) const {
+  if (flag(key, false, IfNull::absent)) {
+    fail(fmt::format("{} is true, and models with it cannot run", key));
+  }
 }
 
 DType dtype_of(const ConfigReader& config) {

@@ -7,13 +7,16 @@
 #include <array>
 
 #include "kernels/device/error.h"
-#include "launcher/model/families/opt.h"
+#include "launcher/model/families/pages.h"
 #include "offload/checkpoint/input_file.h"
 #include "stage/weight_groups.h"
 
 namespace sluice::launcher {
 
 namespace {
+
+constexpr const char* kWeight = ".weight";
+constexpr const char* kBias = ".bias";
 
 using offload::Checkpoint;
 using offload::StoredNames;
@@ -65,7 +68,12 @@ void tie(const Checkpoint& checkpoint, StoredNames& names, stage::DecoderConfig&
 }  // namespace
 
 const Families& families() {
-  static const Families all = {&opt_family()};
+  static const Families all = {&opt_family(),         &llama_family(),  &mistral_family(),
+                               &qwen2_family(),       &qwen3_family(),  &gpt2_family(),
+                               &bloom_family(),       &gptj_family(),   &codegen_family(),
+                               &gpt_neox_family(),    &falcon_family(), &glm_family(),
+                               &glm4_family(),        &phi3_family(),   &gemma2_family(),
+                               &gemma3_text_family(), &gemma3_family(), &yalm_family()};
   return all;
 }
 
@@ -88,12 +96,14 @@ StoredNames find_tensors(const Family& family, const Checkpoint& checkpoint,
   StoredNames names;
   for (const TensorNames::Entry& entry : tensors.entries()) {
     const bool in_layers = entry.ours.find('*') != std::string::npos;
+    const std::vector<std::string> ends =
+        entry.exact ? std::vector<std::string>{""} : std::vector<std::string>{kWeight, kBias};
     for (std::int32_t layer = 0; layer < (in_layers ? model.layers : 1); ++layer) {
-      for (const char* part : {".weight", ".bias"}) {
-        names[with_layer(entry.ours, layer) + part] = {
+      for (const std::string& end : ends) {
+        names[with_layer(entry.ours, layer) + end] = {
             stored_under_prefix(checkpoint, tensors.prefixes(),
-                                with_layer(entry.stored, layer) + part),
-            entry.rows};
+                                with_layer(entry.stored, layer) + end),
+            entry.rows, entry.transposed && end == kWeight};
       }
     }
   }

@@ -21,18 +21,31 @@ class TensorNames {
   /// What may stand before the stored names; the first is said of a tensor that is not there.
   explicit TensorNames(std::vector<std::string> prefixes) : prefixes_(std::move(prefixes)) {}
 
-  /// Our `ours` ("layers.*.mlp.up", as in stage/weight_groups.cc) is `stored`, or `rows` of it. Of
-  /// a bias they are elements.
-  TensorNames& add(std::string ours, std::string stored, offload::RowRange rows = {}) {
-    entries_.push_back({std::move(ours), std::move(stored), rows});
-    return *this;
-  }
-
   struct Entry {
     std::string ours;
     std::string stored;
     offload::RowRange rows;
+    bool transposed = false;
+    bool exact = false;  // the names are whole: nothing is put behind them
   };
+
+  /// Our `ours` ("layers.*.mlp.up", as in stage/weight_groups.cc) is `stored`, or `rows` of it. Of
+  /// a bias they are elements. Of two entries for one name the later counts.
+  TensorNames& add(std::string ours, std::string stored, offload::RowRange rows = {}) {
+    entries_.push_back({std::move(ours), std::move(stored), rows});
+    return *this;
+  }
+  /// A matrix that is stored as [inputs, outputs]: `rows` counts outputs.
+  TensorNames& add_transposed(std::string ours, std::string stored, offload::RowRange rows = {}) {
+    entries_.push_back({std::move(ours), std::move(stored), rows, true});
+    return *this;
+  }
+  /// One tensor whose stored name ends in another way than ours.
+  TensorNames& add_exactly(std::string ours, std::string stored) {
+    entries_.push_back({std::move(ours), std::move(stored), {}, false, true});
+    return *this;
+  }
+
   const std::vector<std::string>& prefixes() const { return prefixes_; }
   const std::vector<Entry>& entries() const { return entries_; }
 

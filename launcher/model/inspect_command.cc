@@ -29,16 +29,22 @@ std::string facts_text(const std::string& name, const ModelFacts& facts) {
   const stage::DecoderConfig& model = facts.folder.config;
   std::string text = name + "\n";
   text += line("folder", facts.folder.path.string());
-  text += line("model", fmt::format("{}: {} layers, hidden {}, {} heads of {}, ffn {}, vocabulary "
-                                    "{}, positions {}",
-                                    facts.folder.family->title, model.layers, model.hidden,
-                                    model.attention.query_heads, model.attention.head_width,
-                                    model.mlp.width, model.vocabulary, model.max_positions));
+  const bool grouped = model.attention.kv_heads != model.attention.query_heads;
+  text += line(
+      "model",
+      fmt::format("{}: {} layers, hidden {}, {} heads of {}{}, ffn {}, vocabulary "
+                  "{}, positions {}",
+                  facts.folder.family->title, model.layers, model.hidden,
+                  model.attention.query_heads, model.attention.head_width,
+                  grouped ? fmt::format(" ({} for keys and values)", model.attention.kv_heads) : "",
+                  model.mlp.width, model.vocabulary, model.max_positions));
   for (const std::string& remark : facts.remarks) text += line("", remark);
   text += line("ends with", fmt::format("token {}", fmt::join(facts.folder.eos_ids, ", ")));
-  text +=
-      line("files", fmt::format("{} {} file{}, {}", facts.files.size(), facts.format,
-                                facts.files.size() == 1 ? "" : "s", format_size(facts.file_bytes)));
+  text += line("files", facts.files.empty()
+                            ? "no weights are there: what follows is what config.json asks for"
+                            : fmt::format("{} {} file{}, {}", facts.files.size(), facts.format,
+                                          facts.files.size() == 1 ? "" : "s",
+                                          format_size(facts.file_bytes)));
   text += line("parameters", fmt::format("{} in {}", facts.parameters, facts.dtypes));
   text += line("weights", format_size(facts.weight_bytes));
   text += line("", fmt::format("embedding {}, each layer {}, output head {}{}",
@@ -85,9 +91,12 @@ Json facts_json(const std::string& name, const ModelFacts& facts) {
   for (const auto& file : facts.files) files.push_back(file.filename().string());
   return {{"model", name},
           {"folder", facts.folder.path.string()},
+          {"family", facts.folder.family->title},
+          {"model_type", facts.folder.family->model_type},
           {"layers", model.layers},
           {"hidden", model.hidden},
           {"heads", model.attention.query_heads},
+          {"kv_heads", model.attention.kv_heads},
           {"head_dim", model.attention.head_width},
           {"ffn", model.mlp.width},
           {"vocabulary", model.vocabulary},

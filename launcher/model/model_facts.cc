@@ -5,11 +5,13 @@
 #include <algorithm>
 #include <array>
 #include <map>
+#include <optional>
 #include <set>
 #include <utility>
 
 #include "kernels/device/error.h"
 #include "launcher/model/opened_model.h"
+#include "launcher/model/traits_text.h"
 #include "stage/layer_split.h"
 #include "stage/weight_groups.h"
 
@@ -27,13 +29,12 @@ class Tally {
     std::uint64_t bytes = 0;
     for (const offload::WeightSpec& wanted : spec.tensors) {
       if (wanted.rows == 0) continue;
-      const offload::StoredWeight stored =
-          offload::find_weight(*model_.checkpoint, model_.names, wanted);
-      const DType dtype = wanted.kept_as(compression_, stored.record->dtype);
+      const Place place = place_of(wanted);
+      const DType dtype = wanted.kept_as(compression_, place.dtype);
       const auto rows = static_cast<std::uint64_t>(wanted.rows);
       const std::uint64_t kept = rows * row_bytes_of(dtype, wanted.columns);
       bytes += kept;
-      if (!counted_.emplace(stored.record, stored.rows).second) continue;
+      if (!counted_.insert(place.key).second) continue;
       parameters += rows * static_cast<std::uint64_t>(wanted.columns);
       weight_bytes += kept;
       bytes_by_dtype_[dtype] += kept;
@@ -56,15 +57,28 @@ class Tally {
   std::uint64_t weight_bytes = 0;
 
  private:
+  /// What is stored, or would be: a table that is used twice is one.
+  using Key = std::pair<std::string, offload::RowRange>;
+  struct Place {
+    Key key;
+    DType dtype;
+  };
+  Place place_of(const offload::WeightSpec& wanted) const {
+    if (!model_.checkpoint) return {{wanted.name, {}}, model_.folder.config.dtype};
+    const offload::StoredWeight stored =
+        offload::find_weight(*model_.checkpoint, model_.names, wanted);
+    return {{stored.record->name, stored.rows}, stored.record->dtype};
+  }
+
   const OpenedModel& model_;
   offload::Compression compression_;
-  std::set<std::pair<const offload::TensorRecord*, offload::RowRange>> counted_;
+  std::set<Key> counted_;
   std::map<DType, std::uint64_t> bytes_by_dtype_;
 };
 
 /// The name of a stored head that is a copy of the token table; empty: there is none.
 std::string copied_head(const OpenedModel& model) {
-  if (!model.folder.config.head.tied) return {};
+  if (!model.folder.config.head.tied || !model.checkpoint) return {};
   const auto head = model.names.find("head.tokens.weight");
   const auto table = model.names.find("embedding.tokens.weight");
   const bool is_copy = head != model.names.end() && table != model.names.end() &&
@@ -74,37 +88,32 @@ std::string copied_head(const OpenedModel& model) {
 }
 
 std::vector<std::string> remarks_on(const stage::DecoderConfig& model, const std::string& copy) {
-  std::vector<std::string> remarks;
-  if (model.norm.place == stage::NormPlace::after)
-    remarks.emplace_back("layer norm after attention and ffn (post-norm)");
-  if (model.norm.place == stage::NormPlace::before && !model.head.norm)
-    remarks.emplace_back("no final layer norm");
-  if (!model.norm.affine) remarks.emplace_back("layer norms without weights");
-  if (model.projected()) {
-    remarks.push_back(fmt::format("embeddings of {} projected to {} and back",
-                                  model.embedding.width, model.hidden));
-  }
-  if (!model.mlp.bias) remarks.emplace_back("no biases");
-  if (model.mlp.activation == kernels::Activation::gelu) remarks.emplace_back("gelu");
-  if (!model.head.tied) {
-    remarks.emplace_back("output head of its own");
-  } else if (!copy.empty()) {
+  std::vector<std::string> remarks = traits_in_words(model);
+  if (!copy.empty()) {
     remarks.push_back(copy + " is there but is not read: the embedding is the head");
   }
   return remarks;
+}
+
+/// Without a checkpoint where the folder holds none: then all is what config.json says.
+OpenedModel open_what_is_there(const std::string& model) {
+  ModelFolder folder = open_model(model);
+  if (offload::Checkpoint::is_in(folder.path)) return open_checkpoint(std::move(folder));
+  return {std::move(folder), std::nullopt, {}};
 }
 
 }  // namespace
 
 ModelFacts read_model_facts(const std::string& model, offload::Compression compression) {
   ModelFacts facts;
-  const OpenedModel opened = open_checkpoint(open_model(model));
+  const OpenedModel opened = open_what_is_there(model);
   facts.folder = opened.folder;
   const stage::DecoderConfig& config = facts.folder.config;
-  const offload::Checkpoint& checkpoint = *opened.checkpoint;
-  facts.files = checkpoint.files();
-  for (const std::uint64_t bytes : checkpoint.file_bytes()) facts.file_bytes += bytes;
-  facts.format = facts.files.front().extension() == ".safetensors" ? "safetensors" : "PyTorch";
+  if (opened.checkpoint) {
+    facts.files = opened.checkpoint->files();
+    for (const std::uint64_t bytes : opened.checkpoint->file_bytes()) facts.file_bytes += bytes;
+    facts.format = facts.files.front().extension() == ".safetensors" ? "safetensors" : "PyTorch";
+  }
 
   Tally tally(opened, compression);
   facts.embedding_bytes = tally.bytes_of(stage::embedding_group(config));

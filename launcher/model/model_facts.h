@@ -14,7 +14,7 @@ namespace sluice::launcher {
 
 struct ModelFacts {
   ModelFolder folder;
-  std::vector<std::filesystem::path> files;
+  std::vector<std::filesystem::path> files;  // empty: only config.json is there, and counts
   std::uint64_t file_bytes = 0;
   std::string format;              // "safetensors", "PyTorch"
   std::string dtypes;              // of the weights, by share: "f16", "f16, f32"
@@ -28,7 +28,8 @@ struct ModelFacts {
   std::vector<std::string> remarks;  // what sets this variant apart: "layer norm after ..."
 };
 
-/// Opens folder and headers, checks that every tensor of the model is there in the right shape.
+/// Opens folder and headers, checks that every tensor of the model is there in the right shape. A
+/// folder without any weights is what its config.json says.
 /// Bytes are those of the weights as `compression` keeps them. Throws InputError.
 ModelFacts read_model_facts(const std::string& model,
                             offload::Compression compression = offload::Compression::none);

@@ -3,6 +3,9 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <cmath>
+#include <optional>
+
 #include "kernels/device/error.h"
 #include "launcher/model/config_reader.h"
 #include "launcher/model/hub_cache.h"
@@ -15,13 +18,16 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::vector<std::int32_t> read_eos_ids(const fs::path& folder, const ConfigReader& config,
-                                       const stage::DecoderConfig& model) {
-  const std::vector<std::int32_t> of_model = config.integers("eos_token_id", {model.eos});
+std::optional<ConfigReader> open_generation_config(const fs::path& folder) {
   const fs::path path = folder / "generation_config.json";
   std::error_code error;
-  const bool there = fs::exists(fs::symlink_status(path, error));
-  const ConfigReader generation = there ? ConfigReader(path) : config;
+  if (!fs::exists(fs::symlink_status(path, error))) return std::nullopt;
+  return ConfigReader(path);
+}
+
+std::vector<std::int32_t> read_eos_ids(const ConfigReader& generation, const ConfigReader& config,
+                                       const stage::DecoderConfig& model) {
+  const std::vector<std::int32_t> of_model = config.integers("eos_token_id", {model.eos});
   const std::vector<std::int32_t> ids = generation.integers("eos_token_id", of_model);
   for (const std::int32_t id : ids) {
     if (id < 0 || id >= model.vocabulary) {
@@ -30,6 +36,32 @@ std::vector<std::int32_t> read_eos_ids(const fs::path& folder, const ConfigReade
     }
   }
   return ids;
+}
+
+/// A number from `low` to `high`, or nothing where the key is absent or null.
+std::optional<float> read_number(const ConfigReader& config, const char* key, double low,
+                                 double high) {
+  if (!config.has(key)) return std::nullopt;
+  const double value = config.real(key, NAN, IfNull::absent);
+  if (std::isnan(value)) return std::nullopt;
+  if (value < low || value > high) {
+    config.fail(fmt::format("{} is {}, not from {} to {}", key, value, low, high));
+  }
+  return static_cast<float>(value);
+}
+
+/// As transformers' generate() reads it: without do_sample temperature, top_k and top_p are idle.
+/// An absent top_k is none, as vLLM has it.
+ModelSamplingDefaults read_sampling(const ConfigReader& generation) {
+  ModelSamplingDefaults sampling;
+  sampling.repetition_penalty = read_number(generation, "repetition_penalty", 0.01, 100);
+  if (!generation.flag("do_sample", false, IfNull::absent)) return sampling;
+  sampling.temperature = read_number(generation, "temperature", 0, 100).value_or(1.0F);
+  sampling.top_p = read_number(generation, "top_p", 1e-6, 1);
+  if (const auto top_k = read_number(generation, "top_k", 0, 1 << 20)) {
+    sampling.top_k = static_cast<std::int32_t>(*top_k);
+  }
+  return sampling;
 }
 
 }  // namespace
@@ -107,7 +139,9 @@ ModelFolder open_model(const std::string& model, const Families& known) {
   folder.config = folder.family->read_config(config);
   folder.config.dtype = dtype_of(config);
   folder.config.validate(config.where());
-  folder.eos_ids = read_eos_ids(folder.path, config, folder.config);
+  const std::optional<ConfigReader> generation = open_generation_config(folder.path);
+  folder.eos_ids = read_eos_ids(generation ? *generation : config, config, folder.config);
+  if (generation) folder.sampling = read_sampling(*generation);
   folder.digest = digest_of(folder);
   return folder;
 }

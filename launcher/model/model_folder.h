@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -11,12 +12,21 @@
 
 namespace sluice::launcher {
 
+/// How generation_config.json wants the model's answers sampled; what it does not say is empty.
+struct ModelSamplingDefaults {
+  std::optional<float> temperature;
+  std::optional<std::int32_t> top_k;
+  std::optional<float> top_p;
+  std::optional<float> repetition_penalty;
+};
+
 struct ModelFolder {
   std::filesystem::path path;
   const Family* family = nullptr;
   stage::DecoderConfig config;
   /// Ids that end an answer: generation_config.json's, else config.json's. Never empty.
   std::vector<std::int32_t> eos_ids;
+  ModelSamplingDefaults sampling;
   /// Of everything above but the path: ranks compare it in the handshake.
   std::uint64_t digest = 0;
 };

@@ -38,8 +38,11 @@ stage::DecoderConfig read_config(const ConfigReader& config) {
   model.max_positions = config.size("context", 64);
   model.positions.offset = 3;
   model.norm = {stage::NormPlace::after, 1e-3F, true};
-  model.attention = {
-      config.size("heads", 8), config.size("groups", 1), config.size("head", 8), true, false, 0.3F};
+  model.attention.query_heads = config.size("heads", 8);
+  model.attention.kv_heads = config.size("groups", 1);
+  model.attention.head_width = config.size("head", 8);
+  model.attention.output_bias = false;
+  model.attention.scale = 0.3F;
   model.mlp = {config.size("inner", 64), kernels::Activation::gelu, false};
   model.head = {true, false};
   return model;

@@ -1,25 +1,12 @@
 // OPT: a learned table of positions that begins with two unused rows, layer norms before the blocks
 // (after them in OPT-350m, which also projects its embedding), and an embedding that is the head.
 // Source of keys, defaults and names: transformers' configuration_opt.py and modeling_opt.py.
-#include "launcher/model/families/opt.h"
-
-#include <fmt/format.h>
-
-#include <cmath>
-
-#include "offload/checkpoint/input_file.h"
+#include "launcher/model/families/pages.h"
+#include "launcher/model/families/shared_keys.h"
 
 namespace sluice::launcher {
 
 namespace {
-
-kernels::Activation activation_of(const ConfigReader& config) {
-  const std::string name = config.text("activation_function", "relu");
-  if (name == "relu") return kernels::Activation::relu;
-  if (name == "gelu") return kernels::Activation::gelu;
-  config.fail(fmt::format("activation_function is \"{}\", but only relu and gelu are supported",
-                          offload::printable(name)));
-}
 
 stage::DecoderConfig read_config(const ConfigReader& config) {
   stage::DecoderConfig model;
@@ -35,21 +22,16 @@ stage::DecoderConfig read_config(const ConfigReader& config) {
   model.norm.affine = config.flag("layer_norm_elementwise_affine", true);
 
   const std::int32_t heads = config.size("num_attention_heads", 12);
-  if (model.hidden % heads != 0) {
-    config.fail(fmt::format("hidden_size {} is no multiple of num_attention_heads {}", model.hidden,
-                            heads));
-  }
-  const std::int32_t head_width = model.hidden / heads;
+  const std::int32_t head_width =
+      even_head_width(config, model.hidden, heads, "num_attention_heads");
   const bool bias = config.flag("enable_bias", true);
-  model.attention = {heads, heads, head_width,
-                     bias,  bias,  1.0F / std::sqrt(static_cast<float>(head_width))};
-  model.mlp = {config.size("ffn_dim", 3072), activation_of(config), bias};
+  model.attention = usual_attention(heads, heads, head_width, bias, bias);
+  model.mlp = {config.size("ffn_dim", 3072), read_activation(config, "activation_function", "relu"),
+               bias};
 
   model.head.norm = norm_before && !config.flag("_remove_final_layer_norm", false);
   model.head.tied = config.flag("tie_word_embeddings", true);
-  model.bos = config.integer("bos_token_id", 2, IfNull::absent);
-  model.eos = config.integers("eos_token_id", {2}).front();
-  model.pad = config.integer("pad_token_id", 1, IfNull::absent);
+  read_ids(config, {2, 2, 1}, model);
   return model;
 }
 
