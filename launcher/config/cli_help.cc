@@ -32,6 +32,7 @@ std::vector<FlagGroup> generate_groups() {
         {"--top-k", "K"},
         {"--top-p", "P"},
         {"--repetition-penalty", "R"},
+        {"--generation-config", "auto|none"},
         {"--seed", "N"},
         {"--stop", "TEXT",
          "text that ends an answer; may be repeated, up to 16; \\n, \\t and \\\\ are understood"},

@@ -394,6 +394,10 @@ void read_config(const ConfigNode& root, const std::string& prefix, RunConfig& c
   Reader reader(root, "", prefix, problems);
   describe(reader, config);
   reader.finish();
+  for (const ConfigNode& item : root.items) {
+    if (item.key != "generation") continue;
+    for (const ConfigNode& said : item.items) config.generation.said.insert(said.key);
+  }
 }
 
 void read_stage(const ConfigNode& root, const std::string& prefix, stage::StageConfig& stage,

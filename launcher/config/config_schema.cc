@@ -212,6 +212,13 @@ void describe_generation(SchemaVisitor& visitor, GenerationDefaults& generation)
       {"logprobs", "report each token's log-probability and the n likeliest; -1: no", "--logprobs"},
       sampling.logprobs, {-1, stage::kMaxLogprobs});
   visitor.boolean({"echo", "begin the answer with the prompt", "--echo"}, generation.echo);
+  static constexpr const char* kModelSampling[] = {"auto", "none"};
+  choice(visitor,
+         {"generation_config",
+          "auto: temperature, top_k, top_p and repetition_penalty that are given nowhere else are "
+          "those of the model's generation_config.json; none: they are as above",
+          "--generation-config"},
+         generation.model_sampling, kModelSampling);
   visitor.leave();
 }
 

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,8 @@
 namespace sluice::launcher {
 
 enum class WeightsFrom : std::uint8_t { checkpoint, dummy };
+/// Whether generation_config.json says how to sample, where nothing else does.
+enum class ModelSampling : std::uint8_t { automatic, none };
 enum class ColorMode : std::uint8_t { automatic, always, never };
 /// When the machine's rates are measured, which the report compares with: where none are known or
 /// they are older than 30 days; now; never (known ones are shown).
@@ -45,6 +48,8 @@ struct GenerationDefaults {
   bool ignore_eos = false;          // go on to max_new_tokens
   bool skip_special_tokens = true;  // leave them out of the answer's text
   bool echo = false;                // the answer begins with the prompt
+  ModelSampling model_sampling = ModelSampling::automatic;
+  std::set<std::string> said;  // keys of these that a file or a flag gave
 };
 
 struct CommConfig {

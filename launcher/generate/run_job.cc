@@ -1,6 +1,7 @@
 #include "launcher/generate/run_job.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -42,9 +43,32 @@ Tokenizer open_tokenizer(const ModelFolder& model) {
                            model.config.pad);
 }
 
+/// Takes from generation_config.json what neither files nor flags say, and says so in a line.
+void take_model_sampling(const ModelSamplingDefaults& model, bool quiet,
+                         GenerationDefaults& defaults) {
+  if (defaults.model_sampling == ModelSampling::none) return;
+  std::vector<std::string> taken;
+  const auto take = [&](const char* key, const auto& theirs, auto& ours) {
+    if (!theirs || *theirs == ours || defaults.said.contains(key)) return;
+    ours = *theirs;
+    taken.push_back(fmt::format("{} {}", key, ours));
+  };
+  stage::Sampling& sampling = defaults.sampling;
+  take("temperature", model.temperature, sampling.temperature);
+  take("top_k", model.top_k, sampling.top_k);
+  take("top_p", model.top_p, sampling.top_p);
+  take("repetition_penalty", model.repetition_penalty, sampling.repetition_penalty);
+  if (taken.empty() || quiet) return;
+  std::cerr << fmt::format(
+      "sluice: the model's generation_config.json sets {}; --generation-config none turns that "
+      "off\n",
+      fmt::join(taken, ", "));
+}
+
 /// The model's first EOS id ends an answer by itself; further ones are stop tokens.
 GenerationDefaults defaults_of(const RunConfig& config, const ModelFolder& model) {
   GenerationDefaults defaults = config.generation;
+  take_model_sampling(model.sampling, config.report.quiet, defaults);
   if (!defaults.ignore_eos) {
     defaults.stop_token_ids.insert(defaults.stop_token_ids.end(), model.eos_ids.begin() + 1,
                                    model.eos_ids.end());
