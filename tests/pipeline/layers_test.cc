@@ -1,18 +1,21 @@
 // Hidden states after every layer, and all logits, against Hugging Face's: within 1e-4 relative.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "kernels/engine.h"
+#include "launcher/generate/rank_weights.h"
 #include "launcher/model/opened_model.h"
 #include "offload/disk/disk_engine.h"
-#include "offload/weights/weight_source.h"
 #include "stage/decoder.h"
 #include "stage/stage_memory.h"
+#include "stage/warm_up.h"
 #include "stage/workspace.h"
 #include "tests/support/reference_cases.h"
+#include "tests/support/scratch_folder.h"
 
 namespace sluice::stage {
 namespace {
@@ -43,16 +46,18 @@ class ByHand {
       : layout_(layout_of(model.folder)),
         engine_(cpu_engine()),
         disk_(offload::DiskEngine::make({})),
-        source_(offload::make_checkpoint_source(*model.checkpoint, model.names, *disk_)),
-        placement_(offload::place_weights(layer_specs(layout_), {}, *source_)),
+        source_(config_in(packed_.path()), offload::Compression::none, model, *disk_, {}, 1),
+        placement_(offload::place_weights(layer_specs(layout_), {}, source_.source())),
         plan_(plan_memory(layout_, placement_)),
         device_(engine_.backend->allocate_device(plan_.total(Tier::device)), "device"),
         host_(engine_.backend->allocate_host(plan_.total(Tier::host), false), "host"),
-        weights_(*engine_.backend, *source_, placement_, {}, device_, host_),
+        weights_(*engine_.backend, prepared(), placement_, {}, device_, host_),
         cache_(engine_, kv_shape(layout_), {}, device_, host_, host_, nullptr, nullptr, nullptr),
         activations_(*engine_.backend, activation_shape(layout_), {}, device_, host_, nullptr,
                      nullptr, nullptr),
-        workspace_(layout_, device_, host_, host_) {}
+        workspace_(layout_, device_, host_, host_) {
+    warm_up(layout_, engine_, weights_, activations_, workspace_);
+  }
 
   TensorView run_embedding(const std::vector<std::int32_t>& ids) {
     const auto tokens = static_cast<std::int32_t>(ids.size());
@@ -84,6 +89,12 @@ class ByHand {
     return done(hidden_);
   }
 
+  /// Of the last run_head(): what its last product read.
+  TensorView final_hidden() const {
+    const HeadWorkspace& head = workspace_.head;
+    return (layout_.model.projected() ? head.projected : head.selected).slice(0, hidden_.rows);
+  }
+
   TensorView run_head() {
     const auto lease = weights_.acquire(layout_.model.layers + 1, 0);
     const TensorView logits = output_head(
@@ -94,15 +105,25 @@ class ByHand {
   }
 
  private:
+  static launcher::RunConfig config_in(const std::filesystem::path& packed) {
+    launcher::RunConfig config;
+    config.packed_directory = packed;
+    return config;
+  }
+  offload::WeightSource& prepared() {
+    source_.prepare({});
+    return source_.source();
+  }
   TensorView done(TensorView view) {
     engine_.backend->synchronize(engine_.backend->record(Lane::compute));
     return view;
   }
 
+  support::ScratchFolder packed_;
   StageLayout layout_;
   kernels::Engine engine_;
   std::unique_ptr<offload::DiskEngine> disk_;
-  std::unique_ptr<offload::WeightSource> source_;
+  launcher::RankWeights source_;
   std::vector<offload::GroupPlacement> placement_;
   offload::MemoryPlan plan_;
   offload::Arena device_;
@@ -129,31 +150,44 @@ void expect_near(const TensorView& view, const json& expected, const std::vector
   }
 }
 
-TEST(LayersTest, HiddenStatesAndLogitsAreHuggingFaces) {
-  for (const std::string& name : support::reference_names()) {
-    const std::filesystem::path folder = support::read_reference(name).folder;
-    std::ifstream file(folder / "cases.json");
-    const json layers = json::parse(file)["layers"];
-    const launcher::OpenedModel model =
-        launcher::open_checkpoint(launcher::open_model(folder.string()));
-    ByHand by_hand(model);
+class LayersTest : public testing::TestWithParam<std::string> {};
 
-    expect_near(by_hand.run_embedding(layers["input_ids"].get<std::vector<std::int32_t>>()),
-                layers["embeddings"], {}, name + " embeddings");
-    for (std::int32_t layer = 0; layer < model.folder.config.layers; ++layer) {
-      expect_near(by_hand.run_layer(layer),
-                  layers["layer_outputs"][static_cast<std::size_t>(layer)], {},
-                  name + " layer " + std::to_string(layer));
-    }
-    const TensorView logits = by_hand.run_head();
-    if (layers.contains("logits")) {
-      expect_near(logits, layers["logits"], {}, name + " logits");
-    } else {
-      expect_near(logits, layers["logits_sample"]["values"],
-                  layers["logits_sample"]["ids"].get<std::vector<std::size_t>>(), name + " logits");
-    }
+TEST_P(LayersTest, HiddenStatesAndLogitsAreHuggingFaces) {
+  const std::string& name = GetParam();
+  const std::filesystem::path folder = support::read_reference(name).folder;
+  std::ifstream file(folder / "cases.json");
+  const json layers = json::parse(file)["layers"];
+  const launcher::OpenedModel model =
+      launcher::open_checkpoint(launcher::open_model(folder.string()));
+  ByHand by_hand(model);
+
+  expect_near(by_hand.run_embedding(layers["input_ids"].get<std::vector<std::int32_t>>()),
+              layers["embeddings"], {}, name + " embeddings");
+  for (std::int32_t layer = 0; layer < model.folder.config.layers; ++layer) {
+    expect_near(by_hand.run_layer(layer), layers["layer_outputs"][static_cast<std::size_t>(layer)],
+                {}, name + " layer " + std::to_string(layer));
+  }
+  const TensorView logits = by_hand.run_head();
+  if (layers.contains("final_hidden")) {
+    expect_near(by_hand.final_hidden(), layers["final_hidden"], {}, name + " final hidden states");
+  }
+  if (layers.contains("logits")) {
+    expect_near(logits, layers["logits"], {}, name + " logits");
+  } else {
+    expect_near(logits, layers["logits_sample"]["values"],
+                layers["logits_sample"]["ids"].get<std::vector<std::size_t>>(), name + " logits");
   }
 }
+
+std::string test_name(const testing::TestParamInfo<std::string>& info) {
+  std::string name = info.param;
+  std::ranges::replace(name, '-', '_');
+  return name;
+}
+
+INSTANTIATE_TEST_SUITE_P(Opt, LayersTest, testing::ValuesIn(support::reference_names()), test_name);
+INSTANTIATE_TEST_SUITE_P(Families, LayersTest, testing::ValuesIn(support::family_names()),
+                         test_name);
 
 }  // namespace
 }  // namespace sluice::stage

@@ -49,6 +49,12 @@ void add_batch(const json& batch, ReferenceCases& cases) {
 }
 
 void add_eos(const json& entry, ReferenceCases& cases) {
+  if (!entry.contains("max_new_tokens")) {  // of tests/data/families: all end with an id
+    const auto tokens = entry["tokens"].get<std::vector<std::int32_t>>();
+    cases.eos.push_back({entry["input_ids"].get<std::vector<std::int32_t>>(),
+                         static_cast<std::int32_t>(tokens.size()) + 4, tokens});
+    return;
+  }
   const auto most = entry["max_new_tokens"].get<std::int32_t>();
   if (entry.contains("greedy")) {
     cases.eos.push_back({entry["input_ids"].get<std::vector<std::int32_t>>(), most,
@@ -68,6 +74,33 @@ std::vector<std::string> reference_names() {
           "opt-old-prefix", "opt-post-proj", "opt-pre"};
 }
 
+std::vector<std::string> family_names() {
+  return {"bloom",
+          "codegen",
+          "falcon-40b-like",
+          "falcon-7b-like",
+          "gemma2",
+          "gemma3",
+          "glm-4-9b-like",
+          "glm4-0414-like",
+          "gpt2",
+          "gptj",
+          "llama-biases",
+          "llama1-like",
+          "llama3-like",
+          "mistral-nemo-like",
+          "mistral-window",
+          "neox-pythia",
+          "neox-sequential",
+          "phi3",
+          "phi3-longrope",
+          "qwen2",
+          "qwen2-window",
+          "qwen3",
+          "qwen3-yarn-v5",
+          "yalm"};
+}
+
 ReferenceCases read_reference(const std::string& name) {
   ReferenceCases cases;
   cases.name = name;
@@ -75,7 +108,9 @@ ReferenceCases read_reference(const std::string& name) {
   // is.
   const char* const moved = std::getenv("SLUICE_SOURCE_DIR");
   const std::filesystem::path source = moved != nullptr ? moved : SLUICE_SOURCE_DIR;
-  cases.folder = source / "tests/data/opt-reference" / name;
+  const std::filesystem::path data = source / "tests/data";
+  const bool is_opt = std::filesystem::exists(data / "opt-reference" / name);
+  cases.folder = data / (is_opt ? "opt-reference" : "families") / name;
   std::ifstream file(cases.folder / "cases.json");
   if (!file) throw std::runtime_error("cannot read the reference cases of " + name);
   const json all = json::parse(file);
@@ -90,7 +125,9 @@ ReferenceCases read_reference(const std::string& name) {
       cases.prompts.push_back(std::move(prompt));
     }
   }
-  for (const json& batch : all["batch"]) add_batch(batch, cases);
+  if (all.contains("batch")) {
+    for (const json& batch : all["batch"]) add_batch(batch, cases);
+  }
   if (all.contains("eos")) {
     for (const json& entry : all["eos"]) add_eos(entry, cases);
   }

@@ -1,4 +1,5 @@
-// Hugging Face's own outputs for a reference checkpoint (tests/data/opt-reference, README there).
+// Hugging Face's own outputs for a reference checkpoint (tests/data/opt-reference and
+// tests/data/families, README there).
 #pragma once
 
 #include <cstdint>
@@ -23,7 +24,7 @@ struct ReferenceCases {
   std::filesystem::path folder;
   std::int32_t new_tokens = 0;
   std::vector<ReferencePrompt> prompts;  // single, prefill_only and the rows of batches
-  /// Stops at </s> (id 2) or after max_new_tokens, the 2 included.
+  /// Stops at an id that ends answers or after max_new_tokens, that id included.
   struct Eos {
     std::vector<std::int32_t> prompt;
     std::int32_t max_new_tokens = 0;
@@ -32,7 +33,8 @@ struct ReferenceCases {
   std::vector<Eos> eos;
 };
 
-std::vector<std::string> reference_names();
+std::vector<std::string> reference_names();  // of OPT
+std::vector<std::string> family_names();     // of all other families
 /// Throws std::runtime_error if the case file cannot be read.
 ReferenceCases read_reference(const std::string& name);
 
