@@ -267,7 +267,7 @@ std::string version_text() { return fmt::format("sluice {}\n", kVersion); }
 }  // namespace
 
 ParsedCommand parse_command_line(int argc, const char* const* argv) {
-  CLI::App app("sluice runs OPT models that are larger than the memory of your GPUs.");
+  CLI::App app("sluice runs language models that are larger than the memory of your GPUs.");
   FlagSet main_set(app, main_usage());
   app.set_help_flag("-h,--help", "print this")->group("Flags");
   app.set_version_flag("--version", version_text(), "print the version")->group("Flags");
