@@ -137,6 +137,7 @@ class Stage::Impl {
                      progress ? static_cast<void (*)(std::uint64_t, void*)>(report) : nullptr,
                      context);
     workspace_.emplace(layout_, device_, host_, control_);
+    upload_frequencies(backend, layout_.model.positions, *workspace_);
     if (backend.info().loads_kernels) {
       warm_up(layout_, resources_.engine, *weights_, *activations_, *workspace_);
     }

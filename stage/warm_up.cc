@@ -22,19 +22,6 @@ void fill_indices(Backend& backend, const IndexBuffers& indices, std::int64_t to
   }
 }
 
-/// Once for the whole run: the frequencies of rotary positions.
-void fill_frequencies(Backend& backend, const PositionTraits& positions,
-                      const Workspace& workspace) {
-  float* next = workspace.host_frequencies;
-  if (next == nullptr) return;
-  for (const RotaryTraits& rotary : positions.rotary) {
-    next = std::ranges::copy(rotary.frequencies, next).out;
-    next = std::ranges::copy(rotary.long_frequencies, next).out;
-  }
-  backend.copy(Lane::compute, workspace.device_frequencies, workspace.host_frequencies,
-               static_cast<std::size_t>(next - workspace.host_frequencies) * sizeof(float));
-}
-
 }  // namespace
 
 void warm_up(const StageLayout& layout, kernels::Engine& engine,
@@ -51,7 +38,6 @@ void warm_up(const StageLayout& layout, kernels::Engine& engine,
   const offload::WeightStream::Lease mlp = weights.shape_of(first_layer + (apart ? 1 : 0));
   const offload::WeightStream::Lease last = weights.shape_of(weights.group_count() - 1);
   fill_indices(backend, indices, layout.tokens());
-  fill_frequencies(backend, model.positions, workspace);
   for (const std::int64_t rows : {layout.tokens(), std::int64_t{layout.batching.gpu_batch_size}}) {
     const std::int64_t tokens = std::min(rows, layout.tokens());
     const TensorView hidden = activations.open(0, tokens, true);

@@ -172,4 +172,16 @@ WorkspaceBytes workspace_bytes(const StageLayout& layout) {
           takers.histories.bytes()};
 }
 
+void upload_frequencies(Backend& backend, const PositionTraits& positions,
+                        const Workspace& workspace) {
+  float* next = workspace.host_frequencies;
+  if (next == nullptr) return;
+  for (const RotaryTraits& rotary : positions.rotary) {
+    next = std::ranges::copy(rotary.frequencies, next).out;
+    next = std::ranges::copy(rotary.long_frequencies, next).out;
+  }
+  backend.copy(Lane::compute, workspace.device_frequencies, workspace.host_frequencies,
+               static_cast<std::size_t>(next - workspace.host_frequencies) * sizeof(float));
+}
+
 }  // namespace sluice::stage

@@ -46,7 +46,7 @@ struct Workspace {
   SampleBuffers sampling;     // with StageLayout::device_samples
 
   /// Of all kinds of layers, one after the other; layer.frequencies points into the second, which
-  /// warm_up() fills from the first.
+  /// upload_frequencies() fills from the first.
   float* host_frequencies = nullptr;
   float* device_frequencies = nullptr;
 
@@ -58,5 +58,10 @@ struct Workspace {
   Workspace(const StageLayout& layout, offload::Arena& device, offload::Arena& host,
             offload::Arena& control);
 };
+
+/// Once, before any work: puts the frequencies of rotary positions where rotations read them, on
+/// Lane::compute.
+void upload_frequencies(Backend& backend, const PositionTraits& positions,
+                        const Workspace& workspace);
 
 }  // namespace sluice::stage

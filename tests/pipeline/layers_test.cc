@@ -12,7 +12,6 @@
 #include "offload/disk/disk_engine.h"
 #include "stage/decoder.h"
 #include "stage/stage_memory.h"
-#include "stage/warm_up.h"
 #include "stage/workspace.h"
 #include "tests/support/reference_cases.h"
 #include "tests/support/scratch_folder.h"
@@ -56,7 +55,7 @@ class ByHand {
         activations_(*engine_.backend, activation_shape(layout_), {}, device_, host_, nullptr,
                      nullptr, nullptr),
         workspace_(layout_, device_, host_, host_) {
-    warm_up(layout_, engine_, weights_, activations_, workspace_);
+    upload_frequencies(*engine_.backend, layout_.model.positions, workspace_);
   }
 
   TensorView run_embedding(const std::vector<std::int32_t>& ids) {

@@ -14,7 +14,7 @@ stage::DecoderConfig read_config(const ConfigReader& config) {
   usual.mlp = 22016;
   usual.kv_heads = 32;
   usual.positions = 32768;
-  usual.ids = {-1, 151643, 151643};  // <|endoftext|>
+  usual.ids = {-1, 151643, -1};  // <|endoftext|>
   stage::DecoderConfig model = read_llama_line(config, usual);
   model.attention.query_key_value_bias = true;
   model.attention.windows = read_qwen_windows(config, model.layers);

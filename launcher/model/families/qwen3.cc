@@ -14,7 +14,7 @@ stage::DecoderConfig read_config(const ConfigReader& config) {
   usual.kv_heads = 32;
   usual.head_width = 128;
   usual.positions = 32768;
-  usual.ids = {-1, 151643, 151643};  // <|endoftext|>
+  usual.ids = {-1, 151643, -1};  // <|endoftext|>
   stage::DecoderConfig model = read_llama_line(config, usual);
   const bool bias = config.flag("attention_bias", false, IfNull::absent);
   model.attention.query_key_value_bias = model.attention.output_bias = bias;
