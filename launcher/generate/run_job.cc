@@ -65,19 +65,17 @@ void take_model_sampling(const ModelSamplingDefaults& model, bool quiet,
       fmt::join(taken, ", "));
 }
 
-/// The model's first EOS id ends an answer by itself; further ones are stop tokens.
 GenerationDefaults defaults_of(const RunConfig& config, const ModelFolder& model) {
   GenerationDefaults defaults = config.generation;
   take_model_sampling(model.sampling, config.report.quiet, defaults);
-  if (!defaults.ignore_eos) {
-    defaults.stop_token_ids.insert(defaults.stop_token_ids.end(), model.eos_ids.begin() + 1,
-                                   model.eos_ids.end());
-  }
   return defaults;
 }
 
+/// The model's first EOS id ends an answer by itself; the parser is told of further ones.
 ModelLimits limits_of(const ModelFolder& model) {
-  return {model.config.vocabulary, model.config.max_positions};
+  ModelLimits limits{model.config.vocabulary, model.config.max_positions};
+  limits.further_eos.assign(model.eos_ids.begin() + 1, model.eos_ids.end());
+  return limits;
 }
 
 class FileSource : public JobSource {

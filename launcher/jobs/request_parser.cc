@@ -370,6 +370,14 @@ RequestRow RequestParser::with_defaults(std::int64_t number) const {
   return row;
 }
 
+RequestRow RequestParser::finished(RequestRow row) const {
+  if (!row.ignore_eos) {
+    row.stop_token_ids.insert(row.stop_token_ids.end(), limits_.further_eos.begin(),
+                              limits_.further_eos.end());
+  }
+  return row;
+}
+
 void RequestParser::warn(std::int64_t number, const std::string& field) {
   if (!warned_.insert(field).second) return;
   warnings_.push_back(
@@ -408,7 +416,7 @@ RequestParser::Parsed RequestParser::parse_json(std::string_view line, std::int6
     row.sampling.seed = default_seed(defaults_.sampling.seed, row.custom_id);
     read_request(Fields(batch ? batch_body(object) : object), tokenizer_, limits_, row);
     look_at_fields(object, number);
-    return row;
+    return finished(std::move(row));
   } catch (const Problem& problem) {
     return failure_of(row, problem);
   } catch (const InputError& problem) {  // of the tokenizer
@@ -428,7 +436,7 @@ RequestParser::Parsed RequestParser::parse_text(std::string_view prompt, std::in
     row.prompt = tokenizer_.encode(prompt);
     if (row.echo) row.prompt_text = prompt;
     fit_to_positions({}, limits_, row);
-    return row;
+    return finished(std::move(row));
   } catch (const Problem& problem) {
     return failure_of(row, problem);
   } catch (const InputError& problem) {

@@ -22,6 +22,8 @@ struct ModelLimits {
   std::int32_t vocabulary = 0;
   std::int32_t positions = 0;           // prompt + max_tokens
   std::size_t longest_token_bytes = 0;  // the parser finds it out
+  /// Further ids that end an answer as the model's EOS does: of rows that do not ignore it.
+  std::vector<std::int32_t> further_eos = {};
 };
 
 /// The seed of a request that names none: of the run's seed and the custom_id alone, so that a
@@ -65,6 +67,7 @@ class RequestParser {
 
  private:
   RequestRow with_defaults(std::int64_t number) const;
+  RequestRow finished(RequestRow row) const;
   void warn(std::int64_t number, const std::string& field);
   void look_at_fields(const Json& object, std::int64_t number);
 

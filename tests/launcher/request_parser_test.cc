@@ -298,6 +298,20 @@ TEST_F(RequestParserTest, APromptThatCannotFitIsRefusedBeforeItIsTokenized) {
   EXPECT_THAT(failure.message, HasSubstr("1048576 bytes"));
 }
 
+TEST_F(RequestParserTest, TheModelsFurtherEndIdsEndRowsThatDoNotIgnoreThem) {
+  ModelLimits limits = kLimits;
+  limits.further_eos = {7, 8};
+  defaults_.stop_token_ids = {9};
+  RequestParser parser(tokenizer_, defaults_, limits);
+  const auto ids_of = [&](const char* line) {
+    return std::get<RequestRow>(parser.parse_json(line, 1)).stop_token_ids;
+  };
+  EXPECT_EQ(ids_of(R"({"prompt": "ab"})"), (Ids{9, 7, 8}));
+  EXPECT_EQ(ids_of(R"({"prompt": "ab", "stop_token_ids": [5]})"), (Ids{5, 7, 8}));
+  EXPECT_EQ(ids_of(R"({"prompt": "ab", "ignore_eos": true})"), (Ids{9}));
+  EXPECT_EQ(std::get<RequestRow>(parser.parse_text("ab", 1)).stop_token_ids, (Ids{9, 7, 8}));
+}
+
 TEST_F(RequestParserTest, DefaultsReachTheRow) {
   defaults_.max_new_tokens = 3;
   defaults_.sampling.temperature = 0.5F;

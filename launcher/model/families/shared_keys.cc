@@ -120,8 +120,10 @@ stage::DecoderConfig read_llama_line(const ConfigReader& config, const LlamaUsua
   model.norm.epsilon = static_cast<float>(config.real("rms_norm_eps", usual.epsilon));
 
   const std::int32_t heads = config.size("num_attention_heads", usual.heads);
-  const std::int32_t kv_heads = config.size(
-      "num_key_value_heads", usual.kv_heads > 0 ? usual.kv_heads : heads, IfNull::absent);
+  // Absent: the family's; null: as many as query heads.
+  const bool own = usual.kv_heads > 0 && !config.has("num_key_value_heads");
+  const std::int32_t kv_heads =
+      config.size("num_key_value_heads", own ? usual.kv_heads : heads, IfNull::absent);
   std::int32_t width = config.integer("head_dim", usual.head_width, IfNull::absent);
   if (width == 0) width = even_head_width(config, model.hidden, heads, "num_attention_heads");
   model.attention = usual_attention(heads, kv_heads, width, false, false);
