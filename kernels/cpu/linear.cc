@@ -42,7 +42,7 @@ void add_block(const LinearChunk& chunk, const T* w, std::int64_t w_stride, std:
   }
 }
 
-/// Fetches the rows of W after the present kColumns, evenly, while these are multiplied.
+/// Fetches kColumns rows of W, evenly, while as many others are multiplied.
 template <class T, int kColumns>
 struct FetchNext {
   const T* next;
@@ -64,14 +64,20 @@ constexpr std::int64_t kFewRows = HWY_MAX_BYTES >= 32 ? 32 : 4;
 /// order in which it lies. Nothing is widened to memory.
 template <class T, int kColumns>
 void add_few(const LinearChunk& chunk, const T* w, float* sums) {
+  // Short rows are multiplied in less time than memory needs to answer.
+  constexpr std::int64_t kFetch = (16 << 10) / sizeof(T);
+  const std::int64_t ahead =
+      std::min(kColumns * (1 + kFetch / (kColumns * chunk.k)), chunk.columns);
   for (std::int64_t n = 0; n < chunk.columns; n += kColumns) {
     const T* rows[kColumns];
     for (int c = 0; c < kColumns; ++c) {
       rows[c] = w + std::min<std::int64_t>(n + c, chunk.columns - 1) * chunk.k;
     }
-    const T* next = rows[kColumns - 1] + chunk.k;
-    if (n + kColumns >= chunk.columns) {
-      next = chunk.w_next != nullptr ? static_cast<const T*>(chunk.w_next) : w;
+    const T* next = w + (n + ahead) * chunk.k;
+    if (n + ahead >= chunk.columns) {
+      next = chunk.w_next == nullptr
+                 ? w
+                 : static_cast<const T*>(chunk.w_next) + (n + ahead - chunk.columns) * chunk.k;
     }
     for (std::int64_t k = 0; k < chunk.k; k += kBlockLength) {
       const std::int64_t length = std::min(kBlockLength, chunk.k - k);

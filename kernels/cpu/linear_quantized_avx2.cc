@@ -7,7 +7,7 @@
 // rows of the input, codes of q8 are widened to 16 bits instead (VPMADDWD). All sums are exact
 // integers.
 //
-// W is taken 8 rows at a time and read once; the 8 rows after them are fetched meanwhile. With few
+// W is taken 8 rows at a time and read once; rows further on are fetched meanwhile. With few
 // rows of the input, vectors are over K and then over the rows of W; with more, over those of the
 // input, and the codes of W are unpacked once for all of them.
 //
@@ -25,6 +25,7 @@ namespace {
 constexpr std::int64_t kFewRows = 4;    // of the input
 constexpr std::int64_t kBlockRows = 8;  // of W
 constexpr std::int64_t kPanel = 8;      // groups whose scales and codes are unpacked at a time
+constexpr std::int64_t kFetchBytes = 16 << 10;  // how far ahead of its use W is fetched, at least
 constexpr std::int64_t kHalfTile = kQuantTile / 2;
 constexpr std::int64_t kScalesOfGroup = 2 * kBlockRows;  // [scale, minimum][row of W]
 
@@ -390,6 +391,14 @@ void sum_tiles(const QuantizedChunk& chunk, const Block& block, const Scratch& s
   }
 }
 
+/// How many rows of W lie between those that are multiplied and those that are fetched, whole
+/// blocks. One block of short rows is multiplied in less time than memory needs to answer.
+std::int64_t rows_ahead(const QuantizedChunk& chunk, std::int64_t row_bytes) {
+  const std::int64_t wanted = 1 + kFetchBytes / (kBlockRows * row_bytes);
+  const std::int64_t there = (chunk.columns + kBlockRows - 1) / kBlockRows;
+  return kBlockRows * (wanted < there ? wanted : there);
+}
+
 template <bool kNibbles>
 void sum_chunk(const QuantizedChunk& chunk, float* sums, float* floats) {
   const Scratch scratch = {floats,
@@ -397,6 +406,7 @@ void sum_chunk(const QuantizedChunk& chunk, float* sums, float* floats) {
                            floats + kPanel * kScalesOfGroup + kCodeFloats};
   Block block = {{}, chunk.groups, kNibbles ? kQuantGroup / 2 : kQuantGroup};
   const std::int64_t row_bytes = chunk.groups * (block.code_bytes + 4);
+  const std::int64_t ahead = rows_ahead(chunk, row_bytes);
   for (std::int64_t n = 0; n < chunk.columns; n += kBlockRows) {
     const std::int64_t rest = chunk.columns - n;
     const std::byte* const w = chunk.w + n * row_bytes;
@@ -404,11 +414,12 @@ void sum_chunk(const QuantizedChunk& chunk, float* sums, float* floats) {
       const std::int64_t row = i < rest ? i : rest - 1;
       block.rows[i] = reinterpret_cast<const std::uint8_t*>(w + row * row_bytes);
     }
-    const std::int64_t after = rest - kBlockRows;
+    const std::byte* then = w + ahead * row_bytes;
+    if (ahead >= rest) {
+      then = chunk.w_next == nullptr ? nullptr : chunk.w_next + (ahead - rest) * row_bytes;
+    }
     Fetch fetch;
-    fetch.start(after > 0 ? w + kBlockRows * row_bytes : chunk.w_next,
-                (after > 0 && after < kBlockRows ? after : kBlockRows) * row_bytes,
-                chunk.groups * (chunk.interleaved ? chunk.tiles : 1));
+    fetch.start(then, kBlockRows * row_bytes, chunk.groups * (chunk.interleaved ? chunk.tiles : 1));
     if (chunk.interleaved) {
       sum_tiles<kNibbles>(chunk, block, scratch, fetch, sums + n);
     } else {
