@@ -2,11 +2,13 @@
 // and an exit status.
 #include <csignal>
 #include <exception>
+#include <filesystem>
 #include <iostream>
 #include <string>
 
 #include "comm/launch.h"
 #include "kernels/device/error.h"
+#include "launcher/chat/chat_template.h"
 #include "launcher/config/cli.h"
 #include "launcher/config/config_yaml.h"
 #include "launcher/generate/generate_command.h"
@@ -29,14 +31,18 @@ void say(const std::string& sentence) {
 }
 
 ExitStatus tokenize(const launcher::TokenizeArguments& arguments) {
-  const auto tokenizer = launcher::Tokenizer::open(launcher::find_model_folder(arguments.model));
+  const std::filesystem::path folder = launcher::find_model_folder(arguments.model);
+  const auto tokenizer = launcher::Tokenizer::open(folder);
+  const auto chat = launcher::ChatTemplate::open(folder, tokenizer);
+  if (arguments.messages) chat.check();
   std::ios::sync_with_stdio(false);
   if (arguments.explain) {
     std::cout << launcher::explain_tokenizer(tokenizer);
     return ExitStatus::done;
   }
-  return launcher::tokenize_lines(tokenizer, {arguments.jsonl, arguments.decode}, std::cin,
-                                  std::cout, std::cerr);
+  return launcher::tokenize_lines(
+      tokenizer, {arguments.jsonl, arguments.decode, arguments.messages ? &chat : nullptr},
+      std::cin, std::cout, std::cerr);
 }
 
 ExitStatus run(int argc, char** argv) {

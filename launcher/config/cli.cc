@@ -246,6 +246,10 @@ void read_tokenize(FlagSet& set, const Words& words, TokenizeArguments& argument
   arguments.jsonl = set.given("--jsonl");
   arguments.decode = set.given("--decode");
   arguments.explain = set.given("--explain");
+  arguments.messages = set.given("--messages");
+  if (arguments.messages && arguments.decode) {
+    problems.emplace_back("--messages and --decode contradict each other; give one of them");
+  }
   if (arguments.model.empty()) problems.emplace_back("no model: give --model DIR, or a hub id");
   if (!problems.empty()) refuse(problems);
 }

@@ -24,6 +24,7 @@ struct TokenizeArguments {
   bool jsonl = false;
   bool decode = false;
   bool explain = false;
+  bool messages = false;
 };
 
 enum class Command : std::uint8_t { print, generate, inspect, tokenize };

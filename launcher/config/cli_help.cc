@@ -150,6 +150,7 @@ Usage:
 Examples:
   echo "Hello, world" | sluice tokenize --model facebook/opt-125m
   echo "2 31414 6 232" | sluice tokenize --model facebook/opt-125m --decode
+  echo '{"messages": [{"role": "user", "content": "Hi"}]}' | sluice tokenize --model DIR --messages
 
 )";
 }
@@ -188,6 +189,9 @@ std::vector<FlagGroup> tokenize_flags() {
        {{"--model,--path", "DIR|ID", "model folder, or hub id in the local Hugging Face cache"},
         {"--jsonl", "", R"(lines are {"text": "..."} and become {"ids": [...]})"},
         {"--decode", "", "the other way: ids to text"},
+        {"--messages", "",
+         R"(lines are {"messages": [...], "tools": [...], "add_generation_prompt": true} and )"
+         R"(become {"text": ..., "ids": [...]} by the model's chat template)"},
         {"--explain", "", "say what was read: kind, files, normalizer, pattern, added tokens"}}}};
 }
 

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "kernels/device/error.h"
+#include "launcher/chat/chat_template.h"
 #include "launcher/jobs/completion_writer.h"
 #include "launcher/jobs/input_file.h"
 #include "launcher/jobs/input_scan.h"
@@ -82,7 +83,8 @@ class FileSource : public JobSource {
  public:
   FileSource(const RunConfig& config, const ModelFolder& model, bool needs_output)
       : tokenizer_(open_tokenizer(model)),
-        parser_(tokenizer_, defaults_of(config, model), limits_of(model)),
+        chat_(ChatTemplate::open(model.path, tokenizer_)),
+        parser_(tokenizer_, defaults_of(config, model), limits_of(model), &chat_),
         file_(config.job.input),
         in_(&file_) {
     // Of a pipe nothing is known but what the model can take.
@@ -138,6 +140,7 @@ class FileSource : public JobSource {
   }
 
   Tokenizer tokenizer_;
+  ChatTemplate chat_;
   RequestParser parser_;
   InputFile file_;
   std::istream in_;

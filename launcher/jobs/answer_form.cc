@@ -93,6 +93,32 @@ std::string whole_text(const Answer& answer) {
   return answer.row().echo ? answer.row().prompt_text + answer.text() : answer.text();
 }
 
+/// OpenAI's form of one token in a chat completion.
+Json chat_token(const Tokenizer& tokenizer, std::int32_t token, float logprob) {
+  Json bytes = Json::array();
+  for (const char byte : tokenizer.token_bytes(token)) {
+    bytes.push_back(static_cast<std::int64_t>(static_cast<unsigned char>(byte)));
+  }
+  return {{"token", token_name(tokenizer, token)},
+          {"logprob", finite(logprob)},
+          {"bytes", std::move(bytes)}};
+}
+
+Json chat_logprobs_of(const Answer& answer) {
+  if (!answer.row().wants_logprobs()) return nullptr;
+  Json content = Json::array();
+  for (const ScoredToken& result : answer.results()) {
+    Json top = Json::array();
+    for (const stage::Candidate& one : result.top) {
+      top.push_back(chat_token(answer.tokenizer(), one.token, one.logprob));
+    }
+    Json entry = chat_token(answer.tokenizer(), result.token, result.logprob);
+    entry["top_logprobs"] = std::move(top);
+    content.push_back(std::move(entry));
+  }
+  return {{"content", std::move(content)}, {"refusal", nullptr}};
+}
+
 Json logprobs_of(const Answer& answer) {
   const RequestRow& row = answer.row();
   const Tokenizer& tokenizer = answer.tokenizer();
@@ -145,6 +171,30 @@ Json batch_record(const Row& row, int status, Json body) {
   return record;
 }
 
+Json usage_of(const Answer& answer) {
+  const std::size_t prompt = answer.row().prompt.size();
+  const std::size_t completion = answer.tokens().size();
+  return {{"prompt_tokens", prompt},
+          {"completion_tokens", completion},
+          {"total_tokens", prompt + completion}};
+}
+
+Json chat_record(const Answer& answer, const AnswerForm& form) {
+  const RequestRow& row = answer.row();
+  Json choice = {
+      {"index", 0},
+      {"message", {{"role", "assistant"}, {"content", answer.text()}, {"refusal", nullptr}}},
+      {"logprobs", chat_logprobs_of(answer)},
+      {"finish_reason", name_of(answer.finish())}};
+  Json body = {{"id", "chatcmpl-" + digits_of(row.custom_id, row.line)},
+               {"object", "chat.completion"},
+               {"created", form.created},
+               {"model", form.model},
+               {"choices", Json::array({std::move(choice)})},
+               {"usage", usage_of(answer)}};
+  return batch_record(row, 200, std::move(body));
+}
+
 Json text_or_null(const std::string& text) { return text.empty() ? Json() : Json(text); }
 
 }  // namespace
@@ -153,6 +203,7 @@ std::string answer_record(const Answer& answer, const AnswerForm& form) {
   const RequestRow& row = answer.row();
   const std::size_t prompt = row.prompt.size();
   const std::size_t completion = answer.tokens().size();
+  if (row.form == RowForm::chat) return chat_record(answer, form).dump();
   Json logprobs = logprobs_of(answer);
   if (row.form == RowForm::plain) {
     Json record;
@@ -173,10 +224,7 @@ std::string answer_record(const Answer& answer, const AnswerForm& form) {
                {"created", form.created},
                {"model", form.model},
                {"choices", Json::array({std::move(choice)})},
-               {"usage",
-                {{"prompt_tokens", prompt},
-                 {"completion_tokens", completion},
-                 {"total_tokens", prompt + completion}}}};
+               {"usage", usage_of(answer)}};
   return batch_record(row, 200, std::move(body)).dump();
 }
 
@@ -184,7 +232,7 @@ std::string failure_record(const RowFailure& failure) {
   Json error = {{"message", failure.message},
                 {"type", failure.ours ? "server_error" : "invalid_request_error"},
                 {"param", text_or_null(failure.param)}};
-  if (failure.form == RowForm::batch || !failure.code.empty()) {
+  if (failure.form != RowForm::plain || !failure.code.empty()) {
     error["code"] = text_or_null(failure.code);
   }
   if (failure.form == RowForm::plain) {

@@ -11,7 +11,7 @@ namespace sluice::launcher {
 namespace {
 
 constexpr std::string_view kRowName = "\"row-";
-constexpr std::string_view kMaxTokens = "max_tokens";
+constexpr std::string_view kMessages = "\"messages\"";
 
 /// A field's name may be written with escapes; then nobody knows what it says but a parser.
 bool may_hide_a_name(std::string_view line) {
@@ -22,18 +22,27 @@ bool may_hide_a_name(std::string_view line) {
   return false;
 }
 
-/// The largest number that stands behind "max_tokens": in the text.
-std::int64_t largest_max_tokens(std::string_view line) {
+/// The largest number that stands behind the field `name` in the text.
+std::int64_t largest_of(std::string_view line, std::string_view name) {
   std::int64_t largest = 0;
-  for (std::size_t at = line.find(kMaxTokens); at != std::string_view::npos;
-       at = line.find(kMaxTokens, at + 1)) {
-    std::string_view rest = line.substr(at + kMaxTokens.size());
+  for (std::size_t at = line.find(name); at != std::string_view::npos;
+       at = line.find(name, at + 1)) {
+    std::string_view rest = line.substr(at + name.size());
     rest.remove_prefix(std::min(rest.find_first_not_of("\" \t:"), rest.size()));
     std::int64_t number = 0;
     const auto [end, error] = std::from_chars(rest.data(), rest.data() + rest.size(), number);
     if (error == std::errc()) largest = std::max(largest, number);
   }
   return largest;
+}
+
+/// The most tokens that the prompt of a line may have. A conversation's template may write any
+/// number of bytes beside the line's own, so it is rendered.
+std::int64_t most_prompt_tokens(std::string_view line, bool is_json, const RequestParser& parser) {
+  const bool may_be_chat = is_json && line.find(kMessages) != std::string_view::npos;
+  const std::size_t bytes =
+      may_be_chat ? std::max(parser.prompt_bytes(line), line.size()) : line.size();
+  return static_cast<std::int64_t>(bytes) + 1;  // and the BOS token
 }
 
 void add_bound(std::int64_t tokens, JobScan& scan) {
@@ -55,15 +64,16 @@ void RowNames::look_at(std::string_view line, std::uint64_t most) {
   }
 }
 
-std::int64_t most_tokens_of(std::string_view line, bool is_json, std::int32_t default_max_tokens,
-                            std::int32_t positions) {
-  std::int64_t answer = default_max_tokens;
+std::int64_t most_tokens_of(std::string_view line, bool is_json, const RequestParser& parser) {
+  std::int64_t answer = parser.default_max_tokens();
   if (is_json) {
-    if (may_hide_a_name(line)) return positions;
-    answer = std::max(answer, largest_max_tokens(line));
+    if (may_hide_a_name(line)) return parser.positions();
+    for (const char* name : {"max_tokens", "max_completion_tokens"}) {
+      answer = std::max(answer, largest_of(line, name));
+    }
   }
-  // And the BOS token.
-  return std::min<std::int64_t>(static_cast<std::int64_t>(line.size()) + 1 + answer, positions);
+  return std::min<std::int64_t>(most_prompt_tokens(line, is_json, parser) + answer,
+                                parser.positions());
 }
 
 InputScan scan_input(InputFile& file, RequestParser parser, std::uint64_t exact_bytes) {
@@ -78,9 +88,7 @@ InputScan scan_input(InputFile& file, RequestParser parser, std::uint64_t exact_
       const auto parsed = parse(lines, line, parser);
       if (const auto* row = std::get_if<RequestRow>(&parsed)) add_to_scan(*row, scan.job);
     } else {
-      add_bound(
-          most_tokens_of(line, lines.is_json(), parser.default_max_tokens(), parser.positions()),
-          scan.job);
+      add_bound(most_tokens_of(line, lines.is_json(), parser), scan.job);
     }
   }
   file.rewind();

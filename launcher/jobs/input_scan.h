@@ -35,7 +35,8 @@ struct InputScan {
 
 /// Rows of the first bytes are parsed and tokenized as they will be in the run, those of an input
 /// no longer than that all of them. Of the others a line's bytes bound its tokens: a token of a
-/// byte-level vocabulary has one byte at least.
+/// byte-level vocabulary has one byte at least. A conversation's bytes are those that its template
+/// writes.
 constexpr std::uint64_t kExactBytes = 2U << 20;
 
 /// Reads a regular file to its end and goes back to its beginning. Throws as InputLines::next().
@@ -43,7 +44,6 @@ InputScan scan_input(InputFile& file, RequestParser parser,
                      std::uint64_t exact_bytes = kExactBytes);
 
 /// The most tokens, prompt and answer, that a line can come to.
-std::int64_t most_tokens_of(std::string_view line, bool is_json, std::int32_t default_max_tokens,
-                            std::int32_t positions);
+std::int64_t most_tokens_of(std::string_view line, bool is_json, const RequestParser& parser);
 
 }  // namespace sluice::launcher

@@ -10,7 +10,9 @@
 
 #include "kernels/device/error.h"
 #include "launcher/config/nearest_name.h"
+#include "launcher/jobs/chat_fields.h"
 #include "launcher/jobs/readable_id.h"
+#include "launcher/jobs/row_fields.h"
 #include "launcher/json/json.h"
 #include "launcher/tokenizer/utf8.h"
 
@@ -42,21 +44,11 @@ constexpr std::string_view kForeignFields[] = {
 // Of the batch form, around the body.
 constexpr std::string_view kBatchFields[] = {"custom_id", "method", "url", "body"};
 
+constexpr const char* kCompletions = "/v1/completions";
+constexpr const char* kChatCompletions = "/v1/chat/completions";
+
 bool is_known(std::string_view name) {
   return std::ranges::count(kFields, name) + std::ranges::count(kForeignFields, name) > 0;
-}
-
-/// What is wrong with a row, on its way to a RowFailure.
-struct Problem {
-  std::string message;
-  std::string param;
-};
-
-/// A value as part of a sentence.
-std::string shown(const Json& value) {
-  std::string text = value.dump(-1, true);
-  if (text.size() > 60) text = text.substr(0, 60) + "...";
-  return text;
 }
 
 /// Names the row after its custom_id where that can be seen though the line is no JSON.
@@ -70,128 +62,49 @@ Json parse_row(std::string_view line, RequestRow& row) {
     }
     switch (problem.kind()) {
       case JsonError::Kind::duplicate:
-        throw Problem{fmt::format("the field {} stands in the row twice", shown(problem.key())),
-                      problem.key()};
+        throw RowProblem{fmt::format("the field {} stands in the row twice", shown(problem.key())),
+                         problem.key()};
       case JsonError::Kind::depth:
-        throw Problem{"the row is nested too deeply", ""};
+        throw RowProblem{"the row is nested too deeply", ""};
       default:
-        throw Problem{fmt::format("the row is no JSON: {}", problem.what()), ""};
+        throw RowProblem{fmt::format("the row is no JSON: {}", problem.what()), ""};
     }
   }
 }
 
-/// The typed layer: a field that is there has its type and range, or the row has a problem.
-class Fields {
- public:
-  explicit Fields(const Json& object) : object_(object) {}
-
-  /// Null counts as absent.
-  const Json* find(const char* name) const {
-    const Json* found = object_.find(name);
-    return found == nullptr || found->is_null() ? nullptr : found;
-  }
-
-  [[noreturn]] static void refuse(const char* name, const Json& value, const std::string& wanted) {
-    throw Problem{fmt::format("{} is {}; it must be {}", name, shown(value), wanted), name};
-  }
-
-  std::optional<std::int64_t> integer(const char* name, std::int64_t low, std::int64_t high) const {
-    const Json* value = find(name);
-    if (value == nullptr) return {};
-    if (!value->is_integer_in(low, high)) {
-      refuse(name, *value, fmt::format("an integer from {} to {}", low, high));
-    }
-    return value->integer();
-  }
-
-  /// A number of [low, high], or of (low, high].
-  std::optional<float> number(const char* name, float low, float high, bool without_low) const {
-    const Json* value = find(name);
-    if (value == nullptr) return {};
-    const double given =
-        value->is_number() ? value->number() : std::numeric_limits<double>::quiet_NaN();
-    const auto narrow = static_cast<float>(given);
-    if (!(given <= high && (without_low ? narrow > low : given >= low))) {
-      refuse(name, *value,
-             fmt::format("a number {} {} and at most {}", without_low ? "above" : "of at least",
-                         low, high));
-    }
-    return narrow;
-  }
-
-  std::optional<bool> boolean(const char* name) const {
-    const Json* value = find(name);
-    if (value == nullptr) return {};
-    if (!value->is_boolean()) refuse(name, *value, "true or false");
-    return value->boolean();
-  }
-
-  std::optional<std::string> text(const char* name) const {
-    const Json* value = find(name);
-    if (value == nullptr) return {};
-    if (!value->is_string()) refuse(name, *value, "a text");
-    return value->text();
-  }
-
-  std::optional<std::vector<std::int32_t>> ids(const char* name, std::int32_t vocabulary) const {
-    const Json* value = find(name);
-    if (value == nullptr) return {};
-    if (!value->is_array()) refuse(name, *value, "a list of token ids");
-    std::vector<std::int32_t> list;
-    for (const Json& id : *value) {
-      if (!id.is_integer_in(0, vocabulary - 1)) {
-        throw Problem{fmt::format("{}[{}] is {}; token ids of this model are integers from 0 to {}",
-                                  name, list.size(), shown(id), vocabulary - 1),
-                      name};
-      }
-      list.push_back(static_cast<std::int32_t>(id.integer()));
-    }
-    return list;
-  }
-
- private:
-  const Json& object_;
-};
-
-void refuse_foreign(const Fields& fields) {
-  const auto require = [&](const char* name, bool (*harmless)(const Json&)) {
-    const Json* value = fields.find(name);
-    if (value == nullptr || harmless(*value)) return;
-    throw Problem{
-        fmt::format("{} is {}, which is not supported; leave it out", name, shown(*value)), name};
-  };
+void refuse_foreign(const RowFields& fields) {
   const auto is_one = [](const Json& value) { return value == 1; };
   const auto is_zero = [](const Json& value) { return value == 0; };
   const auto is_false = [](const Json& value) { return value == false; };
   const auto is_empty = [](const Json& value) { return value.empty() || value == ""; };
-  require("n", is_one);
-  require("best_of", is_one);
-  require("stream", is_false);
-  require("suffix", is_empty);
-  require("logit_bias", is_empty);
-  require("presence_penalty", is_zero);
-  require("frequency_penalty", is_zero);
+  fields.require("n", is_one);
+  fields.require("best_of", is_one);
+  fields.require("stream", is_false);
+  fields.require("suffix", is_empty);
+  fields.require("logit_bias", is_empty);
+  fields.require("presence_penalty", is_zero);
+  fields.require("frequency_penalty", is_zero);
 }
 
-void read_stop(const Fields& fields, RequestRow& row) {
+void read_stop(const RowFields& fields, RequestRow& row) {
   const Json* value = fields.find("stop");
   if (value == nullptr) return;
   const Json list = value->is_string() ? Json::array({*value}) : *value;
-  if (!list.is_array()) Fields::refuse("stop", *value, "a text or a list of texts");
+  if (!list.is_array()) RowFields::refuse("stop", *value, "a text or a list of texts");
   row.stop.clear();
   for (const Json& one : list) {
     if (!one.is_string() || one.text().empty() || one.text().size() > kMaxStopBytes) {
-      Fields::refuse("stop", one, fmt::format("a text of 1 to {} bytes", kMaxStopBytes));
+      RowFields::refuse("stop", one, fmt::format("a text of 1 to {} bytes", kMaxStopBytes));
     }
     row.stop.push_back(one.text());
   }
   if (row.stop.size() > kMaxStopStrings) {
-    throw Problem{
+    throw RowProblem{
         fmt::format("stop has {} texts; it may have {}", row.stop.size(), kMaxStopStrings), "stop"};
   }
 }
 
-void read_settings(const Fields& fields, const ModelLimits& limits, RequestRow& row) {
+void read_settings(const RowFields& fields, const ModelLimits& limits, RequestRow& row) {
   constexpr float kMost = 100.0F;
   constexpr float kLeastPenalty = 0.01F;  // logits divided by less may overflow
   stage::Sampling& sampling = row.sampling;
@@ -203,7 +116,9 @@ void read_settings(const Fields& fields, const ModelLimits& limits, RequestRow& 
   if (const auto top_k = fields.integer("top_k", 0, INT32_MAX)) {
     sampling.top_k = static_cast<std::int32_t>(*top_k);
   }
-  if (const auto logprobs = fields.integer("logprobs", 0, stage::kMaxLogprobs)) {
+  if (row.form == RowForm::chat) {
+    read_chat_logprobs(fields, row);
+  } else if (const auto logprobs = fields.integer("logprobs", 0, stage::kMaxLogprobs)) {
     sampling.logprobs = static_cast<std::int32_t>(*logprobs);
   }
   if (const auto seed = fields.integer("seed", INT64_MIN, INT64_MAX)) {
@@ -216,9 +131,9 @@ void read_settings(const Fields& fields, const ModelLimits& limits, RequestRow& 
   if (auto ids = fields.ids("stop_token_ids", limits.vocabulary)) {
     row.stop_token_ids = std::move(*ids);
     if (row.stop_token_ids.size() > kMaxStopTokens) {
-      throw Problem{fmt::format("stop_token_ids has {} ids; it may have {}",
-                                row.stop_token_ids.size(), kMaxStopTokens),
-                    "stop_token_ids"};
+      throw RowProblem{fmt::format("stop_token_ids has {} ids; it may have {}",
+                                   row.stop_token_ids.size(), kMaxStopTokens),
+                       "stop_token_ids"};
     }
   }
 }
@@ -231,78 +146,116 @@ std::string text_of_ids(const Tokenizer& tokenizer, const std::vector<std::int32
 
 /// Without tokenizing it: no token has more bytes than the longest of the vocabulary, but for
 /// blanks beside an added token, which may be part of it.
-void refuse_huge(std::string_view text, const ModelLimits& limits) {
+void refuse_huge(std::string_view text, const ModelLimits& limits, const char* field) {
   const std::size_t most = static_cast<std::size_t>(limits.positions) * limits.longest_token_bytes;
   if (text.size() <= most || most == 0) return;
   const auto is_blank = [](char byte) { return byte == ' ' || (byte >= '\t' && byte <= '\r'); };
   const auto blanks = static_cast<std::size_t>(std::ranges::count_if(text, is_blank));
   if (text.size() - blanks <= most) return;
-  throw Problem{fmt::format("the prompt has {} bytes, which come to more tokens than the {} "
-                            "positions of the model; shorten the prompt",
-                            text.size(), limits.positions),
-                "prompt"};
+  throw RowProblem{fmt::format("the prompt has {} bytes, which come to more tokens than the {} "
+                               "positions of the model; shorten the prompt",
+                               text.size(), limits.positions),
+                   field};
 }
 
-void read_prompt(const Fields& fields, const Tokenizer& tokenizer, const ModelLimits& limits,
+void read_prompt(const RowFields& fields, const Tokenizer& tokenizer, const ModelLimits& limits,
                  RequestRow& row) {
   const Json* prompt = fields.find("prompt");
-  if (prompt == nullptr) throw Problem{"the row has no prompt", "prompt"};
+  if (prompt == nullptr) throw RowProblem{"the row has no prompt", "prompt"};
   if (!prompt->is_string() && !prompt->is_array()) {
-    Fields::refuse("prompt", *prompt, "one text or one list of token ids");
+    RowFields::refuse("prompt", *prompt, "one text or one list of token ids");
   }
-  if (prompt->empty() || *prompt == "") throw Problem{"the prompt is empty", "prompt"};
+  if (prompt->empty() || *prompt == "") throw RowProblem{"the prompt is empty", "prompt"};
   if (prompt->is_string()) {
     const std::string& text = prompt->text();
-    refuse_huge(text, limits);
+    refuse_huge(text, limits, "prompt");
     row.prompt = tokenizer.encode(text);
     if (row.echo) row.prompt_text = text;
     return;
   }
   if (prompt->front().is_string() || prompt->front().is_array()) {
-    throw Problem{"prompt is a list of prompts; give each prompt a row of its own", "prompt"};
+    throw RowProblem{"prompt is a list of prompts; give each prompt a row of its own", "prompt"};
   }
   row.prompt = fields.ids("prompt", limits.vocabulary).value();
   if (row.echo) row.prompt_text = text_of_ids(tokenizer, row.prompt);
 }
 
-/// `given`: the row's own max_tokens.
+/// The text that the folder's template makes of the row's messages.
+std::string chat_text(const RowFields& fields, const ChatTemplate* chat, RowForm form) {
+  const Chat talk = chat_of(fields, form);
+  if (chat == nullptr) throw RowProblem{"messages are not answered here", "messages"};
+  try {
+    return chat->render(talk);
+  } catch (const InputError& problem) {
+    throw RowProblem{problem.what(), "messages"};
+  }
+}
+
+/// The template has written BOS and all other special tokens itself.
+void read_messages(const RowFields& fields, const Tokenizer& tokenizer, const ChatTemplate* chat,
+                   const ModelLimits& limits, RequestRow& row) {
+  const std::string text = chat_text(fields, chat, row.form);
+  if (text.empty()) throw RowProblem{"the chat template makes no text of the messages", "messages"};
+  refuse_huge(text, limits, "messages");
+  row.prompt = tokenizer.encode(text, false);
+  row.echo = false;
+}
+
+/// `given`: the row's own max_tokens. `field`: what the prompt came from.
 void fit_to_positions(std::optional<std::int64_t> given, const ModelLimits& limits,
-                      RequestRow& row) {
+                      const char* field, RequestRow& row) {
   const auto prompt = static_cast<std::int64_t>(row.prompt.size());
   const std::int64_t left = limits.positions - prompt;
   if (left < 0 || (left == 0 && !given && row.max_tokens > 0)) {
-    throw Problem{fmt::format("the prompt has {} tokens, which leaves no room for an answer: the "
-                              "model has {} positions; shorten the prompt",
-                              prompt, limits.positions),
-                  "prompt"};
+    throw RowProblem{
+        fmt::format("the prompt has {} tokens, which leaves no room for an answer: the "
+                    "model has {} positions; shorten the prompt",
+                    prompt, limits.positions),
+        field};
   }
   if (given && *given > left) {
-    throw Problem{fmt::format("the prompt has {} tokens and max_tokens is {}, together {}, but the "
-                              "model has {} positions; shorten one of them",
-                              prompt, *given, prompt + *given, limits.positions),
-                  "max_tokens"};
+    throw RowProblem{
+        fmt::format("the prompt has {} tokens and max_tokens is {}, together {}, but the "
+                    "model has {} positions; shorten one of them",
+                    prompt, *given, prompt + *given, limits.positions),
+        "max_tokens"};
   }
   row.max_tokens = static_cast<std::int32_t>(std::min(given.value_or(row.max_tokens), left));
 }
 
+std::optional<std::int64_t> max_tokens_of(const RowFields& fields) {
+  const auto newer = has_messages(fields.object())
+                         ? fields.integer("max_completion_tokens", 0, INT32_MAX)
+                         : std::nullopt;
+  const auto given = fields.integer("max_tokens", 0, INT32_MAX);
+  return newer ? newer : given;
+}
+
 /// The request itself: the short form's row, or the batch form's body.
-void read_request(const Fields& fields, const Tokenizer& tokenizer, const ModelLimits& limits,
-                  RequestRow& row) {
+void read_request(const RowFields& fields, const Tokenizer& tokenizer, const ChatTemplate* chat,
+                  const ModelLimits& limits, RequestRow& row) {
   refuse_foreign(fields);
   read_settings(fields, limits, row);
-  const auto max_tokens = fields.integer("max_tokens", 0, INT32_MAX);
-  read_prompt(fields, tokenizer, limits, row);
-  fit_to_positions(max_tokens, limits, row);
+  const auto max_tokens = max_tokens_of(fields);
+  const bool is_chat =
+      row.form == RowForm::chat || (row.form == RowForm::plain && has_messages(fields.object()));
+  if (is_chat) {
+    refuse_foreign_chat_fields(fields);
+    read_messages(fields, tokenizer, chat, limits, row);
+  } else {
+    read_prompt(fields, tokenizer, limits, row);
+  }
+  fit_to_positions(max_tokens, limits, is_chat ? "messages" : "prompt", row);
 }
 
 /// Throws for a field whose name is nearly one of ours.
 void refuse_slip(const std::string& name) {
   const std::string meant = suggestion(name, {std::begin(kFields), std::end(kFields)});
   if (meant.empty()) return;
-  throw Problem{fmt::format("the row has an unknown field {}{}", shown(name), meant), name};
+  throw RowProblem{fmt::format("the row has an unknown field {}{}", shown(name), meant), name};
 }
 
-RowFailure failure_of(const RequestRow& row, const Problem& problem) {
+RowFailure failure_of(const RequestRow& row, const RowProblem& problem) {
   RowFailure failure;
   failure.line = row.line;
   failure.custom_id = row.custom_id;
@@ -314,19 +267,20 @@ RowFailure failure_of(const RequestRow& row, const Problem& problem) {
 }
 
 const Json& batch_body(const Json& object) {
-  const Fields fields(object);
+  const RowFields fields(object);
   const std::string method = fields.text("method").value_or("POST");
   const std::string url = fields.text("url").value_or("");
   if (method != "POST") {
-    throw Problem{fmt::format("method is {}; it must be \"POST\"", shown(method)), "method"};
+    throw RowProblem{fmt::format("method is {}; it must be \"POST\"", shown(method)), "method"};
   }
-  if (url != "/v1/completions") {
-    throw Problem{fmt::format("url is {}; only \"/v1/completions\" is answered", shown(url)),
-                  "url"};
+  if (url != kCompletions && url != kChatCompletions) {
+    throw RowProblem{fmt::format("url is {}; only \"{}\" and \"{}\" are answered", shown(url),
+                                 kCompletions, kChatCompletions),
+                     "url"};
   }
   const Json* body = fields.find("body");
   if (body == nullptr || !body->is_object()) {
-    throw Problem{"the row has no body, or one that is no JSON object", "body"};
+    throw RowProblem{"the row has no body, or one that is no JSON object", "body"};
   }
   return *body;
 }
@@ -347,8 +301,8 @@ std::uint64_t default_seed(std::uint64_t run_seed, std::string_view custom_id) {
 std::string default_custom_id(std::int64_t line) { return fmt::format("row-{}", line); }
 
 RequestParser::RequestParser(const Tokenizer& tokenizer, GenerationDefaults defaults,
-                             ModelLimits limits)
-    : tokenizer_(tokenizer), defaults_(std::move(defaults)), limits_(limits) {
+                             ModelLimits limits, const ChatTemplate* chat)
+    : tokenizer_(tokenizer), chat_(chat), defaults_(std::move(defaults)), limits_(limits) {
   for (std::int32_t id = 0; id < tokenizer.table_size(); ++id) {
     limits_.longest_token_bytes =
         std::max(limits_.longest_token_bytes, tokenizer.token_bytes(id).size());
@@ -386,16 +340,21 @@ void RequestParser::warn(std::int64_t number, const std::string& field) {
 
 /// Of a plain row, or of a batch row and its body.
 void RequestParser::look_at_fields(const Json& object, std::int64_t number) {
-  const bool batch = last_form_ == RowForm::batch;
+  const bool batch = last_form_ != RowForm::plain;
+  const Json& request = batch ? object.member("body") : object;
+  const bool chat = has_messages(request);
+  const auto is_field = [&](std::string_view name) {
+    return is_known(name) || (chat && is_chat_field(name));
+  };
   for (const auto& [name, value] : object.items()) {
-    const bool known = batch ? std::ranges::count(kBatchFields, name) > 0 : is_known(name);
+    const bool known = batch ? std::ranges::count(kBatchFields, name) > 0 : is_field(name);
     if (known) continue;
     if (!batch) refuse_slip(name);
     warn(number, name);
   }
   if (!batch) return;
-  for (const auto& [name, value] : object.member("body").items()) {
-    if (!is_known(name) && name != "model" && name != "user") warn(number, "body." + name);
+  for (const auto& [name, value] : request.items()) {
+    if (!is_field(name) && name != "model" && name != "user") warn(number, "body." + name);
   }
 }
 
@@ -404,23 +363,37 @@ RequestParser::Parsed RequestParser::parse_json(std::string_view line, std::int6
   row.form = last_form_;
   try {
     const Json object = parse_row(line, row);
-    if (!object.is_object()) throw Problem{"the row is no JSON object", ""};
+    if (!object.is_object()) throw RowProblem{"the row is no JSON object", ""};
     const bool batch =
         object.contains("body") || object.contains("url") || object.contains("method");
-    row.form = last_form_ = batch ? RowForm::batch : RowForm::plain;
-    if (auto id = Fields(object).text("custom_id")) {
+    row.form = last_form_ = !batch                                     ? RowForm::plain
+                            : object.member("url") == kChatCompletions ? RowForm::chat
+                                                                       : RowForm::batch;
+    if (auto id = RowFields(object).text("custom_id")) {
       row.custom_id = std::move(*id);
       row.naming = Naming::given;
     }
     if (is_answered_ && is_answered_(row)) return row;
     row.sampling.seed = default_seed(defaults_.sampling.seed, row.custom_id);
-    read_request(Fields(batch ? batch_body(object) : object), tokenizer_, limits_, row);
+    read_request(RowFields(batch ? batch_body(object) : object), tokenizer_, chat_, limits_, row);
     look_at_fields(object, number);
     return finished(std::move(row));
-  } catch (const Problem& problem) {
+  } catch (const RowProblem& problem) {
     return failure_of(row, problem);
   } catch (const InputError& problem) {  // of the tokenizer
     return failure_of(row, {problem.what(), "prompt"});
+  }
+}
+
+std::size_t RequestParser::prompt_bytes(std::string_view line) const {
+  const Json object = Json::parse_or_null(line);
+  const Json& body = object.member("body");
+  const Json& request = body.is_object() ? body : object;
+  if (chat_ == nullptr || !has_messages(request)) return line.size();
+  try {
+    return chat_text(RowFields(request), chat_, RowForm::chat).size();
+  } catch (const RowProblem&) {
+    return 0;  // it will be refused
   }
 }
 
@@ -430,14 +403,14 @@ RequestParser::Parsed RequestParser::parse_text(std::string_view prompt, std::in
   row.sampling.seed = default_seed(defaults_.sampling.seed, row.custom_id);
   try {
     if (!is_valid_utf8(prompt) || prompt.find('\0') != std::string_view::npos) {
-      throw Problem{"this is no UTF-8 text; save the file as UTF-8", "prompt"};
+      throw RowProblem{"this is no UTF-8 text; save the file as UTF-8", "prompt"};
     }
-    refuse_huge(prompt, limits_);
+    refuse_huge(prompt, limits_, "prompt");
     row.prompt = tokenizer_.encode(prompt);
     if (row.echo) row.prompt_text = prompt;
-    fit_to_positions({}, limits_, row);
+    fit_to_positions({}, limits_, "prompt", row);
     return finished(std::move(row));
-  } catch (const Problem& problem) {
+  } catch (const RowProblem& problem) {
     return failure_of(row, problem);
   } catch (const InputError& problem) {
     return failure_of(row, {problem.what(), "prompt"});

@@ -16,6 +16,7 @@
 
 namespace sluice::launcher {
 
+class ChatTemplate;
 class Json;
 
 struct ModelLimits {
@@ -37,13 +38,16 @@ std::string default_custom_id(std::int64_t line);
 /// top_p, top_k, repetition_penalty, seed, logprobs, echo, stop (text or up to 16), stop_token_ids,
 /// ignore_eos, skip_special_tokens; null counts as absent. A text prompt gets the model's BOS
 /// token, token ids are taken as they are. `max_tokens` that is not given is cut to what the
-/// model's positions leave.
+/// model's positions leave. In place of a prompt a row may have messages (chat_fields.h), of which
+/// the model folder's chat template makes the text.
 class RequestParser {
  public:
   using Parsed = std::variant<RequestRow, RowFailure>;
 
-  /// `tokenizer` must outlive it. `defaults.sampling.seed` is the run's seed.
-  RequestParser(const Tokenizer& tokenizer, GenerationDefaults defaults, ModelLimits limits);
+  /// `tokenizer` and `chat` must outlive it. `defaults.sampling.seed` is the run's seed. Without
+  /// `chat` rows with messages are refused.
+  RequestParser(const Tokenizer& tokenizer, GenerationDefaults defaults, ModelLimits limits,
+                const ChatTemplate* chat = nullptr);
 
   /// Says of a row, by its line, custom_id and naming, whether the output has its answer: such a
   /// row is given back without a prompt, for it need not be tokenized.
@@ -54,6 +58,10 @@ class RequestParser {
   Parsed parse_json(std::string_view line, std::int64_t number);
   /// A prompt without fields of its own.
   Parsed parse_text(std::string_view prompt, std::int64_t number);
+
+  /// The most bytes of text that the line's prompt has: rendered where the line has messages, or
+  /// else those of the line.
+  std::size_t prompt_bytes(std::string_view line) const;
 
   /// One sentence for each unknown field met since the last call. It is ignored: rows carry their
   /// users' own. But a plain row is refused where the name is nearly one of ours: a slip.
@@ -72,6 +80,7 @@ class RequestParser {
   void look_at_fields(const Json& object, std::int64_t number);
 
   const Tokenizer& tokenizer_;
+  const ChatTemplate* chat_;
   GenerationDefaults defaults_;
   ModelLimits limits_;
   IsAnswered is_answered_;

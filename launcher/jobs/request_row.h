@@ -11,8 +11,9 @@ namespace sluice::launcher {
 
 /// Which form the row has, and so its answer.
 enum class RowForm : std::uint8_t {
-  plain,  // {"custom_id": ..., "prompt": ...}, or a line of text
+  plain,  // {"custom_id": ..., "prompt" or "messages": ...}, or a line of text
   batch,  // OpenAI's batch form, {"custom_id": ..., "method": "POST", "url": ..., "body": {...}}
+  chat,   // the same for /v1/chat/completions
 };
 
 /// Whose a row's custom_id is.

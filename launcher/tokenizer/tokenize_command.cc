@@ -7,6 +7,7 @@
 #include <ostream>
 #include <string>
 
+#include "launcher/chat/chat_template.h"
 #include "launcher/json/json.h"
 
 namespace sluice::launcher {
@@ -50,6 +51,15 @@ std::string encode_line(const Tokenizer& tokenizer, bool jsonl, const std::strin
   return Json({{"ids", tokenizer.encode(text.text())}}).dump();
 }
 
+std::string chat_line(const Tokenizer& tokenizer, const ChatTemplate& chat,
+                      const std::string& line) {
+  const Json row = Json::parse(line);
+  if (!row.is_object()) throw InputError("no JSON object with a key \"messages\"");
+  const std::string text = chat.render(read_chat(row));
+  const std::vector<std::int32_t> ids = tokenizer.encode(text, false);
+  return Json({{"text", text}, {"ids", ids}}).dump();
+}
+
 std::string decode_line(const Tokenizer& tokenizer, bool jsonl, const std::string& line) {
   if (!jsonl) return tokenizer.decode(parse_ids(line), false);
   const Json row = Json::parse(line);
@@ -58,6 +68,13 @@ std::string decode_line(const Tokenizer& tokenizer, bool jsonl, const std::strin
   std::vector<std::int32_t> ids;
   for (const Json& id : list) ids.push_back(checked_id(id));
   return Json({{"text", tokenizer.decode(ids, false)}}).dump();
+}
+
+std::string answer_to(const Tokenizer& tokenizer, const TokenizeOptions& options,
+                      const std::string& line) {
+  if (options.chat != nullptr) return chat_line(tokenizer, *options.chat, line);
+  if (options.decode) return decode_line(tokenizer, options.jsonl, line);
+  return encode_line(tokenizer, options.jsonl, line);
 }
 
 }  // namespace
@@ -69,9 +86,7 @@ ExitStatus tokenize_lines(const Tokenizer& tokenizer, const TokenizeOptions& opt
   for (std::int64_t number = 1; std::getline(in, line); ++number) {
     if (line.ends_with('\r') && (options.jsonl || options.decode)) line.pop_back();
     try {
-      out << (options.decode ? decode_line(tokenizer, options.jsonl, line)
-                             : encode_line(tokenizer, options.jsonl, line))
-          << '\n';
+      out << answer_to(tokenizer, options, line) << '\n';
     } catch (const JsonError& problem) {
       errors << "line " << number << ": " << problem.what() << '\n';
       failed = true;

@@ -8,9 +8,14 @@
 
 namespace sluice::launcher {
 
+class ChatTemplate;
+
 struct TokenizeOptions {
   bool jsonl = false;   // lines are {"text": "..."} and {"ids": [...]}; else text and "2 100 65"
   bool decode = false;  // ids to text
+  /// Not null: lines are conversations (read_chat), and become {"text", "ids"} by this template. It
+  /// writes all special tokens itself: none is added. Must outlive the call.
+  const ChatTemplate* chat = nullptr;
 };
 
 /// Writes one line to `out` for each line of `in`: the ids with BOS first, or the text with special

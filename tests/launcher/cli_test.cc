@@ -391,6 +391,7 @@ TEST(Cli, InspectAndTokenize) {
   EXPECT_EQ(tokenize.tokenize.model, "m");
   EXPECT_TRUE(tokenize.tokenize.jsonl);
   EXPECT_TRUE(tokenize.tokenize.decode);
+  EXPECT_TRUE(parse({"tokenize", "--model", "m", "--messages"}).tokenize.messages);
 }
 
 TEST(Cli, HelpAndVersionAreText) {

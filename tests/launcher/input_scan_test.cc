@@ -66,12 +66,12 @@ TEST_F(InputScanTest, NoRowHasMoreTokensThanItsBound) {
     const auto parsed = parser.parse_json(line, 1);
     ASSERT_TRUE(std::holds_alternative<RequestRow>(parsed)) << line;
     const auto& row = std::get<RequestRow>(parsed);
-    EXPECT_GE(most_tokens_of(line, true, parser.default_max_tokens(), 500),
+    EXPECT_GE(most_tokens_of(line, true, parser),
               static_cast<std::int64_t>(row.prompt.size()) + row.max_tokens)
         << line;
   }
-  EXPECT_EQ(most_tokens_of("abcd", false, 32, 500), 4 + 1 + 32);
-  EXPECT_EQ(most_tokens_of(std::string(1000, 'a'), false, 32, 500), 500);
+  EXPECT_EQ(most_tokens_of("abcd", false, parser), 4 + 1 + 32);
+  EXPECT_EQ(most_tokens_of(std::string(1000, 'a'), false, parser), 500);
 }
 
 TEST_F(InputScanTest, NamesThatRowsMayHaveAreFound) {

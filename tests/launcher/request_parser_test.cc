@@ -149,7 +149,7 @@ TEST_F(RequestParserTest, BadBatchRows) {
     EXPECT_EQ(failure.param, param) << line;
     EXPECT_EQ(failure.custom_id, "q") << line;
   };
-  refused(R"({"custom_id": "q", "url": "/v1/chat/completions", "body": {"prompt": "a"}})", "url");
+  refused(R"({"custom_id": "q", "url": "/v1/embeddings", "body": {"prompt": "a"}})", "url");
   refused(R"({"custom_id": "q", "url": "/v1/completions", "method": "GET", "body": {}})", "method");
   refused(R"({"custom_id": "q", "url": "/v1/completions"})", "body");
   refused(R"({"custom_id": "q", "url": "/v1/completions", "body": "prompt"})", "body");

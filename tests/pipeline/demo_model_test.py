@@ -67,7 +67,7 @@ class DemoModelTest(JobTest):
         row = {"custom_id": "a", "method": "POST", "url": "/v1/completions",
                "body": {"model": "demo", "prompt": SUM, "max_tokens": 8, "stop": "\n",
                         "temperature": 0, "logprobs": 2}}
-        bad = row | {"custom_id": "b", "url": "/v1/chat/completions"}
+        bad = row | {"custom_id": "b", "url": "/v1/embeddings"}
         records = self.answer([row, bad], ranks=2, status=ROWS_FAILED)
         response = records["a"]["response"]
         self.assertIsNone(records["a"]["error"])
@@ -81,7 +81,7 @@ class DemoModelTest(JobTest):
                          body["usage"]["completion_tokens"])
         self.assertEqual(len(choice["logprobs"]["tokens"]), body["usage"]["completion_tokens"])
         self.assertEqual(records["b"]["response"]["status_code"], 400)
-        self.assertIn("/v1/chat/completions", records["b"]["response"]["body"]["error"]["message"])
+        self.assertIn("/v1/embeddings", records["b"]["response"]["body"]["error"]["message"])
 
     def test_plain_text(self):
         text = self.write("prompts.txt", "Capital of France?\n\nCapital of Spain?\r\n")
