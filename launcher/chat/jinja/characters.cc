@@ -142,7 +142,7 @@ bool is_in(const auto& ranges, char32_t character) {
 locale_t unicode() {
   static const locale_t locale = ::newlocale(LC_CTYPE_MASK, "C.UTF-8", nullptr);
   if (locale == nullptr) {
-    throw IoError(
+    throw InputError(
         "this system has no locale C.UTF-8, which knows upper and lower case; install it");
   }
   return locale;

@@ -162,6 +162,7 @@ Value Interpreter::evaluate_filter(const Expression& node, const Value* block, S
   }
   const Arguments arguments = evaluate_arguments(node, scope);
   run_.set_line(node.line);
+  if (node.filter == nullptr) run_.refuse(fmt::format("the filter '{}'", node.text));
   return node.filter(run_, input, arguments);
 }
 
@@ -169,6 +170,7 @@ Value Interpreter::evaluate_test(const Expression& node, Scope& scope) {
   const Value input = evaluate(*node.parts[0], scope);
   const Arguments arguments = evaluate_arguments(node, scope);
   run_.set_line(node.line);
+  if (node.test == nullptr) run_.refuse(fmt::format("the test '{}'", node.text));
   return Value(node.test(run_, input, arguments));
 }
 

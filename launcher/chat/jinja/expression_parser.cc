@@ -394,12 +394,6 @@ ExpressionPtr ExpressionParser::filters(ExpressionPtr input, bool inline_start) 
     ExpressionPtr filter = make(ExpressionKind::filter, stream_.line(), std::move(node));
     filter->text = stream_.expect_name("the name of a filter");
     filter->filter = find_filter(filter->text);
-    if (filter->filter == nullptr) {
-      stream_.refuse(filter->line,
-                     is_known_filter(filter->text)
-                         ? fmt::format("the filter '{}' is not supported", filter->text)
-                         : fmt::format("there is no filter '{}'", filter->text));
-    }
     if (stream_.current().is_sign("(")) arguments(*filter);
     node = std::move(filter);
   }
@@ -413,7 +407,6 @@ ExpressionPtr ExpressionParser::test(ExpressionPtr node) {
   ExpressionPtr test = make(ExpressionKind::test, line, std::move(node));
   test->text = stream_.expect_name("the name of a test");
   test->test = find_test(test->text);
-  if (test->test == nullptr) stream_.refuse(line, fmt::format("there is no test '{}'", test->text));
   const Token& token = stream_.current();
   const bool is_value = token.kind == TokenKind::name || token.kind == TokenKind::text ||
                         token.kind == TokenKind::integer || token.kind == TokenKind::real ||

@@ -8,8 +8,8 @@
 
 namespace sluice::launcher::jinja {
 
-/// `where` names the template in errors. Throws TemplateError: syntax, or unsupported for tags,
-/// filters and tests that are not here; limit where it is nested deeper than any template is.
+/// `where` names the template in errors. Throws TemplateError: syntax, or unsupported for tags
+/// that are not here; limit where it is nested deeper than any template is.
 Body parse_template(std::string_view source, const std::string& where);
 
 }  // namespace sluice::launcher::jinja

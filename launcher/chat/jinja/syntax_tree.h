@@ -48,6 +48,8 @@ struct Expression {
   std::vector<ExpressionPtr> parts;
   std::vector<std::pair<std::string, ExpressionPtr>> named;
   std::vector<Operator> operators;
+  // Null: there is none of that name. It is an error only where it is used: templates ask whether
+  // there is a filter before they use it.
   Filter filter = nullptr;
   Test test = nullptr;
 };
