@@ -91,7 +91,7 @@ class BadInputTest(JobTest):
 
     def test_config_files_that_make_no_sense(self):
         for name, changes, pattern in (
-                ("llama", {"model_type": "llama"}, r"only .*OPT"),
+                ("mamba", {"model_type": "mamba"}, r"only .*OPT"),
                 ("heads", {"num_attention_heads": 0}, "heads"),
                 ("huge", {"hidden_size": 2**31}, "hidden_size"),
                 ("product", {"hidden_size": 2**30, "vocab_size": 2**31 - 1}, "config.json"),
