@@ -41,6 +41,7 @@ void scale_llama3(const ConfigReader& scaling, std::vector<double>& frequencies)
   const double low = positive(scaling, "low_freq_factor");
   const double high = positive(scaling, "high_freq_factor");
   const double trained = positive(scaling, "original_max_position_embeddings");
+  if (high <= low) scaling.fail(fmt::format("high_freq_factor {} is not above {}", high, low));
   for (double& f : frequencies) {
     const double wave = 2 * pi / f;
     if (wave < trained / high) continue;
@@ -66,6 +67,9 @@ double scale_yarn(const ConfigReader& scaling, std::int32_t width, double theta,
   const double factor = positive(scaling, "factor");
   const double trained =
       scaling.real("original_max_position_embeddings", max_positions, IfNull::absent);
+  if (!(trained > 0)) {
+    scaling.fail(fmt::format("original_max_position_embeddings is {}, not above 0", trained));
+  }
   const auto dimension_of = [&](double rotations) {
     return width * std::log(trained / (2 * pi * rotations)) / (2 * std::log(theta));
   };
