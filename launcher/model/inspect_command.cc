@@ -10,6 +10,7 @@
 #include "launcher/config/sizes.h"
 #include "launcher/json/json.h"
 #include "launcher/model/model_facts.h"
+#include "launcher/tokenizer/tokenizer_facts.h"
 
 namespace sluice::launcher {
 
@@ -23,6 +24,16 @@ std::string layer_text(const std::vector<std::uint64_t>& layers) {
   const auto [least, most] = std::ranges::minmax(layers);
   return least == most ? format_size(most)
                        : fmt::format("{} to {}", format_size(least), format_size(most));
+}
+
+/// A model whose tokenizer cannot be used still answers prompts of token ids.
+std::string tokenizer_text(const std::filesystem::path& folder) {
+  if (!Tokenizer::has_files(folder)) return "none: prompts must be token ids";
+  try {
+    return tokenizer_line(Tokenizer::open(folder));
+  } catch (const InputError& problem) {
+    return fmt::format("cannot be used: {}", problem.what());
+  }
 }
 
 std::string facts_text(const std::string& name, const ModelFacts& facts) {
@@ -39,6 +50,7 @@ std::string facts_text(const std::string& name, const ModelFacts& facts) {
                   grouped ? fmt::format(" ({} for keys and values)", model.attention.kv_heads) : "",
                   model.mlp.width, model.vocabulary, model.max_positions));
   for (const std::string& remark : facts.remarks) text += line("", remark);
+  text += line("tokenizer", tokenizer_text(facts.folder.path));
   text += line("ends with", fmt::format("token {}", fmt::join(facts.folder.eos_ids, ", ")));
   text += line("files", facts.files.empty()
                             ? "no weights are there: what follows is what config.json asks for"
@@ -104,6 +116,7 @@ Json facts_json(const std::string& name, const ModelFacts& facts) {
           {"embedding_width", model.embedding.width},
           {"remarks", facts.remarks},
           {"eos_ids", facts.folder.eos_ids},
+          {"tokenizer", tokenizer_text(facts.folder.path)},
           {"format", facts.format},
           {"files", files},
           {"file_bytes", facts.file_bytes},

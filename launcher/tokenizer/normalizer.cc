@@ -112,7 +112,7 @@ class StripAccents final : public Normalizer {
     made.reserve(text.size());
     for (std::string_view rest = text; !rest.empty();) {
       const std::size_t bytes = first_part(rest).bytes;
-      if (!nonspacing_marks().contains(first_character(rest))) made += rest.substr(0, bytes);
+      if (!marks().contains(first_character(rest))) made += rest.substr(0, bytes);
       rest.remove_prefix(bytes);
     }
     text = std::move(made);

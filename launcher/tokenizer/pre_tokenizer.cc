@@ -208,7 +208,7 @@ class Builder {
         break;
       case Kind::digits:
         put(std::make_unique<Split>(
-            make_pattern([](char32_t c) { return numbers().contains(c); }),
+            make_pattern([](char32_t c) { return digits().contains(c); }),
             step.individual_digits ? SplitBehavior::isolated : SplitBehavior::contiguous));
         break;
       case Kind::punctuation:

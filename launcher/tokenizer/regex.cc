@@ -27,7 +27,7 @@ constexpr unsigned int kMaxStack = 1U << 24;
 // times what the slowest published pattern takes.
 constexpr double kSecondsPerText = 1.0;
 constexpr double kSecondsPerByte = 4e-6;
-constexpr int kSearchesPerLook = 64;
+constexpr int kSearchesPerLook = 256;
 
 /// Starts the library once, and tells it of characters that are newer than its release.
 class Library {
@@ -157,9 +157,7 @@ class Search {
 
   /// The first match at or after `at`. False: there is none.
   bool find(std::size_t at, Regex::Match& match) {
-    if (++searches_ % kSearchesPerLook == 0 && seconds() > last_second_) {
-      refuse(at, ONIGERR_RETRY_LIMIT_IN_SEARCH_OVER);
-    }
+    if (++searches_ % kSearchesPerLook == 0) look_at_clock(at);
     for (std::uint64_t steps = kFirstSteps;; steps = std::min(16 * steps, account_)) {
       onig_set_retry_limit_in_match_of_match_param(param_.get(), steps);
       onig_set_retry_limit_in_search_of_match_param(param_.get(), steps);
@@ -179,6 +177,13 @@ class Search {
   }
 
  private:
+  /// The clock is a call of the kernel, so it starts only in texts of many matches.
+  void look_at_clock(std::size_t at) {
+    const double allowed = kSecondsPerText + kSecondsPerByte * static_cast<double>(text_.size());
+    if (first_second_ == 0.0) first_second_ = seconds();
+    if (seconds() - first_second_ > allowed) refuse(at, ONIGERR_RETRY_LIMIT_IN_SEARCH_OVER);
+  }
+
   /// The processor's time of this thread.
   static double seconds() {
     timespec time = {};
@@ -203,8 +208,7 @@ class Search {
   std::unique_ptr<OnigMatchParam, Deleter> param_;
   std::uint64_t account_;  // steps left
   int searches_ = 0;
-  double last_second_ =
-      seconds() + kSecondsPerText + kSecondsPerByte * static_cast<double>(text_.size());
+  double first_second_ = 0.0;  // 0: not asked yet
 };
 
 }  // namespace
@@ -254,14 +258,31 @@ const CharacterSet& numbers() {
 const CharacterSet& punctuation() {
   static const CharacterSet set = [] {
     CharacterSet made({"P"});
+    for (const auto& [from, to] : kLaterPunctuation) {
+      for (char32_t c = from; c <= to; ++c) made.remove(c);
+    }
+    for (const auto& [from, to] : kEarlierPunctuation) {
+      for (char32_t c = from; c <= to; ++c) made.add(c);
+    }
     for (const char sign : std::string_view("$+<=>^`|~")) made.add(static_cast<char32_t>(sign));
     return made;
   }();
   return set;
 }
 
-const CharacterSet& nonspacing_marks() {
-  static const CharacterSet set({"Mn"});
+const CharacterSet& digits() {
+  static const CharacterSet set = [] {
+    CharacterSet made({"N"});
+    for (const auto& [from, to] : kLaterNumbers) {
+      for (char32_t c = from; c <= to; ++c) made.add(c);
+    }
+    return made;
+  }();
+  return set;
+}
+
+const CharacterSet& marks() {
+  static const CharacterSet set({"M"});
   return set;
 }
 

@@ -49,16 +49,21 @@ class CharacterSet {
   bool contains(char32_t character) const {
     return (bits_[character / 64] >> (character % 64) & 1U) != 0;
   }
+  void remove(char32_t character) {
+    bits_[character / 64] &= ~(std::uint64_t{1} << (character % 64));
+  }
   void add(char32_t character) { bits_[character / 64] |= std::uint64_t{1} << (character % 64); }
 
  private:
   std::vector<std::uint64_t> bits_;  // one for each character, U+10FFFF included
 };
 
-const CharacterSet& letters();      // L
-const CharacterSet& numbers();      // N
-const CharacterSet& punctuation();  // P, and all ASCII signs
-const CharacterSet& nonspacing_marks();
+const CharacterSet& letters();  // L
+const CharacterSet& numbers();  // N
+const CharacterSet& marks();    // M
+/// What Hugging Face's Punctuation and Digits take for such: older and newer Unicode than above.
+const CharacterSet& punctuation();  // and all ASCII signs
+const CharacterSet& digits();
 /// Letters, marks, decimal digits, connectors and joiners, as \w is for Rust's regex library.
 const CharacterSet& word_characters();
 

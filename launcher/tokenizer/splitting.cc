@@ -75,6 +75,24 @@ class CharacterPattern final : public Pattern {
   std::function<bool(char32_t)> is_match_;
 };
 
+/// [0-9][0-9][0-9], Falcon's last step, which sees every word.
+class DigitTriples final : public Pattern {
+ public:
+  static constexpr std::string_view kPattern = "[0-9][0-9][0-9]";
+
+  void find(std::string_view text, PartReceiver next) const override {
+    Parts parts(text.size(), next);
+    std::size_t digits = 0;
+    for (std::size_t at = 0; at < text.size(); ++at) {
+      digits = text[at] >= '0' && text[at] <= '9' ? digits + 1 : 0;
+      if (digits < 3) continue;
+      parts.match(at - 2, at + 1);
+      digits = 0;
+    }
+    parts.finish();
+  }
+};
+
 /// Whether `part` joins the one before it. `previous`: whether that was a match.
 bool joins(Part part, SplitBehavior behavior, bool previous) {
   if (behavior == SplitBehavior::contiguous) return part.match == previous;
@@ -113,6 +131,7 @@ std::vector<Part> merged_backwards(const std::vector<Part>& parts) {
 
 std::unique_ptr<const Pattern> make_pattern(const StepPattern& pattern, const std::string& where) {
   if (!pattern.is_regex) return std::make_unique<TextPattern>(pattern.text);
+  if (pattern.text == DigitTriples::kPattern) return std::make_unique<DigitTriples>();
   return std::make_unique<RegexPattern>(Regex(pattern.text, where));
 }
 

@@ -24,7 +24,7 @@ struct NormalizerStep {
     prepend,  // `content` in front of every piece
     lowercase,
     strip,          // white space at the ends
-    strip_accents,  // without non-spacing marks
+    strip_accents,  // without marks
   };
   Kind kind = Kind::nfc;
   StepPattern pattern = {};

@@ -52,18 +52,27 @@ Tokenizer::Tokenizer(Vocabulary vocabulary)
   set_texts();
 }
 
+void Tokenizer::set_text(std::int32_t id, const std::string& token) {
+  Decoder::TokenText text = decoder_.text_of(token, false);
+  Decoder::TokenText first = decoder_.text_of(token, true);
+  if (first.bytes != text.bytes) first_texts_.insert_or_assign(id, std::move(first.bytes));
+  texts_[index(id)] = std::move(text.bytes);
+  bytes_[index(id)] = text.is_byte;
+}
+
 void Tokenizer::set_texts() {
-  for (const auto& [token, id] : vocabulary_->ids) {
-    Decoder::TokenText text = decoder_.text_of(token, false);
-    Decoder::TokenText first = decoder_.text_of(token, true);
-    if (first.bytes != text.bytes) first_texts_.emplace(id, std::move(first.bytes));
-    texts_[index(id)] = std::move(text.bytes);
-    bytes_[index(id)] = text.is_byte;
-  }
+  for (const auto& [token, id] : vocabulary_->ids) set_text(id, token);
   for (const AddedToken& added : vocabulary_->added) {
-    // Hugging Face's older tokenizers keep an added token's text; tokenizer.json's decodes it.
-    if (vocabulary_->added_as_text) texts_[index(added.id)] = added.text;
     special_[index(added.id)] = added.special;
+    // Hugging Face's older tokenizers keep an added token's text. tokenizer.json's decodes it, as
+    // the normalizer leaves it.
+    if (vocabulary_->added_as_text) {
+      texts_[index(added.id)] = added.text;
+    } else if (added.normalized && normalizer_) {
+      std::string text = added.text;
+      normalizer_->apply(text);
+      set_text(added.id, text);
+    }
   }
 }
 

@@ -73,6 +73,7 @@ class Tokenizer {
  private:
   static std::size_t index(std::int32_t id) { return static_cast<std::size_t>(id); }
   void set_texts();
+  void set_text(std::int32_t id, const std::string& token);
   void check_id(std::int32_t id) const;
   void append_added(std::int32_t id, std::vector<std::int32_t>& ids) const;
 

@@ -9,6 +9,7 @@
 #include <span>
 #include <vector>
 
+#include "launcher/tokenizer/newer_unicode.h"
 #include "launcher/tokenizer/utf8.h"
 
 namespace sluice::launcher {
@@ -52,6 +53,9 @@ std::string mapped(std::string_view text, utf8proc_option_t options) {
 class UnicodeNormalizer::Table {
  public:
   explicit Table(NormalForm form) : inert_(0x110000, true) {
+    for (const auto& [from, to] : kOutsideNormalForms) {
+      for (char32_t c = from; c <= to; ++c) outside_[c] = true;
+    }
     for (utf8proc_int32_t c = kPlain; c < kLastChanging; ++c) {
       if (is_surrogate(c)) continue;
       const bool compatible = (options_of(form) & UTF8PROC_COMPAT) != 0;
@@ -65,7 +69,9 @@ class UnicodeNormalizer::Table {
     }
   }
 
-  bool is_inert(char32_t character) const { return inert_[character]; }
+  bool is_inert(char32_t character) const { return inert_[character] || is_outside(character); }
+  /// Hugging Face's tables do not have it: it stays, and nothing joins with it.
+  bool is_outside(char32_t character) const { return outside_[character]; }
 
  private:
   static std::size_t at(utf8proc_int32_t index) { return static_cast<std::size_t>(index); }
@@ -88,6 +94,7 @@ class UnicodeNormalizer::Table {
   }
 
   std::vector<bool> inert_;
+  std::vector<bool> outside_ = std::vector<bool>(0x110000);
   std::array<utf8proc_int32_t, 32> parts_ = {};
 };
 
@@ -107,7 +114,7 @@ void UnicodeNormalizer::apply(std::string& text) const {
     const auto character = first_character(all.substr(at));
     const std::size_t bytes = first_part(all.substr(at)).bytes;
     if (table_->is_inert(character)) {
-      last = at;
+      last = table_->is_outside(character) ? at + bytes : at;
       at += bytes;
       continue;
     }
@@ -127,11 +134,14 @@ void UnicodeNormalizer::apply(std::string& text) const {
 
 namespace {
 
-/// utf8proc 2.8 knows the letters of Unicode 15; some of Unicode 16 have small forms.
+/// utf8proc 2.8 knows the letters of Unicode 15; some of Unicode 16 and 17 have small forms.
 char32_t small_letter(char32_t character) {
   switch (character) {
     case 0x1C89:
     case 0xA7CC:
+    case 0xA7CE:
+    case 0xA7D2:
+    case 0xA7D4:
     case 0xA7DA:
       return character + 1;
     case 0xA7CB:
@@ -142,6 +152,7 @@ char32_t small_letter(char32_t character) {
       break;
   }
   if (character >= 0x10D50 && character <= 0x10D65) return character + 0x20;
+  if (character >= 0x16EA0 && character <= 0x16EB8) return character + 0x1B;
   return static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(character)));
 }
 

@@ -53,9 +53,8 @@ std::size_t contraction(std::string_view text, bool any_case) {
 class WordScanner::Kinds {
  public:
   explicit Kinds(bool marks_are_letters) : kinds_(0x110000, Kind::sign) {
-    const CharacterSet marks({"M"});
     for (char32_t c = 0; c < kinds_.size(); ++c) {
-      if (letters().contains(c) || (marks_are_letters && marks.contains(c))) {
+      if (letters().contains(c) || (marks_are_letters && marks().contains(c))) {
         kinds_[c] = Kind::letter;
       } else if (numbers().contains(c)) {
         kinds_[c] = Kind::number;
