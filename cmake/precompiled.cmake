@@ -1,6 +1,6 @@
 # Headers that nearly every file reads, compiled once. A file still includes what it uses: lint and
 # builds with -DSLUICE_PCH=OFF see no others.
-option(SLUICE_PCH "Compile the standard headers once for all files" OFF)
+option(SLUICE_PCH "Compile the standard headers once for all files" ON)
 
 # sluice_precompiled(NAME HEADERS ...): a library for sluice_precompile() below. What uses it needs the
 # same code generation, so there is one each for libraries of position-independent code and others.
