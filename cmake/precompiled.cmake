@@ -21,7 +21,7 @@ if(SLUICE_PCH)
   endif()
   # GCC 12 forgets that precompiled headers are the system's, and reports what it hides elsewhere.
   target_compile_options(sluice_warnings INTERFACE
-    $<$<COMPILE_LANGUAGE:CXX>:-Wno-array-bounds;-Wno-restrict;-Wno-stringop-overflow>)
+    $<$<COMPILE_LANGUAGE:CXX>:-Wno-array-bounds;-Wno-restrict;-Wno-stringop-overflow;-Wno-stringop-overread>)
   sluice_precompiled(sluice_pch HEADERS ${sluice_standard_headers} <fmt/format.h>
                      LIBRARIES fmt::fmt)
   sluice_precompiled(sluice_pch_pic HEADERS ${sluice_standard_headers} <fmt/format.h>
