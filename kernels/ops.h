@@ -144,23 +144,23 @@ class Ops {
   /// out = in / sqrt(mean(in^2) + epsilon) * (offset + weight), per row; out may be in.
   /// weight: [1, width], or empty: then 1. A view of [rows * heads, head width] norms every head.
   virtual void rms_norm(TensorView out, TensorView in, TensorView weight, float epsilon,
-                        float offset);
+                        float offset) = 0;
 
   /// Turns every head of rows [tokens, heads * rotation.head_dim] in place; positions: i32
   /// [tokens].
-  virtual void rotate(TensorView rows, const Rotation& rotation, const std::int32_t* positions);
+  virtual void rotate(TensorView rows, const Rotation& rotation, const std::int32_t* positions) = 0;
 
   /// rows *= factor, in place.
-  virtual void scale(TensorView rows, float factor);
+  virtual void scale(TensorView rows, float factor) = 0;
 
   /// rows = cap tanh(rows / cap), in place; cap > 0.
-  virtual void soft_cap(TensorView rows, float cap);
+  virtual void soft_cap(TensorView rows, float cap) = 0;
 
   /// out += in, of one shape and dtype.
-  virtual void add(TensorView out, TensorView in);
+  virtual void add(TensorView out, TensorView in) = 0;
 
   /// out[i, c] = in[i, c] for the columns of `in`, and 0 for those beyond; no overlap.
-  virtual void widen_rows(TensorView out, TensorView in);
+  virtual void widen_rows(TensorView out, TensorView in) = 0;
 
   /// out = activation(in W^T + bias) + residual. in [n, K], weight [N, K], out [n, N] (torch
   /// Linear). bias [1, N] or empty; residual [n, N] or empty, and may be out. out must not overlap
@@ -171,7 +171,7 @@ class Ops {
   /// out = (in W^T + bias) * factor, element by element: the second product of a gated MLP. As
   /// linear(); factor [n, N] of out's dtype, may be out.
   virtual void linear_times(TensorView out, TensorView in, const SplitMatrix& weight,
-                            TensorView bias, TensorView factor);
+                            TensorView bias, TensorView factor) = 0;
 
   /// Writes keys and values of the new tokens ([rows, kv_heads * head_dim]) into their pages. Pages
   /// of earlier tokens alone may have any number.

@@ -335,8 +335,8 @@ class ShuffledBackend : public Backend {
   std::vector<float> scores_;
 };
 
-/// The two operations of a cache on one lane of a ShuffledBackend; the others are never called and
-/// refuse, here or in the base class.
+/// The two operations of a cache on one lane of a ShuffledBackend; the others are never called, and
+/// refuse.
 class ShuffledOps : public kernels::Ops {
  public:
   ShuffledOps(ShuffledBackend& backend, Lane lane) : backend_(backend), lane_(lane) {}
@@ -352,6 +352,15 @@ class ShuffledOps : public kernels::Ops {
   void gather_add(TensorView, const SplitMatrix&, const std::int32_t*) override { refuse(); }
   void select_rows(TensorView, TensorView, const std::int32_t*) override { refuse(); }
   void layer_norm(TensorView, TensorView, TensorView, TensorView, float) override { refuse(); }
+  void rms_norm(TensorView, TensorView, TensorView, float, float) override { refuse(); }
+  void rotate(TensorView, const kernels::Rotation&, const std::int32_t*) override { refuse(); }
+  void scale(TensorView, float) override { refuse(); }
+  void soft_cap(TensorView, float) override { refuse(); }
+  void add(TensorView, TensorView) override { refuse(); }
+  void widen_rows(TensorView, TensorView) override { refuse(); }
+  void linear_times(TensorView, TensorView, const SplitMatrix&, TensorView, TensorView) override {
+    refuse();
+  }
   void linear(TensorView, TensorView, const SplitMatrix&, TensorView, kernels::Activation,
               TensorView) override {
     refuse();
