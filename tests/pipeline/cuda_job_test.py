@@ -13,7 +13,7 @@ import shutil
 import struct
 import unittest
 
-from job_support import NO_SPACE, REFERENCE, USAGE, JobTest, percent
+from job_support import NO_SPACE, REFERENCE, SOURCE, USAGE, JobTest, percent
 
 ON_DEVICE = percent(100, 0, 100, 0, 100, 0)
 WEIGHTS_ON_HOST = percent(0, 100, 100, 0, 100, 0)
@@ -29,6 +29,7 @@ BF16_ERROR = 0.25
 # With a cache of q8 a key that is a little off may take another code: a 255th of its range.
 Q8_ERROR = 0.15
 LEVELS = {"4bit": 15, "8bit": 255}
+FAMILIES = SOURCE / "tests/data/families"
 # Streams run as late as they may, threads in some order: what a GPU is free to do.
 LATE = {"SLUICE_EMULATED_LATE": "1", "SLUICE_EMULATED_SEED": "1"}
 
@@ -100,9 +101,9 @@ class CudaJobTest(JobTest):
         return folder
 
     def answers(self, folder, model, *arguments, ranks, device="cuda", environment=None,
-                prompts=None, tokens=None):
+                prompts=None, tokens=None, source=REFERENCE):
         """name -> record of a job with the model's reference prompts, or so many of them."""
-        cases = self.read_json(REFERENCE / model / "cases.json")
+        cases = self.read_json(source / model / "cases.json")
         rows = [{"custom_id": case["id"], "prompt": case["input_ids"], "ignore_eos": True,
                  "max_tokens": tokens or len(case["greedy"]["tokens"])}
                 for case in cases["single"][:prompts]]
@@ -173,6 +174,26 @@ class CudaJobTest(JobTest):
     def test_bf16_is_near_f32(self):
         folder = self.converted("opt-pre", "BF16")
         self.check_as(folder, folder, "opt-pre", *ON_DEVICE, error=BF16_ERROR, ranks=1)
+
+    def test_other_families_give_the_tokens_whose_margin_is_wide(self):
+        jobs = (("llama-biases", EVERYWHERE, 2), ("gpt2", WEIGHTS_ON_HOST, 1),
+                ("llama3-like", ON_DEVICE, 2), ("qwen3", WEIGHTS_ON_DISK, 1),
+                ("mistral-window", EVERYWHERE, 1), ("bloom", [*CACHE_ON_HOST, *CPU_ATTENTION], 1),
+                ("codegen", ON_DEVICE, 1), ("neox-pythia", WEIGHTS_ON_HOST, 2),
+                ("glm4-0414-like", CACHE_ON_HOST, 1), ("phi3-longrope", EVERYWHERE, 2),
+                ("gemma2", ON_DEVICE, 1), ("gemma3", CACHE_ON_HOST, 2), ("yalm", ON_DEVICE, 1))
+        for model, arguments, ranks in jobs:
+            with self.subTest(model=model):
+                cases = self.read_json(FAMILIES / model / "cases.json")["single"][:4]
+                wanted = {case["id"]: (case["greedy"]["tokens"][:8], case["greedy"]["margins"][:8],
+                                       None) for case in cases}
+                # How far rounding every intermediate moves a logit, measured by transformers.
+                moved = [case["rounded_sim"]["max_abs_logit_diff"] for case in cases
+                         if case.get("rounded_sim")]
+                got = self.answers(FAMILIES / model, model, *arguments, "--generation-config", "none",
+                                   "--packed-dir", self.scratch / "packed", ranks=ranks, prompts=4,
+                                   tokens=8, source=FAMILIES)
+                self.compare(got, wanted, 2 * max(moved, default=0.0))
 
     def test_packed_weights_are_near_what_they_stand_for(self):
         # The CPU, given packed weights, would round what they are multiplied with, too.
