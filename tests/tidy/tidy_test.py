@@ -200,8 +200,12 @@ class Tidy(unittest.TestCase):
         words = re.compile(r"\b(TO" + r"DO|FIX" + r"ME|XX" + r"X)\b")
         machine = re.compile(r"/wor" + r"k/|/far" + r"m/|/tmp/w" + r"t/|py" + r"pi\.|\bissu" + r"e #?[0-9]")
         problems = []
+        if shutil.which("git") is None:
+            self.skipTest("git, which lists the files, is not here")
         listed = subprocess.run(["git", "-C", str(ROOT), "ls-files"], capture_output=True, text=True)
-        names = listed.stdout.split("\n") if listed.returncode == 0 else []
+        if listed.returncode != 0:
+            self.skipTest("this folder is no checkout, so nothing lists its files")
+        names = listed.stdout.split("\n")
         for name in filter(None, names):
             path = ROOT / name
             if path.suffix not in (".h", ".cc", ".py", ".md", ".yaml", ".txt", ".sh", ""):
