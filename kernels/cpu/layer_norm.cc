@@ -37,18 +37,12 @@ void norm_row(float* out, const float* in, std::int64_t width, const TensorView&
   const float variance = hn::GetLane(hn::SumOfLanes(d, squares)) / static_cast<float>(width);
   const Vector scale = hn::Set(d, 1.0F / std::sqrt(variance + epsilon));
 
-  for (std::int64_t i = 0; i < width; i += kLanes) {
-    const std::int64_t rest = width - i;
-    Vector x = rest >= kLanes ? hn::LoadU(d, in + i) : load_first(d, in + i, rest);
+  each_vector(out, in, width, [&](Vector x, std::int64_t i, std::int64_t count) HWY_ATTR {
     x = hn::Mul(hn::Sub(x, means), scale);
-    if (weight.rows > 0) x = hn::Mul(x, load_any(d, weight, i, rest));
-    if (bias.rows > 0) x = hn::Add(x, load_any(d, bias, i, rest));
-    if (rest >= kLanes) {
-      hn::StoreU(x, d, out + i);
-    } else {
-      store_first(d, x, out + i, rest);
-    }
-  }
+    if (weight.rows > 0) x = hn::Mul(x, load_any(d, weight, i, count));
+    if (bias.rows > 0) x = hn::Add(x, load_any(d, bias, i, count));
+    return x;
+  });
 }
 
 }  // namespace sluice::kernels::HWY_NAMESPACE

@@ -32,17 +32,10 @@ void rms_norm_row(float* out, const float* in, std::int64_t width, const TensorV
   const float mean = hn::GetLane(hn::SumOfLanes(d, squares)) / static_cast<float>(width);
   const Vector scale = hn::Set(d, 1.0F / std::sqrt(mean + epsilon));
   const Vector offsets = hn::Set(d, offset);
-  for (std::int64_t i = 0; i < width; i += kLanes) {
-    const std::int64_t rest = width - i;
-    Vector x = rest >= kLanes ? hn::LoadU(d, in + i) : load_first(d, in + i, rest);
+  each_vector(out, in, width, [&](Vector x, std::int64_t i, std::int64_t count) HWY_ATTR {
     x = hn::Mul(x, scale);
-    if (weight.rows > 0) x = hn::Mul(x, hn::Add(offsets, load_any(d, weight, i, rest)));
-    if (rest >= kLanes) {
-      hn::StoreU(x, d, out + i);
-    } else {
-      store_first(d, x, out + i, rest);
-    }
-  }
+    return weight.rows > 0 ? hn::Mul(x, hn::Add(offsets, load_any(d, weight, i, count))) : x;
+  });
 }
 
 }  // namespace sluice::kernels::HWY_NAMESPACE

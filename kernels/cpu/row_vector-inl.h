@@ -1,4 +1,4 @@
-// The weights and biases of norms: vectors of any float type, read a few elements at a time.
+// What norms of a row share: weights and biases of any float type, and the walk over the row.
 #include <hwy/highway.h>
 
 #include <cstdint>
@@ -31,6 +31,21 @@ HWY_INLINE Vector load_any(Floats d, const TensorView& vector, std::int64_t i, s
       return load_at<hwy::bfloat16_t>(d, vector.data, i, count);
     default:
       return load_at<float>(d, vector.data, i, count);
+  }
+}
+
+/// out[i] = of(in[i], i, count) for a row of f32, a vector at a time; `count` elements of the last
+/// one are the row's. out may be in.
+template <class Of>
+HWY_INLINE void each_vector(float* out, const float* in, std::int64_t width, const Of& of) {
+  const Floats d;
+  for (std::int64_t i = 0; i < width; i += kLanes) {
+    const std::int64_t rest = width - i;
+    if (rest >= kLanes) {
+      hn::StoreU(of(hn::LoadU(d, in + i), i, rest), d, out + i);
+    } else {
+      store_first(d, of(load_first(d, in + i, rest), i, rest), out + i, rest);
+    }
   }
 }
 

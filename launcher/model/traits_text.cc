@@ -90,6 +90,7 @@ void add_mlp(const stage::DecoderConfig& model, Words& words) {
     case kernels::Activation::none:
       break;
     case kernels::Activation::relu:
+      if (model.mlp.gated) activation = "relu";
       break;
     case kernels::Activation::gelu:
       activation = "gelu";
