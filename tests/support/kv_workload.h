@@ -31,6 +31,13 @@ struct KvBatchWork {
   std::vector<KvRow> rows;
 };
 
+inline offload::Policy kv_policy(const offload::Shares& shares, bool cpu_cache_compute) {
+  offload::Policy policy;
+  policy.cache = shares;
+  policy.cpu_cache_compute = cpu_cache_compute;
+  return policy;
+}
+
 using KvPass = std::vector<KvBatchWork>;  // by GPU batch
 
 struct KvWorkload {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cuda_runtime_api.h>
+#include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cstring>
@@ -332,5 +333,19 @@ class AttentionCase {
   Matrix out_;
   std::vector<std::int32_t> first_row_;
 };
+
+/// Every row is the oracle's within `tolerance`, and nothing else was written.
+inline void expect_oracle(AttentionCase& made, double tolerance) {
+  for (std::size_t s = 0; s < made.sequences(); ++s) {
+    const Matrix wanted = made.wanted(s);
+    for (std::int64_t r = 0; r < wanted.rows(); ++r) {
+      for (std::int64_t c = 0; c < wanted.columns(); ++c) {
+        ASSERT_NEAR(made.out().at(made.row_of(s) + r, c), wanted.at(r, c), tolerance)
+            << "sequence " << s << ", row " << r << ", column " << c;
+      }
+    }
+  }
+  EXPECT_TRUE(made.others_are_untouched());
+}
 
 }  // namespace sluice::cuda_test

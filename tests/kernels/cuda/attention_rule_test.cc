@@ -19,19 +19,6 @@ double tolerance_of(DType activations) {
   return activations == DType::f32 ? 3e-5 : activations == DType::f16 ? 1e-3 : 8e-3;
 }
 
-void expect_oracle(AttentionCase& made, double tolerance) {
-  for (std::size_t s = 0; s < made.sequences(); ++s) {
-    const Matrix wanted = made.wanted(s);
-    for (std::int64_t r = 0; r < wanted.rows(); ++r) {
-      for (std::int64_t c = 0; c < wanted.columns(); ++c) {
-        ASSERT_NEAR(made.out().at(made.row_of(s) + r, c), wanted.at(r, c), tolerance)
-            << "sequence " << s << ", row " << r << ", column " << c;
-      }
-    }
-  }
-  EXPECT_TRUE(made.others_are_untouched());
-}
-
 /// One of each kind of kernel, with several heads, three of them and more than a power of two.
 std::vector<AttentionShape> kinds() {
   std::vector<AttentionShape> shapes = {

@@ -47,13 +47,6 @@ KvShape shape_of(std::int32_t gpu_batches, std::int32_t page_tokens, std::int32_
   return shape;
 }
 
-Policy policy_of(const Shares& shares, bool cpu_cache_compute) {
-  Policy policy;
-  policy.cache = shares;
-  policy.cpu_cache_compute = cpu_cache_compute;
-  return policy;
-}
-
 std::string text_of(const Policy& policy, KvPrefetch mode, unsigned seed) {
   return std::to_string(policy.cache.device) + "/" + std::to_string(policy.cache.host) + "/" +
          std::to_string(policy.cache.disk) + " cpu " + std::to_string(policy.cpu_cache_compute) +
@@ -84,7 +77,7 @@ TEST_P(KvCacheLaw, AttentionIsTheSameWhereverSequencesLive) {
     const KvShape of_all = shape_of(gpu_batches, page_tokens, micro_batches);
     const KvShape shape = micro_batches == 2 ? grouped(of_all) : of_all;
     const KvWorkload work = make_kv_workload(shape, micro_batches, 14, 7U + order);
-    KvRig first(make_shuffled_engine(0), shape, policy_of(kShares[0], false), disk_.get());
+    KvRig first(make_shuffled_engine(0), shape, kv_policy(kShares[0], false), disk_.get());
     const std::vector<float> wanted = run_kv_workload(first, work, KvPrefetch::never);
     expect_near(wanted, kv_reference(work, 0.5F), 1e-5);
     for (const Shares& shares : kShares) {
@@ -92,7 +85,7 @@ TEST_P(KvCacheLaw, AttentionIsTheSameWhereverSequencesLive) {
         if (cpu && shares.host == 0) continue;  // alike
         for (const KvPrefetch mode :
              {KvPrefetch::never, KvPrefetch::ahead, KvPrefetch::by_chance}) {
-          const Policy policy = policy_of(shares, cpu);
+          const Policy policy = kv_policy(shares, cpu);
           KvRig rig(make_shuffled_engine(++order), shape, policy, disk_.get());
           ASSERT_TRUE(same_bits(run_kv_workload(rig, work, mode), wanted))
               << text_of(policy, mode, order);
@@ -110,14 +103,14 @@ TEST_P(KvCacheLaw, AttentionIsTheSameOnTheCpuEngine) {
   const KvShape of_all = shape_of(gpu_batches, page_tokens, 2);
   for (const KvShape& shape : {of_all, grouped(of_all)}) {
     const KvWorkload work = make_kv_workload(shape, 2, 14, 99);
-    KvRig first(kernels::make_cpu_engine({.threads = 1}), shape, policy_of(kShares[0], false),
+    KvRig first(kernels::make_cpu_engine({.threads = 1}), shape, kv_policy(kShares[0], false),
                 disk_.get());
     const std::vector<float> wanted = run_kv_workload(first, work, KvPrefetch::never);
     expect_near(wanted, kv_reference(work, 0.5F), 1e-5);
     for (const Shares& shares : kShares) {
       for (const bool cpu : {false, true}) {
         if (cpu && shares.host == 0) continue;  // alike
-        const Policy policy = policy_of(shares, cpu);
+        const Policy policy = kv_policy(shares, cpu);
         KvRig rig(kernels::make_cpu_engine({.threads = 2}), shape, policy, disk_.get());
         ASSERT_TRUE(same_bits(run_kv_workload(rig, work, KvPrefetch::ahead), wanted))
             << text_of(policy, KvPrefetch::ahead, 0) << ", " << shape.query_heads << " heads";
@@ -154,7 +147,7 @@ TEST_F(KvCacheTest, NarrowCachesAndOddHeadsAreTheSameEverywhere) {
       std::vector<float> wanted;
       for (const Shares& shares : kShares) {
         for (const bool cpu : {false, true}) {
-          Policy policy = policy_of(shares, cpu);
+          Policy policy = kv_policy(shares, cpu);
           policy.cache_dtype = dtype;
           KvRig rig(kernels::make_cpu_engine({.threads = 1}), shape, policy, disk_.get());
           const std::vector<float> got = run_kv_workload(rig, work, KvPrefetch::ahead, kScale);
@@ -185,7 +178,7 @@ TEST_F(KvCacheTest, RowsOfSixteenBitsAreTheSameEverywhere) {
         std::vector<float> wanted;
         for (const Shares& shares : kShares) {
           for (const bool cpu : {false, true}) {
-            Policy policy = policy_of(shares, cpu);
+            Policy policy = kv_policy(shares, cpu);
             policy.cache_dtype = dtype;
             KvRig rig(
                 shuffled ? make_shuffled_engine(++order) : kernels::make_cpu_engine({.threads = 2}),
@@ -217,7 +210,7 @@ TEST_F(KvCacheTest, RowsOfSixteenBitsTakeHalfTheStagingAndCrossTheLinkAsSuch) {
       const KvWorkload work = make_kv_workload(shape, 1, 6, 9);
       const auto i = compute == DType::f32 ? 0 : 1;
       Trace trace(0);
-      Policy policy = policy_of({0, 100, 0}, cpu);
+      Policy policy = kv_policy({0, 100, 0}, cpu);
       policy.cache_dtype = DType::f32;
       KvRig rig(kernels::make_cpu_engine({.threads = 1, .trace = &trace}), shape, policy, nullptr,
                 &trace);
@@ -255,7 +248,7 @@ TEST_F(KvCacheTest, CpuAttentionOfGpuBatchesWithDifferentPromptsDoesNotShareAWor
     work.passes.push_back(pass);
   }
   for (unsigned order = 0; order < 20; ++order) {
-    KvRig rig(make_shuffled_engine(order), shape, policy_of({0, 100, 0}, true), nullptr);
+    KvRig rig(make_shuffled_engine(order), shape, kv_policy({0, 100, 0}, true), nullptr);
     expect_near(run_kv_workload(rig, work, KvPrefetch::ahead), kv_reference(work, 0.5F), 1e-5);
   }
 }
@@ -265,7 +258,7 @@ TEST_F(KvCacheTest, NothingIsAllocatedAfterTheFirstPasses) {
   const KvWorkload work = make_kv_workload(shape, 1, 24, 3);
   KvBuffers buffers(work);
   Trace trace(0);
-  KvRig rig(kernels::make_cpu_engine({.threads = 1}), shape, policy_of({30, 30, 40}, false),
+  KvRig rig(kernels::make_cpu_engine({.threads = 1}), shape, kv_policy({30, 30, 40}, false),
             disk_.get(), &trace);
   std::size_t offset = 0;
   const auto drain = [&rig] {
@@ -297,7 +290,7 @@ TEST_F(KvCacheTest, PagesThatManySequencesShareInTurnHoldEachOnesOwn) {
       std::vector<float> wanted;
       for (const Shares& shares : kShares) {
         for (const bool cpu : {false, true}) {
-          const Policy policy = policy_of(shares, cpu);
+          const Policy policy = kv_policy(shares, cpu);
           KvRig rig(make_shuffled_engine(++order), shape, policy, disk_.get());
           const std::vector<float> got = run_kv_workload(rig, work, KvPrefetch::by_chance);
           if (wanted.empty()) wanted = got;
@@ -315,7 +308,7 @@ TEST_F(KvCacheTest, PagesThatManySequencesShareInTurnHoldEachOnesOwn) {
 TEST_F(KvCacheTest, AShortSequenceTakesNoMoreThanItsPages) {
   KvShape shape = shape_of(1, 4, 1);  // 4 slots of 21 tokens, in pages of 4
   shape.pool_pages = {8, 0, 0};
-  KvRig rig(make_shuffled_engine(0), shape, policy_of({100, 0, 0}, false), nullptr);
+  KvRig rig(make_shuffled_engine(0), shape, kv_policy({100, 0, 0}, false), nullptr);
   using Sequences = std::vector<offload::KvSequence>;
   const Sequences first = {{0, 0, 3, 3, 21}, {1, 3, 2, 2, 7}};  // 6 pages and 2: all there are
   rig.cache().begin(0, first, 0);
@@ -336,7 +329,7 @@ TEST_F(KvCacheTest, AShortSequenceTakesNoMoreThanItsPages) {
 
 TEST_F(KvCacheTest, AnEmptyGpuBatchHasNothingToDo) {
   const KvShape shape = shape_of(1, 4, 1);
-  KvRig rig(make_shuffled_engine(3), shape, policy_of({30, 30, 40}, true), disk_.get());
+  KvRig rig(make_shuffled_engine(3), shape, kv_policy({30, 30, 40}, true), disk_.get());
   rig.cache().begin(0, {}, 0);
   rig.cache().prefetch(0, 0);
   rig.cache().attend(0, 0, rig.rows(3, 0), rig.rows(0, 0), rig.rows(1, 0), rig.rows(2, 0), {1.0F});
@@ -345,7 +338,7 @@ TEST_F(KvCacheTest, AnEmptyGpuBatchHasNothingToDo) {
 
 TEST_F(KvCacheTest, SequencesThatCannotBeAreRefused) {
   const KvShape shape = shape_of(1, 4, 1);  // 4 slots of 21 tokens, 15 tokens per GPU batch
-  KvRig rig(make_shuffled_engine(0), shape, policy_of({30, 30, 40}, false), disk_.get());
+  KvRig rig(make_shuffled_engine(0), shape, kv_policy({30, 30, 40}, false), disk_.get());
   using Sequences = std::vector<offload::KvSequence>;
   const std::pair<Sequences, const char*> bad[] = {
       {{{-1, 0, 1, 1}}, "slot -1 does not exist"},
@@ -377,7 +370,7 @@ TEST_F(KvCacheTest, SequencesThatCannotBeAreRefused) {
 
 TEST_F(KvCacheTest, RowsOfAWrongWidthAreRefusedByName) {
   const KvShape shape = grouped(shape_of(1, 4, 1));
-  KvRig rig(make_shuffled_engine(0), shape, policy_of({100, 0, 0}, false), nullptr);
+  KvRig rig(make_shuffled_engine(0), shape, kv_policy({100, 0, 0}, false), nullptr);
   const std::vector<offload::KvSequence> sequences = {{0, 0, 3, 3}};
   rig.cache().begin(0, sequences, 0);
   const TensorView query = rig.rows(0, 3);
@@ -400,7 +393,7 @@ TEST_F(KvCacheTest, RowsOfAWrongWidthAreRefusedByName) {
 
 TEST_F(KvCacheTest, FetchingFurtherThanOneStepAheadIsRefused) {
   const KvShape shape = shape_of(3, 4, 1);
-  KvRig rig(make_shuffled_engine(0), shape, policy_of({0, 100, 0}, false), nullptr);
+  KvRig rig(make_shuffled_engine(0), shape, kv_policy({0, 100, 0}, false), nullptr);
   for (std::int32_t b = 0; b < 3; ++b) {
     const offload::KvSequence sequence{b * 4, 0, 3, 3};
     rig.cache().begin(b, {&sequence, 1}, 0);

@@ -48,13 +48,6 @@ KvShape shape_of(const Numbers& windows, std::int32_t page_tokens, std::int32_t 
   return shape;
 }
 
-Policy policy_of(const Shares& shares, bool cpu_cache_compute) {
-  Policy policy;
-  policy.cache = shares;
-  policy.cpu_cache_compute = cpu_cache_compute;
-  return policy;
-}
-
 bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }
@@ -70,7 +63,7 @@ class KvWindowLaw : public testing::TestWithParam<std::tuple<Numbers, std::int32
   void run(const KvWorkload& work, kernels::Engine (*make_engine)(unsigned)) {
     KvShape whole = work.shape;
     whole.windows.clear();
-    KvRig first(make_engine(0), whole, policy_of(kShares[0], false), disk_.get());
+    KvRig first(make_engine(0), whole, kv_policy(kShares[0], false), disk_.get());
     const std::vector<float> wanted = run_kv_workload(first, work, KvPrefetch::never);
     const std::vector<double> reference = kv_reference(work, 0.5F);
     ASSERT_EQ(wanted.size(), reference.size());
@@ -82,7 +75,7 @@ class KvWindowLaw : public testing::TestWithParam<std::tuple<Numbers, std::int32
       for (const bool cpu : {false, true}) {
         if (cpu && shares.host == 0) continue;  // alike
         for (const KvPrefetch mode : {KvPrefetch::ahead, KvPrefetch::by_chance}) {
-          KvRig rig(make_engine(++order), work.shape, policy_of(shares, cpu), disk_.get());
+          KvRig rig(make_engine(++order), work.shape, kv_policy(shares, cpu), disk_.get());
           ASSERT_TRUE(same_bits(run_kv_workload(rig, work, mode), wanted))
               << shares.device << "/" << shares.host << "/" << shares.disk << " cpu " << cpu
               << " prefetch " << static_cast<int>(mode) << " order " << order;
@@ -125,7 +118,7 @@ TEST_P(KvWindowLaw, AlsoWherePoolsHoldTwoSequences) {
   unsigned order = 0;
   for (const Shares& shares : kShares) {
     for (const bool cpu : {false, true}) {
-      KvRig rig(make_shuffled_engine(++order), shape, policy_of(shares, cpu), disk_.get());
+      KvRig rig(make_shuffled_engine(++order), shape, kv_policy(shares, cpu), disk_.get());
       const std::vector<float> got = run_kv_workload(rig, work, KvPrefetch::by_chance);
       if (wanted.empty()) wanted = got;
       ASSERT_TRUE(same_bits(got, wanted)) << "order " << order;
@@ -150,7 +143,7 @@ TEST(KvWindow, PagesThatASequenceKeepsDoNotGrowWithItsLength) {
     shape.tokens_per_slot = tokens;
     shape.tokens_per_gpu_batch = 32;
     for (const Shares& shares : kShares) {
-      const KvLayout layout(shape, policy_of(shares, false));
+      const KvLayout layout(shape, kv_policy(shares, false));
       ASSERT_EQ(layout.reaches.size(), 1U);
       // 63 tokens in sight and 32 new ones: 95 that begin at the end of a page.
       EXPECT_EQ(layout.farthest().pages_per_slot, 7);
@@ -166,7 +159,7 @@ TEST(KvWindow, PagesThatASequenceKeepsDoNotGrowWithItsLength) {
 
 TEST(KvWindow, LayersThatSeeAllKeepTheirPagesBesideThoseThatDoNot) {
   KvShape shape = shape_of({0, 32, 32, 0, 32}, 4, 1);
-  const Policy policy = policy_of({50, 20, 30}, false);
+  const Policy policy = kv_policy({50, 20, 30}, false);
   const KvLayout layout(shape, policy);
   ASSERT_EQ(layout.reaches.size(), 2U);
   EXPECT_EQ(layout.reaches[0].window, 0);
@@ -200,7 +193,7 @@ TEST(KvWindow, TheLayersThatSeeFarthestDecideWhoFindsRoom) {
   KvShape shape = shape_of({0, 16}, 4, 2);
   for (const std::int32_t pool : {18, 30, 100}) {
     shape.pool_pages = {pool, 0, 0};
-    const KvLayout layout(shape, policy_of(kShares[0], false));
+    const KvLayout layout(shape, kv_policy(kShares[0], false));
     KvPageTable all(layout, 0);
     KvPageTable windowed(layout, 1);
     std::mt19937 random(static_cast<unsigned>(pool));
@@ -224,7 +217,7 @@ TEST(KvWindow, TheLayersThatSeeFarthestDecideWhoFindsRoom) {
 TEST(KvWindow, PagesAreUsedInTurn) {
   KvShape shape = shape_of({8}, 4, 1);
   shape.tokens_per_gpu_batch = 6;  // and 7 in sight: 13 tokens in 4 pages at most
-  const KvLayout layout(shape, policy_of(kShares[0], false));
+  const KvLayout layout(shape, kv_policy(kShares[0], false));
   KvPageTable pages(layout);
   pages.take(1, 9);
   pages.take(0, 70);
@@ -241,7 +234,7 @@ TEST(KvWindow, PagesAreUsedInTurn) {
 TEST(KvWindow, OnlyPagesInSightAreNamedAndStaged) {
   KvShape shape = shape_of({8, 0}, 4, 1);
   shape.tokens_per_gpu_batch = 6;
-  const KvLayout layout(shape, policy_of({0, 0, 100}, false));
+  const KvLayout layout(shape, kv_policy({0, 0, 100}, false));
   Numbers memory(KvStep::host_table_bytes(layout) / 4);
   KvStep step(layout, reinterpret_cast<std::byte*>(memory.data()));
   std::vector<KvPageTable> pages;
@@ -281,7 +274,7 @@ TEST(KvWindow, NothingOutOfSightCrossesTheLink) {
     work.passes.push_back({{{{0, 0, 1, 66, 70}}, {{1, 65}}}});
     Trace trace(0);
     KvRig rig(kernels::make_cpu_engine({.threads = 1, .trace = &trace}), shape,
-              policy_of({0, 100, 0}, false), nullptr, &trace);
+              kv_policy({0, 100, 0}, false), nullptr, &trace);
     KvBuffers buffers(work);
     std::size_t offset = 0;
     const std::size_t last = work.passes.size() - 1;
@@ -298,7 +291,7 @@ TEST(KvWindow, NothingOutOfSightCrossesTheLink) {
 
 TEST(KvWindow, ARuleThatSeesFartherThanTheLayersPagesIsRefused) {
   const KvShape shape = shape_of({8, 0}, 4, 1);
-  KvRig rig(make_shuffled_engine(0), shape, policy_of({100, 0, 0}, false), nullptr);
+  KvRig rig(make_shuffled_engine(0), shape, kv_policy({100, 0, 0}, false), nullptr);
   const KvSequence sequence{0, 0, 3, 3};
   rig.cache().begin(0, {&sequence, 1}, 0);
   const auto attend = [&rig](std::int32_t layer, std::int32_t window) {
@@ -326,7 +319,7 @@ TEST(KvWindow, ABoundedCacheIsSmaller) {
     std::uint64_t bytes[2] = {};
     for (const std::int32_t window : {0, 20}) {
       offload::MemoryPlan plan;
-      offload::KvCache::plan(shape_of({0, window}, 4, 1), policy_of(shares, false), plan);
+      offload::KvCache::plan(shape_of({0, window}, 4, 1), kv_policy(shares, false), plan);
       bytes[window == 0 ? 0 : 1] = cache_bytes(plan);
     }
     EXPECT_LT(bytes[1], bytes[0]);
