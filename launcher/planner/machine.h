@@ -1,0 +1,93 @@
+// What a machine can do, in figures: `sluice calibrate` measures them and writes machine.yaml, the
+// cost model prices tasks with them. Plain data. A machine that exists on paper only has the same
+// form, with the source of each figure.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "kernels/device/dtype.h"
+
+namespace sluice::launcher {
+
+/// A measured or published number. Bytes, FLOP (a multiplication and its addition: 2) and seconds.
+struct Figure {
+  double value = 0;   // 0: not known
+  double spread = 0;  // half of the range between the quartiles, over the median
+  std::string how;    // "measured", or where a figure on paper comes from
+
+  bool known() const { return value > 0; }
+};
+
+/// A rate that depends on a size: between points linear in the size's logarithm, beyond them that
+/// of the nearest point.
+struct RateCurve {
+  struct Point {
+    double size = 0;
+    Figure rate;
+  };
+  std::vector<Point> points;  // by increasing size
+
+  /// 0: there are no points.
+  double at(double size) const;
+};
+
+/// A copy's rate depends on what else runs: on PCIe and in shared memory a product beside it costs
+/// a quarter and more.
+struct LinkRates {
+  Figure alone;      // bytes per second
+  Figure computing;  // ... while the device computes
+};
+
+/// What computes a stage: one GPU, or the cores of a CPU stage.
+struct DeviceRates {
+  std::string name;                           // "Tesla T4"
+  std::string kind;                           // "cpu", "cuda"
+  std::uint64_t memory = 0;                   // bytes; of a CPU: the host's
+  DType compute_dtype = DType::f32;           // of activations
+  std::map<DType, RateCurve> products;        // by storage of the weights: FLOP/s over rows
+  std::map<DType, Figure> decode_attention;   // by cache: bytes of KV per second, one new token
+  std::map<DType, Figure> prefill_attention;  // by cache: FLOP/s, hundreds of new tokens
+  Figure memory_read;                         // bytes per second
+  Figure task_seconds;                        // fixed time of a task, whatever its size
+};
+
+/// Of one host. Its ranks share its memory, its disk and, where `shares_link`, its link.
+struct HostRates {
+  std::uint64_t memory = 0;
+  std::int32_t cores = 1;
+  std::map<DType, Figure> decode_attention;  // beside the device, all cores: bytes of KV per second
+  std::map<DType, Figure> prefill_attention;
+  Figure memory_read;
+  Figure memory_copy;
+};
+
+struct DiskRates {
+  RateCurve read;  // bytes per second over bytes of a request, queue deep, past the page cache
+  RateCurve write;
+  std::uint64_t free_bytes = 0;  // 0: not known
+};
+
+/// Between two ranks.
+struct NetworkRates {
+  Figure bandwidth;  // bytes per second, one way
+  Figure latency;    // seconds
+};
+
+struct Machine {
+  std::string name;
+  std::string date;       // "2026-11-30"
+  bool on_paper = false;  // figures come from data sheets and papers
+  std::int32_t hosts = 1;
+  std::int32_t devices = 1;  // per host, all alike
+  bool shares_link = false;  // the devices of a host share its root complex: the rate is for all
+  DeviceRates device;
+  HostRates host;
+  LinkRates host_to_device, device_to_host;
+  DiskRates disk;
+  NetworkRates within_host, between_hosts;
+};
+
+}  // namespace sluice::launcher

@@ -1,0 +1,38 @@
+// A run in virtual time: the head's own admission (stage/head.h), the schedule and the edges that
+// the executor runs (stage/schedule.h, schedule_edges.h), every task priced by a CostModel. No
+// device, no files, no clock.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "launcher/planner/machine.h"
+#include "stage/report.h"
+#include "stage/stage_memory.h"
+
+namespace sluice::launcher {
+
+/// Sequences of a job, in order.
+struct SimulatedRequest {
+  std::int32_t prompt_tokens = 0;
+  std::int32_t new_tokens = 0;  // that it ends after
+};
+
+/// Everything that fixes a simulated run.
+struct SimulatedJob {
+  std::vector<stage::StageLayout> stages;                        // fit_cache() done
+  std::vector<std::vector<offload::GroupPlacement>> placements;  // of each, by place_weights()
+  std::vector<SimulatedRequest> requests;
+};
+
+/// In the form of a real run's.
+struct SimulatedRun {
+  stage::RunReport run;
+  std::vector<stage::StageReport> stages;
+};
+
+/// Throws CapacityError where a request finds no room, as the run would.
+SimulatedRun simulate(const SimulatedJob& job, const Machine& machine);
+
+}  // namespace sluice::launcher
