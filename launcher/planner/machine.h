@@ -16,13 +16,14 @@ namespace sluice::launcher {
 struct Figure {
   double value = 0;   // 0: not known
   double spread = 0;  // half of the range between the quartiles, over the median
-  std::string how;    // "measured", or where a figure on paper comes from
+  std::string date;   // "2026-11-30", when it was measured or published
+  std::string how;    // "matrices of 64 MiB", or where a figure on paper comes from
 
   bool known() const { return value > 0; }
 };
 
-/// A rate that depends on a size: between points linear in the size's logarithm, beyond them that
-/// of the nearest point.
+/// A rate that depends on a size: between points a straight line in the logarithms of both (so that
+/// what is bound by bytes needs two points only), beyond them that of the nearest point.
 struct RateCurve {
   struct Point {
     double size = 0;
@@ -39,19 +40,26 @@ struct RateCurve {
 struct LinkRates {
   Figure alone;      // bytes per second
   Figure computing;  // ... while the device computes
+  /// What is left of a product's rate while the link copies, 0 to 1.
+  Figure product_share;
+  /// Of memory that is not pinned (Policy::pin_weight): Backend::allocate_host(bytes, false),
+  /// alone. Not known: as `alone`, which is true of a CPU.
+  Figure pageable;
 };
 
 /// What computes a stage: one GPU, or the cores of a CPU stage.
 struct DeviceRates {
   std::string name;                           // "Tesla T4"
   std::string kind;                           // "cpu", "cuda"
+  std::int32_t threads = 0;                   // that a CPU's rates are of; 0: of a GPU
   std::uint64_t memory = 0;                   // bytes; of a CPU: the host's
   DType compute_dtype = DType::f32;           // of activations
   std::map<DType, RateCurve> products;        // by storage of the weights: FLOP/s over rows
   std::map<DType, Figure> decode_attention;   // by cache: bytes of KV per second, one new token
   std::map<DType, Figure> prefill_attention;  // by cache: FLOP/s, hundreds of new tokens
   Figure memory_read;                         // bytes per second
-  Figure task_seconds;                        // fixed time of a task, whatever its size
+  Figure task_seconds;       // of a task that has nothing to do and waits for another lane's
+  Figure operation_seconds;  // of one operation of a task (kernels/ops.h) that has nothing to do
 };
 
 /// Of one host. Its ranks share its memory, its disk and, where `shares_link`, its link.
@@ -65,8 +73,12 @@ struct HostRates {
 };
 
 struct DiskRates {
-  RateCurve read;  // bytes per second over bytes of a request, queue deep, past the page cache
+  std::string folder;  // where it was measured; empty: on paper
+  RateCurve read;      // bytes per second over bytes of a request, queue deep, past the page cache
   RateCurve write;
+  /// What is left of the rate of a product of 64 rows, with all threads of a CPU stage, while the
+  /// disk reads as fast as it can, 0 to 1. Not known: all of it, which is true of a GPU.
+  Figure product_share;
   std::uint64_t free_bytes = 0;  // 0: not known
 };
 
@@ -78,7 +90,7 @@ struct NetworkRates {
 
 struct Machine {
   std::string name;
-  std::string date;       // "2026-11-30"
+  std::string date;       // "2026-11-30", of the newest figure
   bool on_paper = false;  // figures come from data sheets and papers
   std::int32_t hosts = 1;
   std::int32_t devices = 1;  // per host, all alike
