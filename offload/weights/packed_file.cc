@@ -111,7 +111,8 @@ std::vector<std::uint32_t> read_packed_sums(const std::filesystem::path& path,
 
 PackedWriter::PackedWriter(std::filesystem::path path, const PackedLayout& layout)
     : path_(std::move(path)), layout_(layout) {
-  std::string name = (path_.parent_path() / ("." + path_.filename().string() + ".XXXXXX")).string();
+  std::string name =
+      (path_.parent_path() / fmt::format(".{}.XXXXXX", path_.filename().string())).string();
   for (;;) {
     name.replace(name.size() - 6, 6, "XXXXXX");
     descriptor_ = ::mkostemp(name.data(), O_CLOEXEC);
