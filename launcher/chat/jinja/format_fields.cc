@@ -213,7 +213,7 @@ Field read_spec(Run& run, std::string_view spec) {
   if (const char sign = take("+- ")) field.sign = sign;
   field.alternate = take("#") != 0;
   if (take("0") != 0 && field.align == 0) {
-    field.fill = "0";
+    field.fill.assign(1, '0');
     field.align = '=';
   }
   field.width = std::max(take_number(run, spec), 0);
