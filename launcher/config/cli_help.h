@@ -18,16 +18,8 @@ struct FlagGroup {
   std::vector<FlagHelp> flags;
 };
 
-/// How the command is called, with examples.
+/// How the program is called, with examples.
 std::string main_usage();
-std::string generate_usage();
-std::string inspect_usage();
-std::string tokenize_usage();
-
-/// The flags of each command but --help, in the order in which they are shown.
-std::vector<FlagGroup> generate_flags();
-std::vector<FlagGroup> inspect_flags();
-std::vector<FlagGroup> tokenize_flags();
 
 /// The end of every help text.
 std::string exit_statuses();

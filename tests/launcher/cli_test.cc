@@ -12,6 +12,7 @@
 
 #include "kernels/device/error.h"
 #include "launcher/config/cli_help.h"
+#include "launcher/config/commands/pages.h"
 #include "launcher/config/config_yaml.h"
 #include "launcher/config/version.h"
 
@@ -398,11 +399,11 @@ TEST(Cli, HelpAndVersionAreText) {
   EXPECT_THAT(parse({"--help"}).text, HasSubstr(main_usage()));
   EXPECT_THAT(parse({"-h"}).text, HasSubstr("\nCommands:\n  generate                Answers"));
   const std::string help = parse({"generate", "--help"}).text;
-  EXPECT_THAT(help, HasSubstr(generate_usage()));
+  EXPECT_THAT(help, HasSubstr(generate_page().usage()));
   EXPECT_THAT(help, HasSubstr("\n  --model,--path DIR|ID   model folder, or hub id"));
   EXPECT_EQ(parse({"generate", "--model", "m", "-h"}).text, help);
-  EXPECT_THAT(parse({"inspect", "--help"}).text, HasSubstr(inspect_usage()));
-  EXPECT_THAT(parse({"tokenize", "--help"}).text, HasSubstr(tokenize_usage()));
+  EXPECT_THAT(parse({"inspect", "--help"}).text, HasSubstr(inspect_page().usage()));
+  EXPECT_THAT(parse({"tokenize", "--help"}).text, HasSubstr(tokenize_page().usage()));
   EXPECT_EQ(parse({"version"}).text, std::string("sluice ") + kVersion + "\n");
   EXPECT_EQ(parse({"--version"}).text, std::string("sluice ") + kVersion + "\n");
   EXPECT_EQ(parse({"--help"}).command, Command::print);

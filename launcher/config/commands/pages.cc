@@ -1,0 +1,11 @@
+#include "launcher/config/commands/pages.h"
+
+namespace sluice::launcher {
+
+const std::vector<const CommandPage*>& command_pages() {
+  static const std::vector<const CommandPage*> pages = {&generate_page(), &inspect_page(),
+                                                        &tokenize_page()};
+  return pages;
+}
+
+}  // namespace sluice::launcher
