@@ -11,7 +11,7 @@
 // blocks that no query of an item sees are passed over. Where several queries share 16-bit keys and
 // values, these are widened once per block. An item of one token (decoding) waits for memory more
 // than it computes. It fetches the next block's keys during the scores and the next block's values
-// during the values.
+// from the softmax on, a few rows at a time.
 //
 // Cost per query and key: 4 head_dim flop; reads 2 rows of the cache per key and item.
 #undef HWY_TARGET_INCLUDE
@@ -58,40 +58,36 @@ HWY_INLINE Scratch scratch_of(const AttentionItem& item, float*& memory) {
   return s;
 }
 
-/// Copies rows, widened and zero-padded to whole vectors. Fetches those at next_rows, unless null.
+/// Copies rows, widened and zero-padded to whole vectors.
 template <class T>
-HWY_INLINE void widen_rows(const T* const* rows, std::int64_t offset, std::int64_t count,
-                           std::int64_t length, std::int64_t stride, const T* const* next_rows,
-                           float* to) {
+HWY_INLINE void widen_rows(const Byte* const* rows, std::int64_t offset, std::int64_t count,
+                           std::int64_t length, std::int64_t stride, float* to) {
   const Floats d;
-  const auto bytes = length * static_cast<std::int64_t>(sizeof(T));
   for (std::int64_t i = 0; i < count; ++i) {
     float* const row = to + i * stride;
-    if (next_rows != nullptr) fetch_ahead(next_rows[i] + offset, bytes);
-    widen(d, rows[i] + offset, length, row);
+    widen(d, reinterpret_cast<const T*>(rows[i] + offset), length, row);
     std::fill(row + length, row + stride, 0.0F);
   }
 }
 
 /// Walks through the pages of one head.
-template <class T>
 class KeyWalk {
  public:
-  KeyWalk(const AttentionItem& item, std::int64_t first_key, std::int64_t row_elements)
+  KeyWalk(const AttentionItem& item, std::int64_t first_key, std::int64_t row_bytes)
       : cache_(*item.cache),
         page_(item.pages + first_key / cache_.page_tokens),
         token_(first_key % cache_.page_tokens),
-        row_elements_(row_elements),
-        head_offset_(std::int64_t{item.kv_head} * cache_.page_tokens * row_elements) {}
+        row_bytes_(row_bytes),
+        head_offset_(std::int64_t{item.kv_head} * cache_.page_tokens * row_bytes) {}
 
   /// The rows of the next `count` keys. All of them must be in pages.
-  HWY_INLINE void next(std::int64_t count, const T** rows) {
+  HWY_INLINE void next(std::int64_t count, const Byte** rows) {
     for (std::int64_t done = 0; done < count;) {
-      const auto* row = reinterpret_cast<const T*>(static_cast<const std::byte*>(cache_.base) +
-                                                   *page_ * cache_.page_stride_bytes) +
-                        head_offset_ + token_ * row_elements_;
+      const Byte* const row = static_cast<const Byte*>(cache_.base) +
+                              *page_ * cache_.page_stride_bytes + head_offset_ +
+                              token_ * row_bytes_;
       const std::int64_t run = std::min(count - done, cache_.page_tokens - token_);
-      for (std::int64_t i = 0; i < run; ++i) rows[done + i] = row + i * row_elements_;
+      for (std::int64_t i = 0; i < run; ++i) rows[done + i] = row + i * row_bytes_;
       done += run;
       token_ += run;
       if (token_ == cache_.page_tokens) {
@@ -105,7 +101,7 @@ class KeyWalk {
   const KvPages& cache_;
   const std::int32_t* page_;
   std::int64_t token_;
-  std::int64_t row_elements_;
+  std::int64_t row_bytes_;
   std::int64_t head_offset_;
 };
 
@@ -117,11 +113,11 @@ struct KeyRange {
 };
 
 /// block(rows, next_rows, first_key, count) for every block of the range.
-template <class T, class Block>
+template <class Block>
 HWY_INLINE void for_each_block(const AttentionItem& item, const KeyRange& range,
-                               std::int64_t row_elements, const Block& block) {
-  KeyWalk<T> walk(item, range.from + range.unseen, row_elements);
-  const T* rows[2][kBlockKeys];
+                               std::int64_t row_bytes, const Block& block) {
+  KeyWalk walk(item, range.from + range.unseen, row_bytes);
+  const Byte* rows[2][kBlockKeys];
   std::int64_t count = std::min(kBlockKeys, range.to - range.from);
   walk.next(count - range.unseen, rows[0] + range.unseen);
   std::fill(rows[0], rows[0] + range.unseen, rows[0][range.unseen]);
@@ -130,7 +126,7 @@ HWY_INLINE void for_each_block(const AttentionItem& item, const KeyRange& range,
   for (std::int64_t first_key = range.from; first_key < range.to; first_key += kBlockKeys) {
     const std::int64_t next_key = first_key + kBlockKeys;
     const std::int64_t next_count = std::clamp(range.to - next_key, std::int64_t{0}, kBlockKeys);
-    const T** const next = rows[1 - now];
+    const Byte** const next = rows[1 - now];
     walk.next(next_count, next);
     // Any row will do where there is none: it was just read.
     std::fill(next + next_count, next + kBlockKeys, next_count > 0 ? next[0] : rows[now][0]);
@@ -153,8 +149,8 @@ HWY_INLINE void merge(const Running& whole, const Running& part, std::int64_t q,
     return;
   }
   const float maximum = std::max(whole.maximum[q], part.maximum[q]);
-  const Vector of_whole = exp_of(d, hn::Set(d, whole.maximum[q] - maximum));
-  const Vector of_part = exp_of(d, hn::Set(d, part.maximum[q] - maximum));
+  const Vector of_whole = exp_down(d, hn::Set(d, whole.maximum[q] - maximum));
+  const Vector of_part = exp_down(d, hn::Set(d, part.maximum[q] - maximum));
   for (std::int64_t i = 0; i < width; i += kLanes) {
     const Vector scaled = hn::Mul(hn::LoadU(d, to + i), of_whole);
     hn::StoreU(hn::MulAdd(hn::LoadU(d, from + i), of_part, scaled), d, to + i);
@@ -211,9 +207,10 @@ void write_out(const AttentionItem& item, const Running& whole) {
   }
 }
 
-/// body(block arguments) of a range of keys, and the whole is put together at the end of each span.
-template <class T, class Body>
-HWY_INLINE void attend_range(const AttentionItem& item, const Scratch& s, std::int64_t row_elements,
+/// body(seen, rows, next, count) for each block of a range of keys, and the whole is put together
+/// at the end of each span.
+template <class Body>
+HWY_INLINE void attend_range(const AttentionItem& item, const Scratch& s, std::int64_t row_bytes,
                              const Body& body) {
   const std::int64_t end = item.end_key();
   KeyRange range = {item.first_key() / kBlockKeys * kBlockKeys, end, 0};
@@ -222,16 +219,20 @@ HWY_INLINE void attend_range(const AttentionItem& item, const Scratch& s, std::i
     range.to = std::min(end, (item.span + 1) * kSpanKeys);
   }
   range.unseen = std::max<std::int64_t>(0, item.first_key() - range.from);
-  for_each_block<T>(
-      item, range, row_elements,
-      [&](const T* const* rows, const T* const* next, std::int64_t first_key, std::int64_t count) {
-        const Sight seen(item, first_key);
-        body(seen, rows, next, count);
-        const std::int64_t last = first_key + count;
-        const bool done = last % kSpanKeys == 0 || last == end;
-        if (!done || item.spans != nullptr) return;
-        merge_span(item, s.whole, s.span, first_key / kSpanKeys);
-      });
+  const std::int64_t values_offset =
+      std::int64_t{item.cache->kv_heads} * item.cache->page_tokens * row_bytes;
+  for_each_block(item, range, row_bytes,
+                 [&](const Byte* const* rows, const Byte* const* next, std::int64_t first_key,
+                     std::int64_t count) {
+                   const Sight seen(item, first_key);
+                   body(seen, BlockRows{rows, values_offset},
+                        NextRows{item.tokens == 1 ? next : nullptr, values_offset, row_bytes},
+                        count);
+                   const std::int64_t last = first_key + count;
+                   const bool done = last % kSpanKeys == 0 || last == end;
+                   if (!done || item.spans != nullptr) return;
+                   merge_span(item, s.whole, s.span, first_key / kSpanKeys);
+                 });
 }
 
 template <class T>
@@ -239,30 +240,27 @@ void attend(const AttentionItem& item, const Scratch& s) {
   const std::int64_t dim = item.cache->head_dim;
   const std::int64_t width = width_of(item);
   const bool direct = width == dim && (sizeof(T) == sizeof(float) || item.queries() == 1);
-  const std::int64_t values_offset =
-      std::int64_t{item.cache->kv_heads} * item.cache->page_tokens * dim;
-  const float* widened[kBlockKeys];
-  for (std::int64_t i = 0; i < kBlockKeys; ++i) widened[i] = s.keys + i * s.stride;
-  const auto body = [&](const Sight& seen, const T* const* rows, const T* const* next,
+  const Byte* widened[kBlockKeys];
+  for (std::int64_t i = 0; i < kBlockKeys; ++i) {
+    widened[i] = reinterpret_cast<const Byte*>(s.keys + i * s.stride);
+  }
+  const auto between = reinterpret_cast<const Byte*>(s.values) - widened[0];
+  const auto body = [&](const Sight& seen, const BlockRows& rows, const NextRows& next,
                         std::int64_t count) {
-    const T* const* const fetched = item.tokens == 1 ? next : nullptr;
     if (direct) {
-      attend_block<T>(s, seen, {rows, values_offset, fetched}, count, width);
+      attend_block<T>(s, seen, rows, next, count, width);
       return;
     }
-    widen_rows(rows, 0, count, dim, s.stride, fetched, s.keys);
-    widen_rows(rows, values_offset, count, dim, s.stride, fetched, s.values);
-    attend_block<float>(s, seen, {widened, s.values - s.keys, nullptr}, count, width);
+    widen_rows<T>(rows.keys, 0, count, dim, s.stride, s.keys);
+    widen_rows<T>(rows.keys, rows.values_offset, count, dim, s.stride, s.values);
+    attend_block<float>(s, seen, {widened, between}, next, count, width);
   };
-  attend_range<T>(item, s, dim, body);
+  attend_range(item, s, dim * static_cast<std::int64_t>(sizeof(T)), body);
 }
 
 template <DType kType>
 void attend_quantized(const AttentionItem& item, const Scratch& s, float* memory) {
   const std::int64_t width = width_of(item);
-  const auto row_bytes = static_cast<std::int64_t>(row_bytes_of(kType, item.cache->head_dim));
-  const std::int64_t values_offset =
-      std::int64_t{item.cache->kv_heads} * item.cache->page_tokens * row_bytes;
   const auto take = [&](std::int64_t floats) { return std::exchange(memory, memory + floats); };
   CodeQuery query;
   query.groups = (item.cache->head_dim + kQuantGroup - 1) / kQuantGroup;
@@ -272,16 +270,11 @@ void attend_quantized(const AttentionItem& item, const Scratch& s, float* memory
   // Nothing else needs the room for widened keys.
   query.shorts = reinterpret_cast<std::int16_t*>(s.keys);
   shorten_queries(s, item.queries(), width, query);
-  const auto body = [&](const Sight& seen, const Byte* const* rows, const Byte* const* next,
+  const auto body = [&](const Sight& seen, const BlockRows& rows, const NextRows& next,
                         std::int64_t count) {
-    const CodeBlock block = {{rows, values_offset, item.tokens == 1 ? next : nullptr},
-                             count,
-                             row_bytes,
-                             query,
-                             products};
-    attend_codes<kType>(s, seen, block, width);
+    attend_codes<kType>(s, seen, CodeBlock{rows, next, count, query, products}, width);
   };
-  attend_range<Byte>(item, s, row_bytes, body);
+  attend_range(item, s, static_cast<std::int64_t>(row_bytes_of(kType, item.cache->head_dim)), body);
 }
 
 /// Query q of the item, widened, scaled, zero-padded to [stride].

@@ -3,8 +3,6 @@
 // Every instruction set has its own copy (Highway), hence the toggling include guard.
 #include <hwy/highway.h>
 
-#include <hwy/contrib/math/math-inl.h>
-
 #include <algorithm>
 #include <cstdint>
 #include <limits>
@@ -17,15 +15,12 @@
 #endif
 
 #include "kernels/cpu/attention_item.h"
-#include "kernels/cpu/dot_tile-inl.h"
+#include "kernels/cpu/attention_tiles-inl.h"
+#include "kernels/cpu/exp-inl.h"
 #include "kernels/cpu/soft_cap-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace sluice::kernels::HWY_NAMESPACE {
-
-/// Rows of the tile that adds values: with four vectors of the head, 16 sums or 8.
-constexpr int kValueRows = HWY_MAX_BYTES >= 64 ? 4 : 2;
-constexpr int kValueVectors = 4;
 
 /// What a softmax has come to for each query of an item.
 struct Running {
@@ -52,30 +47,6 @@ struct Scratch {
 
   bool bends() const { return slope != nullptr || soft_cap > 0; }
 };
-
-/// The keys of a block, as kBlockKeys pointers to rows (of keys that are not there: any row); the
-/// values lie `values_offset` elements further.
-template <class T>
-struct BlockRows {
-  const T* const* keys;
-  std::int64_t values_offset;
-  /// Of the next block, or null. Its keys are fetched during the scores of this block, its values
-  /// while this block's values are added.
-  const T* const* next_keys;
-};
-
-/// Fetches the cache line of every 64 bytes of a row. The processor's own prefetching does not
-/// follow the short runs that pages make of a head. The lines go to the second-level cache: the
-/// first level can have few reads under way, which are for what is needed at once.
-HWY_INLINE void fetch_ahead(const void* row, std::int64_t bytes) {
-  constexpr int kIntoL2 = 2;
-  const auto* line = static_cast<const char*>(row);
-  for (std::int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(line + at, 0, kIntoL2);
-}
-
-HWY_INLINE Vector exp_of(Floats d, Vector x) {
-  return hn::IfThenElse(hn::IsNaN(x), x, hn::Exp(d, x));  // Exp() alone turns NaN into 0
-}
 
 HWY_INLINE void multiply(Floats d, float* row, std::int64_t width, Vector factor) {
   for (std::int64_t i = 0; i < width; i += kLanes) {
@@ -134,153 +105,179 @@ HWY_NOINLINE void bend_scores(const Scratch& s, const Sight& seen) {
   }
 }
 
-/// Scores of query q become weights; what was summed before is rescaled to the new maximum.
-/// It sees at least one key.
-HWY_INLINE void soften(const Scratch& s, std::int64_t q, const Sight& seen, std::int64_t width) {
+/// Hides the scores that query q does not see, and returns the highest of the others. It sees at
+/// least one key.
+HWY_INLINE float highest_score(const Sight& seen, std::int64_t q, float* score) {
   constexpr float kUnseen = -std::numeric_limits<float>::infinity();
   const Floats d;
-  const bool first = seen.starts(q);
-  float* const weight = s.weight + q * kBlockKeys;
-  std::fill(weight, weight + seen.from(q), kUnseen);
-  std::fill(weight + seen.to(q), weight + kBlockKeys, kUnseen);
-  Vector block_maximum = hn::LoadU(d, weight);
+  std::fill(score, score + seen.from(q), kUnseen);
+  std::fill(score + seen.to(q), score + kBlockKeys, kUnseen);
+  Vector highest = hn::LoadU(d, score);
   for (std::int64_t i = kLanes; i < kBlockKeys; i += kLanes) {
-    block_maximum = hn::Max(block_maximum, hn::LoadU(d, weight + i));
+    highest = hn::Max(highest, hn::LoadU(d, score + i));
   }
-  const float highest = hn::GetLane(hn::MaxOfLanes(d, block_maximum));
-  const float maximum = first ? highest : std::max(highest, s.span.maximum[q]);
+  return hn::GetLane(hn::MaxOfLanes(d, highest));
+}
+
+/// Scores become weights; returns their sum.
+HWY_INLINE float weigh(float maximum, float* score) {
+  const Floats d;
+  const Vector highest = hn::Set(d, maximum);
   Vector total = hn::Zero(d);
+#pragma GCC unroll 2
   for (std::int64_t i = 0; i < kBlockKeys; i += kLanes) {
-    const Vector e = exp_of(d, hn::Sub(hn::LoadU(d, weight + i), hn::Set(d, maximum)));
-    hn::StoreU(e, d, weight + i);
+    const Vector e = exp_down(d, hn::Sub(hn::LoadU(d, score + i), highest));
+    hn::StoreU(e, d, score + i);
     total = hn::Add(total, e);
   }
-  const float block_total = hn::GetLane(hn::SumOfLanes(d, total));
-  float* const sum = s.span.sum + q * s.stride;
-  if (first) {
-    s.span.total[q] = block_total;
-    std::fill(sum, sum + width, 0.0F);
-  } else {
-    const Vector rescale = exp_of(d, hn::Set(d, s.span.maximum[q] - maximum));
-    s.span.total[q] = s.span.total[q] * hn::GetLane(rescale) + block_total;
-    multiply(d, sum, width, rescale);
-  }
-  s.span.maximum[q] = maximum;
+  return hn::GetLane(hn::SumOfLanes(d, total));
 }
 
-/// sum[r] += weight[r][key] * value[key] for keys [from, to), in order; kVectors vectors of the
-/// head. kFetch: of rows that have next_keys.
-template <int kRows, int kVectors, bool kFetch, class T>
-HWY_INLINE void add_values(const float* weight, const BlockRows<T>& rows, std::int64_t offset,
-                           std::int64_t from, std::int64_t to, float* sum, std::int64_t stride) {
+/// Scores of all queries become weights; what was summed before is rescaled to the new maxima.
+/// Each loop does the same for many queries, whose long chains of operations so overlap.
+HWY_INLINE void soften(const Scratch& s, const Sight& seen, std::int64_t width, RowFetch& fetch) {
+  constexpr std::int64_t kRoom = kTileQueries + kLanes;
   const Floats d;
-  Vector total[kRows][kVectors];
-#pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 8
-    for (int v = 0; v < kVectors; ++v) total[r][v] = hn::LoadU(d, sum + r * stride + v * kLanes);
+  const auto [first, end] = seen.range;
+  float maximum[kRoom];
+  float rescale[kRoom] = {};
+  for (std::int64_t q = first; q < end; ++q) {
+    const float highest = highest_score(seen, q, s.weight + q * kBlockKeys);
+    maximum[q] = seen.starts(q) ? highest : std::max(highest, s.span.maximum[q]);
+    rescale[q] = seen.starts(q) ? 0 : s.span.maximum[q] - maximum[q];
+    s.span.maximum[q] = maximum[q];
   }
-  for (std::int64_t key = from; key < to; ++key) {
-    const T* const row = rows.keys[key] + rows.values_offset + offset;
-    if constexpr (kFetch) {
-      constexpr auto kBytes = static_cast<std::int64_t>(kVectors * kLanes * sizeof(T));
-      fetch_ahead(rows.next_keys[key] + rows.values_offset + offset, kBytes);
-    }
-    Vector value[kVectors];
-#pragma GCC unroll 8
-    for (int v = 0; v < kVectors; ++v) value[v] = load(d, row + v * kLanes);
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
-      const Vector w = hn::Set(d, weight[r * kBlockKeys + key]);
-#pragma GCC unroll 8
-      for (int v = 0; v < kVectors; ++v) total[r][v] = hn::MulAdd(w, value[v], total[r][v]);
-    }
+  for (std::int64_t q = first; q < end; q += kLanes) {
+    hn::StoreU(exp_down(d, hn::LoadU(d, rescale + q)), d, rescale + q);
   }
-#pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 8
-    for (int v = 0; v < kVectors; ++v) hn::StoreU(total[r][v], d, sum + r * stride + v * kLanes);
+  for (std::int64_t q = first; q < end; ++q) {
+    fetch.step();
+    const float total = weigh(maximum[q], s.weight + q * kBlockKeys);
+    float* const sum = s.span.sum + q * s.stride;
+    if (seen.starts(q)) {
+      s.span.total[q] = total;
+      std::fill(sum, sum + width, 0.0F);
+    } else {
+      s.span.total[q] = s.span.total[q] * rescale[q] + total;
+      multiply(d, sum, width, hn::Set(d, rescale[q]));
+    }
   }
 }
 
-template <int kRows, bool kFetch, class T>
-HWY_INLINE void add_values_of_rows(const float* weight, const BlockRows<T>& rows, std::int64_t from,
-                                   std::int64_t to, float* sum, std::int64_t stride,
-                                   std::int64_t width) {
-  std::int64_t i = 0;
-  for (; i + kValueVectors * kLanes <= width; i += kValueVectors * kLanes) {
-    add_values<kRows, kValueVectors, kFetch>(weight, rows, i, from, to, sum + i, stride);
-  }
-  for (; i < width; i += kLanes) {
-    add_values<kRows, 1, kFetch>(weight, rows, i, from, to, sum + i, stride);
-  }
-}
-
-/// The values of a block that one query sees and its neighbours do not.
-template <class T>
-HWY_NOINLINE void add_own_values(const float* weight, const BlockRows<T>& rows, std::int64_t from,
-                                 std::int64_t to, float* sum, std::int64_t stride,
-                                 std::int64_t width) {
-  if (from < to) add_values_of_rows<1, false>(weight, rows, from, to, sum, stride, width);
+/// The values that one row of a tile sees and its neighbours do not.
+template <int kVectors, class T>
+HWY_NOINLINE void add_own_values(ValueTile tile, std::int64_t row, std::int64_t from,
+                                 std::int64_t to) {
+  RowFetch nothing({}, 0, 1);
+  tile.weight += row * kBlockKeys;
+  tile.sum += row * tile.stride;
+  add_values<1, kVectors, T>(tile, from, to, nothing);
 }
 
 /// The values of a block for kRows queries from q on.
-template <int kRows, class T>
-HWY_INLINE void add_values_of_tile(const Sight& seen, std::int64_t q, const float* weight,
-                                   const BlockRows<T>& rows, float* sum, std::int64_t stride,
-                                   std::int64_t width, bool fetch) {
-  const float* const w = weight + q * kBlockKeys;
-  float* const to = sum + q * stride;
+template <int kRows, int kVectors, class T>
+HWY_INLINE void add_values_of_rows(const Sight& seen, std::int64_t q, ValueTile tile,
+                                   RowFetch& fetch) {
+  tile.weight += q * kBlockKeys;
+  tile.sum += q * tile.stride;
   // What all rows see together, and before and after it each its own, all in the order of keys.
   const std::int64_t from = seen.from(q + kRows - 1);
   const std::int64_t end = seen.to(q);
+  const auto add_own = [&](std::int64_t r, std::int64_t first, std::int64_t last) {
+    if (first < last) add_own_values<kVectors, T>(tile, r, first, last);
+  };
   for (std::int64_t r = 0; r + 1 < kRows; ++r) {
-    add_own_values(w + r * kBlockKeys, rows, seen.from(q + r), std::min(from, seen.to(q + r)),
-                   to + r * stride, stride, width);
+    add_own(r, seen.from(q + r), std::min(from, seen.to(q + r)));
   }
-  if (from < end && fetch) {
-    add_values_of_rows<kRows, true>(w, rows, from, end, to, stride, width);
-  } else if (from < end) {
-    add_values_of_rows<kRows, false>(w, rows, from, end, to, stride, width);
-  }
+  if (from < end) add_values<kRows, kVectors, T>(tile, from, end, fetch);
   for (std::int64_t r = from < end ? 1 : 0; r < kRows; ++r) {
-    add_own_values(w + r * kBlockKeys, rows, std::max(from, end), seen.to(q + r), to + r * stride,
-                   stride, width);
+    add_own(r, std::max(from, end), seen.to(q + r));
   }
+}
+
+/// kVectors vectors of the values of a block, for all queries.
+template <int kVectors, class T>
+HWY_INLINE void add_value_columns(const Sight& seen, const ValueTile& tile, RowFetch& fetch) {
+  std::int64_t q = seen.range.first;
+  for (; q + kValueRows <= seen.range.end; q += kValueRows) {
+    add_values_of_rows<kValueRows, kVectors, T>(seen, q, tile, fetch);
+  }
+  for (; q + 2 <= seen.range.end; q += 2) {
+    add_values_of_rows<2, kVectors, T>(seen, q, tile, fetch);
+  }
+  if (q < seen.range.end) add_values_of_rows<1, kVectors, T>(seen, q, tile, fetch);
+}
+
+/// Steps of fetching that add_seen_values() makes for an item of one token.
+HWY_INLINE std::int64_t value_steps(const Sight& seen, std::int64_t width) {
+  const auto [first, end] = seen.range;
+  if (first == end) return 1;
+  const std::int64_t queries = end - first;
+  const std::int64_t tiles = queries / kValueRows + (queries % kValueRows + 1) / 2;
+  const std::int64_t together = queries == 1 ? kLoneVectors : kValueVectors;
+  const std::int64_t vectors = width / kLanes;
+  const std::int64_t keys = seen.to(first) - seen.from(first);
+  return (vectors / together + vectors % together) * tiles * ((keys + kFetchKeys - 1) / kFetchKeys);
 }
 
 /// The values of a block, for all queries. weight: [queries, kBlockKeys]; sum: [queries, stride].
 template <class T>
-HWY_INLINE void add_seen_values(const Sight& seen, const float* weight, const BlockRows<T>& rows,
-                                float* sum, std::int64_t stride, std::int64_t width) {
-  bool fetch = rows.next_keys != nullptr;  // by the first tile
-  std::int64_t q = seen.range.first;
-  for (; q + kValueRows <= seen.range.end; q += kValueRows, fetch = false) {
-    add_values_of_tile<kValueRows>(seen, q, weight, rows, sum, stride, width, fetch);
+HWY_INLINE void add_seen_values(const Sight& seen, const float* weight, const BlockRows& rows,
+                                float* sum, std::int64_t stride, std::int64_t width,
+                                RowFetch& fetch) {
+  ValueTile tile = {weight, rows.keys, rows.values_offset, sum, stride};
+  const auto advance = [&](std::int64_t lanes) {
+    tile.offset += lanes * static_cast<std::int64_t>(sizeof(T));
+    tile.sum += lanes;
+    width -= lanes;
+  };
+  const bool lone = seen.range.end - seen.range.first == 1;
+  for (; lone && width >= kLoneVectors * kLanes; advance(kLoneVectors * kLanes)) {
+    add_values_of_rows<1, kLoneVectors, T>(seen, seen.range.first, tile, fetch);
   }
-  for (; q < seen.range.end; ++q, fetch = false) {
-    add_values_of_tile<1>(seen, q, weight, rows, sum, stride, width, fetch);
+  for (; width >= kValueVectors * kLanes; advance(kValueVectors * kLanes)) {
+    add_value_columns<kValueVectors, T>(seen, tile, fetch);
+  }
+  for (; width > 0; advance(kLanes)) add_value_columns<1, T>(seen, tile, fetch);
+}
+
+/// The scores of a block's first `count` keys, for all queries that see any of them.
+template <class T>
+HWY_INLINE void score_keys(const Scratch& s, const QueryRange& queries, const BlockRows& rows,
+                           const NextRows& next, std::int64_t count, std::int64_t width,
+                           std::int64_t stride) {
+  const float* const query = s.query + queries.first * stride;
+  float* const score = s.weight + queries.first * kBlockKeys;
+  RowFetch fetch(next, 0, (count + kTileColumns - 1) / kTileColumns);
+  for (std::int64_t key = 0; key < count; key += kTileColumns) {
+    const T* b[kTileColumns];
+    for (int c = 0; c < kTileColumns; ++c) b[c] = reinterpret_cast<const T*>(rows.keys[key + c]);
+    fetch.step();
+    score_rows<kTileRows>(queries.end - queries.first, query, stride, b, width, score + key);
+  }
+}
+
+/// score_keys(), compiled once more for the usual head.
+template <class T>
+HWY_INLINE void score_block(const Scratch& s, const Sight& seen, const BlockRows& rows,
+                            const NextRows& next, std::int64_t count, std::int64_t width) {
+  if (width == kTurn) {
+    score_keys<T>(s, seen.range, rows, next, count, kTurn, attention_stride(kTurn));
+  } else {
+    score_keys<T>(s, seen.range, rows, next, count, width, s.stride);
   }
 }
 
 /// One block of `count` keys, whose rows are whole vectors of `width`.
 template <class T>
-void attend_block(const Scratch& s, const Sight& seen, const BlockRows<T>& rows, std::int64_t count,
-                  std::int64_t width) {
-  const auto row_bytes = static_cast<std::int64_t>(sizeof(T)) * width;
-  const auto [first, end] = seen.range;
-  for (std::int64_t key = 0; key < count; key += kTileColumns) {
-    const T* b[kTileColumns];
-    for (int c = 0; c < kTileColumns; ++c) {
-      b[c] = rows.keys[key + c];
-      if (rows.next_keys != nullptr) fetch_ahead(rows.next_keys[key + c], row_bytes);
-    }
-    dot_rows(end - first, s.query + first * s.stride, s.stride, b, width,
-             s.weight + first * kBlockKeys + key, kBlockKeys, false);
-  }
+void attend_block(const Scratch& s, const Sight& seen, const BlockRows& rows, const NextRows& next,
+                  std::int64_t count, std::int64_t width) {
+  score_block<T>(s, seen, rows, next, count, width);
   if (s.bends()) bend_scores(s, seen);
-  for (std::int64_t q = first; q < end; ++q) soften(s, q, seen, width);
-  add_seen_values(seen, s.weight, rows, s.span.sum, s.stride, width);
+  const std::int64_t queries = seen.range.end - seen.range.first;
+  RowFetch fetch(next, next.values_offset, value_steps(seen, width) + queries);
+  soften(s, seen, width, fetch);
+  add_seen_values<T>(seen, s.weight, rows, s.span.sum, s.stride, width, fetch);
 }
 
 }  // namespace sluice::kernels::HWY_NAMESPACE

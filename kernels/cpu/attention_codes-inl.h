@@ -29,7 +29,6 @@
 HWY_BEFORE_NAMESPACE();
 namespace sluice::kernels::HWY_NAMESPACE {
 
-using Byte = std::uint8_t;
 using Integers = hn::RebindToSigned<Floats>;
 using IntegerVector = hn::Vec<Integers>;
 using Shorts = hn::RepartitionToNarrow<Integers>;
@@ -150,7 +149,7 @@ HWY_INLINE void dot_code_rows(std::int64_t rows, const std::int16_t* queries, st
 template <DType kType>
 HWY_INLINE void add_codes(const float* weight, const Byte* const* rows, std::int64_t offset,
                           std::int64_t from, std::int64_t to, float* sum, std::int64_t length,
-                          const Byte* const* next_rows) {
+                          RowFetch& fetch) {
   const Floats d;
   constexpr std::int64_t kVectors = kQuantGroup / kLanes < 8 ? kQuantGroup / kLanes : 8;
 #pragma GCC unroll 2
@@ -163,8 +162,7 @@ HWY_INLINE void add_codes(const float* weight, const Byte* const* rows, std::int
     }
     for (std::int64_t key = from; key < to; ++key) {
       const Byte* const group = rows[key] + offset;
-      if (next_rows != nullptr && first == 0)
-        fetch_ahead(next_rows[key] + offset, kCodeBytes<kType>);
+      if (first == 0) fetch.step();
       const Vector w = hn::Set(d, weight[key]);
 #pragma GCC unroll 8
       for (std::int64_t v = 0; v < kVectors; ++v) {
@@ -181,11 +179,9 @@ HWY_INLINE void add_codes(const float* weight, const Byte* const* rows, std::int
 /// The codes of one group of a block as floats, [count, stride].
 template <DType kType>
 HWY_INLINE void widen_codes(const Byte* const* rows, std::int64_t count, std::int64_t offset,
-                            std::int64_t length, float* to, std::int64_t stride,
-                            const Byte* const* next_rows) {
+                            std::int64_t length, float* to, std::int64_t stride) {
   const Floats d;
   for (std::int64_t key = 0; key < count; ++key) {
-    if (next_rows != nullptr) fetch_ahead(next_rows[key] + offset, kCodeBytes<kType>);
     for (std::int64_t i = 0; i < length; i += kLanes) {
       hn::StoreU(load_codes<kType>(d, rows[key] + offset, i), d, to + key * stride + i);
     }
@@ -278,11 +274,11 @@ HWY_INLINE void add_to_all(float* row, std::int64_t width, float value) {
   }
 }
 
-/// The rows of a block, in bytes, and what attend_codes() needs beside Scratch.
+/// The rows of a block, and what attend_codes() needs beside Scratch.
 struct CodeBlock {
-  BlockRows<Byte> rows;
+  BlockRows rows;
+  NextRows next;
   std::int64_t count;
-  std::int64_t row_bytes;
   const CodeQuery& query;
   float* products;  // [kTileQueries, kBlockKeys]: dots of one group, or scaled weights
 };
@@ -292,16 +288,16 @@ HWY_INLINE void score_codes(const Scratch& s, const Sight& seen, const CodeBlock
   const CodeQuery& query = block.query;
   const std::int64_t groups = query.groups;
   const auto [first, end] = seen.range;
+  RowFetch fetch(block.next, 0, groups * ((block.count + kTileColumns - 1) / kTileColumns));
   Factors factors;
   for (std::int64_t g = 0; g < groups; ++g) {
     load_factors(block.rows.keys, block.count, groups * kCodeBytes<kType> + 4 * g, factors);
-    const bool fetch = block.rows.next_keys != nullptr && g == 0;
     for (std::int64_t key = 0; key < block.count; key += kTileColumns) {
       const Byte* codes[kTileColumns];
       for (int c = 0; c < kTileColumns; ++c) {
         codes[c] = block.rows.keys[key + c] + g * kCodeBytes<kType>;
-        if (fetch) fetch_ahead(block.rows.next_keys[key + c], block.row_bytes);
       }
+      fetch.step();
       dot_code_rows<kType>(end - first, query.shorts + (first * groups + g) * kQuantGroup,
                            groups * kQuantGroup, codes, block.products + first * kBlockKeys + key,
                            kBlockKeys);
@@ -316,10 +312,11 @@ HWY_INLINE void score_codes(const Scratch& s, const Sight& seen, const CodeBlock
 
 template <DType kType>
 HWY_INLINE void add_code_values(const Scratch& s, const Sight& seen, const CodeBlock& block,
-                                std::int64_t width) {
+                                std::int64_t width, RowFetch& fetch) {
   Factors factors;
   const Byte* const* const rows = block.rows.keys;
   const std::int64_t groups = block.query.groups;
+  const bool lone = seen.queries == 1;
   for (std::int64_t g = 0; g < groups; ++g) {
     const std::int64_t offset = block.rows.values_offset + g * kCodeBytes<kType>;
     const std::int64_t length = std::min(width - g * kQuantGroup, kQuantGroup);
@@ -331,17 +328,16 @@ HWY_INLINE void add_code_values(const Scratch& s, const Sight& seen, const CodeB
                                          seen.to(q), block.products + q * kBlockKeys);
       add_to_all(sum + q * s.stride, length, shared);
     }
-    const Byte* const* const next_rows = g == 0 ? block.rows.next_keys : nullptr;
-    if (seen.queries == 1) {
-      add_codes<kType>(block.products, rows, offset, seen.from(0), seen.to(0), sum, length,
-                       next_rows);
+    if (lone) {
+      add_codes<kType>(block.products, rows, offset, seen.from(0), seen.to(0), sum, length, fetch);
       continue;
     }
-    widen_codes<kType>(rows, block.count, offset, length, s.values, s.stride, next_rows);
-    const float* widened[kBlockKeys];
-    for (std::int64_t key = 0; key < kBlockKeys; ++key) widened[key] = s.values + key * s.stride;
-    add_seen_values(seen, block.products, BlockRows<float>{widened, 0, nullptr}, sum, s.stride,
-                    length);
+    widen_codes<kType>(rows, block.count, offset, length, s.values, s.stride);
+    const Byte* widened[kBlockKeys];
+    for (std::int64_t key = 0; key < kBlockKeys; ++key) {
+      widened[key] = reinterpret_cast<const Byte*>(s.values + key * s.stride);
+    }
+    add_seen_values<float>(seen, block.products, {widened, 0}, sum, s.stride, length, fetch);
   }
 }
 
@@ -350,8 +346,12 @@ template <DType kType>
 void attend_codes(const Scratch& s, const Sight& seen, const CodeBlock& block, std::int64_t width) {
   score_codes<kType>(s, seen, block);
   if (s.bends()) bend_scores(s, seen);
-  for (std::int64_t q = seen.range.first; q < seen.range.end; ++q) soften(s, q, seen, width);
-  add_code_values<kType>(s, seen, block, width);
+  const std::int64_t queries = seen.range.end - seen.range.first;
+  const std::int64_t steps =
+      seen.queries == 1 ? seen.to(0) - seen.from(0) : value_steps(seen, kQuantGroup);
+  RowFetch fetch(block.next, block.next.values_offset, queries + block.query.groups * steps);
+  soften(s, seen, width, fetch);
+  add_code_values<kType>(s, seen, block, width, fetch);
 }
 
 }  // namespace sluice::kernels::HWY_NAMESPACE

@@ -1,4 +1,5 @@
-// The heart of linear() and of attention's scores: dot products of a few rows with four others.
+// The heart of linear(): dot products of a few rows with four others. Attention's scores have the
+// same sums (score_tile()).
 //
 // The law of kernels/ops.h lives here. Every result is the sum, lane by lane, of products at
 // distance kLanes, then a fixed tree over the lanes; the tree is the same for each of the four
