@@ -10,9 +10,6 @@
 
 namespace sluice::launcher {
 
-namespace {
-
-/// A double-quoted YAML scalar.
 std::string double_quoted(const std::string& text) {
   std::string out = "\"";
   for (const char c : text) {
@@ -42,6 +39,8 @@ std::string double_quoted(const std::string& text) {
   }
   return out + "\"";
 }
+
+namespace {
 
 std::string written(const offload::Shares& value) {
   return fmt::format("[{}, {}, {}]", value.device, value.host, value.disk);

@@ -167,7 +167,9 @@ class TreeBuilder final : public YAML::EventHandler {
   ConfigNode root_;
 };
 
-ConfigNode parse(const std::string& text, const std::string& name, ConfigProblems& problems) {
+}  // namespace
+
+ConfigNode read_yaml(const std::string& text, const std::string& name, ConfigProblems& problems) {
   if (text.size() > kMostBytes) {
     throw ConfigError(
         fmt::format("{}: larger than {} bytes: this is no configuration", name, kMostBytes));
@@ -193,11 +195,28 @@ ConfigNode parse(const std::string& text, const std::string& name, ConfigProblem
   return builder.take();
 }
 
-}  // namespace
+std::string read_yaml_file(const std::filesystem::path& file, const std::string& wanted) {
+  std::error_code error;
+  if (std::filesystem::is_directory(file, error)) {
+    throw ConfigError(fmt::format("{}: is a folder; {} needs a YAML file", file.string(), wanted));
+  }
+  std::ifstream stream(file, std::ios::binary);
+  std::string text;
+  if (stream) {
+    text.resize(kMostBytes + 1);
+    stream.read(text.data(), static_cast<std::streamsize>(text.size()));
+    text.resize(static_cast<std::size_t>(stream.gcount()));
+  }
+  if (!stream && !stream.eof()) {
+    throw ConfigError(fmt::format("{}: cannot be read: {}; {} needs a YAML file", file.string(),
+                                  std::strerror(errno), wanted));
+  }
+  return text;
+}
 
 void read_config_text(const std::string& text, const std::string& name, RunConfig& config) {
   ConfigProblems problems;
-  const ConfigNode root = parse(text, name, problems);
+  const ConfigNode root = read_yaml(text, name, problems);
   if (root.kind != ConfigNode::Kind::map && root.kind != ConfigNode::Kind::nothing) {
     throw ConfigError(fmt::format("{}:{}:{}: must be a map of keys, 'model: ...'", name,
                                   root.place.line, root.place.column));
@@ -209,22 +228,7 @@ void read_config_text(const std::string& text, const std::string& name, RunConfi
 }
 
 void read_config_file(const std::filesystem::path& file, RunConfig& config) {
-  std::error_code error;
-  if (std::filesystem::is_directory(file, error)) {
-    throw ConfigError(fmt::format("{}: is a folder; --config needs a YAML file", file.string()));
-  }
-  std::ifstream stream(file, std::ios::binary);
-  std::string text;
-  if (stream) {
-    text.resize(kMostBytes + 1);
-    stream.read(text.data(), static_cast<std::streamsize>(text.size()));
-    text.resize(static_cast<std::size_t>(stream.gcount()));
-  }
-  if (!stream && !stream.eof()) {
-    throw ConfigError(fmt::format("{}: cannot be read: {}; --config needs a YAML file",
-                                  file.string(), std::strerror(errno)));
-  }
-  read_config_text(text, file.string(), config);
+  read_config_text(read_yaml_file(file, "--config"), file.string(), config);
 }
 
 }  // namespace sluice::launcher

@@ -7,7 +7,8 @@
 
 #include "comm/gather.h"
 #include "kernels/device/error.h"
-#include "launcher/report/machine_file.h"
+#include "launcher/planner/machine_file.h"
+#include "launcher/planner/probe_cache.h"
 #include "launcher/report/machine_probe.h"
 
 namespace sluice::launcher {
@@ -17,7 +18,7 @@ namespace {
 constexpr std::int64_t kKeptSeconds = 30LL * 24 * 3600;
 
 /// Of a whole host, and what went wrong.
-struct HostRates {
+struct FoundRates {
   bool asked = false;  // by this rank: one of each host does
   stage::MachineRates rates;
   std::string problem;
@@ -29,46 +30,56 @@ struct HostRates {
   }
 };
 
-void find_engine(const MachineFile& file, int threads, std::int64_t oldest, bool measures,
-                 std::int64_t now, HostRates& host) {
-  std::optional<stage::MachineRates> known = file.engine("cpu", threads, oldest);
-  if (!known && measures) {
+/// When a rate is asked for, and what may answer.
+struct Question {
+  std::int64_t now = 0;   // seconds since 1970
+  bool measures = false;  // what is not known
+  bool again = false;     // nothing counts as known
+
+  std::string today() const { return date_of(now); }
+  std::string oldest() const { return date_of(now - kKeptSeconds); }
+};
+
+void find_engine(const ProbeCache& cache, int threads, const Question& question, FoundRates& host) {
+  std::optional<stage::MachineRates> known;
+  if (!question.again) known = cache.engine(threads, question.oldest());
+  if (!known && question.measures) {
     known = measure_cpu(threads);
     known->memory_read = measure_memory_read(std::max(threads, 1));
     host.rates = *known;
-    file.keep_engine("cpu", threads, *known, now);
+    cache.keep_engine(threads, *known, question.today());
   }
   if (known) host.rates = *known;
 }
 
-void find_disk(const MachineFile& file, const std::filesystem::path& path, std::int64_t oldest,
-               bool measures, std::int64_t now, HostRates& host) {
+void find_disk(const ProbeCache& cache, const std::filesystem::path& path, const Question& question,
+               FoundRates& host) {
   if (path.empty()) return;
-  std::optional<double> known = file.disk(path, oldest);
-  if (!known && measures) {
+  std::optional<double> known;
+  if (!question.again) known = cache.disk(path, question.oldest());
+  if (!known && question.measures) {
     known = measure_disk_read(path);
     host.rates.disk_read = *known;
-    file.keep_disk(path, *known, now);
+    cache.keep_disk(path, *known, question.today());
   }
   if (known) host.rates.disk_read = *known;
 }
 
-HostRates find_rates(const comm::World& world, const RunConfig& config,
-                     const stage::StageConfig& stage, const std::filesystem::path& disk,
-                     bool measures) {
-  HostRates host;
+FoundRates find_rates(const comm::World& world, const RunConfig& config,
+                      const stage::StageConfig& stage, const std::filesystem::path& disk,
+                      bool measures) {
+  FoundRates host;
   host.asked = true;
   const auto clock = std::chrono::system_clock::now().time_since_epoch();
-  const std::int64_t now = std::chrono::duration_cast<std::chrono::seconds>(clock).count();
-  const bool again = config.report.probe == ProbeMode::again;
-  const std::int64_t oldest = again ? now + 1 : now - kKeptSeconds;
+  const Question question = {std::chrono::duration_cast<std::chrono::seconds>(clock).count(),
+                             measures, config.report.probe == ProbeMode::again};
   try {
-    const MachineFile file(machine_file_path(
-        world.hosts()[static_cast<std::size_t>(world.rank())].name, processor_name()));
+    const ProbeCache cache(world.hosts()[static_cast<std::size_t>(world.rank())].name,
+                           processor_name());
     // Of the CPU, which works beside every device.
     const int threads = probe_threads(stage.threads * world.ranks_on_host());
-    find_engine(file, threads, oldest, measures, now, host);
-    find_disk(file, disk, oldest, measures, now, host);
+    find_engine(cache, threads, question, host);
+    find_disk(cache, disk, question, host);
   } catch (const Error& error) {
     host.problem = error.what();
   }
@@ -105,9 +116,9 @@ stage::MachineRates rates_for_run(comm::World& world, const RunConfig& config,
   const bool head_sees = comm::broadcast(world, seen);  // collective: always
   const bool wanted = mode == ProbeMode::again || (head_sees && mode == ProbeMode::automatic);
   const bool asks = world.local_rank() == 0;
-  const std::vector<HostRates> all =
-      comm::gather(world, asks ? find_rates(world, config, stage, disk, wanted) : HostRates());
-  HostRates host;
+  const std::vector<FoundRates> all =
+      comm::gather(world, asks ? find_rates(world, config, stage, disk, wanted) : FoundRates());
+  FoundRates host;
   const std::string& name = world.hosts()[static_cast<std::size_t>(world.rank())].name;
   for (std::size_t rank = 0; rank < all.size(); ++rank) {
     if (!all[rank].asked) continue;

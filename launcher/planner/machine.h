@@ -69,7 +69,7 @@ struct HostRates {
   std::map<DType, Figure> decode_attention;  // beside the device, all cores: bytes of KV per second
   std::map<DType, Figure> prefill_attention;
   Figure memory_read;
-  Figure memory_copy;
+  Figure memory_copy;  // by one thread: bytes copied, each read and written
 };
 
 struct DiskRates {

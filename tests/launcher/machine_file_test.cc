@@ -1,107 +1,219 @@
-#include "launcher/report/machine_file.h"
+#include "launcher/planner/machine_file.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
 #include <cstdlib>
-#include <fstream>
 
-#include "kernels/device/error.h"
-#include "launcher/report/machine_probe.h"
+#include "tests/support/file_bytes.h"
+#include "tests/support/machines.h"
 #include "tests/support/scratch_folder.h"
 
 namespace sluice::launcher {
 namespace {
 
-constexpr std::int64_t kNow = 1'800'000'000;
+using support::config_refusal;
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::Not;
 
-class MachineFileTest : public testing::Test {
- protected:
-  support::ScratchFolder folder_;
-  std::filesystem::path path_ = folder_.path() / "cache" / "machine.json";
-  MachineFile file_{path_};
-};
+Machine read(const std::string& text) { return read_machine_text(text, "m.yaml"); }
 
-TEST_F(MachineFileTest, WhatIsKeptIsFoundAgain) {
-  EXPECT_FALSE(file_.engine("cpu", 2, 0));
-  file_.keep_engine("cpu", 2, {1.5, 2.5, 3.5, 4.5, 0, 0}, kNow);
-  file_.keep_engine("cpu", 4, {7, 7, 7, 7, 0, 0}, kNow);
-  const std::optional<stage::MachineRates> rates = file_.engine("cpu", 2, kNow);
-  ASSERT_TRUE(rates);
-  EXPECT_EQ(rates->memory_read, 1.5);
-  EXPECT_EQ(rates->flop, 2.5);
-  EXPECT_EQ(rates->host_to_device, 3.5);
-  EXPECT_EQ(rates->device_to_host, 4.5);
-  EXPECT_FALSE(file_.engine("cpu", 3, 0));
-  EXPECT_FALSE(file_.engine("cuda", 2, 0));
+/// The file of a whole machine, with one piece replaced.
+std::string changed(const std::string& from, const std::string& to) {
+  std::string text = to_yaml(support::paper_machine());
+  const std::size_t at = text.find(from);
+  EXPECT_NE(at, std::string::npos) << from << " is not in\n" << text;
+  if (at != std::string::npos) text.replace(at, from.size(), to);
+  return text;
 }
 
-TEST_F(MachineFileTest, WhatIsTooOldIsNotThere) {
-  file_.keep_engine("cpu", 2, {1, 1, 1, 1, 0, 0}, kNow);
-  file_.keep_disk(folder_.path(), 5, kNow);
-  EXPECT_FALSE(file_.engine("cpu", 2, kNow + 1));
-  EXPECT_FALSE(file_.disk(folder_.path(), kNow + 1));
+std::string refusal_of(const std::string& from, const std::string& to) {
+  const std::string text = changed(from, to);
+  return config_refusal([&] { read(text); });
 }
 
-TEST_F(MachineFileTest, FilesOfOneDiskShareItsRate) {
-  file_.keep_disk(folder_.path(), 2e9, kNow);
-  EXPECT_EQ(file_.disk(path_, kNow), 2e9);
-  EXPECT_FALSE(file_.disk("/proc/self", kNow)) << "another file system";
-  EXPECT_FALSE(file_.disk("/no/such/path", kNow));
+void expect_same(const Figure& one, const Figure& other) {
+  EXPECT_NEAR(one.value / other.value, 1, 1e-5);
+  EXPECT_EQ(one.spread, other.spread);
+  EXPECT_EQ(one.date, other.date);
+  EXPECT_EQ(one.how, other.how);
 }
 
-TEST_F(MachineFileTest, BrokenFilesAreAsIfTheyWereNotThere) {
-  std::filesystem::create_directories(path_.parent_path());
-  for (const char* text :
-       {"", "{", "[]", "null", R"({"format": "sluice-machine", "format_version": 99})",
-        R"({"format": "sluice-machine", "format_version": 1, "engines": 3})",
-        R"({"format": "sluice-machine", "format_version": 1, "engines": {"cpu, 2 threads": 1}})",
-        R"({"format": "sluice-machine", "format_version": 1,
-            "engines": {"cpu, 2 threads": {"date": "now"}}})"}) {
-    std::ofstream(path_) << text;
-    EXPECT_FALSE(file_.engine("cpu", 2, 0)) << text;
+TEST(RateCurveTest, IsStraightInLogarithmsAndFlatBeyondItsPoints) {
+  RateCurve curve;
+  EXPECT_EQ(curve.at(10), 0);
+  curve.points = {{1, {100, 0, "", ""}}, {16, {1600, 0, "", ""}}, {64, {3200, 0, "", ""}}};
+  EXPECT_DOUBLE_EQ(curve.at(0.5), 100);
+  EXPECT_DOUBLE_EQ(curve.at(1), 100);
+  EXPECT_DOUBLE_EQ(curve.at(4), 400) << "what is bound by bytes grows with its rows";
+  EXPECT_DOUBLE_EQ(curve.at(16), 1600);
+  EXPECT_NEAR(curve.at(32), 1600 * std::sqrt(2.0), 1e-9);
+  EXPECT_DOUBLE_EQ(curve.at(64), 3200);
+  EXPECT_DOUBLE_EQ(curve.at(1e9), 3200);
+}
+
+TEST(MachineFileTest, WhatIsWrittenIsReadBack) {
+  Machine machine = support::paper_machine();
+  machine.hosts = 4;
+  machine.devices = 2;
+  machine.shares_link = true;
+  machine.on_paper = true;
+  machine.name = "a \"machine\"\\\n";
+  machine.within_host = {{5e9, 0, "2026-11-30", "x"}, {30e-6, 0, "2026-11-30", "x"}};
+  machine.between_hosts = {{1.25e9, 0, "2026-11-30", "x"}, {1.5e-3, 0, "2026-11-30", "x"}};
+  const Machine back = read(to_yaml(machine));
+  EXPECT_EQ(back.name, machine.name);
+  EXPECT_EQ(back.date, machine.date);
+  EXPECT_EQ(back.hosts, 4);
+  EXPECT_EQ(back.devices, 2);
+  EXPECT_TRUE(back.shares_link && back.on_paper);
+  EXPECT_EQ(back.device.name, "a GPU");
+  EXPECT_EQ(back.device.kind, "cuda");
+  EXPECT_EQ(back.device.memory, machine.device.memory);
+  EXPECT_EQ(back.device.compute_dtype, DType::f16);
+  ASSERT_EQ(back.device.products.size(), 5U);
+  for (const auto& [dtype, curve] : machine.device.products) {
+    ASSERT_EQ(back.device.products.at(dtype).points.size(), curve.points.size());
+    for (std::size_t i = 0; i < curve.points.size(); ++i) {
+      EXPECT_EQ(back.device.products.at(dtype).points[i].size, curve.points[i].size);
+      expect_same(back.device.products.at(dtype).points[i].rate, curve.points[i].rate);
+    }
   }
-  std::ofstream(path_) << R"({"format": "sluice-machine", "format_version": 1,
-      "engines": {"cpu, 2 threads": {"date": 5, "flop": "fast", "memory_read": -3}}})";
-  const std::optional<stage::MachineRates> rates = file_.engine("cpu", 2, 0);
-  ASSERT_TRUE(rates);
-  EXPECT_EQ(rates->flop, 0);
-  EXPECT_EQ(rates->memory_read, 0);
+  expect_same(back.device.decode_attention.at(DType::q4),
+              machine.device.decode_attention.at(DType::q4));
+  expect_same(back.device.prefill_attention.at(DType::f16),
+              machine.device.prefill_attention.at(DType::f16));
+  expect_same(back.device.task_seconds, machine.device.task_seconds);
+  expect_same(back.device.operation_seconds, machine.device.operation_seconds);
+  EXPECT_EQ(back.host.memory, machine.host.memory);
+  EXPECT_EQ(back.host.cores, 24);
+  expect_same(back.host.decode_attention.at(DType::f32),
+              machine.host.decode_attention.at(DType::f32));
+  expect_same(back.host.memory_copy, machine.host.memory_copy);
+  expect_same(back.host_to_device.computing, machine.host_to_device.computing);
+  expect_same(back.device_to_host.product_share, machine.device_to_host.product_share);
+  EXPECT_EQ(back.disk.folder, "/scratch");
+  EXPECT_EQ(back.disk.read.points.front().size, 65536);
+  expect_same(back.disk.write.points.back().rate, machine.disk.write.points.back().rate);
+  EXPECT_EQ(back.disk.free_bytes, machine.disk.free_bytes);
+  expect_same(back.within_host.latency, machine.within_host.latency);
+  expect_same(back.between_hosts.bandwidth, machine.between_hosts.bandwidth);
+  EXPECT_EQ(to_yaml(back), to_yaml(machine));
 }
 
-TEST_F(MachineFileTest, IsNamedByHostAndProcessor) {
+TEST(MachineFileTest, UnitsHavePrefixes) {
+  EXPECT_DOUBLE_EQ(
+      read(changed("memory_read: {value: 300, unit: GB/s", "memory_read: {value: 0.5, unit: TB/s"))
+          .device.memory_read.value,
+      5e11);
+  EXPECT_DOUBLE_EQ(
+      read(changed("memory_read: {value: 300, unit: GB/s", "memory_read: {value: 2, unit: GiB/s"))
+          .device.memory_read.value,
+      2147483648.0);
+}
+
+TEST(MachineFileTest, WhatIsMissingIsNamedWithItsPlace) {
+  EXPECT_THAT(refusal_of("  cores: 24\n", ""),
+              AllOf(HasSubstr("m.yaml:"), HasSubstr("key 'host.cores': is missing")));
+  EXPECT_THAT(refusal_of("unit: GB/s, spread", "spread"), HasSubstr("unit': is missing"));
+  EXPECT_THAT(refusal_of("host_to_device:\n", "host_to_devices:\n"),
+              AllOf(HasSubstr("m.yaml:1:1: key 'host_to_device': is missing; sluice calibrate"),
+                    HasSubstr("unknown key; did you mean 'host_to_device'?")));
+  EXPECT_THAT(config_refusal([] { read("format: sluice-machine-1\n"); }),
+              AllOf(HasSubstr("key 'device': is missing"), HasSubstr("key 'disk': is missing")));
+  EXPECT_THAT(config_refusal([] { read("3"); }), HasSubstr("is no machine file"));
+  EXPECT_THAT(config_refusal([] { read(""); }), HasSubstr("is no machine file"));
+}
+
+TEST(MachineFileTest, RatesThatCannotBeAreRefused) {
+  const char* const kRead = "memory_read: {value: 300, unit: GB/s";
+  EXPECT_THAT(refusal_of(kRead, "memory_read: {value: -300, unit: GB/s"),
+              AllOf(HasSubstr("key 'device.memory_read.value': -300 GB/s cannot be"),
+                    HasSubstr("is its unit right?")));
+  EXPECT_THAT(refusal_of(kRead, "memory_read: {value: 0, unit: GB/s"), HasSubstr("0 GB/s cannot"));
+  EXPECT_THAT(refusal_of(kRead, "memory_read: {value: 300e9, unit: GB/s"),
+              HasSubstr("cannot be: it must be from 10000 to 1e+15 B/s"));
+  EXPECT_THAT(refusal_of(kRead, "memory_read: {value: 300, unit: B/s"), HasSubstr("cannot be"));
+  EXPECT_THAT(refusal_of(kRead, "memory_read: {value: 300, unit: GFLOP/s"),
+              HasSubstr("key 'device.memory_read.unit': must be B/s, kB/s"));
+  EXPECT_THAT(refusal_of(kRead, "memory_read: {value: 300, unit: mB/s"), HasSubstr("must be B/s"));
+  EXPECT_THAT(refusal_of(kRead, "memory_read: {value: fast, unit: GB/s"),
+              HasSubstr("must be a number, not 'fast'"));
+  EXPECT_THAT(refusal_of(kRead, "memory_read: {value: .nan, unit: GB/s"),
+              HasSubstr("must be a number"));
+  EXPECT_THAT(refusal_of("unit: us, spread: 0.01", "unit: us, spread: 2"),
+              HasSubstr("spread': must be from 0 to 1, not '2'"));
+  EXPECT_THAT(refusal_of("value: 0.95", "value: 1.95"), HasSubstr("cannot be"));
+  EXPECT_THAT(refusal_of("memory: 208GiB", "memory: 208"), HasSubstr("must be from 1 MiB"));
+  EXPECT_THAT(refusal_of("cores: 24", "cores: 2.5"), HasSubstr("must be a whole number"));
+  EXPECT_THAT(refusal_of("cores: 24", "cores: -4"), HasSubstr("must be from 1 to"));
+  EXPECT_THAT(refusal_of("kind: \"cuda\"", "kind: \"rocm\""), HasSubstr("must be cpu or cuda"));
+  EXPECT_THAT(refusal_of("compute_dtype: f16", "compute_dtype: q4"), HasSubstr("must be f32"));
+  EXPECT_THAT(refusal_of("date: \"2026-11-30\"", "date: \"yesterday\""),
+              HasSubstr("must be a date such as 2026-11-30"));
+}
+
+TEST(MachineFileTest, SizesOfACurveMustGrow) {
+  EXPECT_THAT(refusal_of("{rows: 64,", "{rows: 1,"), HasSubstr("must be more than in the line"));
+  EXPECT_THAT(refusal_of("{bytes: 1MiB,", "{bytes: 1KiB,"), HasSubstr("must be more than"));
+  EXPECT_THAT(refusal_of("{rows: 64,", "{bytes: 64,"), HasSubstr("rows': is missing"));
+}
+
+TEST(MachineFileTest, PlaceIsThatOfTheValue) {
+  const std::string text = changed("cores: 24", "cores: many");
+  const std::string before = text.substr(0, text.find("cores: many"));
+  const auto line = 1 + std::count(before.begin(), before.end(), '\n');
+  EXPECT_THAT(config_refusal([&] { read(text); }),
+              HasSubstr("m.yaml:" + std::to_string(line) + ":10: key 'host.cores'"));
+}
+
+TEST(MachineFileTest, ARowOfDevicesNeedsItsNetwork) {
+  EXPECT_THAT(refusal_of("devices: 1\n", "devices: 4\n"),
+              AllOf(HasSubstr("key 'within_host': is missing"), Not(HasSubstr("between"))));
+  EXPECT_THAT(refusal_of("hosts: 1\n", "hosts: 4\n"), HasSubstr("'between_hosts': is missing"));
+}
+
+TEST(MachineFileTest, IsFoundInTheCacheFolder) {
   const char* before = std::getenv("XDG_CACHE_HOME");
   const std::string kept = before == nullptr ? "" : before;
+  support::ScratchFolder folder;
   ASSERT_EQ(::setenv("XDG_CACHE_HOME", "/cache", 1), 0);
   EXPECT_EQ(machine_file_path("node-1", "Intel(R) Xeon(R) @ 2.50GHz/../x"),
-            "/cache/sluice/machine-node-1-Intel-R-Xeon-R-2.50GHz-..-x.json");
+            "/cache/sluice/machine-node-1-Intel-R-Xeon-R-2.50GHz-..-x.yaml");
   ASSERT_EQ(::setenv("XDG_CACHE_HOME", "relative", 1), 0);  // the specification: to be ignored
-  EXPECT_EQ(machine_file_path("h", "p").filename(), "machine-h-p.json");
   EXPECT_NE(machine_file_path("h", "p").string().substr(0, 8), "relative");
+  ASSERT_EQ(::setenv("XDG_CACHE_HOME", folder.path().c_str(), 1), 0);
+  EXPECT_FALSE(find_machine(""));
+  const std::filesystem::path other = folder.path() / "deep" / "other.yaml";
+  write_machine_file(other, support::paper_machine());
+  EXPECT_EQ(find_machine(other)->name, "test");
+  EXPECT_THAT(config_refusal([&] { find_machine(folder.path() / "none.yaml"); }),
+              HasSubstr("cannot be read"));
+  EXPECT_THAT(config_refusal([&] { find_machine(folder.path()); }), HasSubstr("is a folder"));
   before == nullptr ? ::unsetenv("XDG_CACHE_HOME") : ::setenv("XDG_CACHE_HOME", kept.c_str(), 1);
   EXPECT_FALSE(processor_name().empty());
 }
 
-TEST_F(MachineFileTest, WithoutAPlaceNothingIsKept) {
-  const MachineFile nowhere{std::filesystem::path()};
-  nowhere.keep_disk(folder_.path(), 1, kNow);
-  EXPECT_FALSE(nowhere.disk(folder_.path(), 0));
+TEST(MachineFileTest, DatesAreDays) {
+  EXPECT_EQ(date_of(0), "1970-01-01");
+  EXPECT_EQ(date_of(1'796'000'000), "2026-11-30");
 }
 
-TEST(MachineProbe, MeasuresWhatThereIs) {
-  EXPECT_GT(measure_memory_read(2), 1e8);
-  const stage::MachineRates rates = measure_cpu(1);
-  EXPECT_GT(rates.flop, 1e8);
-  EXPECT_GT(rates.host_to_device, 1e7);
-  EXPECT_GT(rates.device_to_host, 1e7);
-  EXPECT_EQ(probe_threads(3), 3);
-  EXPECT_GT(probe_threads(0), 0);
-}
-
-TEST(MachineProbe, ADiskThatCannotBeMeasuredHasNoRate) {
-  support::ScratchFolder folder;
-  std::ofstream(folder.path() / "small") << "too small";
-  EXPECT_EQ(measure_disk_read(folder.path() / "small"), 0);
-  EXPECT_THROW(measure_disk_read(folder.path() / "missing"), IoError);
+/// A hostile file is refused, or read: it never harms.
+TEST(MachineFileTest, DamagedFilesAreRefusedOrRead) {
+  const std::string whole = to_yaml(support::paper_machine());
+  int refused = 0;
+  for (std::uint64_t seed = 0; seed < 300; ++seed) {
+    try {
+      read(support::mutated(whole, seed));
+    } catch (const ConfigError&) {
+      ++refused;
+    }
+  }
+  EXPECT_GT(refused, 100);
 }
 
 }  // namespace
