@@ -33,8 +33,10 @@ const Json* ConfigReader::find(const char* key, IfNull if_null) const {
   return if_null == IfNull::absent && value->is_null() ? nullptr : value;
 }
 
-ConfigReader::ConfigReader(const std::filesystem::path& path) : where_(path.string()) {
-  const std::string text = offload::read_text_file(path, kMaxConfigBytes);
+ConfigReader::ConfigReader(const std::filesystem::path& path)
+    : ConfigReader(path.string(), offload::read_text_file(path, kMaxConfigBytes)) {}
+
+ConfigReader::ConfigReader(std::string where, const std::string& text) : where_(std::move(where)) {
   // The walk refuses what the parser would let pass: duplicate keys, depth, NUL bytes.
   offload::walk_json(text, where_, kMaxDepth, [](offload::JsonPath, const offload::JsonValue&) {});
   object_ = Json::parse(text);

@@ -22,6 +22,8 @@ class ConfigReader {
  public:
   /// Throws InputError for what is no JSON object, or has a key twice.
   explicit ConfigReader(const std::filesystem::path& path);
+  /// The same of a text; complaints name it `where`.
+  ConfigReader(std::string where, const std::string& text);
 
   const std::string& where() const { return where_; }
   /// Throws InputError: the file, `what`, and what to do.

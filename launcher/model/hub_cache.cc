@@ -93,6 +93,13 @@ fs::path cache_folder() {
   return expanded(from_environment("HF_HUB_CACHE").value_or(hub));
 }
 
+/// Of the cache.
+fs::path folder_of(const std::string& hub_id) {
+  std::string name = hub_id;
+  name.replace(name.find('/'), 1, "--");
+  return cache_folder() / ("models--" + name);
+}
+
 std::string command_for(const std::string& hub_id) { return "hf download " + hub_id; }
 
 }  // namespace
@@ -103,19 +110,21 @@ bool is_hub_id(const std::string& model) {
          is_plain_name(model.substr(slash + 1));
 }
 
+bool is_in_hub_cache(const std::string& hub_id) {
+  std::error_code error;
+  return fs::is_regular_file(folder_of(hub_id) / "refs" / "main", error);
+}
+
 fs::path find_in_hub_cache(const std::string& hub_id) {
-  std::string name = hub_id;
-  name.replace(name.find('/'), 1, "--");
-  const fs::path cache = cache_folder();
-  const fs::path folder = cache / ("models--" + name);
+  const fs::path folder = folder_of(hub_id);
   const auto refuse = [&](const std::string& what) {
     throw InputError(
         fmt::format("{}: {}; download it with: {}", hub_id, what, command_for(hub_id)));
   };
   std::error_code error;
-  if (!fs::is_regular_file(folder / "refs" / "main", error)) {
+  if (!is_in_hub_cache(hub_id)) {
     refuse(fmt::format("neither a folder here nor a model in the Hugging Face cache {}",
-                       cache.string()));
+                       cache_folder().string()));
   }
   std::string revision = offload::read_text_file(folder / "refs" / "main", 256);
   while (!revision.empty() && std::isspace(static_cast<unsigned char>(revision.back())) != 0) {

@@ -9,6 +9,9 @@ namespace sluice::launcher {
 /// Whether `model` has the form of a hub id: "owner/name".
 bool is_hub_id(const std::string& model);
 
+/// Whether the cache says which snapshot of the model is its newest.
+bool is_in_hub_cache(const std::string& hub_id);
+
 /// The folder of the snapshot that refs/main names. Throws InputError, with the command that
 /// downloads the model, if it is not there.
 std::filesystem::path find_in_hub_cache(const std::string& hub_id);

@@ -28,6 +28,7 @@ std::string layer_text(const std::vector<std::uint64_t>& layers) {
 
 /// A model whose tokenizer cannot be used still answers prompts of token ids.
 std::string tokenizer_text(const std::filesystem::path& folder) {
+  if (folder.empty()) return "none is here";
   if (!Tokenizer::has_files(folder)) return "none: prompts must be token ids";
   try {
     return tokenizer_line(Tokenizer::open(folder));
@@ -39,7 +40,9 @@ std::string tokenizer_text(const std::filesystem::path& folder) {
 std::string facts_text(const std::string& name, const ModelFacts& facts) {
   const stage::DecoderConfig& model = facts.folder.config;
   std::string text = name + "\n";
-  text += line("folder", facts.folder.path.string());
+  text += line("folder", facts.folder.path.empty()
+                             ? "none: what follows is what its published config.json asks for"
+                             : facts.folder.path.string());
   const bool grouped = model.attention.kv_heads != model.attention.query_heads;
   text += line(
       "model",
@@ -52,7 +55,8 @@ std::string facts_text(const std::string& name, const ModelFacts& facts) {
   for (const std::string& remark : facts.remarks) text += line("", remark);
   text += line("tokenizer", tokenizer_text(facts.folder.path));
   text += line("ends with", fmt::format("token {}", fmt::join(facts.folder.eos_ids, ", ")));
-  text += line("files", facts.files.empty()
+  text += line("files", facts.folder.path.empty() ? "none"
+                        : facts.files.empty()
                             ? "no weights are there: what follows is what config.json asks for"
                             : fmt::format("{} {} file{}, {}", facts.files.size(), facts.format,
                                           facts.files.size() == 1 ? "" : "s",

@@ -98,7 +98,8 @@ std::vector<std::string> remarks_on(const stage::DecoderConfig& model, const std
 /// Without a checkpoint where the folder holds none: then all is what config.json says.
 OpenedModel open_what_is_there(const std::string& model) {
   ModelFolder folder = open_model(model);
-  if (offload::Checkpoint::is_in(folder.path)) return open_checkpoint(std::move(folder));
+  if (!folder.path.empty() && offload::Checkpoint::is_in(folder.path))
+    return open_checkpoint(std::move(folder));
   return {std::move(folder), std::nullopt, {}};
 }
 

@@ -9,6 +9,7 @@
 #include "kernels/device/error.h"
 #include "launcher/model/config_reader.h"
 #include "launcher/model/hub_cache.h"
+#include "launcher/model/published_shapes.h"
 #include "offload/checkpoint/digest.h"
 #include "offload/checkpoint/input_file.h"
 
@@ -120,9 +121,54 @@ fs::path find_model_folder(const std::string& model) {
                   offload::printable(model)));
 }
 
-ModelFolder open_model(const std::string& model, const Families& known) {
+namespace {
+
+/// Neither a folder nor in the hub's cache, but known.
+std::optional<PublishedShape> shape_alone(const std::string& model) {
+  std::error_code error;
+  if (fs::exists(model, error) || (is_hub_id(model) && is_in_hub_cache(model))) return std::nullopt;
+  std::optional<PublishedShape> shape = find_published_shape(model);
+  // In another case, or by an old name.
+  return shape && is_in_hub_cache(shape->name) ? std::nullopt : shape;
+}
+
+ModelFolder open_shape(const PublishedShape& shape, const Families& known) {
   ModelFolder folder;
-  folder.path = find_model_folder(model);
+  folder.published = shape.name;
+  const ConfigReader config("the published config.json of " + shape.name, shape.config);
+  folder.family = &family_of(config, known);
+  folder.config = folder.family->read_config(config);
+  folder.config.dtype = dtype_of(config);
+  folder.config.validate(config.where());
+  folder.eos_ids = read_eos_ids(config, config, folder.config);
+  folder.digest = digest_of(folder);
+  return folder;
+}
+
+/// As find_model_folder(), which says also what known shape may have been meant.
+fs::path find_folder(const std::string& model) {
+  if (const auto shape = find_published_shape(model); shape && is_in_hub_cache(shape->name)) {
+    std::error_code error;
+    if (!fs::exists(model, error)) return find_in_hub_cache(shape->name);
+  }
+  try {
+    return find_model_folder(model);
+  } catch (const InputError& problem) {
+    const std::string meant =
+        is_hub_id(model) && is_in_hub_cache(model) ? std::string() : published_suggestion(model);
+    if (meant.empty()) throw;
+    throw InputError(problem.what() + meant);
+  }
+}
+
+}  // namespace
+
+ModelFolder open_model(const std::string& model, const Families& known) {
+  if (const std::optional<PublishedShape> shape = shape_alone(model)) {
+    return open_shape(*shape, known);
+  }
+  ModelFolder folder;
+  folder.path = find_folder(model);
   const fs::path path = folder.path / "config.json";
   std::error_code error;
   if (!fs::exists(path, error)) {

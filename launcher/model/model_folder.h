@@ -21,7 +21,9 @@ struct ModelSamplingDefaults {
 };
 
 struct ModelFolder {
-  std::filesystem::path path;
+  std::filesystem::path path;  // empty: of the model nothing is here but its published shape
+  /// Its name on the hub, where `path` is empty: no weights, no tokenizer.
+  std::string published;
   const Family* family = nullptr;
   stage::DecoderConfig config;
   /// Ids that end an answer: generation_config.json's, else config.json's. Never empty.
@@ -36,9 +38,11 @@ struct ModelFolder {
 /// command that downloads it.
 std::filesystem::path find_model_folder(const std::string& model);
 
-/// Finds the folder and reads its config.json, opening no weights. Keys that config.json lacks are
-/// what Hugging Face makes of them. Throws InputError: no folder, no config.json, none of the
-/// families `known`, values that cannot be.
+/// Finds the folder and reads its config.json, opening no weights. Of a model that is neither a
+/// folder nor in the hub's cache the shape in published_shapes.h stands for it. Keys that
+/// config.json lacks are what Hugging Face makes of them. Throws InputError: no such model (with
+/// the nearest name of a known shape), no config.json, none of the families `known`, values that
+/// cannot be.
 ModelFolder open_model(const std::string& model, const Families& known = families());
 
 /// What ModelFolder::digest is.

@@ -22,6 +22,8 @@ offload::Checkpoint open_files(const std::filesystem::path& folder) {
 }  // namespace
 
 OpenedModel open_checkpoint(ModelFolder folder) {
+  // Of a published shape alone there are no weights: this says so, and how to have them.
+  if (folder.path.empty()) folder.path = find_in_hub_cache(folder.published);
   OpenedModel opened{std::move(folder), std::nullopt, {}};
   opened.checkpoint.emplace(open_files(opened.folder.path));
   opened.names = find_tensors(*opened.folder.family, *opened.checkpoint, opened.folder.config);

@@ -24,7 +24,8 @@ Example:
 std::vector<FlagGroup> flags() {
   return {{"Flags",
            {{"--model,--path,model", "DIR|ID",
-             "model folder, or hub id in the local Hugging Face cache"},
+             "model folder, hub id in the local Hugging Face cache, or any published name that is "
+             "known: facebook/opt-175b"},
             {"--device-memory", "SIZE", "say whether it fits into so much memory per device"},
             {"--host-memory", "SIZE", "... and so much host memory per stage"},
             {"--stages", "N", "stages the layers are split over [1]"},
