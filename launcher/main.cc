@@ -8,6 +8,7 @@
 
 #include "comm/launch.h"
 #include "kernels/device/error.h"
+#include "launcher/calibrate/calibrate_command.h"
 #include "launcher/chat/chat_template.h"
 #include "launcher/config/cli.h"
 #include "launcher/config/config_yaml.h"
@@ -64,6 +65,8 @@ ExitStatus run(int argc, char** argv) {
           {parsed.inspect.device_memory, parsed.inspect.host_memory, parsed.inspect.stages,
            parsed.inspect.compress_weight, parsed.inspect.json},
           std::cout));
+    case launcher::Command::calibrate:
+      return launcher::calibrate(parsed.calibrate, std::cout, say);
     case launcher::Command::tokenize:
       return tokenize(parsed.tokenize);
   }

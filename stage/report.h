@@ -42,8 +42,8 @@ struct PhaseReport {
   ComputeWork work;
 };
 
-/// What a stage's machine can do, measured apart from any run (launcher/report/machine_probe.h), or
-/// what the run was limited to. Per second; 0: not known.
+/// What a stage's machine can do, measured apart from any run (launcher/calibrate/short_probe.h),
+/// or what the run was limited to. Per second; 0: not known.
 struct MachineRates {
   double memory_read = 0;  // bytes of host memory, by this stage's threads
   double flop = 0;  // of the device, in its compute dtype; on the CPU by this stage's threads

@@ -27,7 +27,16 @@ struct TokenizeArguments {
   bool messages = false;
 };
 
-enum class Command : std::uint8_t { print, generate, inspect, tokenize };
+/// `sluice calibrate`: measures this machine.
+struct CalibrateArguments {
+  std::string output;           // empty: the cache folder's
+  std::string device = "auto";  // as stage_defaults.device
+  std::int32_t threads = 0;     // of a CPU; 0: all that this process may use
+  std::string directory;        // whose disk is measured
+  bool quiet = false;
+};
+
+enum class Command : std::uint8_t { print, generate, inspect, tokenize, calibrate };
 
 struct ParsedCommand {
   Command command = Command::print;
@@ -40,6 +49,7 @@ struct ParsedCommand {
 
   InspectArguments inspect;
   TokenizeArguments tokenize;
+  CalibrateArguments calibrate;
 };
 
 /// Reads the --config file too. Throws ConfigError, with one problem per line: unknown commands and

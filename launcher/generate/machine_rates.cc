@@ -7,9 +7,9 @@
 
 #include "comm/gather.h"
 #include "kernels/device/error.h"
+#include "launcher/calibrate/short_probe.h"
 #include "launcher/planner/machine_file.h"
 #include "launcher/planner/probe_cache.h"
-#include "launcher/report/machine_probe.h"
 
 namespace sluice::launcher {
 

@@ -124,7 +124,8 @@ std::string Progress::line(std::chrono::steady_clock::time_point now) const {
   if (total_ > 0) {
     text += fmt::format("/{}", bytes ? format_size(total_) : std::to_string(total_));
   }
-  if (!bytes) text += total_ == 1 ? " prompt" : " prompts";
+  if (unit_ == Unit::figures) text += " figures";
+  if (unit_ == Unit::prompts) text += total_ == 1 ? " prompt" : " prompts";
   if (total_ > 0) {
     text += fmt::format(" ({} %)", static_cast<int>(100.0 * static_cast<double>(done_) /
                                                     static_cast<double>(total_)));

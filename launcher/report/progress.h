@@ -39,7 +39,7 @@ ProgressStyle progress_style(const ReportConfig& report, const Surroundings& sur
 /// Used by one thread.
 class Progress {
  public:
-  enum class Unit : std::uint8_t { prompts, bytes };
+  enum class Unit : std::uint8_t { prompts, bytes, figures };
   using Now = std::function<std::chrono::steady_clock::time_point()>;
 
   /// `what` begins each line: "generating". `total` 0: not known. `out` must outlive it.

@@ -6,8 +6,8 @@
 #include <fstream>
 
 #include "kernels/device/error.h"
+#include "launcher/calibrate/short_probe.h"
 #include "launcher/planner/machine_file.h"
-#include "launcher/report/machine_probe.h"
 #include "tests/support/file_bytes.h"
 #include "tests/support/machines.h"
 #include "tests/support/scratch_folder.h"
@@ -95,7 +95,8 @@ TEST_F(ProbeCacheTest, WhatCalibrateMeasuredCountsMore) {
 
 TEST_F(ProbeCacheTest, AProbesFileIsNoMachine) {
   cache_.keep_engine(2, {1e9, 1e9, 1e9, 1e9, 0, 0}, kDay);
-  const std::string refusal = support::refusal([&] { read_machine_file(cache_.engine_file(2)); });
+  const std::string refusal =
+      support::config_refusal([&] { read_machine_file(cache_.engine_file(2)); });
   EXPECT_NE(refusal.find("key 'contents': the file has only what a run's short probe found"),
             std::string::npos)
       << refusal;

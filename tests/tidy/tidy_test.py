@@ -237,7 +237,7 @@ class Tidy(unittest.TestCase):
                     for script in re.findall(r"(?:^|\s)((?:\./)?scripts/[\w/-]+(?:\.\w+)?)", line):
                         if not (ROOT / script).exists():
                             problems.append(f"{document}: {script} does not exist")
-                    match = re.search(r"\bsluice (generate|inspect|tokenize)\b(.*)", line)
+                    match = re.search(r"\bsluice (generate|inspect|calibrate|tokenize)\b(.*)", line)
                     if not match:
                         continue
                     command = match.group(1)

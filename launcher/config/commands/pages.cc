@@ -4,7 +4,7 @@ namespace sluice::launcher {
 
 const std::vector<const CommandPage*>& command_pages() {
   static const std::vector<const CommandPage*> pages = {&generate_page(), &inspect_page(),
-                                                        &tokenize_page()};
+                                                        &calibrate_page(), &tokenize_page()};
   return pages;
 }
 

@@ -1,4 +1,4 @@
-#include "launcher/report/machine_probe.h"
+#include "launcher/calibrate/short_probe.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -16,6 +16,7 @@
 #include "kernels/device/cpu_backend.h"
 #include "kernels/device/error.h"
 #include "kernels/engine.h"
+#include "launcher/calibrate/memory_walk.h"
 
 namespace sluice::launcher {
 
@@ -39,19 +40,6 @@ double best_rate(double amount, double seconds, const Work& work) {
   return best;
 }
 
-std::uint64_t read_all(const std::byte* bytes, std::size_t count) {
-  constexpr std::size_t kWords = 16;
-  std::uint64_t sums[kWords] = {};
-  for (std::size_t i = 0; i + sizeof(sums) <= count; i += sizeof(sums)) {
-    std::uint64_t words[kWords];
-    std::memcpy(words, bytes + i, sizeof(words));
-    for (std::size_t w = 0; w < kWords; ++w) sums[w] ^= words[w];
-  }
-  std::uint64_t all = 0;
-  for (const std::uint64_t sum : sums) all ^= sum;
-  return all;
-}
-
 /// Closes on every way out.
 struct Descriptor {
   int value = -1;
@@ -68,18 +56,14 @@ struct Descriptor {
 }  // namespace
 
 double measure_memory_read(int threads) {
-  const auto count = static_cast<std::size_t>(threads);
-  const std::size_t part = std::max(32 * kMebibyte, 128 * kMebibyte / count);
-  const Memory memory = map_memory(count * part, "the probe of memory");
-  std::memset(memory.data(), 1, memory.bytes());
-  std::atomic<std::uint64_t> sum{0};
-  return best_rate(static_cast<double>(count * part), 0.25, [&] {
-    std::vector<std::thread> readers;
-    for (std::size_t i = 0; i < count; ++i) {
-      readers.emplace_back([&, i] { sum += read_all(memory.data() + i * part, part); });
-    }
-    for (std::thread& reader : readers) reader.join();
-  });
+  MemoryWalk walk(threads);
+  walk.read();
+  double best = 0;
+  const auto start = Clock::now();
+  do {
+    best = std::max(best, walk.read());
+  } while (Seconds(Clock::now() - start).count() < 0.25);
+  return best;
 }
 
 void measure_device(kernels::Engine& engine, stage::MachineRates& rates) {
