@@ -12,6 +12,7 @@
 #include "launcher/config/cli.h"
 #include "launcher/config/config_yaml.h"
 #include "launcher/config/run_config.h"
+#include "launcher/planner/machine_file.h"
 #include "stage/stage_config.h"
 
 namespace sluice::launcher {
@@ -67,6 +68,35 @@ TEST(ClusterConfigs, EveryFileMakesARun) {
     read_config_text(to_yaml(config), "printed", again);
     EXPECT_EQ(to_yaml(again), to_yaml(config));
   }
+}
+
+TEST(ClusterConfigs, EveryMachineOnPaperCanBeReadAndSaysWhereItsFiguresComeFrom) {
+  int count = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(kFolder / "machines")) {
+    SCOPED_TRACE(entry.path().filename().string());
+    ++count;
+    Machine machine;
+    ASSERT_NO_THROW(machine = read_machine_file(entry.path()));
+    EXPECT_TRUE(machine.on_paper);
+    EXPECT_NE(machine.name, "");
+    for (const auto& [dtype, curve] : machine.device.products) {
+      double before = 0;
+      for (const RateCurve::Point& point : curve.points) {
+        EXPECT_GT(point.rate.how.size(), 5U);
+        EXPECT_GE(point.rate.value, before) << "more rows are never slower, on paper";
+        before = point.rate.value;
+      }
+    }
+    // What no hardware can: weights read faster than its memory is.
+    EXPECT_LE(machine.device.products.at(DType::f16).points.front().rate.value,
+              machine.device.memory_read.value * 1.01);
+    EXPECT_LE(machine.host.decode_attention.at(DType::f16).value, machine.host.memory_read.value);
+    EXPECT_LE(machine.host_to_device.computing.value, machine.host_to_device.alone.value);
+    EXPECT_EQ(machine.within_host.latency.known(), machine.devices > 1);
+    EXPECT_EQ(machine.between_hosts.latency.known(), machine.hosts > 1);
+    EXPECT_EQ(to_yaml(read_machine_text(to_yaml(machine), "again")), to_yaml(machine));
+  }
+  EXPECT_GE(count, 12);
 }
 
 TEST(ClusterConfigs, TheCommandsInTheirCommentsUseFlagsThatExist) {
