@@ -162,7 +162,7 @@ class Generate {
       find_rates();
       rank_->connect();
       load();
-      if (is_head_) job_->start();
+      if (is_head_) job_->start(rank_->threads());
       const stage::RunReport run = rank_->run(is_head_ ? &*job_ : nullptr);
       const bool rows_failed = is_head_ && job_->finish();
       show_report(run);

@@ -68,6 +68,7 @@ class Rank {
   void load(const LoadWatch& watch);
   stage::RunReport run(stage::Job* job);
 
+  int threads() const { return threads_; }  // that it computes with
   stage::StageReport report() const;
   /// The tasks of a decode step, as a table. After plan().
   std::string schedule() const;

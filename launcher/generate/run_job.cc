@@ -29,7 +29,7 @@ class JobSource {
   virtual ~JobSource() = default;
   virtual stage::Job& job() = 0;
   virtual JobScan scan() const = 0;
-  virtual void start() {}
+  virtual void start(int /*cores*/) {}
   /// Rows that need nothing more. `ended`: requests that have.
   virtual std::uint64_t rows_done(std::uint64_t ended) const { return ended; }
   /// Returns whether some rows failed.
@@ -100,7 +100,7 @@ class FileSource : public JobSource {
 
   stage::Job& job() override { return *job_; }
   JobScan scan() const override { return scan_.job; }
-  void start() override { job_->start(*writer_); }
+  void start(int cores) override { job_->start(*writer_, parsing_threads(cores)); }
   std::uint64_t rows_done(std::uint64_t) const override {
     const JobCounts counts = job_->counts();
     return static_cast<std::uint64_t>(counts.written + counts.skipped);
@@ -155,7 +155,7 @@ class PromptSource : public JobSource {
   PromptSource(const RunConfig& config, const ModelFolder& model)
       : tokenizer_(open_tokenizer(model)),
         parser_(tokenizer_, defaults_of(config, model), limits_of(model)) {
-    RequestParser::Parsed parsed = parser_.parse_text(config.job.prompt, 1);
+    ParsedRow parsed = parser_.parse_text(config.job.prompt, 1);
     if (const auto* failure = std::get_if<RowFailure>(&parsed)) {
       throw InputError("--prompt: " + failure->message);
     }
@@ -228,8 +228,8 @@ RunJob::~RunJob() = default;
 
 const JobScan& RunJob::scan() const { return scan_; }
 
-void RunJob::start() {
-  source_->start();
+void RunJob::start(int cores) {
+  source_->start(cores);
   if (!config_.report.quiet) {
     progress_.emplace(std::cerr, progress_style(config_.report, look_around(STDERR_FILENO)),
                       "generating", Progress::Unit::prompts,

@@ -26,8 +26,8 @@ class RunJob : public stage::Job {
 
   const JobScan& scan() const;
 
-  /// Begins to read rows and to show progress.
-  void start();
+  /// Begins to read rows and to show progress. `cores`: threads that this rank computes with.
+  void start(int cores);
   /// Ends progress, closes the output; returns whether some rows failed. Throws IoError,
   /// CapacityError.
   bool finish();

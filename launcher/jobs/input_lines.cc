@@ -39,11 +39,14 @@ bool is_document(const std::string& line, std::size_t first, const std::string& 
 
 InputLines::InputLines(std::istream& in, std::string name) : name_(name), lines_(in, name) {}
 
-bool InputLines::next(std::string& line) {
-  while (lines_.next(line)) {
-    const std::size_t first = line.find_first_not_of(kBlanks);
+bool InputLines::next(InputLine& line) {
+  while (lines_.next(line.text)) {
+    const std::size_t first = line.text.find_first_not_of(kBlanks);
     if (first == std::string::npos && !lines_.too_long()) continue;
-    if (!std::exchange(decided_, true)) decide(line, first);
+    if (!std::exchange(decided_, true)) decide(line.text, first);
+    line.number = lines_.number();
+    line.is_json = json_;
+    line.too_long = lines_.too_long();
     return true;
   }
   return false;

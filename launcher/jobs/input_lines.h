@@ -9,6 +9,14 @@
 
 namespace sluice::launcher {
 
+/// A line that is a row.
+struct InputLine {
+  std::string text;
+  std::int64_t number = 0;  // from 1
+  bool is_json = false;     // else it is a prompt
+  bool too_long = false;    // only its beginning is here
+};
+
 /// The form is known with the first line that is not blank. JSON Lines: the name ends in .jsonl or
 /// .json, or the first character is '{' (and in a .txt file a quotation mark follows it: "{name}
 /// said hello" is a text). Else each line is a prompt.
@@ -20,11 +28,8 @@ class InputLines {
   /// The next line that is not blank; false at the end. Throws IoError when the input cannot be
   /// read, and InputError where it is in no form that we read: UTF-16 or UTF-32, or JSON that is
   /// not one value per line.
-  bool next(std::string& line);
+  bool next(InputLine& line);
 
-  bool is_json() const { return json_; }
-  std::int64_t number() const { return lines_.number(); }  // of the line read last
-  bool too_long() const { return lines_.too_long(); }
   std::uint64_t bytes() const { return lines_.bytes(); }  // read so far
 
  private:

@@ -81,14 +81,14 @@ InputScan scan_input(InputFile& file, RequestParser parser, std::uint64_t exact_
   std::istream in(&file);
   InputLines lines(in, file.name());
   const std::uint64_t most_lines = file.bytes() / 2 + 1;
-  for (std::string line; lines.next(line);) {
+  for (InputLine line; lines.next(line);) {
     ++scan.job.rows;
-    if (lines.is_json()) scan.names.look_at(line, most_lines);
+    if (line.is_json) scan.names.look_at(line.text, most_lines);
     if (lines.bytes() <= exact_bytes) {
-      const auto parsed = parse(lines, line, parser);
+      const auto parsed = parse(line, parser);
       if (const auto* row = std::get_if<RequestRow>(&parsed)) add_to_scan(*row, scan.job);
     } else {
-      add_bound(most_tokens_of(line, lines.is_json(), parser), scan.job);
+      add_bound(most_tokens_of(line.text, line.is_json, parser), scan.job);
     }
   }
   file.rewind();

@@ -285,6 +285,32 @@ const Json& batch_body(const Json& object) {
   return *body;
 }
 
+RowForm form_of(const Json& object) {
+  const bool batch = object.contains("body") || object.contains("url") || object.contains("method");
+  if (!batch) return RowForm::plain;
+  return object.member("url") == kChatCompletions ? RowForm::chat : RowForm::batch;
+}
+
+/// Appends the unknown fields of a plain row, or of a batch row and its body.
+void look_at_fields(const Json& object, RowForm form, std::vector<std::string>& unknown) {
+  const bool batch = form != RowForm::plain;
+  const Json& request = batch ? object.member("body") : object;
+  const bool chat = has_messages(request);
+  const auto is_field = [&](std::string_view name) {
+    return is_known(name) || (chat && is_chat_field(name));
+  };
+  for (const auto& [name, value] : object.items()) {
+    const bool known = batch ? std::ranges::count(kBatchFields, name) > 0 : is_field(name);
+    if (known) continue;
+    if (!batch) refuse_slip(name);
+    unknown.push_back(name);
+  }
+  if (!batch) return;
+  for (const auto& [name, value] : request.items()) {
+    if (!is_field(name) && name != "model" && name != "user") unknown.push_back("body." + name);
+  }
+}
+
 }  // namespace
 
 std::uint64_t default_seed(std::uint64_t run_seed, std::string_view custom_id) {
@@ -338,51 +364,44 @@ void RequestParser::warn(std::int64_t number, const std::string& field) {
       fmt::format("the unknown field {} (first on line {}) is ignored", shown(field), number));
 }
 
-/// Of a plain row, or of a batch row and its body.
-void RequestParser::look_at_fields(const Json& object, std::int64_t number) {
-  const bool batch = last_form_ != RowForm::plain;
-  const Json& request = batch ? object.member("body") : object;
-  const bool chat = has_messages(request);
-  const auto is_field = [&](std::string_view name) {
-    return is_known(name) || (chat && is_chat_field(name));
-  };
-  for (const auto& [name, value] : object.items()) {
-    const bool known = batch ? std::ranges::count(kBatchFields, name) > 0 : is_field(name);
-    if (known) continue;
-    if (!batch) refuse_slip(name);
-    warn(number, name);
-  }
-  if (!batch) return;
-  for (const auto& [name, value] : request.items()) {
-    if (!is_field(name) && name != "model" && name != "user") warn(number, "body." + name);
-  }
+ParsedRow RequestParser::settle(RowDraft draft) {
+  std::visit(
+      [&](auto& row) {
+        if (!draft.has_form) row.form = last_form_;
+        last_form_ = row.form;
+        for (const std::string& field : draft.unknown_fields) warn(row.line, field);
+      },
+      draft.row);
+  return std::move(draft.row);
 }
 
-RequestParser::Parsed RequestParser::parse_json(std::string_view line, std::int64_t number) {
+RowDraft RequestParser::draft_json(std::string_view line, std::int64_t number,
+                                   const IsAnswered& is_answered) const {
+  RowDraft draft;
   RequestRow row = with_defaults(number);
-  row.form = last_form_;
   try {
     const Json object = parse_row(line, row);
     if (!object.is_object()) throw RowProblem{"the row is no JSON object", ""};
-    const bool batch =
-        object.contains("body") || object.contains("url") || object.contains("method");
-    row.form = last_form_ = !batch                                     ? RowForm::plain
-                            : object.member("url") == kChatCompletions ? RowForm::chat
-                                                                       : RowForm::batch;
+    row.form = form_of(object);
+    draft.has_form = true;
     if (auto id = RowFields(object).text("custom_id")) {
       row.custom_id = std::move(*id);
       row.naming = Naming::given;
     }
-    if (is_answered_ && is_answered_(row)) return row;
-    row.sampling.seed = default_seed(defaults_.sampling.seed, row.custom_id);
-    read_request(RowFields(batch ? batch_body(object) : object), tokenizer_, chat_, limits_, row);
-    look_at_fields(object, number);
-    return finished(std::move(row));
+    draft.left_out = is_answered && is_answered(row);
+    if (!draft.left_out) {
+      const Json& request = row.form == RowForm::plain ? object : batch_body(object);
+      row.sampling.seed = default_seed(defaults_.sampling.seed, row.custom_id);
+      read_request(RowFields(request), tokenizer_, chat_, limits_, row);
+      look_at_fields(object, row.form, draft.unknown_fields);
+    }
+    draft.row = finished(std::move(row));
   } catch (const RowProblem& problem) {
-    return failure_of(row, problem);
+    draft.row = failure_of(row, problem);
   } catch (const InputError& problem) {  // of the tokenizer
-    return failure_of(row, {problem.what(), "prompt"});
+    draft.row = failure_of(row, {problem.what(), "prompt"});
   }
+  return draft;
 }
 
 std::size_t RequestParser::prompt_bytes(std::string_view line) const {
@@ -397,9 +416,16 @@ std::size_t RequestParser::prompt_bytes(std::string_view line) const {
   }
 }
 
-RequestParser::Parsed RequestParser::parse_text(std::string_view prompt, std::int64_t number) {
+RowDraft RequestParser::draft_text(std::string_view prompt, std::int64_t number,
+                                   const IsAnswered& is_answered) const {
+  RowDraft draft;
+  draft.has_form = true;
   RequestRow row = with_defaults(number);
-  if (is_answered_ && is_answered_(row)) return row;
+  draft.left_out = is_answered && is_answered(row);
+  if (draft.left_out) {
+    draft.row = std::move(row);
+    return draft;
+  }
   row.sampling.seed = default_seed(defaults_.sampling.seed, row.custom_id);
   try {
     if (!is_valid_utf8(prompt) || prompt.find('\0') != std::string_view::npos) {
@@ -409,12 +435,13 @@ RequestParser::Parsed RequestParser::parse_text(std::string_view prompt, std::in
     row.prompt = tokenizer_.encode(prompt);
     if (row.echo) row.prompt_text = prompt;
     fit_to_positions({}, limits_, "prompt", row);
-    return finished(std::move(row));
+    draft.row = finished(std::move(row));
   } catch (const RowProblem& problem) {
-    return failure_of(row, problem);
+    draft.row = failure_of(row, problem);
   } catch (const InputError& problem) {
-    return failure_of(row, {problem.what(), "prompt"});
+    draft.row = failure_of(row, {problem.what(), "prompt"});
   }
+  return draft;
 }
 
 }  // namespace sluice::launcher

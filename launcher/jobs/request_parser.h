@@ -34,6 +34,17 @@ std::uint64_t default_seed(std::uint64_t run_seed, std::string_view custom_id);
 /// "row-7": the custom_id of a row that has none.
 std::string default_custom_id(std::int64_t line);
 
+/// A row, or what is wrong with it.
+using ParsedRow = std::variant<RequestRow, RowFailure>;
+
+/// What a line says by itself. The lines before it say the rest: RequestParser::settle().
+struct RowDraft {
+  ParsedRow row;
+  bool has_form = false;  // the line has a form of its own
+  bool left_out = false;  // the output has its answer: the row has no prompt
+  std::vector<std::string> unknown_fields;
+};
+
 /// Fields, all optional but prompt: custom_id, prompt (text or token ids), max_tokens, temperature,
 /// top_p, top_k, repetition_penalty, seed, logprobs, echo, stop (text or up to 16), stop_token_ids,
 /// ignore_eos, skip_special_tokens; null counts as absent. A text prompt gets the model's BOS
@@ -42,8 +53,6 @@ std::string default_custom_id(std::int64_t line);
 /// the model folder's chat template makes the text.
 class RequestParser {
  public:
-  using Parsed = std::variant<RequestRow, RowFailure>;
-
   /// `tokenizer` and `chat` must outlive it. `defaults.sampling.seed` is the run's seed. Without
   /// `chat` rows with messages are refused.
   RequestParser(const Tokenizer& tokenizer, GenerationDefaults defaults, ModelLimits limits,
@@ -52,12 +61,24 @@ class RequestParser {
   /// Says of a row, by its line, custom_id and naming, whether the output has its answer: such a
   /// row is given back without a prompt, for it need not be tokenized.
   using IsAnswered = std::function<bool(const RequestRow& row)>;
-  void leave_out(IsAnswered is_answered) { is_answered_ = std::move(is_answered); }
 
   /// A line of JSON, in the short form or OpenAI's batch form. Never throws for what it reads.
-  Parsed parse_json(std::string_view line, std::int64_t number);
-  /// A prompt without fields of its own.
-  Parsed parse_text(std::string_view prompt, std::int64_t number);
+  /// Any thread, as `is_answered` allows.
+  RowDraft draft_json(std::string_view line, std::int64_t number,
+                      const IsAnswered& is_answered = {}) const;
+  /// A prompt without fields of its own. As above.
+  RowDraft draft_text(std::string_view prompt, std::int64_t number,
+                      const IsAnswered& is_answered = {}) const;
+  /// The row of a draft. In the input's order: a line that is no JSON is answered in the form of
+  /// the row before it, and of an unknown field is warned once.
+  ParsedRow settle(RowDraft draft);
+
+  ParsedRow parse_json(std::string_view line, std::int64_t number) {
+    return settle(draft_json(line, number));
+  }
+  ParsedRow parse_text(std::string_view prompt, std::int64_t number) {
+    return settle(draft_text(prompt, number));
+  }
 
   /// The most bytes of text that the line's prompt has: rendered where the line has messages, or
   /// else those of the line.
@@ -67,9 +88,6 @@ class RequestParser {
   /// users' own. But a plain row is refused where the name is nearly one of ours: a slip.
   std::vector<std::string> take_warnings() { return std::exchange(warnings_, {}); }
 
-  /// The form of the last row that had one. A line that is no JSON is answered in this form.
-  RowForm last_form() const { return last_form_; }
-
   std::int32_t default_max_tokens() const { return defaults_.max_new_tokens; }
   std::int32_t positions() const { return limits_.positions; }
 
@@ -77,16 +95,14 @@ class RequestParser {
   RequestRow with_defaults(std::int64_t number) const;
   RequestRow finished(RequestRow row) const;
   void warn(std::int64_t number, const std::string& field);
-  void look_at_fields(const Json& object, std::int64_t number);
 
   const Tokenizer& tokenizer_;
   const ChatTemplate* chat_;
   GenerationDefaults defaults_;
   ModelLimits limits_;
-  IsAnswered is_answered_;
   std::set<std::string> warned_;
   std::vector<std::string> warnings_;
-  RowForm last_form_ = RowForm::plain;
+  RowForm last_form_ = RowForm::plain;  // of the last row that had one
 };
 
 }  // namespace sluice::launcher

@@ -5,29 +5,29 @@
 namespace sluice::launcher {
 namespace {
 
-RowFailure too_long(std::int64_t line, RowForm form) {
+RowDraft too_long(std::int64_t line) {
   RowFailure failure;
   failure.line = line;
   failure.custom_id = default_custom_id(line);
   failure.naming = Naming::made_up;
-  failure.form = form;
   failure.message = fmt::format("line {} has more than {} bytes, the most that a row may have",
                                 line, kMaxLineBytes);
-  return failure;
+  RowDraft draft;
+  draft.row = std::move(failure);
+  return draft;
 }
 
 }  // namespace
 
-RequestParser::Parsed parse(const InputLines& lines, const std::string& line,
-                            RequestParser& parser) {
-  if (lines.too_long()) return too_long(lines.number(), parser.last_form());
-  return lines.is_json() ? parser.parse_json(line, lines.number())
-                         : parser.parse_text(line, lines.number());
+RowDraft draft(const InputLine& line, const RequestParser& parser,
+               const RequestParser::IsAnswered& is_answered) {
+  if (line.too_long) return too_long(line.number);
+  return line.is_json ? parser.draft_json(line.text, line.number, is_answered)
+                      : parser.draft_text(line.text, line.number, is_answered);
 }
 
-std::optional<RequestParser::Parsed> RequestReader::next() {
-  if (!lines_.next(line_)) return std::nullopt;
-  return parse(lines_, line_, parser_);
+ParsedRow parse(const InputLine& line, RequestParser& parser) {
+  return parser.settle(draft(line, parser));
 }
 
 }  // namespace sluice::launcher

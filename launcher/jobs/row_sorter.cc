@@ -17,7 +17,7 @@ struct Name {
   RowForm form;
 };
 
-Name name_of(RequestParser::Parsed& parsed) {
+Name name_of(ParsedRow& parsed) {
   return std::visit(
       [](auto& one) {
         return Name{one.line, one.custom_id, one.naming, one.form};
@@ -27,7 +27,7 @@ Name name_of(RequestParser::Parsed& parsed) {
 
 }  // namespace
 
-std::optional<JobRow> RowSorter::sort(RequestParser::Parsed parsed) {
+std::optional<JobRow> RowSorter::sort(ParsedRow parsed) {
   const Name name = name_of(parsed);
   const bool made_up = name.naming == Naming::made_up;
   std::uint64_t key = key_of_id(name.custom_id);

@@ -16,7 +16,7 @@ namespace sluice::launcher {
 
 /// A row to run, or a failure to write down.
 struct JobRow {
-  RequestParser::Parsed row;
+  ParsedRow row;
   /// The hash of the error record that the output has of this row; it is not written again. 0:
   /// none.
   std::uint64_t error_before = 0;
@@ -29,7 +29,7 @@ class RowSorter {
       : finished_(std::move(finished)), names_(std::move(names)) {}
 
   /// Nothing: the output has it. Rows come in the input's order.
-  std::optional<JobRow> sort(RequestParser::Parsed parsed);
+  std::optional<JobRow> sort(ParsedRow parsed);
 
   /// sort() will say that the output has its answer.
   bool is_answered(const RequestRow& row) const;

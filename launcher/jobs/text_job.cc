@@ -27,9 +27,9 @@ TextJob::TextJob(const Tokenizer& tokenizer, RowFeed& feed, TextJobOptions optio
   if (options_.eos < 0) options_.eos = tokenizer.eos();
 }
 
-void TextJob::start(CompletionWriter& writer) {
+void TextJob::start(CompletionWriter& writer, int threads) {
   writer_ = &writer;
-  feed_.start(line());
+  feed_.start(line(), threads);
 }
 
 JobCounts TextJob::counts() const {

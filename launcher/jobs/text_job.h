@@ -39,8 +39,8 @@ class TextJob : public stage::Job {
   TextJob(const TextJob&) = delete;
   TextJob& operator=(const TextJob&) = delete;
 
-  /// Begins to read rows. `writer` must outlive the run.
-  void start(CompletionWriter& writer);
+  /// Begins to read rows, with so many threads that parse. `writer` must outlive the run.
+  void start(CompletionWriter& writer, int threads);
 
   JobCounts counts() const;
 

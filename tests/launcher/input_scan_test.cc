@@ -91,7 +91,7 @@ TEST_F(InputScanTest, FilesThatCannotBeRead) {
   InputFile unreadable("/proc/self/mem");
   std::istream in(&unreadable);
   InputLines lines(in, unreadable.name());
-  std::string line;
+  InputLine line;
   EXPECT_THROW(lines.next(line), IoError);
 }
 

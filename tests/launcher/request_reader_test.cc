@@ -28,11 +28,11 @@ class RequestReaderTest : public testing::Test {
     if (looked_at) names.look_at(bytes, 1000);
     RequestParser parser(tokenizer_, {}, {270, 64});
     std::istringstream in(bytes);
-    RequestReader reader(in, name, parser);
+    InputLines lines(in, name);
     RowSorter sorter({}, std::move(names));
     Requests requests;
-    while (auto parsed = reader.next()) {
-      auto row = sorter.sort(std::move(*parsed));
+    for (InputLine line; lines.next(line);) {
+      auto row = sorter.sort(parse(line, parser));
       EXPECT_TRUE(row.has_value()) << "nothing was in the output";
       if (auto* good = std::get_if<RequestRow>(&row->row)) {
         requests.rows.push_back(*good);

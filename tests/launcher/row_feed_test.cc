@@ -5,11 +5,15 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <istream>
+#include <iterator>
+#include <random>
 #include <sstream>
 
 #include "kernels/device/error.h"
 #include "launcher/jobs/input_file.h"
+#include "launcher/jobs/request_reader.h"
 #include "tests/support/small_tokenizer.h"
 
 namespace sluice::launcher {
@@ -32,9 +36,11 @@ class RowFeedTest : public testing::Test {
     close_pipe();
   }
 
+  static constexpr int kThreads = 3;
+
   void start(bool patient) {
     feed_ = std::make_unique<RowFeed>(*in_, "pipe", parser_, RowSorter({}, {}), patient);
-    feed_->start(line_);
+    feed_->start(line_, kThreads);
   }
   void write(const std::string& text) {
     ASSERT_EQ(::write(writing_, text.data(), text.size()), static_cast<ssize_t>(text.size()));
@@ -117,6 +123,23 @@ TEST_F(RowFeedTest, TheJobMayEndWhileThePipeIsOpen) {
   EXPECT_EQ(next(), "row-1");
 }
 
+TEST_F(RowFeedTest, TheJobMayEndWhileRowsWait) {
+  start(false);
+  std::string rows;
+  for (int i = 0; i < 3000; ++i) rows += "{\"prompt\": \"a\"}\n";
+  write(rows);
+  EXPECT_EQ(next(), "row-1");
+}
+
+TEST_F(RowFeedTest, TheJobMayEndBeforeItHasBegun) { start(false); }
+
+TEST(ParsingThreads, AreFewAndOneAtLeast) {
+  EXPECT_EQ(parsing_threads(1), 1);
+  EXPECT_EQ(parsing_threads(2), 1);
+  EXPECT_EQ(parsing_threads(6), 3);
+  EXPECT_EQ(parsing_threads(64), 4);
+}
+
 TEST_F(RowFeedTest, APatientFeedWaitsForTheReader) {
   start(true);
   write("{\"prompt\": \"a\"}\n{\"prompt\": \"b\"}\n");
@@ -134,9 +157,105 @@ TEST_F(RowFeedTest, WhatReadingThrowsComesAfterTheRowsBeforeIt) {
                   "a\0",
                   4));
   RowFeed feed(wide, "pipe", parser_, RowSorter({}, {}), true);
-  feed.start(line_);
+  feed.start(line_, kThreads);
   JobRow row;
   EXPECT_THROW(feed.next(row), InputError);
+}
+
+/// All that a row or a failure says.
+std::string shown(const ParsedRow& parsed) {
+  std::ostringstream text;
+  if (const auto* row = std::get_if<RequestRow>(&parsed)) {
+    text << row->line << ' ' << row->custom_id << ' ' << static_cast<int>(row->form) << ':';
+    for (const std::int32_t id : row->prompt) text << ' ' << id;
+  } else {
+    const auto& failure = std::get<RowFailure>(parsed);
+    text << failure.line << ' ' << failure.custom_id << ' ' << static_cast<int>(failure.form)
+         << ": " << failure.message;
+  }
+  return text.str();
+}
+
+/// Rows of all lengths and forms, wrong ones among them; a line that is no JSON has the form of the
+/// row before it.
+std::string mixed_rows(int count) {
+  std::mt19937 random(7);
+  std::ostringstream rows;
+  for (int i = 0; i < count; ++i) {
+    const std::string prompt(1 + random() % (random() % 8 == 0 ? 20000 : 40), 'a');
+    switch (random() % 6) {
+      case 0:
+        rows << "nonsense\n";
+        break;
+      case 1:
+        rows << R"({"custom_id": "batch-)" << i << R"(", "url": "/v1/completions", "body": )"
+             << R"({"prompt": ")" << prompt << R"(", "mine": 1}})" << '\n';
+        break;
+      case 2:
+        rows << R"({"custom_id": "id-)" << random() % 8 << R"(", "prompt": ")" << prompt << "\"}\n";
+        break;
+      case 3:
+        rows << R"({"prompt": ")" << prompt << R"(", "promt_)" << random() % 4 << "\": 1}\n";
+        break;
+      default:
+        rows << R"({"prompt": ")" << prompt << "\"}\n";
+    }
+  }
+  return rows.str();
+}
+
+class RowOrder : public testing::TestWithParam<int> {};
+
+TEST_P(RowOrder, IsThatOfTheInputWithAnyNumberOfThreads) {
+  const Tokenizer tokenizer = support::small_tokenizer();
+  const ModelLimits limits{tokenizer.table_size(), 10000};
+  const std::string input = mixed_rows(3000);
+  std::istringstream once(input);
+  InputLines lines(once, "in.jsonl");
+  RequestParser parser(tokenizer, {}, limits);
+  RowSorter sorter({}, {});
+  std::vector<std::string> wanted;
+  for (InputLine line; lines.next(line);) {
+    if (auto row = sorter.sort(parse(line, parser))) wanted.push_back(shown(row->row));
+  }
+  ASSERT_EQ(wanted.size(), 3000U);
+
+  std::istringstream again(input);
+  RequestParser other(tokenizer, {}, limits);
+  stage::HeadLine line;
+  RowFeed feed(again, "in.jsonl", other, RowSorter({}, {}), true);
+  feed.start(line, GetParam());
+  JobRow row;
+  for (const std::string& one : wanted) {
+    ASSERT_EQ(feed.next(row), stage::Next::request);
+    ASSERT_EQ(shown(row.row), one);
+  }
+  EXPECT_EQ(feed.next(row), stage::Next::no_more);
+  EXPECT_EQ(feed.failed(), sorter.failed());
+  std::vector<std::string> warnings = parser.take_warnings();
+  std::ranges::move(sorter.take_warnings(), std::back_inserter(warnings));
+  EXPECT_EQ(feed.take_warnings(), warnings);
+}
+
+INSTANTIATE_TEST_SUITE_P(Threads, RowOrder, testing::Values(1, 2, 4));
+
+// The output has the answer of line 1, whose made-up name line 2 has as well: line 2 may be looked
+// at before line 1 has its turn, and is a row to answer all the same.
+TEST(RowFeedResume, ARowIsNotTakenForAnEarlierOneOfItsName) {
+  const Tokenizer tokenizer = support::small_tokenizer();
+  RequestParser parser(tokenizer, {}, {tokenizer.table_size(), 1 << 20});
+  std::istringstream in("{\"prompt\": \"" + std::string(100000, 'a') +
+                        "\"}\n{\"custom_id\": \"row-1\", \"prompt\": \"b\"}\n");
+  FinishedRows finished;
+  finished.ids().add_answered(key_of_id("row-1"));
+  stage::HeadLine line;
+  RowFeed feed(in, "pipe", parser, RowSorter(std::move(finished), {}), true);
+  feed.start(line, 2);
+  JobRow row;
+  ASSERT_EQ(feed.next(row), stage::Next::request);
+  EXPECT_EQ(std::get<RequestRow>(row.row).prompt, tokenizer.encode("b"));
+  EXPECT_EQ(feed.next(row), stage::Next::no_more);
+  EXPECT_EQ(feed.skipped(), 1);
 }
 
 }  // namespace

@@ -87,7 +87,7 @@ class TextJobTest : public testing::Test {
           in(input),
           feed(in, "in.jsonl", parser, sorter(input, writer), true),
           job(tokenizer, feed, options) {
-      job.start(writer);
+      job.start(writer, 2);
     }
     static RowSorter sorter(const std::string& input, CompletionWriter& writer) {
       RowNames names;
