@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <optional>
 #include <utility>
 
@@ -32,20 +33,20 @@ class Split final : public PreTokenizer {
   bool invert_;
 };
 
-/// A pattern whose matches leave nothing between them.
+/// The matches of a pattern, and what lies between them.
 class Words final : public PreTokenizer {
  public:
-  explicit Words(WordScanner scanner) : scanner_(std::move(scanner)) {}
+  explicit Words(std::unique_ptr<const WordScanner> scanner) : scanner_(std::move(scanner)) {}
   void split(Piece piece, PieceReceiver next) const override {
     while (!piece.text.empty()) {
-      const std::size_t bytes = scanner_.word_bytes(piece.text);
+      const std::size_t bytes = scanner_->word_bytes(piece.text);
       next({piece.text.substr(0, bytes), piece.first});
       piece = {piece.text.substr(bytes), false};
     }
   }
 
  private:
-  WordScanner scanner_;
+  std::unique_ptr<const WordScanner> scanner_;
 };
 
 /// ByteLevel's blank in front.
@@ -161,10 +162,10 @@ class Builder {
  public:
   Builder(const std::vector<PreTokenizerStep>& steps, const std::string& where) : where_(where) {
     for (std::size_t i = 0; i < steps.size(); ++i) {
-      if (in_symbols_) refuse_after_bytes(steps[i]);
+      if (form_ != Form::characters) refuse_after_bytes(steps[i]);
       add(steps[i], i + 1 == steps.size());
     }
-    if (in_symbols_) put(std::make_unique<FromSymbols>());
+    if (form_ == Form::symbols) put(std::make_unique<FromSymbols>());
   }
 
   std::unique_ptr<const PreTokenizer> take() {
@@ -184,15 +185,26 @@ class Builder {
 
   void add_byte_level(const PreTokenizerStep& step, bool last) {
     if (step.prefix_space) put(std::make_unique<PrefixSpace>());
-    if (step.use_regex) put(std::make_unique<Words>(*WordScanner::of(kGpt2Pattern)));
-    in_symbols_ = !last;
-    if (in_symbols_) put(std::make_unique<ToSymbols>());
+    if (step.use_regex) put(std::make_unique<Words>(WordScanner::of(kGpt2Pattern)));
+    if (!last) form_ = Form::bytes;
+  }
+
+  /// For a step that must see the symbols themselves.
+  void make_symbols() {
+    if (form_ == Form::bytes) put(std::make_unique<ToSymbols>());
+    if (form_ == Form::bytes) form_ = Form::symbols;
+  }
+
+  void add_characters(const CharacterSet& set, SplitBehavior behavior) {
+    put(std::make_unique<Split>(form_ == Form::bytes ? make_byte_pattern(set) : make_pattern(set),
+                                behavior));
   }
 
   void add_split(const PreTokenizerStep& step) {
-    auto scanner = step.pattern.is_regex ? WordScanner::of(step.pattern.text) : std::nullopt;
+    if (!reads_bytes(step.pattern)) make_symbols();
+    auto scanner = step.pattern.is_regex ? WordScanner::of(step.pattern.text) : nullptr;
     if (scanner && step.behavior == SplitBehavior::isolated) {
-      put(std::make_unique<Words>(*std::move(scanner)));
+      put(std::make_unique<Words>(std::move(scanner)));
       return;
     }
     put(std::make_unique<Split>(make_pattern(step.pattern, where_), step.behavior, step.invert));
@@ -207,29 +219,31 @@ class Builder {
         add_split(step);
         break;
       case Kind::digits:
-        put(std::make_unique<Split>(
-            make_pattern([](char32_t c) { return digits().contains(c); }),
-            step.individual_digits ? SplitBehavior::isolated : SplitBehavior::contiguous));
+        add_characters(
+            digits(), step.individual_digits ? SplitBehavior::isolated : SplitBehavior::contiguous);
         break;
       case Kind::punctuation:
-        put(std::make_unique<Split>(
-            make_pattern([](char32_t c) { return punctuation().contains(c); }), step.behavior));
+        add_characters(punctuation(), step.behavior);
         break;
       case Kind::metaspace:
         put(std::make_unique<Metaspace>(step.replacement, step.prepend, step.split));
         break;
       case Kind::whitespace:
+        make_symbols();
         put(std::make_unique<Whitespace>());
         break;
       case Kind::whitespace_split:
-        put(std::make_unique<Split>(make_pattern(is_white_space), SplitBehavior::removed));
+        add_characters(white_space(), SplitBehavior::removed);
         break;
     }
   }
 
   const std::string& where_;
   std::vector<std::unique_ptr<const PreTokenizer>> made_;
-  bool in_symbols_ = false;  // pieces are in GPT-2's alphabet
+  /// Of pieces. Steps behind ByteLevel see symbols of GPT-2's alphabet; those that can do with the
+  /// bytes are given these.
+  enum class Form : std::uint8_t { characters, bytes, symbols };
+  Form form_ = Form::characters;
 };
 
 std::string describe(const PreTokenizerStep& step) {

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <new>
 #include <utility>
 
@@ -245,6 +246,14 @@ CharacterSet::CharacterSet(std::initializer_list<const char*> properties) : bits
   }
 }
 
+void CharacterSet::each(FunctionRef<void(char32_t)> found) const {
+  for (std::size_t i = 0; i < bits_.size(); ++i) {
+    for (std::uint64_t bits = bits_[i]; bits != 0; bits &= bits - 1) {
+      found(static_cast<char32_t>(64 * i + static_cast<std::size_t>(std::countr_zero(bits))));
+    }
+  }
+}
+
 const CharacterSet& letters() {
   static const CharacterSet set({"L"});
   return set;
@@ -283,6 +292,17 @@ const CharacterSet& digits() {
 
 const CharacterSet& marks() {
   static const CharacterSet set({"M"});
+  return set;
+}
+
+const CharacterSet& white_space() {
+  static const CharacterSet set = [] {
+    CharacterSet made({});
+    for (char32_t c = 0; c <= 0x3000; ++c) {
+      if (is_white_space(c)) made.add(c);
+    }
+    return made;
+  }();
   return set;
 }
 

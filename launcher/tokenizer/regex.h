@@ -54,6 +54,9 @@ class CharacterSet {
   }
   void add(char32_t character) { bits_[character / 64] |= std::uint64_t{1} << (character % 64); }
 
+  /// Calls `found` with each of them, in order.
+  void each(FunctionRef<void(char32_t)> found) const;
+
  private:
   std::vector<std::uint64_t> bits_;  // one for each character, U+10FFFF included
 };
@@ -61,6 +64,7 @@ class CharacterSet {
 const CharacterSet& letters();  // L
 const CharacterSet& numbers();  // N
 const CharacterSet& marks();    // M
+const CharacterSet& white_space();
 /// What Hugging Face's Punctuation and Digits take for such: older and newer Unicode than above.
 const CharacterSet& punctuation();  // and all ASCII signs
 const CharacterSet& digits();

@@ -1,9 +1,10 @@
 #include "launcher/tokenizer/splitting.h"
 
+#include <array>
 #include <utility>
 #include <vector>
 
-#include "launcher/tokenizer/regex.h"
+#include "launcher/tokenizer/byte_alphabet.h"
 #include "launcher/tokenizer/utf8.h"
 
 namespace sluice::launcher {
@@ -59,20 +60,37 @@ class RegexPattern final : public Pattern {
 
 class CharacterPattern final : public Pattern {
  public:
-  explicit CharacterPattern(std::function<bool(char32_t)> is_match)
-      : is_match_(std::move(is_match)) {}
+  explicit CharacterPattern(const CharacterSet& set) : set_(set) {}
   void find(std::string_view text, PartReceiver next) const override {
     Parts parts(text.size(), next);
-    for (std::size_t at = 0; at < text.size();) {
-      const std::size_t bytes = first_part(text.substr(at)).bytes;
-      if (is_match_(first_character(text.substr(at)))) parts.match(at, at + bytes);
-      at += bytes;
+    std::size_t bytes = 0;
+    for (std::size_t at = 0; at < text.size(); at += bytes) {
+      if (set_.contains(character_at(text, at, bytes))) parts.match(at, at + bytes);
     }
     parts.finish();
   }
 
  private:
-  std::function<bool(char32_t)> is_match_;
+  const CharacterSet& set_;
+};
+
+class BytePattern final : public Pattern {
+ public:
+  explicit BytePattern(const CharacterSet& set) {
+    for (std::size_t byte = 0; byte < matches_.size(); ++byte) {
+      matches_[byte] = set.contains(first_character(byte_symbol(static_cast<unsigned char>(byte))));
+    }
+  }
+  void find(std::string_view text, PartReceiver next) const override {
+    Parts parts(text.size(), next);
+    for (std::size_t at = 0; at < text.size(); ++at) {
+      if (matches_[static_cast<unsigned char>(text[at])]) parts.match(at, at + 1);
+    }
+    parts.finish();
+  }
+
+ private:
+  std::array<bool, 256> matches_ = {};
 };
 
 /// [0-9][0-9][0-9], Falcon's last step, which sees every word.
@@ -99,19 +117,31 @@ bool joins(Part part, SplitBehavior behavior, bool previous) {
   return part.match && !previous;
 }
 
-std::vector<Part> merged_forwards(const std::vector<Part>& parts, SplitBehavior behavior) {
-  std::vector<Part> merged;
-  bool previous = false;
-  for (const Part& part : parts) {
-    if (!merged.empty() && joins(part, behavior, previous)) {
-      merged.back().end = part.end;
+/// Joins parts to the ones before them as they come.
+class ForwardMerger {
+ public:
+  ForwardMerger(SplitBehavior behavior, PartReceiver next) : behavior_(behavior), next_(next) {}
+  void add(Part part) {
+    if (any_ && joins(part, behavior_, last_matches_)) {
+      merged_.end = part.end;
     } else {
-      merged.push_back(part);
+      finish();
+      merged_ = part;
+      any_ = true;
     }
-    previous = part.match;
+    last_matches_ = part.match;
   }
-  return merged;
-}
+  void finish() {
+    if (any_) next_(merged_);
+  }
+
+ private:
+  SplitBehavior behavior_;
+  PartReceiver next_;
+  Part merged_;
+  bool any_ = false;
+  bool last_matches_ = false;
+};
 
 std::vector<Part> merged_backwards(const std::vector<Part>& parts) {
   std::vector<Part> merged;
@@ -135,8 +165,16 @@ std::unique_ptr<const Pattern> make_pattern(const StepPattern& pattern, const st
   return std::make_unique<RegexPattern>(Regex(pattern.text, where));
 }
 
-std::unique_ptr<const Pattern> make_pattern(std::function<bool(char32_t)> is_match) {
-  return std::make_unique<CharacterPattern>(std::move(is_match));
+std::unique_ptr<const Pattern> make_pattern(const CharacterSet& set) {
+  return std::make_unique<CharacterPattern>(set);
+}
+
+std::unique_ptr<const Pattern> make_byte_pattern(const CharacterSet& set) {
+  return std::make_unique<BytePattern>(set);
+}
+
+bool reads_bytes(const StepPattern& pattern) {
+  return pattern.is_regex && pattern.text == DigitTriples::kPattern;
 }
 
 void split(Piece piece, const Pattern& pattern, SplitBehavior behavior, bool invert,
@@ -153,14 +191,18 @@ void split(Piece piece, const Pattern& pattern, SplitBehavior behavior, bool inv
     return;
   }
   std::vector<Part> parts;
+  ForwardMerger merger(behavior, give);
+  const bool backwards = behavior == SplitBehavior::merged_with_next;
   pattern.find(piece.text, [&](Part part) {
     part.match = part.match != invert;
-    parts.push_back(part);
+    if (backwards) {
+      parts.push_back(part);
+    } else {
+      merger.add(part);
+    }
   });
-  const bool backwards = behavior == SplitBehavior::merged_with_next;
-  for (const Part& part : backwards ? merged_backwards(parts) : merged_forwards(parts, behavior)) {
-    give(part);
-  }
+  merger.finish();
+  for (const Part& part : merged_backwards(parts)) give(part);
 }
 
 }  // namespace sluice::launcher

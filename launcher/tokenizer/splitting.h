@@ -2,13 +2,13 @@
 #pragma once
 
 #include <cstddef>
-#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
 
 #include "launcher/tokenizer/function_ref.h"
 #include "launcher/tokenizer/pre_tokenizer.h"
+#include "launcher/tokenizer/regex.h"
 #include "launcher/tokenizer/steps.h"
 
 namespace sluice::launcher {
@@ -31,8 +31,15 @@ class Pattern {
 
 /// Throws InputError naming `where` for what is no regular expression.
 std::unique_ptr<const Pattern> make_pattern(const StepPattern& pattern, const std::string& where);
-/// Each character of a kind is a match of its own.
-std::unique_ptr<const Pattern> make_pattern(std::function<bool(char32_t)> is_match);
+/// Each character of a set, which must outlive it, is a match of its own.
+std::unique_ptr<const Pattern> make_pattern(const CharacterSet& set);
+
+// Behind ByteLevel, patterns look at the symbols of bytes (byte_alphabet.h).
+
+/// Each byte whose symbol is in the set is a match of its own.
+std::unique_ptr<const Pattern> make_byte_pattern(const CharacterSet& set);
+/// The pattern finds the same in bytes as in their symbols.
+bool reads_bytes(const StepPattern& pattern);
 
 /// Calls `next` with the pieces of `piece`. `invert`: matches and other parts change places.
 void split(Piece piece, const Pattern& pattern, SplitBehavior behavior, bool invert,

@@ -1,6 +1,7 @@
 #include "launcher/tokenizer/utf8.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace sluice::launcher {
 namespace {
@@ -24,6 +25,16 @@ std::size_t character_bytes(unsigned char lead, unsigned char& low, unsigned cha
   if (lead == 0xF0) low = 0x90;
   if (lead == 0xF4) high = 0x8F;
   return 4;
+}
+
+/// Eights of ASCII bytes that `bytes` begins with.
+std::size_t ascii_bytes(std::string_view bytes) {
+  std::size_t at = 0;
+  for (std::uint64_t eight = 0; at + sizeof eight <= bytes.size(); at += sizeof eight) {
+    std::memcpy(&eight, bytes.data() + at, sizeof eight);
+    if ((eight & 0x8080808080808080U) != 0) break;
+  }
+  return at;
 }
 
 /// Appends all parts of `bytes` but a cut one at the end; returns the bytes read.
@@ -79,6 +90,8 @@ std::string take_whole(std::string& bytes) {
 
 bool is_valid_utf8(std::string_view bytes) {
   while (!bytes.empty()) {
+    bytes.remove_prefix(ascii_bytes(bytes));
+    if (bytes.empty()) break;
     const Utf8Part part = first_part(bytes);
     if (part.kind != Utf8::character) return false;
     bytes.remove_prefix(part.bytes);

@@ -48,4 +48,17 @@ void append_character(std::string& text, char32_t character);
 /// The first character of valid, not empty UTF-8.
 char32_t first_character(std::string_view text);
 
+/// The character at `at` of valid UTF-8, whose size becomes `bytes`. Pre: it is in the text.
+inline char32_t character_at(std::string_view text, std::size_t at, std::size_t& bytes) {
+  const auto lead = static_cast<unsigned char>(text[at]);
+  bytes = 1;
+  if (lead < 0x80) return lead;
+  bytes = lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
+  char32_t value = lead & (0xFFU >> (bytes + 1));
+  for (std::size_t i = 1; i < bytes; ++i) {
+    value = value << 6 | (static_cast<unsigned char>(text[at + i]) & 0x3FU);
+  }
+  return value;
+}
+
 }  // namespace sluice::launcher
