@@ -1,6 +1,7 @@
 // Cuts added tokens out of a text before the rest is cut into words.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -42,9 +43,9 @@ class AddedTokens {
     const AddedToken* find(std::string_view text, std::size_t& begin, std::size_t& bytes) const;
 
     std::vector<AddedToken> tokens_;
-    FlatMap children_;                                  // node << 8 | byte to node; the root is 0
-    std::vector<std::int32_t> token_ = {-1};            // by node: index in tokens_
-    std::vector<bool> leads_ = std::vector<bool>(256);  // first bytes of tokens
+    FlatMap children_;                        // node << 8 | byte to node; the root is 0
+    std::vector<std::int32_t> token_ = {-1};  // by node: index in tokens_
+    std::array<bool, 256> leads_ = {};        // first bytes of tokens
   };
 
   void add(AddedToken token);

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <array>
 #include <cstdlib>
+#include <memory>
+#include <mutex>
 #include <new>
 #include <span>
 #include <vector>
@@ -98,8 +100,17 @@ class UnicodeNormalizer::Table {
   std::array<utf8proc_int32_t, 32> parts_ = {};
 };
 
-UnicodeNormalizer::UnicodeNormalizer(NormalForm form)
-    : form_(form), table_(std::make_shared<const Table>(form)) {}
+UnicodeNormalizer::UnicodeNormalizer(NormalForm form) : form_(form), table_(table_of(form)) {}
+
+/// Made once in a process: it takes a look at every character.
+const UnicodeNormalizer::Table& UnicodeNormalizer::table_of(NormalForm form) {
+  static std::mutex mutex;
+  static std::array<std::unique_ptr<const Table>, 4> tables;
+  const std::lock_guard lock(mutex);
+  auto& table = tables.at(static_cast<std::size_t>(form));
+  if (!table) table = std::make_unique<const Table>(form);
+  return *table;
+}
 
 void UnicodeNormalizer::apply(std::string& text) const {
   std::string made;
@@ -113,14 +124,14 @@ void UnicodeNormalizer::apply(std::string& text) const {
     }
     const auto character = first_character(all.substr(at));
     const std::size_t bytes = first_part(all.substr(at)).bytes;
-    if (table_->is_inert(character)) {
-      last = table_->is_outside(character) ? at + bytes : at;
+    if (table_.is_inert(character)) {
+      last = table_.is_outside(character) ? at + bytes : at;
       at += bytes;
       continue;
     }
     const std::size_t begin = std::max(last, copied);
     std::size_t end = at + bytes;
-    while (end < all.size() && !table_->is_inert(first_character(all.substr(end)))) {
+    while (end < all.size() && !table_.is_inert(first_character(all.substr(end)))) {
       end += first_part(all.substr(end)).bytes;
     }
     made.append(all, copied, begin - copied);

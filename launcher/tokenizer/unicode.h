@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <string>
 #include <string_view>
 
@@ -22,8 +21,10 @@ class UnicodeNormalizer {
  private:
   class Table;
 
+  static const Table& table_of(NormalForm form);
+
   NormalForm form_;
-  std::shared_ptr<const Table> table_;
+  const Table& table_;
 };
 
 /// Every character in lower case, wherever it stands (Rust's char::to_lowercase).
