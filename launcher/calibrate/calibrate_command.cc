@@ -17,6 +17,7 @@
 #include "launcher/calibrate/machine_table.h"
 #include "launcher/calibrate/measure_machine.h"
 #include "launcher/calibrate/network_rates.h"
+#include "launcher/machine/core_share.h"
 #include "launcher/planner/machine_file.h"
 #include "launcher/report/progress.h"
 #include "launcher/report/report_file.h"
@@ -92,7 +93,19 @@ class Calibration {
     return kernels::make_engine(options);
   }
 
+  /// mpirun binds each of few ranks to a core of its own unless it is told not to.
+  void tell_of_binding() const {
+    const auto cores = static_cast<std::size_t>(::sysconf(_SC_NPROCESSORS_ONLN));
+    const std::size_t own = own_cores().size();
+    if (arguments_.quiet || world_.size() == 1 || own >= cores) return;
+    std::cerr << fmt::format(
+        "sluice: rank 0 may use {} of the host's {} cores, and measures those; to measure all of "
+        "them, start it with mpirun --bind-to none\n",
+        own, cores);
+  }
+
   void measure() {
+    tell_of_binding();
     kernels::Engine engine = make_engine();
     ReportConfig report;
     report.quiet = arguments_.quiet;
@@ -160,6 +173,7 @@ class Calibration {
   void finish() {
     keep_networks();
     write_machine_file(file_, machine_);
+    if (!arguments_.quiet) std::cerr << restless_line(machine_);
     out_ << machine_table(machine_)
          << fmt::format("written to {}\n", std::filesystem::absolute(file_).string());
   }

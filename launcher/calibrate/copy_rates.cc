@@ -71,8 +71,7 @@ LinkRates measure_link(kernels::Engine& engine, Lane lane, ProductRun& products,
   LinkRates rates;
   rates.alone = sampler.figure(size, [&] { return copies.bytes() / copies.run(1); });
   const double copy = copies.bytes() / rates.alone.value;
-  products.run(1);
-  const double product = products.run(4) / 4;
+  const double product = products.usual(4) / 4;
 
   // Twice as long as the copies alone: they may take that long.
   const double span = std::max(sampler.sizes().sample_seconds, copy);
@@ -84,7 +83,7 @@ LinkRates measure_link(kernels::Engine& engine, Lane lane, ProductRun& products,
            beside(backend, lane, copies, some_copies, products, many_products, Lane::compute);
   });
   const std::int64_t some_products = count_for(span, product);
-  const double alone = products.run(some_products);
+  const double alone = products.usual(some_products);
   const std::int64_t many_copies = count_for(3 * alone, copy) + 1;
   rates.product_share = sampler.figure("products of few rows, 16-bit weights", [&] {
     const double together =

@@ -83,7 +83,7 @@ class BusyDisk {
 Figure share_beside_disk(DiskRun& disk, ProductRun& products, Sampler& sampler) {
   products.run(1);
   const std::int64_t count = sampler.repeats(products.run(2) / 2);
-  const double alone = std::min(products.run(count), products.run(count));
+  const double alone = products.usual(count);
   BusyDisk busy(disk);
   const Figure share = sampler.figure("products of 64 rows, 16-bit weights", [&] {
     return std::clamp(alone / products.run(count), 1e-3, 1.0);

@@ -44,6 +44,39 @@ class Lines {
   TextTable table_{"lrl", {"", "median", "spread"}};
 };
 
+/// A visitor of machine_fields.h that counts figures.
+class SpreadCounter {
+ public:
+  int figures = 0;
+  int wide = 0;
+
+  void text(const char*, const std::string&) {}
+  void kind(const char*, const std::string&) {}
+  void flag(const char*, bool) {}
+  void count(const char*, std::int32_t, std::int32_t, Need) {}
+  void size(const char*, std::uint64_t, Need) {}
+  void dtype(const char*, DType) {}
+  void figure(const char*, const Figure& figure, UnitKind, Need) {
+    figures += figure.known() ? 1 : 0;
+    wide += figure.spread > 0.2 ? 1 : 0;
+  }
+  void curve(const char* key, const RateCurve& curve, UnitKind unit, Need need) {
+    for (const RateCurve::Point& point : curve.points) figure(key, point.rate, unit, need);
+  }
+  void of_dtype(DType dtype, const std::map<DType, Figure>& map, UnitKind unit) {
+    const auto found = map.find(dtype);
+    if (found != map.end()) figure("", found->second, unit, Need::always);
+  }
+  void of_dtype(DType dtype, const std::map<DType, RateCurve>& map, UnitKind unit) {
+    const auto found = map.find(dtype);
+    if (found != map.end()) curve("", found->second, unit, Need::always);
+  }
+  template <typename Inside>
+  void section(const char*, Need, const Inside& inside) {
+    inside();
+  }
+};
+
 template <typename Map>
 const typename Map::mapped_type* of(const Map& map, DType dtype) {
   const auto found = map.find(dtype);
@@ -95,6 +128,16 @@ std::string machine_table(const Machine& machine) {
   return fmt::format("{}: {}, {} cores, {} of host memory\n", machine.name, machine.device.name,
                      machine.host.cores, format_size(machine.host.memory)) +
          lines.text();
+}
+
+std::string restless_line(const Machine& machine) {
+  SpreadCounter counter;
+  describe_machine(counter, machine);
+  if (counter.wide * 5 <= counter.figures) return {};
+  return fmt::format(
+      "{} of {} figures vary by more than 20 %: something else ran on this machine meanwhile; "
+      "measure again when nothing does\n",
+      counter.wide, counter.figures);
 }
 
 }  // namespace sluice::launcher

@@ -9,4 +9,8 @@ namespace sluice::launcher {
 
 std::string machine_table(const Machine& machine);
 
+/// A line that asks for a quiet machine, where a fifth of the figures vary by more than a fifth;
+/// else nothing.
+std::string restless_line(const Machine& machine);
+
 }  // namespace sluice::launcher

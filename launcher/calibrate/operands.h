@@ -69,6 +69,8 @@ class ProductRun {
   void put(std::int64_t count);
   /// Seconds until so many are done.
   double run(std::int64_t count);
+  /// The median of three of them, after one that warms up.
+  double usual(std::int64_t count);
   double flop() const;  // of one
 
  private:

@@ -15,8 +15,8 @@ struct UnitKind {
   double lowest;
   double highest;
 };
-constexpr UnitKind kBytesPerSecond = {"B/s", 1e4, 1e15};
-constexpr UnitKind kFlopPerSecond = {"FLOP/s", 1e6, 1e19};
+constexpr UnitKind kBytesPerSecond = {"B/s", 1e3, 1e15};
+constexpr UnitKind kFlopPerSecond = {"FLOP/s", 1e3, 1e19};
 constexpr UnitKind kSeconds = {"s", 1e-9, 10};
 constexpr UnitKind kShare = {"1", 1e-3, 1};
 

@@ -8,8 +8,10 @@
 #include <thread>
 
 #include "kernels/engine.h"
+#include "launcher/calibrate/machine_table.h"
 #include "launcher/calibrate/measure_machine.h"
 #include "launcher/planner/machine_file.h"
+#include "tests/support/calibration_sizes.h"
 #include "tests/support/machines.h"
 #include "tests/support/scratch_folder.h"
 
@@ -17,24 +19,6 @@ namespace sluice::launcher {
 namespace {
 
 using testing::HasSubstr;
-
-CalibrationSizes small_sizes() {
-  CalibrationSizes sizes;
-  sizes.seconds = 0;
-  sizes.sample_seconds = 1e-4;
-  sizes.samples = 3;
-  sizes.width = 128;
-  sizes.weight_bytes = 1 << 16;
-  sizes.rows = {1, 8};
-  sizes.heads = 2;
-  sizes.sequences = 2;
-  sizes.context = 40;
-  sizes.prompt = 20;
-  sizes.kv_bytes = 1 << 16;
-  sizes.copy_bytes = 1 << 16;
-  sizes.disk_bytes = 1 << 20;
-  return sizes;
-}
 
 class CalibrateTest : public testing::Test {
  protected:
@@ -50,13 +34,14 @@ class CalibrateTest : public testing::Test {
     const auto worlds = comm::make_local_worlds(ranks);
     std::ostringstream out;
     if (ranks == 1) {
-      calibrate_in(*worlds.front(), arguments_, small_sizes(), out);
+      calibrate_in(*worlds.front(), arguments_, support::small_calibration(), out);
       return out.str();
     }
     std::vector<std::thread> threads;
     for (int rank = 0; rank < ranks; ++rank) {
       threads.emplace_back([&, rank] {
-        calibrate_in(*worlds[static_cast<std::size_t>(rank)], arguments_, small_sizes(), out);
+        calibrate_in(*worlds[static_cast<std::size_t>(rank)], arguments_,
+                     support::small_calibration(), out);
       });
     }
     for (std::thread& thread : threads) thread.join();
@@ -139,15 +124,24 @@ TEST_F(CalibrateTest, RanksMeasureTheirMessages) {
             machine.within_host.latency.value);
 }
 
+TEST_F(CalibrateTest, ARestlessMachineIsTold) {
+  Machine machine = support::paper_machine();
+  EXPECT_EQ(restless_line(machine), "");
+  for (auto& [dtype, curve] : machine.device.products) {
+    for (RateCurve::Point& point : curve.points) point.rate.spread = 0.5;
+  }
+  EXPECT_THAT(restless_line(machine), HasSubstr("10 of 48 figures vary by more than 20 %"));
+}
+
 TEST_F(CalibrateTest, TheBarKnowsItsEnd) {
   kernels::EngineOptions options;
   options.device = "cpu";
   options.threads = 1;
   kernels::Engine engine = kernels::make_engine(options);
   std::uint64_t figures = 0;
-  Sampler sampler(small_sizes(), "2026-11-30", [&] { ++figures; });
+  Sampler sampler(support::small_calibration(), "2026-11-30", [&] { ++figures; });
   measure_machine(engine, folder_.path(), sampler);
-  EXPECT_EQ(figures, figures_to_measure(engine, small_sizes()));
+  EXPECT_EQ(figures, figures_to_measure(engine, support::small_calibration()));
 }
 
 TEST_F(CalibrateTest, WhereItCannotWriteIsSaidBeforeItMeasures) {

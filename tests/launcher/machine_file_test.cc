@@ -135,7 +135,7 @@ TEST(MachineFileTest, RatesThatCannotBeAreRefused) {
                     HasSubstr("is its unit right?")));
   EXPECT_THAT(refusal_of(kRead, "memory_read: {value: 0, unit: GB/s"), HasSubstr("0 GB/s cannot"));
   EXPECT_THAT(refusal_of(kRead, "memory_read: {value: 300e9, unit: GB/s"),
-              HasSubstr("cannot be: it must be from 10000 to 1e+15 B/s"));
+              HasSubstr("cannot be: it must be from 1000 to 1e+15 B/s"));
   EXPECT_THAT(refusal_of(kRead, "memory_read: {value: 300, unit: B/s"), HasSubstr("cannot be"));
   EXPECT_THAT(refusal_of(kRead, "memory_read: {value: 300, unit: GFLOP/s"),
               HasSubstr("key 'device.memory_read.unit': must be B/s, kB/s"));

@@ -70,6 +70,16 @@ set_target_properties(sluice_emulated PROPERTIES
   OUTPUT_NAME sluice RUNTIME_OUTPUT_DIRECTORY ${emulated})
 add_dependencies(sluice_emulated sluice_cuda_emulated)
 
+# What measures a machine, on such a GPU.
+add_executable(test_calibrate_emulated calibrate_test.cc ${CMAKE_SOURCE_DIR}/kernels/cuda_plugin.cc)
+target_link_libraries(test_calibrate_emulated PRIVATE sluice_launcher fmt::fmt GTest::gtest
+                      GTest::gtest_main)
+set_target_properties(test_calibrate_emulated PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${emulated})
+add_dependencies(test_calibrate_emulated sluice_cuda_emulated)
+gtest_discover_tests(test_calibrate_emulated TEST_PREFIX emulated/ DISCOVERY_TIMEOUT 60
+  TEST_LIST test_calibrate_emulated_list PROPERTIES TIMEOUT 120)
+set_discovered_tests(test_calibrate_emulated_list "LABELS \"unit;cuda\"")
+
 # The engine's tests, each also with streams as late and threads as disordered as a GPU may have them.
 add_executable(test_cuda_engine_emulated engine_test.cc emulated_engine_test.cc
                sample_engine_test.cc ${CMAKE_SOURCE_DIR}/stage/sampler.cc
