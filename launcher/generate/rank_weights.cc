@@ -28,7 +28,7 @@ RankWeights::RankWeights(const RunConfig& config, offload::Compression compressi
     return;
   }
   dense_ = offload::make_checkpoint_source(*model.checkpoint, model.names, disk);
-  if (!offload::needs_packing(model.names, compression)) return;
+  if (!offload::needs_packing(*model.checkpoint, model.names, compression)) return;
   if (threads == 0) threads = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
   packed_ = offload::make_packed_source(*model.checkpoint, model.names, *dense_, disk,
                                         {compression, packed_directory(config), threads});

@@ -10,6 +10,7 @@
 
 #include "kernels/device/error.h"
 #include "offload/checkpoint/digest.h"
+#include "offload/checkpoint/gguf_file.h"
 #include "offload/checkpoint/input_file.h"
 #include "offload/checkpoint/json_walk.h"
 
@@ -98,6 +99,10 @@ class CheckpointBuilder {
   explicit CheckpointBuilder(std::filesystem::path folder) : folder_(std::move(folder)) {}
 
   Checkpoint build() {
+    if (is_gguf(folder_)) {
+      add_gguf();
+      return finish();
+    }
     for (const Format& format : kFormats) {
       if (exists_in(folder_, format.file)) {
         result_.tensors_ = read_file(folder_ / format.file, format.read);
@@ -129,6 +134,27 @@ class CheckpointBuilder {
       }
     }
     return !files.empty();
+  }
+
+  void add_gguf() {
+    const std::vector<std::filesystem::path> parts = gguf_parts(GgufFile(folder_));
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+      const GgufFile part(parts[i]);
+      if (part.integer("split.no").value_or(0) != static_cast<std::int64_t>(i)) {
+        part.fail("split.no", fmt::format("is not {}, as the file's name says", i));
+      }
+      result_.files_.push_back(parts[i]);
+      result_.file_bytes_.push_back(part.file_bytes());
+      for (TensorRecord record : part.tensors()) {
+        record.file = static_cast<std::int32_t>(i);
+        result_.tensors_.push_back(std::move(record));
+      }
+    }
+    std::ranges::sort(result_.tensors_, {}, &TensorRecord::name);
+    const auto twice = std::ranges::adjacent_find(result_.tensors_, {}, &TensorRecord::name);
+    if (twice == result_.tensors_.end()) return;
+    throw InputError(fmt::format("the files of {} have the tensor \"{}\" twice; fetch them again",
+                                 folder_.string(), printable(twice->name)));
   }
 
   std::vector<TensorRecord> read_file(const std::filesystem::path& path, Reader read) {
@@ -172,19 +198,20 @@ class CheckpointBuilder {
     return std::move(result_);
   }
 
-  std::filesystem::path folder_;
+  std::filesystem::path folder_;  // or a GGUF file
   Checkpoint result_;
 };
 
-Checkpoint Checkpoint::open(const std::filesystem::path& folder) {
-  return CheckpointBuilder(folder).build();
+Checkpoint Checkpoint::open(const std::filesystem::path& path) {
+  return CheckpointBuilder(path).build();
 }
 
-bool Checkpoint::is_in(const std::filesystem::path& folder) {
+bool Checkpoint::is_in(const std::filesystem::path& path) {
+  if (is_gguf(path)) return exists_in(path.parent_path(), path.filename().c_str());
   const bool is_known = std::ranges::any_of(kFormats, [&](const Format& format) {
-    return exists_in(folder, format.file) || exists_in(folder, format.index);
+    return exists_in(path, format.file) || exists_in(path, format.index);
   });
-  return is_known || !layer_files(folder).empty();
+  return is_known || !layer_files(path).empty();
 }
 
 const TensorRecord* Checkpoint::find(const std::string& name) const {
@@ -207,6 +234,7 @@ std::uint64_t Checkpoint::digest() const {
   for (const TensorRecord& tensor : tensors_) {
     digest.add(tensor.name);
     digest.add(name_of(tensor.dtype));
+    if (tensor.blocks != BlockFormat::none) digest.add(name_of(tensor.blocks));
     digest.add(tensor.shape.size());
     for (const std::int64_t extent : tensor.shape) digest.add(static_cast<std::uint64_t>(extent));
     digest.add(static_cast<std::uint64_t>(tensor.file));

@@ -1,11 +1,11 @@
-// A checkpoint folder as a list of tensors, each an extent of a file. Nothing is loaded here: the
-// extents are what the disk tier is made of, and what the loader reads from.
+// A checkpoint as a list of tensors, each an extent of a file. Nothing is loaded here: the extents
+// are what the disk tier is made of, and what the loader reads from.
 //
 // Read are safetensors (one file, or shards with model.safetensors.index.json) and PyTorch's zip
 // files (pytorch_model.bin, or shards with pytorch_model.bin.index.json), whose pickle is read by
 // an allow-list machine that can build tensors and dictionaries and nothing else. Nothing is
 // executed. Of Megatron's folders (layer_NN-model_00-model_states.pt, in the folder or in weights/
-// below it) a tensor's name is "layer_NN." and its own.
+// below it) a tensor's name is "layer_NN." and its own. A GGUF file (gguf.h) is a checkpoint, too.
 #pragma once
 
 #include <cstdint>
@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "kernels/device/dtype.h"
+#include "offload/checkpoint/block_format.h"
 
 namespace sluice::offload {
 
@@ -24,6 +25,8 @@ namespace sluice::offload {
 struct TensorRecord {
   std::string name;  // as in the file
   DType dtype = DType::f32;
+  /// Rows of blocks, which become rows of `dtype`.
+  BlockFormat blocks = BlockFormat::none;
   std::vector<std::int64_t> shape;
   std::int32_t file = 0;
   std::uint64_t offset = 0;  // in the file, bytes
@@ -35,13 +38,13 @@ struct TensorRecord {
 
 class Checkpoint {
  public:
-  /// Opens `folder`, preferring safetensors. Checks every rule of the formats (extents within the
-  /// file, no overlap, bytes == shape x dtype, no hole in safetensors). Of
-  /// shards, tensors() has what the index says of each.
-  /// Throws InputError naming file and offset; memory use is bounded by the size of the headers.
-  static Checkpoint open(const std::filesystem::path& folder);
+  /// Opens a folder, preferring safetensors, or a GGUF file, the first of several. Checks every
+  /// rule of the formats (extents within the file, no overlap, bytes == shape x dtype, no hole in
+  /// safetensors). Of shards, tensors() has what the index says of each. Throws InputError naming
+  /// file and offset; memory use is bounded by the size of the headers.
+  static Checkpoint open(const std::filesystem::path& path);
   /// Whether open() would find a file to begin with.
-  static bool is_in(const std::filesystem::path& folder);
+  static bool is_in(const std::filesystem::path& path);
 
   const std::vector<std::filesystem::path>& files() const { return files_; }
   const std::vector<std::uint64_t>& file_bytes() const { return file_bytes_; }

@@ -155,9 +155,9 @@ class PackedCheckpoint final : public PackedSource {
     weight.info.dtype = spec.kept_as(options_.compression, dense.dtype);
     // A layer's small tensors go with it, so that all of it is read at one place.
     const bool is_dense = options_.compression == Compression::none;
-    std::string of = is_dense && !dense.by_columns ? std::string() : layer_of(name);
-    if (of.empty() && (is_quantized(weight.info.dtype) || dense.by_columns)) of = name;
-    weight.info.by_columns = false;
+    std::string of = is_dense && !dense.relaid ? std::string() : layer_of(name);
+    if (of.empty() && (is_quantized(weight.info.dtype) || dense.relaid)) of = name;
+    weight.info.relaid = false;
     if (of.empty()) return;
     of += ".packed";
     const auto known = std::ranges::find(files_, of, &File::name);
@@ -246,9 +246,13 @@ class PackedCheckpoint final : public PackedSource {
 
 }  // namespace
 
-bool needs_packing(const StoredNames& names, Compression compression) {
-  return compression != Compression::none ||
-         std::ranges::any_of(names, [](const auto& name) { return name.second.transposed; });
+bool needs_packing(const Checkpoint& checkpoint, const StoredNames& names,
+                   Compression compression) {
+  return compression != Compression::none || std::ranges::any_of(names, [&](const auto& name) {
+           const TensorRecord* const record = checkpoint.find(name.second.tensor);
+           return name.second.transposed ||
+                  (record != nullptr && record->blocks != BlockFormat::none);
+         });
 }
 
 std::unique_ptr<PackedSource> make_packed_source(const Checkpoint& checkpoint, StoredNames names,

@@ -1,6 +1,6 @@
-// A checkpoint with quantised matrices, or with matrices that it stores by columns. They are packed
-// once, into one file per decoder layer (so that every split into stages finds them again), and
-// read from there by this run and later ones.
+// A checkpoint with quantised matrices, or with matrices that it stores by columns or in blocks of
+// llama.cpp. They are packed once, into one file per decoder layer (so that every split into stages
+// finds them again), and read from there by this run and later ones.
 #pragma once
 
 #include <cstdint>
@@ -36,13 +36,13 @@ class PackedSource : public WeightSource {
 };
 
 struct PackedOptions {
-  Compression compression;          // none: only what lies by columns is packed
+  Compression compression;          // none: only what is relaid is packed
   std::filesystem::path directory;  // made if absent; a folder for each model and setting is in it
   int threads = 1;                  // that quantise
 };
 
 /// Whether there is anything to pack.
-bool needs_packing(const StoredNames& names, Compression compression);
+bool needs_packing(const Checkpoint& checkpoint, const StoredNames& names, Compression compression);
 
 /// `dense` is the checkpoint's own source. All must outlive it, and it must outlive the engine's
 /// last read. What is read is verified: a flipped bit is an IoError naming file and offset.

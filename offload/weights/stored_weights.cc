@@ -7,6 +7,8 @@
 #include <cstring>
 
 #include "kernels/device/error.h"
+#include "offload/checkpoint/block_format.h"
+#include "offload/checkpoint/gguf_file.h"
 #include "offload/checkpoint/input_file.h"
 
 namespace sluice::offload {
@@ -15,6 +17,25 @@ namespace {
 
 std::string shape_text(std::int64_t rows, std::int64_t columns) {
   return rows == 1 ? fmt::format("[{}]", columns) : fmt::format("[{}, {}]", rows, columns);
+}
+
+/// Weights and what says how large they are, in one.
+bool has_one_file(const Checkpoint& checkpoint) {
+  const auto& files = checkpoint.files();
+  return !files.empty() && is_gguf(files.front());
+}
+
+/// What says how large weights are.
+const char* asking(const Checkpoint& checkpoint) {
+  return has_one_file(checkpoint) ? "metadata" : "config.json";
+}
+
+/// Where a tensor is not.
+std::string place_of(const Checkpoint& checkpoint) {
+  const auto& files = checkpoint.files();
+  if (has_one_file(checkpoint)) return files.front().string();
+  return fmt::format("the checkpoint in {}",
+                     files.empty() ? "?" : files.front().parent_path().string());
 }
 
 const TensorRecord& record_of(const Checkpoint& checkpoint, const std::string& name,
@@ -28,11 +49,10 @@ const TensorRecord& record_of(const Checkpoint& checkpoint, const std::string& n
           "the index in {} says that {} holds \"{}\", but it does not; fetch both files again",
           files.front().parent_path().string(), printable(*shard), printable(name)));
     }
-    throw InputError(
-        fmt::format("the checkpoint in {} has no tensor \"{}\" of shape {}, which its "
-                    "config.json asks for; fetch the model again",
-                    files.empty() ? "?" : files.front().parent_path().string(), name,
-                    shape_text(spec.rows, spec.columns)));
+    throw InputError(fmt::format(
+        "{} has no tensor \"{}\" of shape {}, which its {} asks for; fetch the model "
+        "again",
+        place_of(checkpoint), name, shape_text(spec.rows, spec.columns), asking(checkpoint)));
   }
   if (!record->problem.empty()) {
     throw InputError(fmt::format(
@@ -57,6 +77,34 @@ bool pieces_fit(const RowRange& rows, std::int64_t wanted, std::int64_t there) {
   const std::int64_t further = wanted / rows.piece - 1;
   if (further > 0 && rows.step < rows.piece) return false;
   return rows.first + further * rows.step + rows.piece <= there;
+}
+
+/// Columns [first, first + count) of what is stored, each as a row.
+void gather_columns(const TensorRecord& record, const InputFile& file, std::int64_t first,
+                    std::int64_t count, std::byte* target) {
+  const std::size_t element = size_of(record.dtype);
+  const auto inputs = static_cast<std::size_t>(record.shape[0]);
+  const auto stored_row = static_cast<std::uint64_t>(record.shape[1]) * element;
+  const std::uint64_t begin = record.offset + static_cast<std::uint64_t>(first) * element;
+  const std::size_t bytes = static_cast<std::size_t>(count) * element;
+  for (std::size_t input = 0; input < inputs; ++input) {
+    const std::string columns = file.read(begin + input * stored_row, bytes);
+    for (std::size_t at = 0; at < bytes; at += element) {
+      std::memcpy(target + at * inputs + input * element, columns.data() + at, element);
+    }
+  }
+}
+
+/// Rows [first, first + count) of blocks, as f32.
+void widen_rows(const TensorRecord& record, const InputFile& file, std::int64_t first,
+                std::int64_t count, std::byte* target) {
+  const std::int64_t in_row = record.shape[1] / block_elements(record.blocks);
+  const std::uint64_t row_bytes = static_cast<std::uint64_t>(in_row) * block_bytes(record.blocks);
+  const std::string blocks =
+      file.read(record.offset + static_cast<std::uint64_t>(first) * row_bytes,
+                static_cast<std::uint64_t>(count) * row_bytes);
+  widen_blocks(record.blocks, reinterpret_cast<const std::byte*>(blocks.data()), count * in_row,
+               reinterpret_cast<float*>(target));
 }
 
 }  // namespace
@@ -85,13 +133,14 @@ StoredWeight find_weight(const Checkpoint& checkpoint, const StoredNames& names,
   const std::int64_t there = stored_rows(record, is_vector, spec.columns, stored.transposed);
   const RowRange& rows = stored.rows;
   const bool is_whole = rows.piece == 0;
-  const bool fits = is_whole ? there == wanted : pieces_fit(rows, wanted, there);
+  const bool is_row = record.blocks == BlockFormat::none || record.shape.size() == 2;
+  const bool fits = is_row && (is_whole ? there == wanted : pieces_fit(rows, wanted, there));
   if (!fits || wanted < 1) {
     const auto& file = checkpoint.files()[static_cast<std::size_t>(record.file)];
     throw InputError(fmt::format(
-        "{}: tensor \"{}\" has the shape [{}], but config.json asks for {}{}; the two are not of "
-        "the same model",
-        file.string(), printable(record.name), fmt::join(record.shape, ", "),
+        "{}: tensor \"{}\" has the shape [{}], but {} asks for {}{}; the two are not of the same "
+        "model",
+        file.string(), printable(record.name), fmt::join(record.shape, ", "), asking(checkpoint),
         shape_text(spec.rows, spec.columns),
         fmt::format("{}{}", stored.transposed ? ", stored by columns" : "",
                     is_whole ? "" : fmt::format(" in pieces from {} on", rows.first))));
@@ -102,32 +151,27 @@ StoredWeight find_weight(const Checkpoint& checkpoint, const StoredNames& names,
   return weight;
 }
 
-void read_transposed(const StoredWeight& weight, const InputFile& file, std::int64_t first,
-                     std::int64_t count, std::byte* target) {
-  const TensorRecord& record = *weight.record;
-  const std::size_t element = size_of(record.dtype);
-  const auto inputs = static_cast<std::size_t>(record.shape[0]);
-  const auto stored_row = static_cast<std::uint64_t>(record.shape[1]) * element;
+void read_relaid(const StoredWeight& weight, const InputFile& file, std::int64_t first,
+                 std::int64_t count, std::byte* target) {
   const RowRange& rows = weight.rows;
   while (count > 0) {
     const std::int64_t in_piece = std::min(count, rows.piece - first % rows.piece);
-    const std::int64_t column = rows.first + first / rows.piece * rows.step + first % rows.piece;
-    const std::uint64_t begin = record.offset + static_cast<std::uint64_t>(column) * element;
-    const std::size_t bytes = static_cast<std::size_t>(in_piece) * element;
-    for (std::size_t input = 0; input < inputs; ++input) {
-      const std::string columns = file.read(begin + input * stored_row, bytes);
-      for (std::size_t at = 0; at < bytes; at += element) {
-        std::memcpy(target + at * inputs + input * element, columns.data() + at, element);
-      }
+    const std::int64_t stored = rows.first + first / rows.piece * rows.step + first % rows.piece;
+    if (weight.transposed) {
+      gather_columns(*weight.record, file, stored, in_piece, target);
+    } else {
+      widen_rows(*weight.record, file, stored, in_piece, target);
     }
-    target += bytes * inputs;
+    target += static_cast<std::size_t>(in_piece) * weight.row_bytes;
     first += in_piece;
     count -= in_piece;
   }
 }
 
 bool same_content(const Checkpoint& checkpoint, const TensorRecord& a, const TensorRecord& b) {
-  if (a.dtype != b.dtype || a.shape != b.shape || a.bytes != b.bytes) return false;
+  if (a.dtype != b.dtype || a.blocks != b.blocks || a.shape != b.shape || a.bytes != b.bytes) {
+    return false;
+  }
   if (a.file == b.file && a.offset == b.offset) return true;
   constexpr std::uint64_t kPiece = std::uint64_t{4} << 20U;
   const InputFile file_a(checkpoint.files()[static_cast<std::size_t>(a.file)]);

@@ -38,11 +38,13 @@ using StoredNames = std::map<std::string, StoredName>;
 /// A weight that was found: its rows are `rows.piece` at a time, row_bytes each.
 struct StoredWeight {
   const TensorRecord* record = nullptr;
-  RowRange rows;  // piece >= 1
-  std::uint64_t row_bytes = 0;
-  bool transposed = false;  // its bytes lie nowhere in one piece: read_transposed()
+  RowRange rows;                // piece >= 1
+  std::uint64_t row_bytes = 0;  // of its rows, whatever they are made of
+  bool transposed = false;
 
-  // Of weights that are not transposed:
+  /// Its rows lie nowhere as they are: read_relaid().
+  bool relaid() const { return transposed || record->blocks != BlockFormat::none; }
+  // Of weights that are not relaid:
   /// In the file, of byte `offset` of the weight.
   std::uint64_t position(std::uint64_t offset) const;
   /// Bytes from byte `offset` of the weight to the end of its piece.
@@ -54,10 +56,10 @@ struct StoredWeight {
 StoredWeight find_weight(const Checkpoint& checkpoint, const StoredNames& names,
                          const WeightSpec& spec);
 
-/// Rows [first, first + count) of a transposed weight, gathered from the columns of what `file`,
-/// its record's, has stored. Throws IoError.
-void read_transposed(const StoredWeight& weight, const InputFile& file, std::int64_t first,
-                     std::int64_t count, std::byte* target);
+/// Rows [first, first + count) of a relaid weight, gathered from the columns of what `file`, its
+/// record's, has stored, or widened from its blocks. Throws IoError.
+void read_relaid(const StoredWeight& weight, const InputFile& file, std::int64_t first,
+                 std::int64_t count, std::byte* target);
 
 /// Whether two stored tensors are one: the same extent, or dtype, shape and every byte alike.
 bool same_content(const Checkpoint& checkpoint, const TensorRecord& a, const TensorRecord& b);

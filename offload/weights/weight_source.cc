@@ -26,7 +26,7 @@ class CheckpointSource final : public WeightSource {
     const auto [entry, added] = keys_.emplace(std::pair(weight.record, weight.rows),
                                               static_cast<std::int32_t>(weights_.size()));
     if (added) weights_.push_back(weight);
-    return {weight.record->dtype, spec.rows, spec.columns, entry->second, false, weight.transposed};
+    return {weight.record->dtype, spec.rows, spec.columns, entry->second, false, weight.relaid()};
   }
 
   void read(const WeightInfo& tensor, std::uint64_t offset, std::size_t bytes, void* target,
@@ -34,11 +34,11 @@ class CheckpointSource final : public WeightSource {
     const StoredWeight& weight = weight_of(tensor);
     assert(offset + bytes <= weight_bytes(tensor));
     auto* out = static_cast<std::byte*>(target);
-    if (weight.transposed) {
+    if (weight.relaid()) {
       const InputFile file(checkpoint_.files()[static_cast<std::size_t>(weight.record->file)]);
       assert(offset % weight.row_bytes == 0 && bytes % weight.row_bytes == 0);
-      read_transposed(weight, file, static_cast<std::int64_t>(offset / weight.row_bytes),
-                      static_cast<std::int64_t>(bytes / weight.row_bytes), out);
+      read_relaid(weight, file, static_cast<std::int64_t>(offset / weight.row_bytes),
+                  static_cast<std::int64_t>(bytes / weight.row_bytes), out);
       return;
     }
     while (bytes > 0) {
@@ -52,7 +52,7 @@ class CheckpointSource final : public WeightSource {
 
   WeightExtent extent(const WeightInfo& tensor, std::uint64_t offset, std::size_t bytes) override {
     const StoredWeight& weight = weight_of(tensor);
-    if (weight.transposed || bytes > weight.left_in_piece(offset)) return {};
+    if (weight.relaid() || bytes > weight.left_in_piece(offset)) return {};
     return {&disk_, file(weight.record->file), weight.position(offset)};
   }
 

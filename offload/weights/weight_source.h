@@ -21,9 +21,9 @@ struct WeightInfo {
   std::int32_t key = -1;
   /// What stays on disk is written there by keep_on_disk() and counts against the disk's budget.
   bool written_by_run = false;
-  /// It lies by columns: read() gathers whole rows at the caller's time, and extent() has none. To
-  /// be re-laid once, not to be streamed.
-  bool by_columns = false;
+  /// Its rows lie nowhere as they are: read() makes whole ones, at the caller's time, of columns or
+  /// of quantised blocks, and extent() has none. To be packed once, not to be streamed.
+  bool relaid = false;
 };
 
 /// Bytes of a tensor as they lie in a file, for reads that bring more than one tensor's.

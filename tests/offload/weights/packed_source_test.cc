@@ -134,7 +134,7 @@ TEST_F(PackedSourceTest, GivesEveryMatrixQuantisedAndTheRestAsItIs) {
 TEST_F(PackedSourceTest, WithoutCompressionOnlyWhatLiesByColumnsIsPacked) {
   Opened opened(model_, directory_);
   opened.names["layers.1.fc1.weight"].transposed = true;  // as if [64, 256] were [256, 64]
-  EXPECT_TRUE(needs_packing(opened.names, Compression::none));
+  EXPECT_TRUE(needs_packing(opened.checkpoint, opened.names, Compression::none));
   opened.dense = make_checkpoint_source(opened.checkpoint, opened.names, *opened.disk);
   opened.source = make_packed_source(opened.checkpoint, opened.names, *opened.dense, *opened.disk,
                                      {Compression::none, directory_, 2});
@@ -142,13 +142,14 @@ TEST_F(PackedSourceTest, WithoutCompressionOnlyWhatLiesByColumnsIsPacked) {
   const WeightSpec plain{"layers.1.fc2.weight", 64, 256};
   const WeightInfo info = opened.source->find(turned);
   opened.source->find(plain);
-  EXPECT_FALSE(info.by_columns);
+  EXPECT_FALSE(info.relaid);
   opened.prepare();
   EXPECT_NE(opened.source->extent(info, 0, 512).disk, nullptr);
   EXPECT_TRUE(opened.bytes(plain) == opened.expected(plain, DType::f16));
   EXPECT_TRUE(opened.bytes(turned) == opened.expected(turned, DType::f16));
   EXPECT_THAT(names_in(opened.last.folder), testing::ElementsAre("layer-1.packed"));
-  EXPECT_FALSE(needs_packing(Opened(model_, directory_).names, Compression::none));
+  const Opened fresh(model_, directory_);
+  EXPECT_FALSE(needs_packing(fresh.checkpoint, fresh.names, Compression::none));
 }
 
 TEST_F(PackedSourceTest, SharesAreByteExactToARowAndRowsAreReadFromWhereTheyLie) {

@@ -114,7 +114,7 @@ TEST_F(StoredWeightsTest, AMatrixStoredByColumnsIsGatheredIntoRows) {
   const StoredNames names = {{"w", {"fused", {1, 2, 2}, true}}, {"all", {"fused", {}, true}}};
   const auto source = make_checkpoint_source(checkpoint(), names, *disk_);
   const WeightInfo info = source->find({"w", 4, 12});
-  EXPECT_TRUE(info.by_columns);
+  EXPECT_TRUE(info.relaid);
   EXPECT_EQ(source->extent(info, 0, 48).disk, nullptr);
   std::vector<float> values(3 * 12);
   IoGroup group;
