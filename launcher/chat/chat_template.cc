@@ -118,6 +118,7 @@ ChatTemplate ChatTemplate::open(const fs::path& model_folder, const Tokenizer& t
 
 /// Files win over the key, all of them over all of it.
 void ChatTemplate::read_files(const fs::path& folder) {
+  if (offload::is_gguf(folder)) return read_gguf(offload::GgufFile(folder));
   const fs::path file = folder / "chat_template.jinja";
   const fs::path more = folder / "additional_chat_templates" / (std::string(kToolUse) + ".jinja");
   bool any = false;
@@ -141,6 +142,16 @@ void ChatTemplate::read_files(const fs::path& folder) {
       throw InputError(where + " has an entry without \"name\" and \"template\"");
     }
     add(name.text(), source.text(), fmt::format("{} \"{}\"", where, name.text()));
+  }
+}
+
+void ChatTemplate::read_gguf(const offload::GgufFile& file) {
+  for (const auto& [name, key] : {std::pair(kDefault, "tokenizer.chat_template"),
+                                  std::pair(kToolUse, "tokenizer.chat_template.tool_use")}) {
+    const std::optional<std::string_view> source = file.text(key);
+    if (!source) continue;
+    if (source->size() > kMaxTemplateBytes) file.fail(key, "is larger than any template");
+    add(name, *source, fmt::format("{}: {}", file.name(), key));
   }
 }
 

@@ -11,6 +11,7 @@
 #include "launcher/chat/jinja/template.h"
 #include "launcher/json/json.h"
 #include "launcher/tokenizer/tokenizer.h"
+#include "offload/checkpoint/gguf_file.h"
 
 namespace sluice::launcher {
 
@@ -28,8 +29,9 @@ class ChatTemplate {
   /// Looks, in this order, for chat_template.jinja and additional_chat_templates/*.jinja, or else
   /// for chat_template in tokenizer_config.json: a text, or a list of {"name", "template"}. Special
   /// tokens (bos_token and so on) are tokenizer_config.json's, special_tokens_map.json's, or else
-  /// the tokenizer's own. Never throws: a folder without a template, or with one that is wrong,
-  /// still answers prompts. render() says what is wrong.
+  /// the tokenizer's own. Of a GGUF file: tokenizer.chat_template in its metadata. Never throws: a
+  /// folder without a template, or with one that is wrong, still answers prompts. render() says
+  /// what is wrong.
   static ChatTemplate open(const std::filesystem::path& model_folder, const Tokenizer& tokenizer);
   /// One template without a folder. Throws jinja::TemplateError.
   ChatTemplate(std::string_view source, std::string name, Json special_tokens);
@@ -45,6 +47,7 @@ class ChatTemplate {
  private:
   ChatTemplate() = default;
   void read_files(const std::filesystem::path& folder);
+  void read_gguf(const offload::GgufFile& file);
   void add(const std::string& name, std::string_view source, const std::string& where);
   const jinja::Template& choose(bool has_tools) const;
 

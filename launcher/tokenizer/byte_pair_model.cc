@@ -88,7 +88,8 @@ BytePairModel::BytePairModel(const Vocabulary& vocabulary)
                                                           : character_symbols(vocabulary)),
       in_rounds_(vocabulary.merges_in_rounds) {
   for (const Vocabulary::Merge& merge : vocabulary.merges) {
-    if (!merges_.add(merge.left, merge.right, merge.product) && vocabulary.merges_in_rounds) {
+    const bool fresh = merges_.add(merge.left, merge.right, merge.product, merge.same_rank);
+    if (!fresh && vocabulary.merges_in_rounds) {
       throw InputError(
           "the merges of the tokenizer have the same pair twice; merges.txt is damaged");
     }

@@ -18,10 +18,11 @@ constexpr std::size_t kFew = 48;  // up to so many tokens a queue costs more tha
 
 }  // namespace
 
-bool Merges::add(std::int32_t left, std::int32_t right, std::int32_t product) {
+bool Merges::add(std::int32_t left, std::int32_t right, std::int32_t product, bool same_rank) {
   const std::uint64_t pair = joined(left, right);
   const bool fresh = pairs_.find(pair) == nullptr;
-  pairs_.put(pair, joined(next_rank_++, product));
+  if (!same_rank) ++last_rank_;
+  pairs_.put(pair, joined(last_rank_, product));
   return fresh;
 }
 

@@ -10,9 +10,9 @@ namespace sluice::launcher {
 
 class Merges {
  public:
-  /// Adds the next merge in order of rank. False if the pair has one already, which is then
-  /// replaced: the later counts.
-  bool add(std::int32_t left, std::int32_t right, std::int32_t product);
+  /// Adds the next merge in order of rank; `same_rank`: of the rank of the one before. False if the
+  /// pair has one already, which is then replaced: the later counts.
+  bool add(std::int32_t left, std::int32_t right, std::int32_t product, bool same_rank = false);
 
   /// Merges neighbours among `tokens`: the pair of the lowest rank, the leftmost first, until no
   /// pair has a merge (Hugging Face's tokenizers, models/bpe/word.rs). `in_rounds`: all pairs of
@@ -33,7 +33,7 @@ class Merges {
   void apply_to_few(std::vector<std::int32_t>& tokens, bool in_rounds) const;
 
   FlatMap pairs_;  // left << 32 | right to rank << 32 | product
-  std::int32_t next_rank_ = 0;
+  std::int32_t last_rank_ = -1;
 };
 
 }  // namespace sluice::launcher

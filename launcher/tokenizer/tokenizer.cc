@@ -8,6 +8,7 @@
 
 #include "kernels/device/error.h"
 #include "launcher/tokenizer/byte_pair_model.h"
+#include "launcher/tokenizer/gguf_vocabulary.h"
 #include "launcher/tokenizer/sentence_piece_model.h"
 #include "launcher/tokenizer/unigram_model.h"
 #include "launcher/tokenizer/utf8.h"
@@ -77,6 +78,7 @@ void Tokenizer::set_texts() {
 }
 
 bool Tokenizer::has_files(const std::filesystem::path& model_folder) {
+  if (offload::is_gguf(model_folder)) return has_vocabulary(offload::GgufFile(model_folder));
   return has_file(model_folder, "tokenizer.json") || has_file(model_folder, "vocab.json") ||
          !sentence_piece_file(model_folder).empty();
 }
@@ -108,8 +110,9 @@ std::vector<std::int32_t> Tokenizer::encode(std::string_view text, bool add_spec
   }
   if (!model_) {
     throw InputError(
-        "the model folder has no tokenizer (tokenizer.json, vocab.json with merges.txt, or "
-        "tokenizer.model); give prompts as token ids, or add these files");
+        "the model has no tokenizer (tokenizer.json, vocab.json with merges.txt, tokenizer.model, "
+        "or "
+        "the vocabulary of a GGUF file); give prompts as token ids, or add these files");
   }
   std::vector<std::int32_t> ids;
   if (add_special) ids = vocabulary_->prefix;

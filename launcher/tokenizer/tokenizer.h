@@ -26,11 +26,13 @@ namespace sluice::launcher {
 /// Immutable after open(): any thread may use it.
 class Tokenizer {
  public:
-  /// Files: see read_vocabulary. Throws InputError naming file and line, or the token.
+  /// A folder, or a GGUF file: see read_vocabulary. Throws InputError naming file and line, or the
+  /// token.
   static Tokenizer open(const std::filesystem::path& model_folder);
   explicit Tokenizer(Vocabulary vocabulary);
 
-  /// The model folder has tokenizer files: tokenizer.json, vocab.json, or a file of SentencePiece.
+  /// The model folder has tokenizer files: tokenizer.json, vocab.json, or a file of SentencePiece;
+  /// a GGUF file has a vocabulary.
   static bool has_files(const std::filesystem::path& model_folder);
   /// For a model without tokenizer files, whose prompts are token ids. Every id decodes to an empty
   /// text, and encode() throws an InputError that names the missing files.

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "kernels/device/error.h"
+#include "launcher/tokenizer/gguf_vocabulary.h"
 #include "launcher/tokenizer/sentence_piece_model.h"
 #include "launcher/tokenizer/utf8.h"
 #include "offload/checkpoint/input_file.h"
@@ -83,7 +84,7 @@ void read_token_ids(const Json& table, const std::string& where, Vocabulary& voc
 void add_merge(const std::string& left, const std::string& right, const std::string& where,
                Vocabulary& vocabulary) {
   const Vocabulary::Merge merge = {vocabulary.find(left), vocabulary.find(right),
-                                   vocabulary.find(left + right)};
+                                   vocabulary.find(left + right), false};
   const auto require = [&](std::int32_t id, const std::string& token) {
     if (id >= 0) return;
     throw InputError(
@@ -143,6 +144,7 @@ std::int32_t next_added_id(const Vocabulary& vocabulary) {
 }
 
 Vocabulary read_vocabulary(const std::filesystem::path& folder) {
+  if (offload::is_gguf(folder)) return read_gguf_vocabulary(folder);
   Vocabulary vocabulary;
   const bool newer = has_file(folder, "tokenizer.json");
   if (newer) {

@@ -46,6 +46,7 @@ struct Vocabulary {
     std::int32_t left = -1;
     std::int32_t right = -1;
     std::int32_t product = -1;
+    bool same_rank = false;  // as the one before: of those the leftmost in a text comes first
   };
   std::vector<Merge> merges;  // by rank
   std::vector<AddedToken> added;
@@ -76,11 +77,11 @@ struct Vocabulary {
   }
 };
 
-/// Reads tokenizer.json, or vocab.json and merges.txt where it is absent, or a SentencePiece model
-/// where that is all: a folder that has several may hold stale older files. Then reads
-/// tokenizer_config.json, special_tokens_map.json, added_tokens.json and config.json, where they
-/// are there. Tokens of the vocabulary lie below table_size; added tokens need not. Throws
-/// InputError naming file and line, or the token.
+/// Of a GGUF file: its own metadata. Of a folder: reads tokenizer.json, or vocab.json and
+/// merges.txt where it is absent, or a SentencePiece model where that is all: a folder that has
+/// several may hold stale older files. Then reads tokenizer_config.json, special_tokens_map.json,
+/// added_tokens.json and config.json, where they are there. Tokens of the vocabulary lie below
+/// table_size; added tokens need not. Throws InputError naming file and line, or the token.
 Vocabulary read_vocabulary(const std::filesystem::path& folder);
 
 // The parts of read_vocabulary. `where` is the file's name for messages.

@@ -90,14 +90,18 @@ void check_decode_case(const Tokenizer& tokenizer, const json& one, const std::s
   if (one.at("stream").is_array()) check_pace(tokenizer, ids, one.at("stream"), where);
 }
 
-void check_folder(const std::filesystem::path& folder, const std::string& name) {
-  const Tokenizer tokenizer = Tokenizer::open(folder / name);
+void check_cases(const Tokenizer& tokenizer, const std::filesystem::path& folder,
+                 const std::string& name) {
   const json file = read_json(folder / name / "cases.json");
   EXPECT_EQ(tokenizer.size(), file.at("vocab_size")) << name;
   ASSERT_GE(file.at("cases").size(), 100U) << name;
   ASSERT_GE(file.at("decode_cases").size(), 40U) << name;
   for (const json& one : file.at("cases")) check_case(tokenizer, one, name);
   for (const json& one : file.at("decode_cases")) check_decode_case(tokenizer, one, name);
+}
+
+void check_folder(const std::filesystem::path& folder, const std::string& name) {
+  check_cases(Tokenizer::open(folder / name), folder, name);
 }
 
 class TrainedTokenizer : public testing::TestWithParam<const char*> {};
@@ -118,6 +122,17 @@ INSTANTIATE_TEST_SUITE_P(Shapes, TrainedTokenizer,
                            for (char& c : name) c = c == '-' ? '_' : c;
                            return name;
                          });
+
+/// The same vocabularies as GGUF files, whose patterns have names and whose normalizers none.
+TEST(GgufTokenizers, AgreeWithHuggingFaceOnEveryCase) {
+  for (const char* name :
+       {"gpt2-style", "llama3-style", "o200k-style", "qwen2-style", "starcoder-style"}) {
+    const auto files = std::filesystem::path(SLUICE_SOURCE_DIR) / "tests/data/gguf";
+    const std::filesystem::path file = files / (std::string(name) + ".gguf");
+    EXPECT_TRUE(Tokenizer::has_files(file));
+    check_cases(Tokenizer::open(file), trained_folder(), name);
+  }
+}
 
 TEST(PublishedTokenizers, AgreeWithHuggingFaceOnEveryCase) {
   const std::filesystem::path folder = published_folder();
