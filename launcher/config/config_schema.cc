@@ -267,9 +267,9 @@ void describe_stage(SchemaVisitor& visitor, stage::StageConfig& stage) {
 }
 
 void describe(SchemaVisitor& visitor, RunConfig& config) {
-  visitor.text(
-      {"model", "model folder, or hub id in the local Hugging Face cache", "--model,--path"},
-      config.model);
+  visitor.text({"model", "model folder, .gguf file, or hub id in the local Hugging Face cache",
+                "--model,--path"},
+               config.model);
   static constexpr const char* kWeights[] = {"checkpoint", "dummy"};
   choice(visitor,
          {"weights",

@@ -10,6 +10,7 @@
 #include "launcher/calibrate/short_probe.h"
 #include "launcher/planner/machine_file.h"
 #include "launcher/planner/probe_cache.h"
+#include "offload/checkpoint/gguf_file.h"
 
 namespace sluice::launcher {
 
@@ -97,6 +98,7 @@ std::filesystem::path disk_to_measure(const RunConfig& config, const stage::Stag
                                       const std::filesystem::path& model) {
   std::filesystem::path largest;
   if (config.weights == WeightsFrom::dummy || stage.policy.weights.disk <= 0) return largest;
+  if (offload::is_gguf(model)) return model;
   std::uintmax_t bytes = 0;
   std::error_code error;
   for (const auto& entry : std::filesystem::directory_iterator(model, error)) {

@@ -1,5 +1,5 @@
-// An object of a JSON file whose values are asked for by key and type. Every complaint names file
-// and key.
+// An object of a JSON file, or what stands for one, whose values are asked for by key and type.
+// Every complaint names file and key.
 #pragma once
 
 #include <cstdint>
@@ -24,6 +24,9 @@ class ConfigReader {
   explicit ConfigReader(const std::filesystem::path& path);
   /// The same of a text; complaints name it `where`.
   ConfigReader(std::string where, const std::string& text);
+  /// Pre: `object` is one. `where` is what complaints name.
+  ConfigReader(std::string where, Json object)
+      : where_(std::move(where)), object_(std::move(object)) {}
 
   const std::string& where() const { return where_; }
   /// Throws InputError: the file, `what`, and what to do.
@@ -57,8 +60,6 @@ class ConfigReader {
   void refuse_flag(const char* key) const;
 
  private:
-  ConfigReader(std::string where, Json object)
-      : where_(std::move(where)), object_(std::move(object)) {}
   /// Null: the key is absent.
   const Json* find(const char* key, IfNull if_null) const;
 

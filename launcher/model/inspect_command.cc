@@ -37,6 +37,13 @@ std::string tokenizer_text(const std::filesystem::path& folder) {
   }
 }
 
+/// What becomes of llama.cpp's blocks.
+std::string blocks_text(const ModelFacts& facts) {
+  const bool exact = facts.dtypes.find('q') == std::string::npos;
+  return fmt::format("{}; blocks become {}, packed once", facts.blocks,
+                     exact ? "f32, exactly" : "ours, rounded once more");
+}
+
 std::string facts_text(const std::string& name, const ModelFacts& facts) {
   const stage::DecoderConfig& model = facts.folder.config;
   std::string text = name + "\n";
@@ -62,6 +69,7 @@ std::string facts_text(const std::string& name, const ModelFacts& facts) {
                                           facts.files.size() == 1 ? "" : "s",
                                           format_size(facts.file_bytes)));
   text += line("parameters", fmt::format("{} in {}", facts.parameters, facts.dtypes));
+  if (!facts.blocks.empty()) text += line("stored as", blocks_text(facts));
   text += line("weights", format_size(facts.weight_bytes));
   text += line("", fmt::format("embedding {}, each layer {}, output head {}{}",
                                format_size(facts.embedding_bytes), layer_text(facts.layer_bytes),
@@ -125,6 +133,7 @@ Json facts_json(const std::string& name, const ModelFacts& facts) {
           {"files", files},
           {"file_bytes", facts.file_bytes},
           {"dtypes", facts.dtypes},
+          {"blocks", facts.blocks},
           {"parameters", facts.parameters},
           {"weight_bytes", facts.weight_bytes},
           {"embedding_bytes", facts.embedding_bytes},

@@ -12,6 +12,7 @@
 #include "kernels/device/error.h"
 #include "launcher/model/opened_model.h"
 #include "launcher/model/traits_text.h"
+#include "offload/checkpoint/gguf_file.h"
 #include "stage/layer_split.h"
 #include "stage/weight_groups.h"
 
@@ -32,12 +33,17 @@ class Tally {
       const Place place = place_of(wanted);
       const DType dtype = wanted.kept_as(compression_, place.dtype);
       const auto rows = static_cast<std::uint64_t>(wanted.rows);
+      const std::uint64_t elements = rows * static_cast<std::uint64_t>(wanted.columns);
       const std::uint64_t kept = rows * row_bytes_of(dtype, wanted.columns);
       bytes += kept;
       if (!counted_.insert(place.key).second) continue;
-      parameters += rows * static_cast<std::uint64_t>(wanted.columns);
+      parameters += elements;
       weight_bytes += kept;
       bytes_by_dtype_[dtype] += kept;
+      has_blocks_ = has_blocks_ || place.blocks != offload::BlockFormat::none;
+      elements_by_storage_[std::string(place.blocks == offload::BlockFormat::none
+                                           ? name_of(place.dtype)
+                                           : offload::name_of(place.blocks))] += elements;
     }
     return bytes;
   }
@@ -53,6 +59,21 @@ class Tally {
     return text;
   }
 
+  /// Shares of the weights by what the file has them as; empty: it has no blocks.
+  std::string blocks() const {
+    if (!has_blocks_) return {};
+    std::vector<std::pair<std::uint64_t, std::string>> shares;
+    for (const auto& [name, elements] : elements_by_storage_) shares.emplace_back(elements, name);
+    std::ranges::sort(shares, std::ranges::greater());
+    std::string text;
+    for (const auto& [elements, name] : shares) {
+      const double percent =
+          100.0 * static_cast<double>(elements) / static_cast<double>(parameters);
+      text += fmt::format("{}{} {:.3g} %", text.empty() ? "" : ", ", name, percent);
+    }
+    return text;
+  }
+
   std::uint64_t parameters = 0;
   std::uint64_t weight_bytes = 0;
 
@@ -62,18 +83,21 @@ class Tally {
   struct Place {
     Key key;
     DType dtype;
+    offload::BlockFormat blocks = offload::BlockFormat::none;
   };
   Place place_of(const offload::WeightSpec& wanted) const {
     if (!model_.checkpoint) return {{wanted.name, {}}, model_.folder.config.dtype};
     const offload::StoredWeight stored =
         offload::find_weight(*model_.checkpoint, model_.names, wanted);
-    return {{stored.record->name, stored.rows}, stored.record->dtype};
+    return {{stored.record->name, stored.rows}, stored.record->dtype, stored.record->blocks};
   }
 
   const OpenedModel& model_;
   offload::Compression compression_;
   std::set<Key> counted_;
   std::map<DType, std::uint64_t> bytes_by_dtype_;
+  std::map<std::string, std::uint64_t> elements_by_storage_;
+  bool has_blocks_ = false;
 };
 
 /// The name of a stored head that is a copy of the token table; empty: there is none.
@@ -113,7 +137,9 @@ ModelFacts read_model_facts(const std::string& model, offload::Compression compr
   if (opened.checkpoint) {
     facts.files = opened.checkpoint->files();
     for (const std::uint64_t bytes : opened.checkpoint->file_bytes()) facts.file_bytes += bytes;
-    facts.format = facts.files.front().extension() == ".safetensors" ? "safetensors" : "PyTorch";
+    facts.format = offload::is_gguf(facts.files.front())               ? "GGUF"
+                   : facts.files.front().extension() == ".safetensors" ? "safetensors"
+                                                                       : "PyTorch";
   }
 
   Tally tally(opened, compression);
@@ -125,6 +151,7 @@ ModelFacts read_model_facts(const std::string& model, offload::Compression compr
   facts.parameters = tally.parameters;
   facts.weight_bytes = tally.weight_bytes;
   facts.dtypes = tally.dtypes();
+  facts.blocks = tally.blocks();
   const auto hidden = static_cast<std::uint64_t>(config.hidden);
   facts.kv_elements_per_token = 2 * static_cast<std::uint64_t>(config.attention.kv_width()) *
                                 static_cast<std::uint64_t>(config.layers);

@@ -3,14 +3,19 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <cmath>
 #include <optional>
+#include <string_view>
 
 #include "kernels/device/error.h"
 #include "launcher/model/config_reader.h"
+#include "launcher/model/gguf_model.h"
 #include "launcher/model/hub_cache.h"
 #include "launcher/model/published_shapes.h"
+#include "offload/checkpoint/checkpoint.h"
 #include "offload/checkpoint/digest.h"
+#include "offload/checkpoint/gguf_file.h"
 #include "offload/checkpoint/input_file.h"
 
 namespace sluice::launcher {
@@ -65,6 +70,35 @@ ModelSamplingDefaults read_sampling(const ConfigReader& generation) {
   return sampling;
 }
 
+/// -00002-of-00003.gguf: the first of them stands for all.
+bool is_later_part(const std::string& name) {
+  constexpr std::string_view kEnd = "-00001-of-00001.gguf";
+  if (name.size() < kEnd.size()) return false;
+  const std::string end = name.substr(name.size() - kEnd.size());
+  const auto is_number = [&](std::size_t at) {
+    return end.find_first_not_of("0123456789", at) >= at + 5;
+  };
+  return end[0] == '-' && is_number(1) && end.substr(6, 4) == "-of-" && is_number(10) &&
+         end.substr(1, 5) != "00001";
+}
+
+/// The GGUF file in `folder` where that has no other weights; else the folder.
+fs::path or_its_gguf(const fs::path& folder) {
+  if (offload::Checkpoint::is_in(folder)) return folder;
+  std::vector<std::string> names;
+  std::error_code error;
+  fs::directory_iterator entry(folder, error);
+  for (; !error && entry != fs::directory_iterator(); entry.increment(error)) {
+    const std::string name = entry->path().filename().string();
+    if (offload::is_gguf(name) && !is_later_part(name)) names.push_back(name);
+  }
+  if (names.empty()) return folder;
+  if (names.size() == 1) return folder / names.front();
+  std::ranges::sort(names);
+  throw InputError(fmt::format("{} has several GGUF models ({}); give the path of one of them",
+                               folder.string(), fmt::join(names, ", ")));
+}
+
 }  // namespace
 
 std::uint64_t digest_of(const ModelFolder& folder) {
@@ -109,14 +143,17 @@ std::uint64_t digest_of(const ModelFolder& folder) {
 
 fs::path find_model_folder(const std::string& model) {
   std::error_code error;
-  if (fs::is_directory(model, error)) return model;
+  if (fs::is_directory(model, error)) return or_its_gguf(model);
   if (fs::exists(model, error)) {
-    throw InputError(fmt::format("{} is no folder; give the folder the model's files are in",
-                                 offload::printable(model)));
+    if (offload::is_gguf(model)) return model;
+    throw InputError(
+        fmt::format("{} is no folder and no .gguf file; give the folder the model's files "
+                    "are in",
+                    offload::printable(model)));
   }
-  if (is_hub_id(model)) return find_in_hub_cache(model);
+  if (is_hub_id(model)) return or_its_gguf(find_in_hub_cache(model));
   throw InputError(
-      fmt::format("there is no folder {}; give a model's folder or its name on the "
+      fmt::format("there is no folder {}; give a model's folder, a .gguf file or a name on the "
                   "Hugging Face hub, such as facebook/opt-1.3b",
                   offload::printable(model)));
 }
@@ -169,6 +206,11 @@ ModelFolder open_model(const std::string& model, const Families& known) {
   }
   ModelFolder folder;
   folder.path = find_folder(model);
+  if (offload::is_gguf(folder.path)) {
+    folder = read_gguf_model(folder.path);
+    folder.digest = digest_of(folder);
+    return folder;
+  }
   const fs::path path = folder.path / "config.json";
   std::error_code error;
   if (!fs::exists(path, error)) {

@@ -1,4 +1,5 @@
-// From what the user calls a model to a folder and what its config.json says.
+// From what the user calls a model to a folder, or a GGUF file, and what its config.json, or its
+// metadata, says.
 #pragma once
 
 #include <cstdint>
@@ -21,7 +22,9 @@ struct ModelSamplingDefaults {
 };
 
 struct ModelFolder {
-  std::filesystem::path path;  // empty: of the model nothing is here but its published shape
+  /// Or that of a GGUF file, which has everything. Empty: of the model nothing is here but its
+  /// published shape.
+  std::filesystem::path path;
   /// Its name on the hub, where `path` is empty: no weights, no tokenizer.
   std::string published;
   const Family* family = nullptr;
@@ -33,16 +36,17 @@ struct ModelFolder {
   std::uint64_t digest = 0;
 };
 
-/// `model` is a folder, or else a hub id ("facebook/opt-1.3b") in the local cache of the Hugging
-/// Face hub (hub_cache.h). Nothing is downloaded. Throws InputError if it is neither, with the
-/// command that downloads it.
+/// `model` is a folder, a GGUF file, or else a hub id ("facebook/opt-1.3b") in the local cache of
+/// the Hugging Face hub (hub_cache.h). A folder that has no other weights than one GGUF model
+/// stands for its (first) file. Nothing is downloaded. Throws InputError if it is none of them,
+/// with the command that downloads it, and for a folder of several GGUF models.
 std::filesystem::path find_model_folder(const std::string& model);
 
-/// Finds the folder and reads its config.json, opening no weights. Of a model that is neither a
-/// folder nor in the hub's cache the shape in published_shapes.h stands for it. Keys that
-/// config.json lacks are what Hugging Face makes of them. Throws InputError: no such model (with
-/// the nearest name of a known shape), no config.json, none of the families `known`, values that
-/// cannot be.
+/// Finds the folder and reads its config.json, or the metadata of a GGUF file
+/// (read_gguf_model()), opening no weights. Of a model that is neither here nor in the hub's cache
+/// the shape in published_shapes.h stands for it. Keys that config.json lacks are what Hugging Face
+/// makes of them. Throws InputError: no such model (with the nearest name of a known shape), no
+/// config.json, none of the families `known`, values that cannot be.
 ModelFolder open_model(const std::string& model, const Families& known = families());
 
 /// What ModelFolder::digest is.

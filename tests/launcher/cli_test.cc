@@ -400,7 +400,7 @@ TEST(Cli, HelpAndVersionAreText) {
   EXPECT_THAT(parse({"-h"}).text, HasSubstr("\nCommands:\n  generate                Answers"));
   const std::string help = parse({"generate", "--help"}).text;
   EXPECT_THAT(help, HasSubstr(generate_page().usage()));
-  EXPECT_THAT(help, HasSubstr("\n  --model,--path DIR|ID   model folder, or hub id"));
+  EXPECT_THAT(help, HasSubstr("\n  --model,--path DIR|ID   model folder, .gguf file, or hub id"));
   EXPECT_EQ(parse({"generate", "--model", "m", "-h"}).text, help);
   EXPECT_THAT(parse({"inspect", "--help"}).text, HasSubstr(inspect_page().usage()));
   EXPECT_THAT(parse({"tokenize", "--help"}).text, HasSubstr(tokenize_page().usage()));

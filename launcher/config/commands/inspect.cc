@@ -22,16 +22,17 @@ Example:
 }
 
 std::vector<FlagGroup> flags() {
-  return {{"Flags",
-           {{"--model,--path,model", "DIR|ID",
-             "model folder, hub id in the local Hugging Face cache, or any published name that is "
-             "known: facebook/opt-175b"},
-            {"--device-memory", "SIZE", "say whether it fits into so much memory per device"},
-            {"--host-memory", "SIZE", "... and so much host memory per stage"},
-            {"--stages", "N", "stages the layers are split over [1]"},
-            {"--compress-weight", "[8bit|4bit]",
-             "count weights as they are when they are compressed; without a value: 4bit"},
-            {"--json", "", "print JSON"}}}};
+  return {
+      {"Flags",
+       {{"--model,--path,model", "DIR|ID",
+         "model folder, .gguf file, hub id in the local Hugging Face cache, or any published name "
+         "that is known: facebook/opt-175b"},
+        {"--device-memory", "SIZE", "say whether it fits into so much memory per device"},
+        {"--host-memory", "SIZE", "... and so much host memory per stage"},
+        {"--stages", "N", "stages the layers are split over [1]"},
+        {"--compress-weight", "[8bit|4bit]",
+         "count weights as they are when they are compressed; without a value: 4bit"},
+        {"--json", "", "print JSON"}}}};
 }
 
 void read(GivenFlags& given, const Words& words, ParsedCommand& parsed) {

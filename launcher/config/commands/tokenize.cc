@@ -20,7 +20,8 @@ Examples:
 std::vector<FlagGroup> flags() {
   return {
       {"Flags",
-       {{"--model,--path", "DIR|ID", "model folder, or hub id in the local Hugging Face cache"},
+       {{"--model,--path", "DIR|ID",
+         "model folder, .gguf file, or hub id in the local Hugging Face cache"},
         {"--jsonl", "", R"(lines are {"text": "..."} and become {"ids": [...]})"},
         {"--decode", "", "the other way: ids to text"},
         {"--messages", "",

@@ -24,4 +24,7 @@ const Family& qwen2_family();
 const Family& qwen3_family();
 const Family& yalm_family();
 
+/// Those of GGUF files; a model_type is a general.architecture.
+const Families& gguf_families();
+
 }  // namespace sluice::launcher
