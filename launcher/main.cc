@@ -8,6 +8,7 @@
 
 #include "comm/launch.h"
 #include "kernels/device/error.h"
+#include "launcher/bench/bench_command.h"
 #include "launcher/calibrate/calibrate_command.h"
 #include "launcher/chat/chat_template.h"
 #include "launcher/config/cli.h"
@@ -69,6 +70,9 @@ ExitStatus run(int argc, char** argv) {
       return launcher::calibrate(parsed.calibrate, std::cout, say);
     case launcher::Command::tokenize:
       return tokenize(parsed.tokenize);
+    case launcher::Command::bench:
+      launcher::bench(parsed.bench);
+      return ExitStatus::done;
   }
   return ExitStatus::failure;
 }

@@ -116,6 +116,17 @@ std::string version_text() { return fmt::format("sluice {}\n", kVersion); }
                                       suggestion(word, commands)));
 }
 
+/// As CLI11 wants them: the last one first, without the program's name. CLI11 takes the name of a
+/// command for that command wherever it stands: `bench generate` would be two.
+Words arguments_of(int argc, const char* const* argv) {
+  Words words(argv + std::min(argc, 1), argv + argc);
+  if (words.size() > 1 && words[0] == "bench" && !words[1].starts_with("-")) {
+    words[1].insert(0, "--case=");
+  }
+  std::reverse(words.begin(), words.end());
+  return words;
+}
+
 }  // namespace
 
 ParsedCommand parse_command_line(int argc, const char* const* argv) {
@@ -138,7 +149,7 @@ ParsedCommand parse_command_line(int argc, const char* const* argv) {
 
   ParsedCommand parsed;
   try {
-    app.parse(argc, argv);
+    app.parse(arguments_of(argc, argv));
   } catch (const CLI::CallForHelp&) {
     parsed.text = app.help();
     return parsed;

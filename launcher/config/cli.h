@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 
+#include "launcher/bench/bench_command.h"
 #include "launcher/config/run_config.h"
 
 namespace sluice::launcher {
@@ -36,7 +37,7 @@ struct CalibrateArguments {
   bool quiet = false;
 };
 
-enum class Command : std::uint8_t { print, generate, inspect, tokenize, calibrate };
+enum class Command : std::uint8_t { print, generate, inspect, tokenize, calibrate, bench };
 
 struct ParsedCommand {
   Command command = Command::print;
@@ -49,6 +50,7 @@ struct ParsedCommand {
 
   InspectArguments inspect;
   TokenizeArguments tokenize;
+  BenchArguments bench;
   CalibrateArguments calibrate;
 };
 

@@ -3,8 +3,9 @@
 namespace sluice::launcher {
 
 const std::vector<const CommandPage*>& command_pages() {
-  static const std::vector<const CommandPage*> pages = {&generate_page(), &inspect_page(),
-                                                        &calibrate_page(), &tokenize_page()};
+  static const std::vector<const CommandPage*> pages = {
+      &generate_page(), &inspect_page(), &calibrate_page(), &bench_page(), &tokenize_page(),
+  };
   return pages;
 }
 

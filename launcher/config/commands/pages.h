@@ -21,6 +21,7 @@ struct CommandPage {
   void (*read)(GivenFlags& given, const Words& words, ParsedCommand& parsed);
 };
 
+const CommandPage& bench_page();
 const CommandPage& calibrate_page();
 const CommandPage& generate_page();
 const CommandPage& inspect_page();

@@ -1,0 +1,37 @@
+// A run of this same program as a child process, over some ranks.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "launcher/json/json.h"
+
+namespace sluice::launcher {
+
+/// A folder that goes with its owner.
+class TemporaryFolder {
+ public:
+  /// In $TMPDIR, or where that is not set /tmp. Throws IoError.
+  TemporaryFolder();
+  ~TemporaryFolder();
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+/// The command line that starts `program` with `words` on so many ranks of this host: by mpirun, or
+/// alone.
+std::vector<std::string> rank_command(int ranks, const std::string& program,
+                                      const std::vector<std::string>& words);
+
+/// Runs `sluice generate` with `words` over `ranks` of this host, its files in `folder`, and
+/// returns its report. Throws Error with the run's exit status and what it said last.
+Json run_generate(int ranks, const std::vector<std::string>& words,
+                  const std::filesystem::path& folder);
+
+}  // namespace sluice::launcher
