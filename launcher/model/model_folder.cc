@@ -151,6 +151,9 @@ fs::path find_model_folder(const std::string& model) {
                     "are in",
                     offload::printable(model)));
   }
+  if (offload::is_gguf(model)) {
+    throw InputError(fmt::format("there is no file {}; check the path", offload::printable(model)));
+  }
   if (is_hub_id(model)) return or_its_gguf(find_in_hub_cache(model));
   throw InputError(
       fmt::format("there is no folder {}; give a model's folder, a .gguf file or a name on the "

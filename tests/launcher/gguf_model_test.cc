@@ -138,6 +138,8 @@ TEST_F(GgufModelTest, AFolderWithOneGgufModelStandsForIt) {
               HasSubstr("several GGUF models (m.gguf, other.gguf); give the path of one"));
   support::write_file(folder_.path() / "model.safetensors", "");
   EXPECT_EQ(find_model_folder(folder_.path()), folder_.path());
+  EXPECT_THAT(refusal([&] { find_model_folder("models/none.gguf"); }),  // no name on the hub
+              HasSubstr("there is no file models/none.gguf"));
   support::write_file(folder_.path() / "m.txt", "");
   EXPECT_THAT(refusal([&] { find_model_folder(folder_.path() / "m.txt"); }),
               HasSubstr("is no folder and no .gguf file"));
