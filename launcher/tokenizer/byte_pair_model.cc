@@ -44,25 +44,18 @@ std::unique_ptr<const Symbols> byte_symbols(const Vocabulary& vocabulary) {
                                        UnknownSymbol{vocabulary.unknown, vocabulary.fuses_unknown});
 }
 
-/// Of the blanks, those that no merge joins to another character before them: a text may be cut in
-/// front of each, and merged word by word.
-std::vector<char32_t> word_starts(const Vocabulary& vocabulary) {
+/// See CharacterSymbols. A token without text joins nothing to anything.
+std::vector<std::pair<char32_t, char32_t>> joined_characters(const Vocabulary& vocabulary) {
   std::vector<const std::string*> texts(static_cast<std::size_t>(vocabulary.size));
   for (const auto& [text, id] : vocabulary.ids) texts[static_cast<std::size_t>(id)] = &text;
-  std::vector<char32_t> starts;
-  for (const char32_t blank : {U'\u2581', U' '}) {
-    std::string text;
-    append_character(text, blank);
-    const auto joins = [&](const Vocabulary::Merge& merge) {
-      const std::string& left = *texts[static_cast<std::size_t>(merge.left)];
-      const std::string& right = *texts[static_cast<std::size_t>(merge.right)];
-      return right.starts_with(text) && !left.ends_with(text);
-    };
-    if (learnt_token(vocabulary, text) >= 0 && std::ranges::none_of(vocabulary.merges, joins)) {
-      starts.push_back(blank);
-    }
+  std::vector<std::pair<char32_t, char32_t>> joined;
+  for (const Vocabulary::Merge& merge : vocabulary.merges) {
+    const std::string& left = *texts[static_cast<std::size_t>(merge.left)];
+    const std::string& right = *texts[static_cast<std::size_t>(merge.right)];
+    if (left.empty() || right.empty()) continue;
+    joined.emplace_back(first_character(last_part(left)), first_character(right));
   }
-  return starts;
+  return joined;
 }
 
 std::unique_ptr<const Symbols> character_symbols(const Vocabulary& vocabulary) {
@@ -77,7 +70,8 @@ std::unique_ptr<const Symbols> character_symbols(const Vocabulary& vocabulary) {
   for (std::size_t byte = 0; vocabulary.byte_fallback && byte < 256; ++byte) {
     options.byte_tokens[byte] = learnt_token(vocabulary, fmt::format("<0x{:02X}>", byte));
   }
-  if (!vocabulary.ignores_merges) options.word_starts = word_starts(vocabulary);
+  options.cuts = !vocabulary.ignores_merges;  // which may find a token in the whole piece
+  if (options.cuts) options.joined = joined_characters(vocabulary);
   return std::make_unique<CharacterSymbols>(tokens, std::move(options));
 }
 

@@ -5,6 +5,13 @@
 #include "launcher/tokenizer/utf8.h"
 
 namespace sluice::launcher {
+namespace {
+
+constexpr std::uint64_t pair_of(char32_t before, char32_t behind) {
+  return std::uint64_t{before} << 32 | behind;
+}
+
+}  // namespace
 
 void ByteSymbols::append(std::string_view word, std::vector<std::int32_t>& symbols) const {
   bool fusing = false;
@@ -24,6 +31,18 @@ CharacterSymbols::CharacterSymbols(const std::vector<std::pair<char32_t, std::in
   for (const auto& [character, token] : tokens) last = std::max(last, character);
   tokens_.assign(tokens.empty() ? 0 : last + 1, -1);
   for (const auto& [character, token] : tokens) tokens_[character] = token;
+  for (const auto& [before, behind] : options_.joined) joined_.put(pair_of(before, behind), 0);
+  for (char32_t before = 0; before < kPlain; ++before) {
+    for (char32_t behind = 0; behind < kPlain; ++behind) {
+      plain_cuts_[before][behind] = may_cut(before, behind);
+    }
+  }
+}
+
+/// Neighbours that the vocabulary lacks may become one unknown token.
+bool CharacterSymbols::may_cut(char32_t before, char32_t behind) const {
+  return token_of(before) >= 0 && token_of(behind) >= 0 &&
+         joined_.find(pair_of(before, behind)) == nullptr;
 }
 
 bool CharacterSymbols::append_bytes(std::string_view character,
@@ -58,22 +77,16 @@ void CharacterSymbols::append(std::string_view word, std::vector<std::int32_t>& 
 }
 
 std::size_t CharacterSymbols::first_word_bytes(std::string_view text) const {
-  if (options_.word_starts.empty()) return text.size();
-  char32_t previous = first_character(text);
-  std::size_t at = first_part(text).bytes;
-  while (at < text.size()) {
-    const auto lead = static_cast<unsigned char>(text[at]);
-    char32_t character = lead;
-    std::size_t bytes = 1;
-    if (lead >= 0x80) {
-      character = first_character(text.substr(at));
-      bytes = first_part(text.substr(at)).bytes;
-    }
-    if (character != previous && std::ranges::count(options_.word_starts, character) > 0) return at;
-    previous = character;
-    at += bytes;
+  if (!options_.cuts) return text.size();
+  std::size_t bytes = 0;
+  char32_t before = character_at(text, 0, bytes);
+  for (std::size_t at = bytes; at < text.size(); at += bytes) {
+    const char32_t behind = character_at(text, at, bytes);
+    const bool plain = before < kPlain && behind < kPlain;
+    if (plain ? plain_cuts_[before][behind] : may_cut(before, behind)) return at;
+    before = behind;
   }
-  return at;
+  return text.size();
 }
 
 }  // namespace sluice::launcher

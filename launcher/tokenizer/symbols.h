@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "launcher/tokenizer/flat_map.h"
+
 namespace sluice::launcher {
 
 /// What stands for a byte or character that the vocabulary lacks.
@@ -44,8 +46,10 @@ class CharacterSymbols final : public Symbols {
     /// byte_tokens[b]: the token <0xb>; -1: it has none. A character that the vocabulary lacks
     /// becomes its bytes if all of them have a token.
     std::array<std::int32_t, 256> byte_tokens = {};
-    /// Characters that no merge joins to another character before them.
-    std::vector<char32_t> word_starts = {};
+    /// Neighbouring characters that some merge joins: where one of its tokens ends, and where the
+    /// other begins. A text may be cut between two characters that are no such pair.
+    std::vector<std::pair<char32_t, char32_t>> joined = {};
+    bool cuts = false;
   };
   /// `tokens`: the characters that have a token.
   CharacterSymbols(const std::vector<std::pair<char32_t, std::int32_t>>& tokens, Options options);
@@ -58,9 +62,14 @@ class CharacterSymbols final : public Symbols {
     return character < tokens_.size() ? tokens_[character] : -1;
   }
   bool append_bytes(std::string_view character, std::vector<std::int32_t>& symbols) const;
+  bool may_cut(char32_t before, char32_t behind) const;
+
+  static constexpr std::size_t kPlain = 128;  // ASCII
 
   std::vector<std::int32_t> tokens_;  // by character
   Options options_;
+  FlatMap joined_;                                                // before << 32 | behind
+  std::array<std::array<bool, kPlain>, kPlain> plain_cuts_ = {};  // may_cut()
 };
 
 }  // namespace sluice::launcher
