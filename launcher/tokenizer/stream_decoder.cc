@@ -13,11 +13,14 @@ StreamDecoder::StreamDecoder(const Tokenizer& tokenizer, std::vector<std::string
       stop_(std::move(stop)),
       skip_special_(skip_special),
       left_out_(tokenizer.decoder().strip_count()) {
-  const auto shows = [&](std::int32_t id) {
-    return !(skip_special && tokenizer.is_special(id)) && !tokenizer.token_bytes(id).empty();
+  const auto hides = [&](std::int32_t id) {
+    return !tokenizer.has_token(id) || (skip_special && tokenizer.is_special(id));
   };
-  first_ = std::ranges::none_of(prompt, shows);
-  if (!first_) left_out_ = 0;
+  const auto is_empty = [&](std::int32_t id) {
+    return hides(id) || tokenizer.token_bytes(id).empty();
+  };
+  first_ = std::ranges::all_of(prompt, hides);
+  if (!std::ranges::all_of(prompt, is_empty)) left_out_ = 0;
 }
 
 std::string StreamDecoder::push(std::int32_t id) {
@@ -25,7 +28,7 @@ std::string StreamDecoder::push(std::int32_t id) {
   const std::string& token =
       first_ && !hidden ? tokenizer_->first_token_bytes(id) : tokenizer_->token_bytes(id);
   if (stopped_ || (hidden && stop_.empty())) return {};
-  if (!hidden && !tokenizer_->token_bytes(id).empty()) first_ = false;
+  if (!hidden && tokenizer_->has_token(id)) first_ = false;
   if (token.empty()) return {};
   bytes_.append(token);
   marks_.resize(bytes_.size(), hidden ? Mark::hidden : Mark::shown);

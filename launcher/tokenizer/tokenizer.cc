@@ -48,6 +48,7 @@ Tokenizer::Tokenizer(Vocabulary vocabulary)
       decoder_(vocabulary_->decoder, vocabulary_->source),
       workspaces_(std::make_unique<Workspaces>()),
       texts_(index(vocabulary_->size)),
+      known_(index(vocabulary_->size)),
       bytes_(index(vocabulary_->size)),
       special_(index(vocabulary_->size)) {
   set_texts();
@@ -58,6 +59,7 @@ void Tokenizer::set_text(std::int32_t id, const std::string& token) {
   Decoder::TokenText first = decoder_.text_of(token, true);
   if (first.bytes != text.bytes) first_texts_.insert_or_assign(id, std::move(first.bytes));
   texts_[index(id)] = std::move(text.bytes);
+  known_[index(id)] = true;
   bytes_[index(id)] = text.is_byte;
 }
 
@@ -170,7 +172,7 @@ std::string Tokenizer::decode(std::span<const std::int32_t> ids, bool skip_speci
     if (marks) byte_tokens.resize(bytes.size(), false);
     bytes += first ? first_token_bytes(id) : token_bytes(id);
     if (marks) byte_tokens.resize(bytes.size(), is_byte(id));
-    first = first && id >= size();
+    first = first && !has_token(id);
   }
   std::string text = text_of_bytes(bytes, byte_tokens);
   const std::string& left_out = decoder_.stripped();

@@ -57,6 +57,8 @@ class Tokenizer {
   const std::string& first_token_bytes(std::int32_t id) const;
   /// A token such as <0x0A>: see text_of_bytes.
   bool is_byte(std::int32_t id) const { return id >= 0 && id < size() && bytes_[index(id)]; }
+  /// Ids may leave gaps. An id without a token does not begin a text.
+  bool has_token(std::int32_t id) const { return id >= 0 && id < size() && known_[index(id)]; }
   /// A special token: left out by decode(skip_special).
   bool is_special(std::int32_t id) const;
   /// Says what is left out where a text begins.
@@ -88,6 +90,7 @@ class Tokenizer {
   std::unique_ptr<Workspaces> workspaces_;
   std::vector<std::string> texts_;                             // by id
   std::unordered_map<std::int32_t, std::string> first_texts_;  // where they differ
+  std::vector<bool> known_;                                    // by id
   std::vector<bool> bytes_;                                    // by id
   std::vector<bool> special_;                                  // by id
 };

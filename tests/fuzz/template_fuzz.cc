@@ -25,7 +25,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const std::chrono::system_clock::time_point now{std::chrono::seconds(1'000'000'000)};
     const std::string text = made.render(variables, now, limits);
     if (text.size() > limits.output_bytes || !sluice::launcher::is_valid_utf8(text)) {
-      std::cerr << "fuzz_template: the text is too long, or no UTF-8\n";
+      std::cerr << "fuzz_template: the text is too long, or no UTF-8: " << text << '\n';
       std::abort();
     }
   } catch (const jinja::TemplateError&) {

@@ -63,6 +63,19 @@ TEST(TokenizerBounds, IdsThatCannotBeAreRefused) {
       ThrowsMessage<InputError>(HasSubstr("-1")));
 }
 
+// Without a decoder texts have blanks between tokens, and an id of no token is none.
+TEST(TokenizerBounds, AnIdWithoutATokenDoesNotBeginAText) {
+  const Tokenizer tokenizer =
+      changed("gpt2-style",
+              {{"/model/vocab/a", 5000}, {"/decoder", nullptr}, {"/model/merges", json::array()}});
+  const std::vector<std::int32_t> ids = {4000, 5000, 4000, 5000};
+  EXPECT_EQ(tokenizer.decode(ids, false), "a a");
+  StreamDecoder stream(tokenizer, {}, false);
+  std::string given;
+  for (const std::int32_t id : ids) given += stream.push(id);
+  EXPECT_EQ(given + stream.finish(), "a a");
+}
+
 TEST(TokenizerBounds, NestingIsBounded) {
   json step = {{"type", "NFC"}};
   for (int i = 0; i < 80; ++i) {

@@ -220,7 +220,9 @@ Value raise_exception(Run& run, Arguments arguments) {
 Value strftime(Run& run, const Arguments& arguments, std::chrono::system_clock::time_point now) {
   constexpr std::size_t kMostBytes = 4096;
   const Bound bound(run, "strftime_now", arguments, {"format"}, 1);
-  const std::string format = bound.text(0) + ".";  // never empty: 0 says that it does not fit
+  const std::string_view given = bound.text(0);
+  // Cut at NUL, as Python 3.11 does, and never empty: 0 says that the result does not fit.
+  const std::string format = std::string(given.substr(0, given.find('\0'))) + ".";
   if (format.size() > kMostBytes / 16) run.exceed("strftime_now() with a format so long");
   const std::time_t seconds = std::chrono::system_clock::to_time_t(now);
   std::tm local = {};

@@ -242,6 +242,8 @@ TEST(Template, TheDateIsThatOfTheCaller) {
   const auto now = std::chrono::system_clock::from_time_t(std::mktime(&day));
   const Template made("{{ strftime_now('%d %b %Y') }}|{{ strftime_now('') }}", "test");
   EXPECT_EQ(made.render(Json::object(), now), "26 Jul 2024|");
+  const Template cut("{{ strftime_now(format) }}", "test");
+  EXPECT_EQ(cut.render({{"format", std::string("\u00e9\0d", 4)}}, now), "\u00e9");
 }
 
 TEST(Template, ThreadsShareOne) {
