@@ -37,13 +37,22 @@ struct CalibrateArguments {
   bool quiet = false;
 };
 
-enum class Command : std::uint8_t { print, generate, inspect, tokenize, calibrate, bench };
+enum class Command : std::uint8_t {
+  print,
+  generate,
+  simulate,
+  inspect,
+  tokenize,
+  calibrate,
+  bench
+};
 
 struct ParsedCommand {
   Command command = Command::print;
   std::string text;  // print: goes to standard output as it is, and the status is 0 (help, version)
 
-  RunConfig config;           // generate: defaults, then --config, then flags
+  RunConfig config;           // generate, simulate: defaults, then --config, then flags
+  std::int32_t ranks = 0;     // simulate: in the place of mpirun's; 0: as the configuration says
   bool print_config = false;  // generate: print to_yaml(config) and end
   bool dry_run = false;       // generate: print layer split and memory table and end
   bool schedule = false;      // generate: with dry_run, print the tasks of a pass too

@@ -70,6 +70,8 @@ struct ReportConfig {
 struct RunConfig {
   std::string model;  // folder, or hub id in the local Hugging Face cache. FlexGen: --model, --path
   WeightsFrom weights = WeightsFrom::checkpoint;  // dummy: made-up values in the model's shapes
+  /// Machine file that predictions go by; empty: this machine's own, of the cache folder.
+  std::string machine;
 
   /// What a stage has that does not say otherwise; first_layer and layers are not used.
   stage::StageConfig stage_defaults;

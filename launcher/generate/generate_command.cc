@@ -17,9 +17,12 @@
 #include "launcher/generate/machine_rates.h"
 #include "launcher/generate/rank.h"
 #include "launcher/generate/run_job.h"
+#include "launcher/generate/run_prediction.h"
 #include "launcher/machine/core_share.h"
+#include "launcher/planner/machine_file.h"
 #include "launcher/report/load_display.h"
 #include "launcher/report/memory_table.h"
+#include "launcher/report/prediction_text.h"
 #include "launcher/report/report_file.h"
 #include "launcher/report/report_json.h"
 #include "launcher/report/report_text.h"
@@ -66,9 +69,9 @@ class Generate {
     together(*world_, [this] { model_.emplace(open_weights(config_)); });
     compare();
     together(*world_, [this] { open_job(); });
-    const SequenceTokens tokens = share_tokens();
+    tokens_ = share_tokens();
     const int cores = share_of_cores(*world_);
-    together(*world_, [&] { rank_.emplace(config_, *model_, tokens, cores, *world_); });
+    together(*world_, [&] { rank_.emplace(config_, *model_, tokens_, cores, *world_); });
     show_transport(rank_->choose_transport());
     together(*world_, [this] { rank_->plan(); });
     check_devices();
@@ -93,6 +96,7 @@ class Generate {
     if (!dry_run_.only_plan) {
       if (!config_.report.file.empty()) check_writable(config_.report.file, "--report");
       if (!config_.report.trace.empty()) check_writable(config_.report.trace, "--trace");
+      if (!config_.machine.empty()) read_machine_file(config_.machine);  // refused early
     }
     job_.emplace(config_, model_->folder, config_.batching.slots(world_->size()),
                  !dry_run_.only_plan);
@@ -160,9 +164,12 @@ class Generate {
   ExitStatus work() {
     try {
       find_rates();
+      predict();
       rank_->connect();
       load();
-      if (is_head_) job_->start(rank_->threads());
+      if (is_head_) {
+        job_->start(rank_->threads(), predicted_ ? predicted_->prediction.total_seconds : 0);
+      }
       const stage::RunReport run = rank_->run(is_head_ ? &*job_ : nullptr);
       const bool rows_failed = is_head_ && job_->finish();
       show_report(run);
@@ -171,6 +178,15 @@ class Generate {
       // Over MPI this ends the process. A lone rank has nobody to tell: main says it.
       if (world_->size() > 1) comm::fail_world(*world_, std::current_exception());
       throw;
+    }
+  }
+
+  void predict() {
+    if (!is_head_) return;
+    predicted_ = predict_run(config_, *model_, job_->scan(), tokens_, *world_,
+                             rank_->engine().backend->info().kind);
+    if (predicted_ && !config_.report.quiet) {
+      std::cerr << prediction_line(predicted_->prediction) + '\n';
     }
   }
 
@@ -190,11 +206,14 @@ class Generate {
 
   void show_report(const stage::RunReport& run) {
     const std::vector<stage::StageReport> reports = gather_reports();
-    if (is_head_ && !config_.report.quiet) std::cerr << report_text(reports, run);
+    if (is_head_ && !config_.report.quiet) {
+      std::cerr << report_text(reports, run);
+      if (predicted_) std::cerr << prediction_text(*predicted_, reports, run);
+    }
     if (is_head_ && !config_.report.file.empty()) {
-      const ReportFacts facts{command_line_, config_.model, to_yaml(config_),
-                              world_->size() > 1 ? "mpi" : "local",
-                              std::chrono::system_clock::now()};
+      ReportFacts facts{command_line_, config_.model, to_yaml(config_),
+                        world_->size() > 1 ? "mpi" : "local", std::chrono::system_clock::now()};
+      if (predicted_) facts.prediction = predicted_->prediction;
       write_report_file(config_.report.file, report_json(reports, run, facts));
     }
     if (!config_.report.trace.empty()) write_trace();
@@ -224,6 +243,8 @@ class Generate {
   std::optional<OpenedModel> model_;
   std::optional<RunJob> job_;
   std::optional<Rank> rank_;
+  SequenceTokens tokens_;
+  std::optional<PredictedRun> predicted_;  // by the head
   stage::MachineRates rates_;
 };
 

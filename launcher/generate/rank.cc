@@ -30,15 +30,6 @@ std::uint64_t spare_device_bytes(std::uint64_t free_bytes) {
   return std::min(free_bytes / 32, std::uint64_t{1} << 30U);
 }
 
-/// Of the matrices as they lie in the checkpoint; of dummy weights, config.json's.
-DType weight_dtype(const OpenedModel& model) {
-  const offload::GroupSpec mlp = stage::mlp_group(model.folder.config, 0);
-  const auto stored = model.names.find(mlp.tensors[stage::kUpWeight].name);
-  const offload::TensorRecord* matrix =
-      stored == model.names.end() ? nullptr : model.checkpoint->find(stored->second.tensor);
-  return matrix != nullptr ? matrix->dtype : model.folder.config.dtype;
-}
-
 /// World::on_exit() calls it where no destructor runs: a peer was lost, the job was stopped.
 void remove_folder(void* folder) noexcept {
   static_cast<const offload::RunFolder*>(folder)->remove();
@@ -50,6 +41,14 @@ OpenedModel open_weights(const RunConfig& config) {
   ModelFolder folder = open_model(config.model);
   if (config.weights == WeightsFrom::checkpoint) return open_checkpoint(std::move(folder));
   return {std::move(folder), std::nullopt, {}};
+}
+
+DType weight_dtype(const OpenedModel& model) {
+  const offload::GroupSpec mlp = stage::mlp_group(model.folder.config, 0);
+  const auto stored = model.names.find(mlp.tensors[stage::kUpWeight].name);
+  const offload::TensorRecord* matrix =
+      stored == model.names.end() ? nullptr : model.checkpoint->find(stored->second.tensor);
+  return matrix != nullptr ? matrix->dtype : model.folder.config.dtype;
 }
 
 std::vector<stage::StageConfig> stages_of(const RunConfig& config, std::int32_t ranks,

@@ -129,6 +129,7 @@ class FileSource : public JobSource {
           "row the later counts\n",
           config.job.output, finished.failures());
     }
+    scan_.job.answered = static_cast<std::int64_t>(finished.ids().size());
     finished.ids().reserve(static_cast<std::size_t>(scan_.job.rows));
     feed_.emplace(in_, file_.name(), parser_,
                   RowSorter(std::move(finished), std::move(scan_.names)), file_.is_regular());
@@ -228,12 +229,13 @@ RunJob::~RunJob() = default;
 
 const JobScan& RunJob::scan() const { return scan_; }
 
-void RunJob::start(int cores) {
+void RunJob::start(int cores, double predicted_seconds) {
   source_->start(cores);
   if (!config_.report.quiet) {
     progress_.emplace(std::cerr, progress_style(config_.report, look_around(STDERR_FILENO)),
                       "generating", Progress::Unit::prompts,
                       static_cast<std::uint64_t>(scan_.rows));
+    progress_->expect(predicted_seconds);
   }
 }
 

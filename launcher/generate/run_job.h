@@ -26,8 +26,9 @@ class RunJob : public stage::Job {
 
   const JobScan& scan() const;
 
-  /// Begins to read rows and to show progress. `cores`: threads that this rank computes with.
-  void start(int cores);
+  /// Begins to read rows and to show progress, beside how long it was predicted to take (0: that
+  /// is not known). `cores`: threads that this rank computes with.
+  void start(int cores, double predicted_seconds = 0);
   /// Ends progress, closes the output; returns whether some rows failed. Throws IoError,
   /// CapacityError.
   bool finish();

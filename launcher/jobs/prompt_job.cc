@@ -52,6 +52,7 @@ JobScan DummyJob::scan() const {
   JobScan scan;
   scan.rows = prompts_.count;
   scan.longest_sequence = prompts_.prompt_len + prompts_.gen_len;
+  scan.looked_at.push_back({prompts_.prompt_len, prompts_.gen_len});
   return scan;
 }
 

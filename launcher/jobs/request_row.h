@@ -54,13 +54,23 @@ struct RowFailure {
 
 constexpr const char* kDuplicateCustomId = "duplicate_custom_id";
 
+/// Tokens of a row; the answer's as many as it may have.
+struct RowTokens {
+  std::int32_t prompt = 0;
+  std::int32_t answer = 0;
+};
+
 /// What a run must be made for, known before it starts.
 struct JobScan {
-  std::int64_t rows = 0;  // right or wrong, answered already or not; 0: not known
+  std::int64_t rows = 0;      // right or wrong, answered already or not; 0: not known
+  std::int64_t answered = 0;  // ... of which a resumed job's output has so many
   /// No row has more tokens, prompt and answer: Batching::max_sequence_tokens.
   std::int32_t longest_sequence = 0;
   /// The longest of those that were looked at: Batching::usual_sequence_tokens; 0: none was.
   std::int32_t usual_sequence = 0;
+  /// Rows that were looked at, in their order, as far as they count for a prediction; the others
+  /// are taken to be like them.
+  std::vector<RowTokens> looked_at = {};
 };
 
 /// Takes the length of a row into account.

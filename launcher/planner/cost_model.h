@@ -23,6 +23,9 @@ struct StagePlace {
 /// way on a host want more in a second than there is, all that want it are slower in proportion.
 struct TaskCost {
   double seconds = 0;  // alone: with nothing else under way
+  /// ... and without the user's limits: a copy that a limit makes wait can be slowed down so far
+  /// before it shows.
+  double least_seconds = 0;
   double core_seconds = 0;
   double memory_bytes = 0;  // read and written in host memory
   double link_seconds = 0;  // of the host's link; 0 where each device has its own
@@ -49,16 +52,37 @@ class CostModel {
   /// too: 1 or more.
   double slowdown(stage::Resource resource, stage::Resource other) const;
 
+  /// Of a CPU stage: what copies and the disk take from its products is in TaskCost::core_seconds.
+  bool shares_cores() const { return is_cpu(); }
   /// What the host has in a second, as TaskCost counts it.
   double host_cores() const;
   double host_memory_rate() const;  // 0: not known
 
  private:
+  TaskCost compute(const stage::Task& task, const stage::ScheduleShape& shape,
+                   const stage::StageWork& work) const;
+  TaskCost copy(std::uint64_t bytes, bool to_device) const;
+  TaskCost disk(std::uint64_t read, std::uint64_t written, std::uint64_t request) const;
+  TaskCost attend_on_host(const stage::TaskWork& work) const;
+  TaskCost append(const stage::Task& task, const stage::ScheduleShape& shape,
+                  const stage::StageWork& work) const;
+  TaskCost message(std::uint64_t bytes) const;
+  TaskCost sample(double rows, const stage::StageWork& work) const;
+
+  double product_seconds(double flop, double rows) const;
+  bool is_cpu() const { return machine_.device.kind == "cpu"; }
+  double link_rate(bool to_device) const;
+  double link_cores(bool to_device) const;
+
   const Machine& machine_;
   StagePlace place_;
-  DType storage_;
-  DType cache_;
   stage::RateLimits limits_;
+  double threads_ = 1;
+  double device_share_ = 1;  // of the device's rates: a CPU stage has only its own threads
+  double host_share_ = 1;    // of the host's rates
+  const RateCurve* products_ = nullptr;
+  double attention_bytes_ = 0, attention_flop_ = 0;  // rates of the device
+  double host_attention_bytes_ = 0, host_attention_flop_ = 0;
 };
 
 }  // namespace sluice::launcher

@@ -1,4 +1,4 @@
-// A run in virtual time: the head's own admission (stage/head.h), the schedule and the edges that
+// A run in virtual time: the head's own rules (stage/flights.h), the schedule and the edges that
 // the executor runs (stage/schedule.h, schedule_edges.h), every task priced by a CostModel. No
 // device, no files, no clock.
 #pragma once
@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/device/trace.h"
 #include "launcher/planner/machine.h"
 #include "stage/report.h"
 #include "stage/stage_memory.h"
@@ -26,13 +27,23 @@ struct SimulatedJob {
   std::vector<SimulatedRequest> requests;
 };
 
+struct SimulationOptions {
+  bool spans = false;  // keep what every resource did and when; then every pass is simulated
+  /// Simulate every pass. Else decode steps that differ in their context alone are simulated now
+  /// and then, and what lies between is interpolated.
+  bool every_pass = false;
+};
+
 /// In the form of a real run's.
 struct SimulatedRun {
   stage::RunReport run;
   std::vector<stage::StageReport> stages;
+  std::vector<std::vector<Span>> spans;  // of each stage
+  std::uint64_t passes_simulated = 0;    // ... and not interpolated
 };
 
 /// Throws CapacityError where a request finds no room, as the run would.
-SimulatedRun simulate(const SimulatedJob& job, const Machine& machine);
+SimulatedRun simulate(const SimulatedJob& job, const Machine& machine,
+                      const SimulationOptions& options = {});
 
 }  // namespace sluice::launcher

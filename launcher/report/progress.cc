@@ -134,12 +134,16 @@ std::string Progress::line(std::chrono::steady_clock::time_point now) const {
     text += bytes ? fmt::format(", {}/s", format_size(static_cast<std::uint64_t>(rate_)))
                   : fmt::format(", {:.1f} tokens/s", rate_);
   }
-  if (total_ > 0 && done_ >= total_) return text + ", " + format_seconds(elapsed);
+  const std::string expected =
+      expected_seconds_ > 0 ? fmt::format(" (predicted: {})", format_seconds(expected_seconds_))
+                            : std::string();
+  if (total_ > 0 && done_ >= total_) return text + ", " + format_seconds(elapsed) + expected;
   if (total_ > 0 && done_ > first_done_) {
     const double left =
         elapsed * static_cast<double>(total_ - done_) / static_cast<double>(done_ - first_done_);
     text += fmt::format(", {} left", format_seconds(left));
   }
+  if (!expected.empty()) text += fmt::format(", {}{}", format_seconds(elapsed), expected);
   return text;
 }
 

@@ -48,6 +48,9 @@ class Progress {
       Now now = [] { return std::chrono::steady_clock::now(); });
   ~Progress();  // ends a bar's line
 
+  /// All of it was predicted to take so long: said beside how far it is.
+  void expect(double seconds) { expected_seconds_ = seconds; }
+
   /// `done` of the total and `tokens` of this run; `tokens` is not used for bytes. A first call
   /// with no tokens says what a resumed job began with. Cheap; shows something at most four times a
   /// second on a terminal, every 10 s in a log.
@@ -74,7 +77,8 @@ class Progress {
   std::uint64_t first_done_ = 0;  // of a resumed job: not done by us
   std::uint64_t shown_amount_ = 0;
   std::uint64_t shown_done_ = 0;
-  double rate_ = 0;  // tokens (or bytes) per second, of late
+  double rate_ = 0;              // tokens (or bytes) per second, of late
+  double expected_seconds_ = 0;  // 0: nobody said
   bool begun_ = false;
   bool finished_ = false;
 };

@@ -193,6 +193,18 @@ Json json_of(const stage::RunReport& run) {
           {"completion_tokens_per_second", rate(run.completion_tokens, run.wall_seconds)}};
 }
 
+Json json_of(const std::optional<Prediction>& prediction, const stage::RunReport& run,
+             bool simulated) {
+  if (!prediction) return nullptr;
+  Json json = {{"total_seconds", prediction->total_seconds},
+               {"prefill_seconds", prediction->prefill_seconds},
+               {"decode_seconds", prediction->decode_seconds},
+               {"error", nullptr}};
+  const bool compared = !simulated && prediction->total_seconds > 0;
+  if (compared) json["error"] = prediction->error(run.wall_seconds);
+  return json;
+}
+
 }  // namespace
 
 std::string stage_report_to_json(const stage::StageReport& report) {
@@ -217,7 +229,9 @@ std::string report_json(const std::vector<stage::StageReport>& stages, const sta
                {"command", facts.command_line},
                {"model", facts.model},
                {"world", facts.world},
+               {"simulated", facts.simulated},
                {"config", facts.config_yaml},
+               {"prediction", json_of(facts.prediction, run, facts.simulated)},
                {"run", json_of(run)}};
   json["stages"] = Json::array();
   for (const stage::StageReport& stage : stages) {

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <chrono>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "launcher/planner/prediction.h"
 #include "stage/report.h"
 
 namespace sluice::launcher {
@@ -21,10 +23,15 @@ struct ReportFacts {
   std::string config_yaml;
   std::string world;  // "mpi", "local"
   std::chrono::system_clock::time_point date;
+  std::optional<Prediction> prediction = std::nullopt;
+  bool simulated = false;  // nothing ran: all times are the prediction's
 };
 
 /// The report file: {"format": "sluice-report", "format_version": 1, "version", "date" (UTC, ISO
-/// 8601), "command", "model", "world", "config", "run": {...}, "stages": [...]}; indented.
+/// 8601), "command", "model", "world", "simulated", "config", "prediction", "run": {...},
+/// "stages": [...]}; indented. "prediction" is null where there was none; else it has
+/// "total_seconds", "prefill_seconds", "decode_seconds" and "error", which is measured over
+/// predicted, less one (null where nothing was measured).
 /// Times in seconds, sizes in bytes, rates per second (null where they are not known). Of a stage,
 /// "load", "run" and "decode" (the passes that only decode) have "activities" (by Activity), the
 /// latter two "work" (what computing took at least), "resources" and "bound" (resources.h).

@@ -60,6 +60,21 @@ TEST_F(ProgressTest, TheLastLineHasTheWholeRunsRate) {
   EXPECT_EQ(written(), "");
 }
 
+TEST_F(ProgressTest, WhatWasPredictedStandsBesideWhatIsMeasured) {
+  Progress progress = make(kLog, 4);
+  progress.expect(30);
+  progress.update(1, 100);
+  now_ += seconds(10);
+  progress.update(2, 200);
+  EXPECT_EQ(written(),
+            "generating: 2/4 prompts (50 %), 20.0 tokens/s, 10.0 s left, 10.0 s (predicted: 30.0 "
+            "s)\n");
+  now_ += seconds(10);
+  progress.update(4, 400);
+  progress.finish();
+  EXPECT_NE(written().find("20.0 s (predicted: 30.0 s)\n"), std::string::npos);
+}
+
 TEST_F(ProgressTest, ABarIsDrawnOverItselfFourTimesASecond) {
   std::size_t updates = 0;
   {

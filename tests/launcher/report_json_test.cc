@@ -150,6 +150,7 @@ TEST(ReportJson, TheFileHasEverything) {
   facts.config_yaml = "model: m\n";
   facts.world = "mpi";
   facts.date = std::chrono::system_clock::from_time_t(1700000000);
+  facts.prediction = Prediction{4, 1, 3};
   const std::string text = report_json({full_report(), full_report()}, run, facts);
   EXPECT_EQ(text.back(), '\n');
   const Json json = Json::parse(text);
@@ -168,7 +169,14 @@ TEST(ReportJson, TheFileHasEverything) {
   EXPECT_EQ(json.at("run").at("decode_tokens_per_second"), 16.0) << "without first tokens";
   EXPECT_EQ(json.at("run").at("tokens_per_second"), 30.0);
   EXPECT_EQ(json.at("run").at("completion_tokens_per_second"), 10.0);
+  EXPECT_EQ(json.at("simulated"), false);
+  EXPECT_EQ(json.at("prediction").at("total_seconds"), 4.0);
+  EXPECT_EQ(json.at("prediction").at("prefill_seconds"), 1.0);
+  EXPECT_EQ(json.at("prediction").at("decode_seconds"), 3.0);
+  EXPECT_EQ(json.at("prediction").at("error"), 0.25) << "5 s instead of 4";
+  facts.prediction.reset();
   const Json nothing = Json::parse(report_json({}, {}, facts));
+  EXPECT_TRUE(nothing.at("prediction").is_null());
   EXPECT_TRUE(nothing.at("run").at("decode_tokens_per_second").is_null());
   ASSERT_EQ(json.at("stages").size(), 2U);
   const Json& stage = json.at("stages").at(1);

@@ -232,12 +232,13 @@ class Tidy(unittest.TestCase):
         problems = []
         helps = {}
         for document in [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md")]:
-            for block in re.findall(r"```(?:sh|bash)?\n(.*?)```", document.read_text(), re.S):
+            fences = re.findall(r"^```(\w*)\n(.*?)^```", document.read_text(), re.S | re.M)
+            for block in [text for language, text in fences if language in ("", "sh", "bash")]:
                 for line in block.replace("\\\n", " ").splitlines():
                     for script in re.findall(r"(?:^|\s)((?:\./)?scripts/[\w/-]+(?:\.\w+)?)", line):
                         if not (ROOT / script).exists():
                             problems.append(f"{document}: {script} does not exist")
-                    match = re.search(r"\bsluice (generate|inspect|calibrate|tokenize)\b(.*)", line)
+                    match = re.search(r"\bsluice (generate|simulate|inspect|calibrate|tokenize)\b(.*)", line)
                     if not match:
                         continue
                     command = match.group(1)

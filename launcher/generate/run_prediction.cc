@@ -1,0 +1,58 @@
+#include "launcher/generate/run_prediction.h"
+
+#include <algorithm>
+#include <exception>
+#include <set>
+#include <string>
+#include <utility>
+
+#include "launcher/planner/machine_file.h"
+
+namespace sluice::launcher {
+
+namespace {
+
+/// Rows whose requests are made: a prediction simulates fewer, unless they are short.
+constexpr std::size_t kMostRows = 100'000;
+
+/// The machine that the ranks are on: as many hosts and devices as there are.
+Machine machine_of(Machine machine, const comm::World& world) {
+  std::set<std::string> hosts;
+  for (const auto& host : world.hosts()) hosts.insert(host.name);
+  machine.hosts = std::max(static_cast<std::int32_t>(hosts.size()), 1);
+  machine.devices = std::max(world.ranks_on_host(), 1);
+  return machine;
+}
+
+std::optional<PredictedRun> predicted(const RunConfig& config, const OpenedModel& model,
+                                      const JobScan& scan, const SequenceTokens& tokens,
+                                      const comm::World& world, const std::string& device_kind) {
+  std::optional<Machine> found = find_machine(config.machine);
+  if (!found || found->device.kind != device_kind || !predicts(*found)) return std::nullopt;
+  const std::int64_t rows = scan.rows - scan.answered;
+  std::vector<SimulatedRequest> requests = requests_of(scan, kMostRows);
+  if (requests.empty() || rows <= 0) return std::nullopt;
+  requests.resize(std::min(requests.size(), static_cast<std::size_t>(rows)));
+  const Machine machine = machine_of(*std::move(found), world);
+  RunConfig used = config;
+  used.batching.max_sequence_tokens = tokens.longest;
+  used.batching.usual_sequence_tokens = std::min(tokens.usual, tokens.longest);
+  const auto stages = stages_of(config, world.size(), model.folder.config);
+  return predict(paper_job(used, stages, {model.folder.config, weight_dtype(model)}, machine,
+                           std::move(requests)),
+                 rows, machine);
+}
+
+}  // namespace
+
+std::optional<PredictedRun> predict_run(const RunConfig& config, const OpenedModel& model,
+                                        const JobScan& scan, const SequenceTokens& tokens,
+                                        const comm::World& world, const std::string& device_kind) {
+  try {
+    return predicted(config, model, scan, tokens, world, device_kind);
+  } catch (const std::exception&) {
+    return std::nullopt;
+  }
+}
+
+}  // namespace sluice::launcher

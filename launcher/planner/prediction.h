@@ -1,0 +1,47 @@
+// What a run will take, said before it begins: a simulation of its job, cut short where the job is
+// long.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "launcher/config/run_config.h"
+#include "launcher/jobs/request_row.h"
+#include "launcher/planner/machine.h"
+#include "launcher/planner/paper_run.h"
+#include "launcher/planner/simulator.h"
+
+namespace sluice::launcher {
+
+/// Loading apart.
+struct Prediction {
+  double total_seconds = 0;
+  double prefill_seconds = 0;
+  double decode_seconds = 0;
+
+  /// Of a run that took so long; 0: as predicted, 0.1: a tenth longer.
+  double error(double measured_seconds) const { return measured_seconds / total_seconds - 1; }
+};
+
+struct PredictedRun {
+  Prediction prediction;
+  /// Of the requests that were simulated. Their stages' times are those of the whole job where
+  /// `is_whole`.
+  SimulatedRun simulated;
+  bool is_whole = true;
+};
+
+/// The lengths of a job's rows; of rows that nobody has looked at those of the others, in turn. At
+/// most `most`. Answers count as long as they may become: nobody knows where they end.
+std::vector<SimulatedRequest> requests_of(const JobScan& scan, std::size_t most);
+
+/// Has what a prediction needs: rates of products and of memory.
+bool predicts(const Machine& machine);
+
+/// A job of so many rows, as `job` begins: where that has fewer, or would take more than about a
+/// tenth of a second, the rest takes as long as the last half of what was simulated. Throws what
+/// simulate() throws.
+PredictedRun predict(SimulatedJob job, std::int64_t rows, const Machine& machine);
+
+}  // namespace sluice::launcher
