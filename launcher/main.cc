@@ -16,6 +16,7 @@
 #include "launcher/generate/generate_command.h"
 #include "launcher/model/inspect_command.h"
 #include "launcher/model/model_folder.h"
+#include "launcher/planner/plan_command.h"
 #include "launcher/planner/simulate_command.h"
 #include "launcher/tokenizer/tokenize_command.h"
 #include "launcher/tokenizer/tokenizer_facts.h"
@@ -61,6 +62,9 @@ ExitStatus run(int argc, char** argv) {
       }
       return launcher::generate(parsed.config, {parsed.dry_run, parsed.schedule},
                                 launcher::command_line_text(argc, argv), say);
+    case launcher::Command::plan:
+      launcher::plan_run(parsed.config, parsed.plan, std::cout);
+      return ExitStatus::done;
     case launcher::Command::simulate:
       launcher::simulate_run(parsed.config, parsed.ranks, launcher::command_line_text(argc, argv),
                              std::cout);

@@ -100,7 +100,6 @@ class Stage::Impl {
                                         resources_.source);
     fit_cache(layout_, placement_);
     plan_ = plan_memory(layout_, placement_);
-    plan_.check(layout_.config.budgets, where);
     if (needs_disk() && resources_.disk == nullptr) {
       throw ConfigError(where + ": its policy keeps bytes on disk, but no disk engine was given");
     }
@@ -108,9 +107,13 @@ class Stage::Impl {
 
   const StageLayout& layout() const { return layout_; }
   const offload::MemoryPlan& plan() const { return plan_; }
+  void check_budgets() const {
+    plan_.check(layout_.config.budgets, "stage " + std::to_string(layout_.stage));
+  }
   const std::vector<offload::GroupPlacement>& placement() const { return placement_; }
 
   void load(const std::function<void(std::uint64_t)>& progress) {
+    check_budgets();
     const auto begin = Clock::now();
     resources_.world.step("loading", -1, -1);
     Backend& backend = *resources_.engine.backend;
@@ -280,6 +283,7 @@ Stage::Stage(const StageLayout& layout, const StageResources& resources)
 Stage::~Stage() = default;
 const StageLayout& Stage::layout() const { return impl_->layout(); }
 const offload::MemoryPlan& Stage::plan() const { return impl_->plan(); }
+void Stage::check_budgets() const { impl_->check_budgets(); }
 const std::vector<offload::GroupPlacement>& Stage::placement() const { return impl_->placement(); }
 void Stage::load(const std::function<void(std::uint64_t)>& progress) { impl_->load(progress); }
 void Stage::use(comm::DeviceChannel& channel) { impl_->use(channel); }

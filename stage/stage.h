@@ -33,14 +33,15 @@ struct StageResources {
 class Stage {
  public:
   /// Plans only: checks the checkpoint's shapes, places the weights, reserves every byte on paper.
-  /// Throws InputError, ConfigError, and CapacityError where a budget (or, on the CPU, the
-  /// machine's memory) is too small.
+  /// Throws InputError, ConfigError.
   Stage(const StageLayout& layout, const StageResources& resources);
   ~Stage();
 
   /// As it was given, with the sizes that planning chose.
   const StageLayout& layout() const;
   const offload::MemoryPlan& plan() const;
+  /// Throws CapacityError where the plan is more than the budgets. Before load().
+  void check_budgets() const;
   const std::vector<offload::GroupPlacement>& placement() const;
 
   /// Allocates and loads. `progress(bytes)` after each tensor, from this thread. Throws IoError,

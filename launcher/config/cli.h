@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "launcher/bench/bench_command.h"
 #include "launcher/config/run_config.h"
@@ -37,9 +38,21 @@ struct CalibrateArguments {
   bool quiet = false;
 };
 
+/// `sluice plan`: how a job should run on a machine.
+struct PlanArguments {
+  std::int32_t stages = 0;   // 0: those of the configuration, or one for each device of the machine
+  double latency_limit = 0;  // seconds; 0: any
+  std::vector<offload::Compression> compressions;  // of weights, allowed beside what is asked for
+  std::vector<DType> cache_dtypes;                 // likewise
+  std::string json;                                // file of plan and prediction; empty: none
+  std::string output;                              // file of the plan, as YAML; empty: none
+  bool explain = false;  // also other plans, other machines, the curve of latency
+};
+
 enum class Command : std::uint8_t {
   print,
   generate,
+  plan,
   simulate,
   inspect,
   tokenize,
@@ -51,12 +64,13 @@ struct ParsedCommand {
   Command command = Command::print;
   std::string text;  // print: goes to standard output as it is, and the status is 0 (help, version)
 
-  RunConfig config;           // generate, simulate: defaults, then --config, then flags
+  RunConfig config;           // of a run: defaults, then --config, then flags
   std::int32_t ranks = 0;     // simulate: in the place of mpirun's; 0: as the configuration says
   bool print_config = false;  // generate: print to_yaml(config) and end
   bool dry_run = false;       // generate: print layer split and memory table and end
   bool schedule = false;      // generate: with dry_run, print the tasks of a pass too
 
+  PlanArguments plan;
   InspectArguments inspect;
   TokenizeArguments tokenize;
   BenchArguments bench;

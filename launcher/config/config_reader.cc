@@ -389,11 +389,30 @@ void Reader::stages(const ConfigKey& key, std::vector<stage::StageConfig>& stage
 
 }  // namespace
 
+namespace {
+
+/// The keys that have values. Items of a list of maps count alike.
+void collect_said(const ConfigNode& node, const std::string& path, std::set<std::string>& said) {
+  bool has_maps = false;
+  for (const ConfigNode& item : node.items) {
+    if (node.kind == Kind::map) {
+      collect_said(item, path.empty() ? item.key : path + "." + item.key, said);
+    } else if (item.kind == Kind::map) {
+      collect_said(item, path, said);
+    }
+    has_maps = has_maps || item.kind == Kind::map;
+  }
+  if (node.kind != Kind::map && !has_maps && !path.empty()) said.insert(path);
+}
+
+}  // namespace
+
 void read_config(const ConfigNode& root, const std::string& prefix, RunConfig& config,
                  ConfigProblems& problems) {
   Reader reader(root, "", prefix, problems);
   describe(reader, config);
   reader.finish();
+  collect_said(root, "", config.said);
   for (const ConfigNode& item : root.items) {
     if (item.key != "generation") continue;
     for (const ConfigNode& said : item.items) config.generation.said.insert(said.key);

@@ -87,6 +87,10 @@ struct RunConfig {
   JobConfig job;
   GenerationDefaults generation;
   ReportConfig report;
+
+  /// Keys that a file or a flag gave: "batching.gpu_batch_size"; of all stages of a list alike:
+  /// "stages.policy.weights".
+  std::set<std::string> said;
 };
 
 /// io_directory, or where that is empty $TMPDIR, or where that is not set the current directory;

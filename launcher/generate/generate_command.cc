@@ -14,12 +14,14 @@
 #include "comm/world.h"
 #include "launcher/config/config_yaml.h"
 #include "launcher/config/version.h"
+#include "launcher/generate/auto_plan.h"
 #include "launcher/generate/machine_rates.h"
 #include "launcher/generate/rank.h"
 #include "launcher/generate/run_job.h"
 #include "launcher/generate/run_prediction.h"
 #include "launcher/machine/core_share.h"
 #include "launcher/planner/machine_file.h"
+#include "launcher/planner/plan_config.h"
 #include "launcher/report/load_display.h"
 #include "launcher/report/memory_table.h"
 #include "launcher/report/prediction_text.h"
@@ -69,15 +71,19 @@ class Generate {
     together(*world_, [this] { model_.emplace(open_weights(config_)); });
     compare();
     together(*world_, [this] { open_job(); });
+    take_plan();
     tokens_ = share_tokens();
     const int cores = share_of_cores(*world_);
     together(*world_, [&] { rank_.emplace(config_, *model_, tokens_, cores, *world_); });
     show_transport(rank_->choose_transport());
     together(*world_, [this] { rank_->plan(); });
+    if (dry_run_.only_plan) show_plan();  // also of a machine that is too small for it
+    together(*world_, [this] { rank_->check_budgets(); });
     check_devices();
     rank_->check_memory();
+    if (dry_run_.only_plan) return ExitStatus::done;
     show_plan();
-    return dry_run_.only_plan ? ExitStatus::done : work();
+    return work();
   }
 
  private:
@@ -98,8 +104,23 @@ class Generate {
       if (!config_.report.trace.empty()) check_writable(config_.report.trace, "--trace");
       if (!config_.machine.empty()) read_machine_file(config_.machine);  // refused early
     }
-    job_.emplace(config_, model_->folder, config_.batching.slots(world_->size()),
-                 !dry_run_.only_plan);
+    // Made-up prompts are as many as the plan has slots; of others the plan asks how long they are.
+    const bool plans_first = config_.job.has_dummy_prompts();
+    if (plans_first) plan_ = plan_open_run(config_, *model_, {}, *world_);
+    const stage::Batching& batching = plan_ ? plan_->batching : config_.batching;
+    job_.emplace(config_, model_->folder, batching.slots(world_->size()), !dry_run_.only_plan);
+    if (!plans_first) plan_ = plan_open_run(config_, *model_, job_->scan(), *world_);
+  }
+
+  /// What the head planned, on every rank.
+  void take_plan() {
+    const std::string yaml =
+        comm::broadcast(*world_, plan_ ? to_yaml(with_plan(config_, *plan_)) : std::string());
+    if (yaml.empty()) return;
+    RunConfig planned;  // files and folders stay this rank's own
+    read_config_text(yaml, "the plan", planned);
+    config_.stages = std::move(planned.stages);
+    config_.batching = planned.batching;
   }
 
   /// The head's, on every rank.
@@ -235,13 +256,14 @@ class Generate {
     if (is_head_) write_report_file(config_.report.trace, trace_json(events));
   }
 
-  const RunConfig& config_;
+  RunConfig config_;
   DryRun dry_run_;
   const std::string& command_line_;
   std::unique_ptr<comm::World> world_;
   bool is_head_;
   std::optional<OpenedModel> model_;
   std::optional<RunJob> job_;
+  std::optional<Plan> plan_;  // the head's, where it made one
   std::optional<Rank> rank_;
   SequenceTokens tokens_;
   std::optional<PredictedRun> predicted_;  // by the head

@@ -191,6 +191,8 @@ std::vector<RankDevice> Rank::devices() const {
   return comm::gather(world_, mine);
 }
 
+void Rank::check_budgets() const { stage_->check_budgets(); }
+
 void Rank::check_memory() const {
   // On the CPU the device's memory is the machine's own, too.
   const bool is_cpu = engine_.backend->info().kind == "cpu";

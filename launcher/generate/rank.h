@@ -57,8 +57,10 @@ class Rank {
   /// Collective: how hidden states will travel, as comm::choose_transport() says it to people.
   /// Throws ConfigError on all ranks alike.
   const std::string& choose_transport();
-  /// Plans only, nothing large is allocated. Throws ConfigError, InputError, CapacityError.
+  /// Plans only, nothing large is allocated. Throws ConfigError, InputError.
   void plan();
+  /// Throws CapacityError where this rank plans more than its budgets. After plan().
+  void check_budgets() const;
   /// Collective: throws CapacityError, on all ranks alike, where the ranks of a host plan more than
   /// its memory. After plan().
   void check_memory() const;

@@ -40,7 +40,10 @@ std::vector<Purpose> purposes_of(const stage::StageReport& stage, offload::Tier 
 std::string of_budget(std::uint64_t bytes, std::uint64_t budget) {
   if (budget == 0) return "no limit set";
   const double percent = 100.0 * static_cast<double>(bytes) / static_cast<double>(budget);
-  return fmt::format("{:.0f} % of {}", percent, format_size(budget));
+  std::string text = fmt::format("{:.0f} % of {}", percent, format_size(budget));
+  if (bytes > budget)
+    text += fmt::format(": does not fit, {} too much", format_size(bytes - budget));
+  return text;
 }
 
 }  // namespace

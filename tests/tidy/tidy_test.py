@@ -38,6 +38,7 @@ THIRD_PARTY = {
     r"utf8proc\.h": r"launcher/tokenizer/unicode\.cc",
     r"sentencepiece_\w+\.h": r"launcher/tokenizer/sentence_piece_model\.cc",
     r"nlohmann/.*": r"launcher/json/json\.cc|offload/checkpoint/json_walk\.cc",
+    r"coin/.*": r"launcher/planner/linear_program\.cc",
     r"xxhash\.h": r"offload/(disk|weights)/\w+\.cc|launcher/jobs/row_ids\.cc|tests/.*",
     r"fmt/.*": r"(launcher|stage|comm|offload|kernels)/.*\.cc",
 }
@@ -127,7 +128,7 @@ class Tidy(unittest.TestCase):
             for path in sources("*.h")
             if folder_of(path) not in ("tests",)
             for number, quote, included in includes(path)
-            if quote == "<" and re.match(r"(boost|mpi\.h|CLI|yaml-cpp|oniguruma|utf8proc|sentencepiece)", included)
+            if quote == "<" and re.match(r"(boost|mpi\.h|CLI|coin|yaml-cpp|oniguruma|utf8proc|sentencepiece)", included)
         ]
         self.report(problems)
 
@@ -238,7 +239,7 @@ class Tidy(unittest.TestCase):
                     for script in re.findall(r"(?:^|\s)((?:\./)?scripts/[\w/-]+(?:\.\w+)?)", line):
                         if not (ROOT / script).exists():
                             problems.append(f"{document}: {script} does not exist")
-                    match = re.search(r"\bsluice (generate|simulate|inspect|calibrate|tokenize)\b(.*)", line)
+                    match = re.search(r"\bsluice (generate|plan|simulate|inspect|calibrate|bench|tokenize)\b(.*)", line)
                     if not match:
                         continue
                     command = match.group(1)

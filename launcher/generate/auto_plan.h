@@ -1,0 +1,21 @@
+// A run that was not told where bytes live or how prompts are batched plans by itself, where the
+// machine has been measured.
+#pragma once
+
+#include <optional>
+
+#include "comm/world.h"
+#include "launcher/config/run_config.h"
+#include "launcher/jobs/request_row.h"
+#include "launcher/model/opened_model.h"
+#include "launcher/planner/plan.h"
+
+namespace sluice::launcher {
+
+/// The head's. Nothing where the configuration says how to run, where there is no machine file (or
+/// one of another kind of device), or where no plan fits. Says in one line on standard error what
+/// was chosen, unless the run is quiet. Throws ConfigError for a machine file that is wrong.
+std::optional<Plan> plan_open_run(const RunConfig& config, const OpenedModel& model,
+                                  const JobScan& scan, const comm::World& world);
+
+}  // namespace sluice::launcher

@@ -1,0 +1,18 @@
+// `sluice plan`: chooses how a job runs on a machine, and says what it will take.
+#pragma once
+
+#include <ostream>
+
+#include "launcher/config/cli.h"
+#include "launcher/planner/machine.h"
+
+namespace sluice::launcher {
+
+/// Of this machine: its memory is what others leave of it now.
+void fit_to_available_memory(Machine& machine);
+
+/// Prints the plan. Throws CapacityError where none fits, with the bytes that are missing and,
+/// where what was decided is to blame, the nearest plan that fits.
+void plan_run(const RunConfig& config, const PlanArguments& arguments, std::ostream& out);
+
+}  // namespace sluice::launcher
