@@ -3,8 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <limits>
-#include <numeric>
 #include <optional>
 #include <vector>
 
@@ -46,22 +44,32 @@ PlanChoice smallest_choice(const PlanRequest& request, std::int32_t stages) {
   return choice;
 }
 
-/// With what is not decided in `weights` and `cache`. The worst tier of all stages.
-Shortage shortage_of(PlanBuilder& builder, const PlanChoice& choice, const Shares& weights,
-                     const Shares& cache) {
-  StagePapers& papers = builder.papers();
-  const PlanRequest& request = papers.request();
+/// With what is not decided in `weights` and `cache`.
+std::vector<stage::StageConfig> stages_with(PlanBuilder& builder, const PlanChoice& choice,
+                                            const Shares& weights, const Shares& cache) {
+  const PlanRequest& request = builder.papers().request();
   const std::vector<std::int32_t> layers = builder.even_layers();
+  std::vector<stage::StageConfig> stages = request.stages;
+  std::int32_t next = 0;
+  for (std::size_t s = 0; s < stages.size(); ++s) {
+    stages[s].policy = builder.policy_of(static_cast<std::int32_t>(s), choice);
+    if (!request.decided.weights) stages[s].policy.weights = weights;
+    if (!request.decided.cache) stages[s].policy.cache = cache;
+    stages[s].layers = layers[s];
+    stages[s].first_layer = next;
+    next += layers[s];
+  }
+  return stages;
+}
+
+/// The worst tier of all stages.
+Shortage shortage_of(StagePapers& papers, const PlanChoice& choice,
+                     const std::vector<stage::StageConfig>& stages) {
   Shortage worst;
   std::uint64_t all = 0;
   for (std::int32_t s = 0; s < papers.stages(); ++s) {
-    stage::StageConfig config = request.stages[static_cast<std::size_t>(s)];
-    config.policy = builder.policy_of(s, choice);
-    if (!request.decided.weights) config.policy.weights = weights;
-    if (!request.decided.cache) config.policy.cache = cache;
-    config.layers = layers[static_cast<std::size_t>(s)];
-    config.first_layer = std::accumulate(layers.begin(), layers.begin() + s, 0);
-    const stage::StageLayout layout = papers.layout(s, config, choice.batching);
+    const stage::StageLayout layout =
+        papers.layout(s, stages[static_cast<std::size_t>(s)], choice.batching);
     const offload::MemoryPlan plan = stage::plan_memory(layout, papers.placement(layout));
     const StageRoom room = papers.room(s);
     const auto missing = StagePapers::missing(plan, room);
@@ -69,7 +77,7 @@ Shortage shortage_of(PlanBuilder& builder, const PlanChoice& choice, const Share
       all += missing[t];
       if (missing[t] <= worst.missing) continue;
       const auto tier = static_cast<Tier>(t);
-      const bool both = room.shared && tier == Tier::host;
+      const bool both = room.shared && tier == Tier::host && room.host_memory < room.tier[t];
       worst = {s, tier, plan.total(tier) + (both ? plan.total(Tier::device) : 0),
                both ? room.host_memory : room.tier[t], missing[t]};
     }
@@ -80,29 +88,24 @@ Shortage shortage_of(PlanBuilder& builder, const PlanChoice& choice, const Share
 
 }  // namespace
 
-void refuse_least(PlanBuilder& builder) {
+Plan least_plan(PlanBuilder& builder) {
   const PlanRequest& request = builder.papers().request();
   const PlanChoice choice = smallest_choice(request, builder.papers().stages());
   std::optional<Shortage> least;
   for (const Shares& weights : {Shares{100, 0, 0}, Shares{0, 100, 0}, Shares{0, 0, 100}}) {
     for (const Shares& cache : {Shares{100, 0, 0}, Shares{0, 100, 0}, Shares{0, 0, 100}}) {
-      const Shortage found = shortage_of(builder, choice, weights, cache);
+      const auto stages = stages_with(builder, choice, weights, cache);
+      if (auto plan = builder.build(choice, stages)) return *std::move(plan);
+      const Shortage found = shortage_of(builder.papers(), choice, stages);
       if (!least || found.all < least->all) least = found;
     }
-  }
-  const Machine& machine = *request.machine;
-  if (least->missing == 0) {
-    throw CapacityError(fmt::format(
-        "machine '{}': no plan fits, although single sequences would: what is decided (batching, "
-        "policy) leaves no room; decide less",
-        machine.name));
   }
   throw CapacityError(fmt::format(
       "machine '{}': no plan fits: the smallest needs {} of {} memory for stage {}, and {} are "
       "there, so that {} ({} bytes) are missing; use more stages, a machine with more memory, or "
       "allow compression (--allow-compression 4bit)",
-      machine.name, human_bytes(least->wanted), offload::name_of(least->tier), least->stage,
-      human_bytes(least->there), human_bytes(least->missing), least->missing));
+      request.machine->name, human_bytes(least->wanted), offload::name_of(least->tier),
+      least->stage, human_bytes(least->there), human_bytes(least->missing), least->missing));
 }
 
 }  // namespace sluice::launcher

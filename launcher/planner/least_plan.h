@@ -1,14 +1,13 @@
-// Where nothing fits: what the least of all plans would need, to the byte.
+// The least of all plans, and where that does not fit, what it would need, to the byte.
 #pragma once
-
-#include <string>
 
 #include "launcher/planner/plan_builder.h"
 
 namespace sluice::launcher {
 
-/// Throws CapacityError: the stage, the tier, the bytes wanted, there and missing, of the plan with
-/// the smallest batches that misses fewest bytes.
-[[noreturn]] void refuse_least(PlanBuilder& builder);
+/// One of the smallest batches with all weights, and all of the cache, in one tier each. Throws
+/// CapacityError where none of these fits: the stage, the tier, the bytes wanted, there and missing
+/// of the one that misses fewest bytes.
+Plan least_plan(PlanBuilder& builder);
 
 }  // namespace sluice::launcher

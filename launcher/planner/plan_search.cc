@@ -39,7 +39,6 @@ class Search {
   FoundPlans run() {
     for (const PlanChoice& choice : first_choices()) try_choice(choice);
     if (scored_.empty()) try_smallest();
-    if (scored_.empty()) refuse_least(builder_);
     for (int turn = 0; turn < 3; ++turn) {
       for (const ScoredChoice& best : best_scored(8)) {
         for (const PlanChoice& choice : neighbours(best.choice)) try_choice(choice);
@@ -48,7 +47,7 @@ class Search {
     FoundPlans found;
     found.scored = scored_.size();
     found.plans = build_best();
-    if (found.plans.empty()) refuse_least(builder_);
+    if (found.plans.empty()) found.plans.push_back(least_plan(builder_));
     double tasks = options_.tasks;
     simulate_best(found.plans, tasks);
     climb(found.plans, tasks);
