@@ -30,7 +30,7 @@ void plan_library(const ProductShape& shape, const ProductRules& rules, ProductP
   plan.result = plan.scratch ? DType::f32 : shape.out;
   plan.residual = shape.residual == plan.result && !combines_last && !plan.scratch;
   plan.bias = shape.bias == plan.result && shape.bias_aligned && !plan.scratch;
-  plan.relu = shape.activation == Activation::relu && rules.library_relu && !plan.scratch &&
+  plan.relu = shape.activation == Activation::relu && rules.cublas_relu && !plan.scratch &&
               (plan.bias || !shape.bias);
   plan.tail_bias = shape.bias && !plan.bias;
   plan.tail_activation = plan.relu ? Activation::none : shape.activation;

@@ -52,7 +52,7 @@ struct ProductRules {
   /// Whether cuBLASLt does ReLU. Its max(0, x) may make 0 of NaN, which must not be hidden, so not
   /// until a GPU was seen to keep NaN (CudaLibrary.ReluKeepsNaN); then it saves reading and writing
   /// the result once.
-  bool library_relu = false;
+  bool cublas_relu = false;
   /// Most of the workspace that one conversion or expansion takes, if it is less than all.
   std::size_t piece_bytes = ~std::size_t{0};
 };

@@ -57,7 +57,7 @@ ProductRules rules_of_device() {
   rules.tensor_cores = major >= 8;
   check(cudaDeviceGetAttribute(&rules.multiprocessors, cudaDevAttrMultiProcessorCount, device),
         "cudaDeviceGetAttribute");
-  if (relu != nullptr) rules.library_relu = relu[0] != '0';
+  if (relu != nullptr) rules.cublas_relu = relu[0] != '0';
   return rules;
 }
 

@@ -14,7 +14,7 @@
 
 namespace sluice::cuda {
 
-/// Of the current device; SLUICE_CUDA_LIBRARY_RELU in the environment, 0 or 1, is library_relu.
+/// Of the current device; SLUICE_CUDA_LIBRARY_RELU in the environment, 0 or 1, is cublas_relu.
 /// Throws DeviceError.
 ProductRules rules_of_device();
 

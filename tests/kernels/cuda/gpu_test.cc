@@ -42,7 +42,7 @@ TEST(CudaKernels, AreAllLoadedAtOnce) {
   EXPECT_GE(cuda::load_kernels(), 50);  // most are templates, for dtypes and shapes
 }
 
-/// Whether ProductRules::library_relu may be true. While it is false this only says what was seen.
+/// Whether ProductRules::cublas_relu may be true. While it is false this only says what was seen.
 TEST(CudaLibrary, ReluKeepsNaN) {
   const EmulatedStream stream;
   constexpr std::size_t kWorkspace = std::size_t{32} << 20;
@@ -80,7 +80,7 @@ TEST(CudaLibrary, ReluKeepsNaN) {
   }
   cudaFree(workspace);
   std::cout << "cuBLASLt's ReLU " << (kept ? "kept every NaN" : "made other values of NaN") << '\n';
-  EXPECT_TRUE(kept || !cuda::ProductRules{}.library_relu);
+  EXPECT_TRUE(kept || !cuda::ProductRules{}.cublas_relu);
 }
 
 }  // namespace

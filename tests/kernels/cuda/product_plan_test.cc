@@ -69,12 +69,12 @@ TEST(ProductPlan, ReluIsTheLibrarysOnlyWhereItMayBe) {
   EXPECT_TRUE(ours.bias);
   EXPECT_FALSE(ours.relu);
   EXPECT_EQ(ours.tail_activation, Activation::relu);
-  const ProductPlan theirs = plan_product(shape, {.library_relu = true});
+  const ProductPlan theirs = plan_product(shape, {.cublas_relu = true});
   EXPECT_TRUE(theirs.bias && theirs.relu);
   EXPECT_FALSE(theirs.has_tail());
   // A bias that comes later must come before the ReLU.
   shape.bias = DType::f32;
-  const ProductPlan late = plan_product(shape, {.library_relu = true});
+  const ProductPlan late = plan_product(shape, {.cublas_relu = true});
   EXPECT_FALSE(late.relu);
   EXPECT_TRUE(late.tail_bias);
   EXPECT_EQ(late.tail_activation, Activation::relu);
@@ -83,7 +83,7 @@ TEST(ProductPlan, ReluIsTheLibrarysOnlyWhereItMayBe) {
 TEST(ProductPlan, GeluIsOurs) {
   ProductShape shape = shape_of(DType::bf16);
   shape.activation = Activation::gelu;
-  const ProductPlan plan = plan_product(shape, {.library_relu = true});
+  const ProductPlan plan = plan_product(shape, {.cublas_relu = true});
   EXPECT_EQ(plan.tail_activation, Activation::gelu);
   EXPECT_FALSE(plan.scratch);
 }
@@ -92,13 +92,13 @@ TEST(ProductPlan, ResidualComesAfterTheActivation) {
   ProductShape shape = shape_of(DType::f16);
   shape.activation = Activation::relu;
   shape.residual = DType::f16;
-  const ProductPlan plan = plan_product(shape, {.library_relu = true});
+  const ProductPlan plan = plan_product(shape, {.cublas_relu = true});
   EXPECT_FALSE(plan.residual);
   EXPECT_TRUE(plan.tail_residual);
   EXPECT_FALSE(plan.scratch);
   // If it is out, the product must not overwrite it.
   shape.residual_is_out = true;
-  const ProductPlan in_place = plan_product(shape, {.library_relu = true});
+  const ProductPlan in_place = plan_product(shape, {.cublas_relu = true});
   EXPECT_TRUE(in_place.scratch && in_place.tail_residual);
   EXPECT_EQ(in_place.result, DType::f32);
 }
@@ -224,7 +224,7 @@ TEST(ProductPlan, BareLeavesAllButTheResidualToTheTail) {
   ProductShape shape = shape_of(DType::f16);
   shape.bias = DType::f16;
   shape.activation = Activation::relu;
-  const ProductPlan plan = plan_product(shape, {.library_relu = true}).bare();
+  const ProductPlan plan = plan_product(shape, {.cublas_relu = true}).bare();
   EXPECT_FALSE(plan.bias || plan.relu);
   EXPECT_TRUE(plan.tail_bias);
   EXPECT_EQ(plan.tail_activation, Activation::relu);

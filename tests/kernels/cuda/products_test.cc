@@ -101,8 +101,8 @@ TEST_P(CudaProducts, EverythingThatMayFollowAProduct) {
   constexpr std::int64_t kDepth = 64;
   constexpr std::int64_t kColumns = 24;
   const OnDevice weight = OnDevice::random(kColumns, kDepth, weights(), 1);
-  for (const bool library_relu : {false, true}) {
-    Products products(workspace.data(), {.library_relu = library_relu});
+  for (const bool cublas_relu : {false, true}) {
+    Products products(workspace.data(), {.cublas_relu = cublas_relu});
     for (const std::int64_t rows : {1, 20}) {
       const OnDevice in = OnDevice::random(rows, kDepth, activations(), 2);
       for (const DType bias_dtype : {DType::f32, DType::f16, DType::bf16}) {
@@ -220,7 +220,7 @@ TEST_P(CudaProducts, WhatTheLibraryCannotDoIsOurs) {
   const OnDevice bias = OnDevice::random(1, 24, activations(), 3);
   for (const unsigned refused : {4U, 7U}) {  // bias; everything
     emulated::refused_epilogues = refused;
-    Products products(workspace.data(), {.library_relu = true});
+    Products products(workspace.data(), {.cublas_relu = true});
     for (const auto activation : {Activation::none, Activation::relu, Activation::gelu}) {
       const OnDevice out = OnDevice::random(20, 24, activations(), 4);
       products.linear(stream.get(), out.view(), in.view(), weight.split(16), bias.view(),
@@ -309,7 +309,7 @@ TEST(CudaProduct, TheEnvironmentLeavesReluToTheLibrary) {
     }
     const ProductRules rules = cuda::rules_of_device();
     unsetenv("SLUICE_CUDA_LIBRARY_RELU");
-    EXPECT_EQ(rules.library_relu, *value == '1');
+    EXPECT_EQ(rules.cublas_relu, *value == '1');
     EXPECT_EQ(plan_product(shape, rules).has_tail(), *value != '1');
   }
 }
