@@ -2,10 +2,13 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <signal.h>
 #include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
+#include <atomic>
 #include <cerrno>
 #include <cstdlib>
 #include <fstream>
@@ -43,7 +46,38 @@ void allow_ranks() {
   ::setenv("OMPI_MCA_rmaps_base_oversubscribe", "1", 0);
 }
 
-/// Both its outputs go to `log`. Returns what waitpid() says.
+std::atomic<pid_t> running_child{0};
+std::atomic<int> caught_signal{0};
+
+void pass_on(int signal) {
+  caught_signal = signal;
+  if (const pid_t child = running_child; child > 0) ::kill(child, signal);
+}
+
+/// While it lives, a signal that would end this process goes to the child instead, so that mpirun
+/// ends its ranks and what is temporary is removed.
+class SignalsToChild {
+ public:
+  SignalsToChild() {
+    struct sigaction action = {};
+    action.sa_handler = pass_on;
+    for (std::size_t i = 0; i < kSignals.size(); ++i)
+      ::sigaction(kSignals[i], &action, &before_[i]);
+  }
+  ~SignalsToChild() {
+    for (std::size_t i = 0; i < kSignals.size(); ++i)
+      ::sigaction(kSignals[i], &before_[i], nullptr);
+  }
+  SignalsToChild(const SignalsToChild&) = delete;
+  SignalsToChild& operator=(const SignalsToChild&) = delete;
+
+ private:
+  static constexpr std::array kSignals = {SIGINT, SIGTERM, SIGHUP};
+  std::array<struct sigaction, kSignals.size()> before_ = {};
+};
+
+/// Both its outputs go to `log`. Returns what waitpid() says. Throws Error with status 128 + n
+/// where signal n came meanwhile.
 int run(const std::vector<std::string>& words, const std::filesystem::path& log) {
   std::vector<char*> arguments;
   for (const std::string& word : words) arguments.push_back(const_cast<char*>(word.c_str()));
@@ -54,6 +88,7 @@ int run(const std::vector<std::string>& words, const std::filesystem::path& log)
   ::posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, log.c_str(),
                                      O_WRONLY | O_CREAT | O_TRUNC, 0600);
   ::posix_spawn_file_actions_adddup2(&actions, STDOUT_FILENO, STDERR_FILENO);
+  const SignalsToChild signals;
   pid_t child = 0;
   const int error =
       ::posix_spawnp(&child, arguments.front(), &actions, nullptr, arguments.data(), environ);
@@ -62,8 +97,15 @@ int run(const std::vector<std::string>& words, const std::filesystem::path& log)
     throw IoError(fmt::format("{}: cannot be started: {}", words.front(),
                               std::generic_category().message(error)));
   }
+  running_child = child;
+  if (const int signal = caught_signal) ::kill(child, signal);  // it came before the line above
   int status = 0;
   while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
+  }
+  running_child = 0;
+  if (const int signal = caught_signal) {
+    throw Error(static_cast<ExitStatus>(128 + signal),
+                fmt::format("ended by signal {} during a run", signal));
   }
   return status;
 }

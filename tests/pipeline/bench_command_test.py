@@ -3,10 +3,15 @@
 import csv
 import io
 import json
+import os
 import re
+import signal
+import subprocess
+import time
 import unittest
 
-from job_support import BAD_INPUT, DONE, SOURCE, USAGE, JobTest, percent
+from job_support import (BAD_INPUT, DONE, MAX_SECONDS, SOURCE, USAGE, JobTest, is_running,
+                         percent)
 
 MODEL = SOURCE / "tests/data/families/llama3-like"
 
@@ -53,6 +58,23 @@ class BenchTest(JobTest):
     def test_a_run_that_fails_says_why(self):
         ended = self.bench("generate", "--model", self.scratch, "--batches", "1", status=BAD_INPUT)
         self.assertIn("a run on 1 rank failed: ", ended.stderr)
+
+    def test_a_signal_ends_the_runs_and_leaves_nothing(self):
+        folder = self.scratch / "temporary"
+        folder.mkdir()
+        job = self.start("bench", "scaling", "--model", MODEL, "--weights", "dummy", "--stages", "2",
+                         "--shapes", "16/400", "--prompts", "4000", environment={"TMPDIR": str(folder)})
+        deadline = time.monotonic() + MAX_SECONDS
+        children = []
+        while not children and time.monotonic() < deadline and job.process.poll() is None:
+            children = subprocess.run(["pgrep", "-P", str(job.process.pid)], capture_output=True,
+                                      text=True, check=False).stdout.split()
+        self.assertEqual(len(children), 1)
+        os.kill(job.process.pid, signal.SIGTERM)
+        ended = job.end()
+        self.assertEqual(ended.status, 128 + signal.SIGTERM, ended)
+        self.assertFalse(is_running(int(children[0])))
+        self.assertEqual(list(folder.glob("sluice-bench-*")), [])
 
     def test_wrong_use(self):
         for arguments, sentence in (
