@@ -19,13 +19,13 @@ constexpr const char* kLineBreak = "[NL]";  // YaLM's, whose normalizer knows no
 class SentencePieceModel::Processor {
  public:
   explicit Processor(const std::string& file) {
-    const auto status = library.LoadFromSerializedProto(read_tokenizer_file(file));
+    const auto status = engine.LoadFromSerializedProto(read_tokenizer_file(file));
     if (!status.ok()) {
       throw InputError(
           fmt::format("{} is no model of the SentencePiece library: {}", file, status.ToString()));
     }
   }
-  sentencepiece::SentencePieceProcessor library;
+  sentencepiece::SentencePieceProcessor engine;
 };
 
 SentencePieceModel::SentencePieceModel(const std::string& file)
@@ -35,7 +35,7 @@ SentencePieceModel::~SentencePieceModel() = default;
 void SentencePieceModel::append_tokens(std::string_view piece, Workspace& /*workspace*/,
                                        std::vector<std::int32_t>& ids) const {
   std::vector<int> made;
-  const auto status = processor_->library.Encode(piece, &made);
+  const auto status = processor_->engine.Encode(piece, &made);
   if (!status.ok()) {
     throw InputError(fmt::format("the SentencePiece library cannot tokenize a text of {} bytes: {}",
                                  piece.size(), status.ToString()));
@@ -52,24 +52,24 @@ std::filesystem::path sentence_piece_file(const std::filesystem::path& folder) {
 
 void SentencePieceModel::read(const std::string& file, Vocabulary& vocabulary) {
   const Processor processor(file);
-  const sentencepiece::SentencePieceProcessor& library = processor.library;
+  const sentencepiece::SentencePieceProcessor& engine = processor.engine;
   vocabulary.kind = Vocabulary::Kind::sentence_piece;
   vocabulary.source = file;
   vocabulary.pre_tokenizer.clear();
   vocabulary.added_as_text = false;
-  for (int id = 0; id < library.GetPieceSize(); ++id) {
-    add_token(library.IdToPiece(id), id, file, vocabulary);
+  for (int id = 0; id < engine.GetPieceSize(); ++id) {
+    add_token(engine.IdToPiece(id), id, file, vocabulary);
   }
   vocabulary.words = vocabulary.words_end = vocabulary.size;
-  vocabulary.unknown = library.unk_id();
-  vocabulary.bos = library.bos_id();
-  vocabulary.eos = library.eos_id();
-  vocabulary.pad = library.pad_id();
+  vocabulary.unknown = engine.unk_id();
+  vocabulary.bos = engine.bos_id();
+  vocabulary.eos = engine.eos_id();
+  vocabulary.pad = engine.pad_id();
   const bool is_yalm = vocabulary.find(kLineBreak) >= 0;
-  for (int id = 0; id < library.GetPieceSize(); ++id) {
-    if (!library.IsControl(id) && !library.IsUnknown(id)) continue;
+  for (int id = 0; id < engine.GetPieceSize(); ++id) {
+    if (!engine.IsControl(id) && !engine.IsUnknown(id)) continue;
     // YaLM's own program takes </s> in a text for letters; Hugging Face's for the token.
-    add_added_token({.text = library.IdToPiece(id), .in_text = !is_yalm}, file, vocabulary);
+    add_added_token({.text = engine.IdToPiece(id), .in_text = !is_yalm}, file, vocabulary);
   }
   using Step = DecoderStep;
   vocabulary.decoder = {{.kind = Step::Kind::replace, .pattern = {.text = kBlank}, .content = " "}};
@@ -83,7 +83,7 @@ void SentencePieceModel::read(const std::string& file, Vocabulary& vocabulary) {
   vocabulary.decoder.push_back({.kind = Step::Kind::fuse});
   std::vector<std::string> pieces;
   const bool has_prefix =
-      library.Encode("a", &pieces).ok() && !pieces.empty() && pieces.front().starts_with(kBlank);
+      engine.Encode("a", &pieces).ok() && !pieces.empty() && pieces.front().starts_with(kBlank);
   if (has_prefix) {
     vocabulary.decoder.push_back({.kind = Step::Kind::strip, .content = " ", .start = 1});
   }
