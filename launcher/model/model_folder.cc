@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cmath>
 #include <optional>
-#include <string_view>
 
 #include "kernels/device/error.h"
 #include "launcher/model/config_reader.h"
@@ -70,18 +69,6 @@ ModelSamplingDefaults read_sampling(const ConfigReader& generation) {
   return sampling;
 }
 
-/// -00002-of-00003.gguf: the first of them stands for all.
-bool is_later_part(const std::string& name) {
-  constexpr std::string_view kEnd = "-00001-of-00001.gguf";
-  if (name.size() < kEnd.size()) return false;
-  const std::string end = name.substr(name.size() - kEnd.size());
-  const auto is_number = [&](std::size_t at) {
-    return end.find_first_not_of("0123456789", at) >= at + 5;
-  };
-  return end[0] == '-' && is_number(1) && end.substr(6, 4) == "-of-" && is_number(10) &&
-         end.substr(1, 5) != "00001";
-}
-
 /// The GGUF file in `folder` where that has no other weights; else the folder.
 fs::path or_its_gguf(const fs::path& folder) {
   if (offload::Checkpoint::is_in(folder)) return folder;
@@ -90,7 +77,7 @@ fs::path or_its_gguf(const fs::path& folder) {
   fs::directory_iterator entry(folder, error);
   for (; !error && entry != fs::directory_iterator(); entry.increment(error)) {
     const std::string name = entry->path().filename().string();
-    if (offload::is_gguf(name) && !is_later_part(name)) names.push_back(name);
+    if (offload::is_gguf(name) && !offload::is_later_gguf_part(name)) names.push_back(name);
   }
   if (names.empty()) return folder;
   if (names.size() == 1) return folder / names.front();

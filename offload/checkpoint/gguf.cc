@@ -122,7 +122,7 @@ std::uint32_t read_version(HeaderReader& reader, const std::string& where) {
   if (magic != kMagic)
     throw InputError(where + " is no GGUF file: it does not begin with \"GGUF\"");
   if (version == 2 || version == 3) return version;
-  if ((version & 0xFFFFU) == 0) {
+  if (version != 0 && (version & 0xFFFFU) == 0) {
     throw InputError(where + " is a big-endian GGUF file; convert the model on this machine");
   }
   throw InputError(

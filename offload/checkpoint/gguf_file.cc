@@ -38,11 +38,6 @@ GgufFile::GgufFile(const std::filesystem::path& path) {
   }
 }
 
-const TensorRecord* GgufFile::tensor(std::string_view name) const {
-  const auto found = std::ranges::find(header_.tensors, name, &TensorRecord::name);
-  return found == header_.tensors.end() ? nullptr : &*found;
-}
-
 void GgufFile::fail(std::string_view key, const std::string& what) const {
   throw InputError(
       fmt::format("{}: {} {}; take another file of the model", name_, printable(key), what));
@@ -123,9 +118,24 @@ std::optional<std::vector<float>> GgufFile::reals(std::string_view key) const {
   return result;
 }
 
-bool is_gguf(const std::filesystem::path& path) { return path.extension() == ".gguf"; }
+bool is_gguf(const std::filesystem::path& path) {
+  std::error_code error;
+  return path.extension() == ".gguf" && !std::filesystem::is_directory(path, error);
+}
 
 // Source: llama_split_path() of llama.cpp: <prefix>-00001-of-00003.gguf.
+
+bool is_later_gguf_part(const std::string& name) {
+  constexpr std::string_view kEnd = "-00001-of-00001.gguf";
+  if (name.size() < kEnd.size()) return false;
+  const std::string_view end = std::string_view(name).substr(name.size() - kEnd.size());
+  const auto is_number = [&](std::size_t at) {
+    return end.find_first_not_of("0123456789", at) == at + 5;
+  };
+  return end[0] == '-' && is_number(1) && end.substr(6, 4) == "-of-" && is_number(10) &&
+         end.substr(15) == ".gguf" && end.substr(1, 5) != "00001";
+}
+
 std::vector<std::filesystem::path> gguf_parts(const GgufFile& first) {
   const std::filesystem::path path = first.name();
   const std::int64_t count = first.integer("split.count").value_or(1);

@@ -24,18 +24,15 @@ class GgufFile {
   const std::string& name() const { return name_; }
   std::uint64_t file_bytes() const { return file_bytes_; }
   const std::vector<TensorRecord>& tensors() const { return header_.tensors; }
-  /// Null: there is none of this name.
-  const TensorRecord* tensor(std::string_view name) const;
 
-  bool has(std::string_view key) const { return find(key) != nullptr; }
   // Nothing where the key is absent. These throw InputError for a value of another type. Integers
-  // may be of any width that holds the value; a real may be an integer.
+  // may be of any width; a real may be an integer.
   std::optional<std::int64_t> integer(std::string_view key) const;
   std::optional<double> real(std::string_view key) const;
   std::optional<bool> flag(std::string_view key) const;
   std::optional<std::string_view> text(std::string_view key) const;
   std::optional<std::vector<std::string_view>> texts(std::string_view key) const;
-  /// Elements of 32 bits, or fewer, as they are.
+  /// Throws InputError for an element that 32 bits do not hold.
   std::optional<std::vector<std::int32_t>> integers(std::string_view key) const;
   std::optional<std::vector<float>> reals(std::string_view key) const;
 
@@ -53,10 +50,12 @@ class GgufFile {
   GgufHeader header_;
 };
 
-/// A file whose name ends in .gguf, there or not.
+/// A file whose name ends in .gguf, there or not. A folder of such a name is none.
 bool is_gguf(const std::filesystem::path& path);
-/// Of a file that is one of several: all of them, in order. Else the file itself. Throws InputError
-/// where one of them is not there or where the names do not say how many there are.
+/// A name such as m-00002-of-00003.gguf: a file of a divided model, and not the first one.
+bool is_later_gguf_part(const std::string& name);
+/// All files of a divided model, in order, or the file itself. Throws InputError where `first` is
+/// not the first of them, or one is not there.
 std::vector<std::filesystem::path> gguf_parts(const GgufFile& first);
 
 }  // namespace sluice::offload

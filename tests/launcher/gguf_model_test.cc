@@ -145,6 +145,16 @@ TEST_F(GgufModelTest, AFolderWithOneGgufModelStandsForIt) {
               HasSubstr("is no folder and no .gguf file"));
 }
 
+TEST_F(GgufModelTest, AFolderMayHaveAGgufFilesName) {
+  const std::filesystem::path folder = folder_.path() / "some-model.gguf";
+  std::filesystem::create_directory(folder);
+  EXPECT_EQ(find_model_folder(folder), folder);
+  const std::filesystem::path path =
+      support::write_file(folder / "some-model.gguf", usual().bytes());
+  EXPECT_EQ(find_model_folder(folder), path);
+  EXPECT_EQ(open_model(folder).path, path);
+}
+
 TEST_F(GgufModelTest, KeysThatCannotBeRunAreRefusedByName) {
   const auto with = [&](const char* key, auto value) {
     return refused([&](GgufBytes& bytes) { bytes.add(key, value); });

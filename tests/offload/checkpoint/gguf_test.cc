@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "offload/checkpoint/gguf_file.h"
 #include "tests/support/gguf_bytes.h"
 #include "tests/support/scratch_folder.h"
@@ -57,7 +59,7 @@ TEST_F(GgufTest, ValuesAreReadByKeyAndType) {
   EXPECT_THAT(*file.integers("types"), ElementsAre(1, -2));
   EXPECT_THAT(*file.reals("scores"), ElementsAre(0.25F));
   EXPECT_FALSE(file.text("absent"));
-  EXPECT_FALSE(file.has("absent"));
+  EXPECT_FALSE(file.integer("absent"));
   for (const auto& [key, wanted] :
        {std::pair("flag", "flag is no integer"), std::pair("llama.eps", "llama.eps is no integer"),
         std::pair("tokens", "tokens is no integer")}) {
@@ -113,6 +115,7 @@ TEST_F(GgufTest, AHeaderMayGoOnBehindWhatWasRead) {
 TEST_F(GgufTest, WhatIsNoGgufOfThisMachineIsToldApart) {
   EXPECT_THAT(refused("PK" + small().bytes()), HasSubstr("no GGUF file"));
   EXPECT_THAT(refused(GgufBytes(1).bytes()), HasSubstr("version 1 of GGUF"));
+  EXPECT_THAT(refused(GgufBytes(0).bytes()), HasSubstr("version 0 of GGUF"));
   EXPECT_THAT(refused(GgufBytes(4).bytes()), HasSubstr("version 4 of GGUF"));
   EXPECT_THAT(refused(GgufBytes(3U << 24U).bytes()), HasSubstr("big-endian"));
   EXPECT_TRUE(parse_gguf(GgufBytes(2).bytes(), 32, "m.gguf"));
@@ -218,12 +221,20 @@ TEST_F(GgufTest, AModelMayLieInSeveralFiles) {
   EXPECT_THAT(refusal([&] { Checkpoint::open(first); }), HasSubstr("split.no is not 1"));
 }
 
+TEST_F(GgufTest, OfADividedModelTheFirstFileStandsForAll) {
+  EXPECT_TRUE(is_later_gguf_part("m-00002-of-00003.gguf"));
+  for (const char* name : {"m-00001-of-00003.gguf", "m.gguf", "m-0002-of-00003.gguf", "",
+                           "m-00002-of-0000x.gguf", "m-00002_of-00003.gguf"}) {
+    EXPECT_FALSE(is_later_gguf_part(name)) << name;
+  }
+}
+
 TEST_F(GgufTest, FilesOfLlamaCppsOwnPackageAreRead) {
   const GgufFile file(kFiles / "llama-quantised.gguf");
   EXPECT_EQ(file.integer("llama.attention.head_count_kv"), 1);
   EXPECT_EQ(file.texts("tokenizer.ggml.tokens")->size(), 272U);
-  const TensorRecord* table = file.tensor("token_embd.weight");
-  ASSERT_NE(table, nullptr);
+  const auto table = std::ranges::find(file.tensors(), "token_embd.weight", &TensorRecord::name);
+  ASSERT_NE(table, file.tensors().end());
   EXPECT_THAT(table->shape, ElementsAre(272, 256));
   EXPECT_EQ(table->blocks, BlockFormat::q6_k);
 }
