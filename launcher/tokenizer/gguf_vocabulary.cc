@@ -25,8 +25,9 @@ constexpr const char* kTypes = "tokenizer.ggml.token_type";
 constexpr const char* kScores = "tokenizer.ggml.scores";
 constexpr const char* kMerges = "tokenizer.ggml.merges";
 constexpr const char* kBlank = "\u2581";
-/// Of a token that merges are looked for: far above any, so that the search stays short.
+// Bounds on time and memory, far above any model: bytes of a token, and merges of all.
 constexpr std::size_t kLongestPiece = 512;
+constexpr std::size_t kMostMerges = 1U << 22U;
 
 enum class TokenType : std::int32_t { normal = 1, unknown, control, user_defined, unused, byte };
 
@@ -181,6 +182,9 @@ void make_merges(const GgufFile& file, const std::vector<std::string_view>& toke
       const std::int32_t left = find(text.substr(0, at));
       const std::int32_t right = left < 0 ? -1 : find(text.substr(at));
       if (right < 0) continue;
+      if (vocabulary.merges.size() == kMostMerges) {
+        file.fail(kTokens, "can be put together from one another in more ways than any model's");
+      }
       const bool equal = !vocabulary.merges.empty() && score(product) == last;
       vocabulary.merges.push_back({left, right, product, equal});
       last = score(product);

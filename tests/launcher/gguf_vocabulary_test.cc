@@ -184,6 +184,21 @@ TEST_F(GgufVocabularyTest, ListsThatDoNotFitAreRefused) {
   EXPECT_THAT(refused(bos), HasSubstr("tokenizer.ggml.add_bos_token is true, but"));
 }
 
+// A few megabytes of tokens, of which each two neighbours merge, would become gigabytes of merges.
+TEST_F(GgufVocabularyTest, MergesAreBounded) {
+  std::vector<std::string> tokens;
+  for (std::size_t i = 0; i < 165 * 165; ++i) {
+    tokens.push_back(std::string(1 + i / 165, 'a') + std::string(1 + i % 165, 'b'));
+  }
+  for (std::size_t i = 1; i <= 165; ++i) {
+    tokens.insert(tokens.end(), {std::string(i, 'a'), std::string(i, 'b')});
+  }
+  GgufBytes bytes;
+  bytes.add("tokenizer.ggml.model", "llama").add("tokenizer.ggml.tokens", tokens);
+  bytes.add("tokenizer.ggml.scores", std::vector<float>(tokens.size()));
+  EXPECT_THAT(refused(bytes), HasSubstr("tokenizer.ggml.tokens can be put together"));
+}
+
 TEST_F(GgufVocabularyTest, EndsAreNamedOrKnownByTheirTexts) {
   GgufBytes bytes;
   bytes.add("tokenizer.ggml.model", "gpt2");

@@ -10,6 +10,7 @@
 #include <iterator>
 #include <random>
 #include <sstream>
+#include <streambuf>
 
 #include "kernels/device/error.h"
 #include "launcher/jobs/input_file.h"
@@ -151,7 +152,7 @@ TEST_F(RowFeedTest, APatientFeedWaitsForTheReader) {
   EXPECT_EQ(feed_->next(row), stage::Next::no_more);
 }
 
-TEST_F(RowFeedTest, WhatReadingThrowsComesAfterTheRowsBeforeIt) {
+TEST_F(RowFeedTest, AnInputInNoKnownFormIsRefused) {
   std::istringstream wide(
       std::string("\xFF\xFE"
                   "a\0",
@@ -160,6 +161,37 @@ TEST_F(RowFeedTest, WhatReadingThrowsComesAfterTheRowsBeforeIt) {
   feed.start(line_, kThreads);
   JobRow row;
   EXPECT_THROW(feed.next(row), InputError);
+}
+
+/// Some text, and then an error of the disk.
+class BrokenDisk : public std::streambuf {
+ public:
+  explicit BrokenDisk(std::string text) : text_(std::move(text)) {
+    setg(text_.data(), text_.data(), text_.data() + text_.size());
+  }
+
+ protected:
+  int_type underflow() override { throw std::ios_base::failure("input/output error"); }
+
+ private:
+  std::string text_;
+};
+
+TEST_F(RowFeedTest, WhatReadingThrowsComesAfterTheRowsBeforeIt) {
+  // The first row is the last to be parsed.
+  BrokenDisk disk("{\"prompt\": \"" + std::string(100000, 'a') +
+                  "\"}\n{\"prompt\": \"b\"}\n{\"prompt\": \"c");
+  std::istream in(&disk);
+  RequestParser parser(tokenizer_, {}, {tokenizer_.table_size(), 1 << 20});
+  RowFeed feed(in, "pipe", parser, RowSorter({}, {}), true);
+  feed.start(line_, kThreads);
+  JobRow row;
+  for (const char* id : {"row-1", "row-2"}) {
+    ASSERT_EQ(feed.next(row), stage::Next::request);
+    EXPECT_EQ(std::get<RequestRow>(row.row).custom_id, id);
+  }
+  EXPECT_THROW(feed.next(row), IoError);
+  EXPECT_EQ(feed.next(row), stage::Next::no_more);
 }
 
 /// All that a row or a failure says.
