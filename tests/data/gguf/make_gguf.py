@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes the GGUF files of this folder, as llama.cpp's own converter writes them.
+"""Writes the GGUF files of this folder, as llama.cpp's own converter writes them, and the small ones that
+fuzzing begins with (tests/fuzz/corpus/gguf).
 
     tests/data/gguf/make_gguf.py
 
@@ -131,8 +132,7 @@ def write_reference(folder, name, dtype, pattern):
     for key, values in read_safetensors(source).items():
         if key == "lm_head.weight" and config.get("tie_word_embeddings"):
             continue
-        if config["model_type"] == "llama" and ".q_proj." in key or ".k_proj." in key and (
-                config["model_type"] == "llama"):
+        if config["model_type"] == "llama" and (".q_proj." in key or ".k_proj." in key):
             values = halves_to_pairs(values, heads if ".q_proj." in key else kv_heads)
         stored = Type.F32 if values.ndim == 1 else dtype
         writer.add_tensor(their_name(key), gguf.quants.quantize(values, stored), raw_dtype=stored)
@@ -220,6 +220,26 @@ def write_tokenizer(folder, pattern):
     end(writer)
 
 
+def write_seed(name, model, pattern, tokens, types, **more):
+    """A small vocabulary, a few values of other types, and one tensor in each storage of blocks."""
+    writer = gguf.GGUFWriter(DATA.parent / "fuzz" / "corpus" / "gguf" / name, "llama")
+    writer.add_tokenizer_model(model)
+    writer.add_tokenizer_pre(pattern)
+    writer.add_token_list(tokens)
+    writer.add_token_types(types)
+    if "merges" in more:
+        writer.add_token_merges(more["merges"])
+    if "scores" in more:
+        writer.add_token_scores(more["scores"])
+    writer.add_bos_token_id(0)
+    writer.add_eos_token_id(1)
+    writer.add_rope_freq_base(10000.0)
+    rng = np.random.default_rng(3)
+    for stored in (Type.Q4_0, Type.Q8_0, Type.Q4_K, Type.Q6_K):
+        writer.add_tensor(f"w.{stored.name}", random_blocks(rng, stored, 1, 0.05), raw_dtype=stored)
+    end(writer)
+
+
 def write_blocks():
     """Blocks of each storage, and what the gguf package widens them to: bits of f32."""
     rng = np.random.default_rng(7)
@@ -244,3 +264,11 @@ write_tokenizer("gpt2-style", "gpt-2")
 write_tokenizer("starcoder-style", "starcoder")
 write_tokenizer("o200k-style", "gpt-4o")
 write_blocks()
+KINDS = gguf.TokenType
+ENDS, END_KINDS = ["<s>", "</s>"], [KINDS.CONTROL] * 2
+for pattern in ("gpt-2", "llama-bpe", "qwen2", "smollm"):
+    write_seed(f"{pattern}.gguf", "gpt2", pattern, [*ENDS, *"abIt1\u0120\u010a", "ab", "\u0120a", "<e>", "[PAD]"],
+               [*END_KINDS, *[KINDS.NORMAL] * 9, KINDS.USER_DEFINED, KINDS.UNUSED], merges=["a b", "\u0120 a"])
+write_seed("pieces.gguf", "llama", "default", [*ENDS, "<unk>", "<0x41>", *"abthe\u2581", "th", "the", "\u2581the"],
+           [*END_KINDS, KINDS.UNKNOWN, KINDS.BYTE, *[KINDS.NORMAL] * 9],
+           scores=[0.0] * 4 + [-9.0] * 6 + [-1.0, -2.0, -3.0])
