@@ -297,8 +297,8 @@ void describe(SchemaVisitor& visitor, RunConfig& config) {
                  config.io_directory);
     visitor.text(
         {"packed_directory",
-         "folder for quantised weights, kept for later runs; empty: $XDG_CACHE_HOME/sluice, "
-         "or else ~/.cache/sluice",
+         "folder for packed weights (quantised, or widened from a GGUF file), kept for later runs; "
+         "empty: $XDG_CACHE_HOME/sluice, or else ~/.cache/sluice",
          "--packed-dir"},
         config.packed_directory);
     visitor.leave();

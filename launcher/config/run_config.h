@@ -81,7 +81,7 @@ struct RunConfig {
 
   stage::Batching batching;
   std::string io_directory;  // for this run's offload files; empty: see offload_directory()
-  /// For quantised weights, kept for later runs; empty: $XDG_CACHE_HOME/sluice or ~/.cache/sluice.
+  /// For packed weights, kept for later runs; empty: $XDG_CACHE_HOME/sluice or ~/.cache/sluice.
   std::string packed_directory;
   CommConfig comm;
   JobConfig job;

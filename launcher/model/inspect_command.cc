@@ -41,7 +41,7 @@ std::string tokenizer_text(const std::filesystem::path& folder) {
 std::string blocks_text(const ModelFacts& facts) {
   const bool exact = facts.dtypes.find('q') == std::string::npos;
   return fmt::format("{}; blocks become {}, packed once", facts.blocks,
-                     exact ? "f32, exactly" : "ours, rounded once more");
+                     exact ? "f32, exactly" : "groups of 64, rounded once more");
 }
 
 std::string facts_text(const std::string& name, const ModelFacts& facts) {

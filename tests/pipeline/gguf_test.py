@@ -95,7 +95,7 @@ class GgufTest(JobTest):
         self.assertIn("byte-level BPE of 272 tokens, from llama-quantised.gguf", ended.stdout)
         self.assertIn("1 GGUF file", ended.stdout)
         ended = self.run_job("inspect", file, "--compress-weight", "8bit")
-        self.assertIn("blocks become ours, rounded once more", ended.stdout)
+        self.assertIn("blocks become groups of 64, rounded once more", ended.stdout)
         self.assertNotIn("stored as", self.run_job("inspect", FILES / "qwen2-f16.gguf").stdout)
 
     def test_bad_files_are_refused(self):
