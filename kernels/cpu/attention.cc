@@ -136,7 +136,7 @@ HWY_INLINE void for_each_block(const AttentionItem& item, const KeyRange& range,
   }
 }
 
-/// Adds the span `part` to the whole; it is the first where `first`.
+/// Adds the span `part` to the whole. `first`: there is nothing in the whole yet.
 HWY_INLINE void merge(const Running& whole, const Running& part, std::int64_t q,
                       std::int64_t stride, std::int64_t width, bool first) {
   const Floats d;

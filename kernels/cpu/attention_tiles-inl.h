@@ -25,7 +25,7 @@ constexpr int kValueRows = HWY_MAX_BYTES >= 64 ? 4 : 3;
 constexpr int kValueVectors = 4;
 /// Of a lone row.
 constexpr int kLoneVectors = 8;
-/// Values that are added between two steps of fetching.
+/// Keys whose values are added between two steps of fetching.
 constexpr std::int64_t kFetchKeys = 8;
 
 /// Rows of a cache are counted in bytes, whatever they hold.
@@ -47,9 +47,9 @@ struct NextRows {
 };
 
 /// Fetches the rows of a block into the second-level cache, spread evenly over `steps` calls of
-/// step(). A processor has few reads under way: it waits where many are asked for at once, and its
-/// memory idles where none are. (Its own prefetching does not follow the short runs that pages make
-/// of a head, and the first level's reads are for what is needed at once.)
+/// step(). A processor can have few reads under way. It waits where many are asked for at once, and
+/// its memory idles where none are. Its own prefetching does not help: the rows of a head lie in
+/// runs as short as pages. Reads into the first-level cache are left to the rows in use.
 class RowFetch {
  public:
   RowFetch(const NextRows& next, std::int64_t offset, std::int64_t steps)

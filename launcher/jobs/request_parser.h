@@ -37,7 +37,7 @@ std::string default_custom_id(std::int64_t line);
 /// A row, or what is wrong with it.
 using ParsedRow = std::variant<RequestRow, RowFailure>;
 
-/// What a line says by itself. The lines before it say the rest: RequestParser::settle().
+/// What a line says by itself. RequestParser::settle() adds what the lines before it say.
 struct RowDraft {
   ParsedRow row;
   bool has_form = false;  // the line has a form of its own
@@ -58,19 +58,19 @@ class RequestParser {
   RequestParser(const Tokenizer& tokenizer, GenerationDefaults defaults, ModelLimits limits,
                 const ChatTemplate* chat = nullptr);
 
-  /// Says of a row, by its line, custom_id and naming, whether the output has its answer: such a
-  /// row is given back without a prompt, for it need not be tokenized.
+  /// Whether the output has the answer of a row, by its line, custom_id and naming. Such a row is
+  /// not tokenized: it is given back without a prompt.
   using IsAnswered = std::function<bool(const RequestRow& row)>;
 
   /// A line of JSON, in the short form or OpenAI's batch form. Never throws for what it reads.
-  /// Any thread, as `is_answered` allows.
+  /// Any thread may call it that may call `is_answered`.
   RowDraft draft_json(std::string_view line, std::int64_t number,
                       const IsAnswered& is_answered = {}) const;
   /// A prompt without fields of its own. As above.
   RowDraft draft_text(std::string_view prompt, std::int64_t number,
                       const IsAnswered& is_answered = {}) const;
-  /// The row of a draft. In the input's order: a line that is no JSON is answered in the form of
-  /// the row before it, and of an unknown field is warned once.
+  /// The row of a draft. To be called in the input's order: a line that is no JSON is answered in
+  /// the form of the row before it, and only the first line with an unknown field is warned of.
   ParsedRow settle(RowDraft draft);
 
   ParsedRow parse_json(std::string_view line, std::int64_t number) {

@@ -68,8 +68,8 @@ struct JobScan {
   std::int32_t longest_sequence = 0;
   /// The longest of those that were looked at: Batching::usual_sequence_tokens; 0: none was.
   std::int32_t usual_sequence = 0;
-  /// Rows that were looked at, in their order, as far as they count for a prediction; the others
-  /// are taken to be like them.
+  /// The first rows that were looked at, in their order. A prediction takes the others to be like
+  /// them.
   std::vector<RowTokens> looked_at = {};
 };
 

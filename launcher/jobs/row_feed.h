@@ -1,6 +1,7 @@
-// Reads rows ahead of the job: one thread reads lines, others parse and tokenize them beside the
-// pipeline's work, and a pipe that has nothing now holds nobody up. Rows come out in the input's
-// order. Memory is bounded: so many rows wait, so many tokens, and so many bytes of lines.
+// Reads rows ahead of the job: one thread reads lines, others parse and tokenize them while the
+// pipeline works. A pipe without data does not hold up the job. Rows come out in the input's order.
+// Memory is bounded: there are limits for the rows that wait, for their tokens, and for the bytes
+// of lines that are not parsed yet.
 #pragma once
 
 #include <condition_variable>
@@ -21,23 +22,23 @@
 
 namespace sluice::launcher {
 
-/// Threads that parse and tokenize, of a rank that computes with `cores` threads: half as many, at
-/// most 4, which are ahead of any pipeline.
+/// Threads that parse and tokenize for a rank that computes with `cores` threads: half as many,
+/// from 1 to 4. Four keep ahead of any pipeline.
 int parsing_threads(int cores);
 
 class RowFeed {
  public:
-  /// `patient`: next() waits for the reader, since a file's rows are there, and so passes are the
-  /// same in each run; else it says none_now. References must outlive it.
+  /// `patient`, for files: next() waits for the reader, so that passes are the same in every run.
+  /// Else, for pipes, it says none_now. References must outlive it.
   RowFeed(std::istream& in, const std::string& name, RequestParser& parser, RowSorter sorter,
           bool patient);
-  /// Ends the threads, each behind the row that it has in hand. Where the reader waits for a pipe,
-  /// InputFile::stop() comes first.
+  /// Waits for the threads, each of which finishes the row that it has. The reader may be waiting
+  /// for a pipe: call InputFile::stop() first.
   ~RowFeed();
   RowFeed(const RowFeed&) = delete;
   RowFeed& operator=(const RowFeed&) = delete;
 
-  /// Once. `line` rings when there is a row after next() had none. `threads` >= 1: of those that
+  /// Call it once. `line` rings when there is a row after next() had none. `threads` >= 1: how many
   /// parse.
   void start(stage::HeadLine& line, int threads);
 
@@ -79,11 +80,11 @@ class RowFeed {
   std::condition_variable ready_;
   RowSorter sorter_;
   std::deque<Work> works_;   // in the input's order
-  std::size_t begun_ = 0;    // of these, the first ones: in a thread's hands, or done
+  std::size_t begun_ = 0;    // so many of them, from the front, are done or in a thread's hands
   std::size_t bytes_ = 0;    // of the lines of works_
   std::size_t tokens_ = 0;   // of the drafts of works_, and of rows_
   std::deque<JobRow> rows_;  // ready
-  bool asked_ = false;       // in vain: ring when there is one
+  bool asked_ = false;       // next() had none: ring when there is one
   bool reading_ = true;
   bool ended_ = false;  // rows_ gets no more
   bool stopping_ = false;

@@ -45,20 +45,20 @@ class Metadata {
     }
     return static_cast<std::int32_t>(*value);
   }
-  /// An integer of 1 or more; of an absent key `otherwise`, and without that it is refused.
+  /// An integer of 1 or more. An absent key gives `otherwise`, and is refused where that is absent.
   std::int32_t size(const char* name, std::optional<std::int32_t> otherwise = {}) const {
     const std::int32_t value = integer(name).value_or(otherwise.value_or(0));
     if (value < 1) file_.fail(key(name), "is not there, or not 1 or more");
     return value;
   }
-  /// A finite number above 0.
+  /// A finite number above 0; likewise.
   double positive(const char* name, std::optional<double> otherwise = {}) const {
     const double value = file_.real(key(name)).value_or(otherwise.value_or(0));
     if (!(value > 0) || !std::isfinite(value))
       file_.fail(key(name), "is not there, or not above 0");
     return value;
   }
-  /// Refuses a key that is there and has another value than the one that can be run.
+  /// Refuses a value other than `only`, which is the one that can be run. The key may be absent.
   void require(const char* name, double only) const {
     const std::optional<double> value = file_.real(key(name));
     if (!value || *value == only) return;
@@ -134,7 +134,8 @@ Json config_of(const Metadata& metadata, const Checkpoint& checkpoint) {
   return config;
 }
 
-/// rope_freqs.weight: what each frequency is divided by; so Llama 3's scaling is stored.
+/// rope_freqs.weight has a divisor for each frequency: the form in which llama.cpp stores Llama 3's
+/// scaling.
 void divide_frequencies(const GgufFile& file, const Checkpoint& checkpoint,
                         stage::RotaryTraits& rotary) {
   constexpr const char* kName = "rope_freqs.weight";
@@ -157,13 +158,14 @@ void divide_frequencies(const GgufFile& file, const Checkpoint& checkpoint,
   }
 }
 
-/// What the tensors say, and llama.cpp's order of rows.
+/// Adds what only the tensors say, and llama.cpp's order of rows.
 void adapt(const Metadata& metadata, const Checkpoint& checkpoint, stage::DecoderConfig& model) {
   const auto has = [&](const char* name) { return checkpoint.find(name) != nullptr; };
   model.attention.query_key_value_bias = has("blk.0.attn_q.bias");
   model.attention.output_bias = has("blk.0.attn_output.bias");
   stage::RotaryTraits& rotary = model.positions.rotary.front();
-  // Of `llama`, rows of query and key lie so that a pair that turns are neighbours.
+  // llama.cpp reorders the rows of query and key of `llama`: elements that turn together are
+  // neighbours.
   rotary.neighbours = metadata.architecture() == "llama";
   divide_frequencies(metadata.file(), checkpoint, rotary);
   const TensorRecord* const first = checkpoint.find("blk.0.attn_q.weight");

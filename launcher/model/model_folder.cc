@@ -150,12 +150,12 @@ fs::path find_model_folder(const std::string& model) {
 
 namespace {
 
-/// Neither a folder nor in the hub's cache, but known.
+/// The shape of a model that is known, but neither a folder here nor in the hub's cache.
 std::optional<PublishedShape> shape_alone(const std::string& model) {
   std::error_code error;
   if (fs::exists(model, error) || (is_hub_id(model) && is_in_hub_cache(model))) return std::nullopt;
   std::optional<PublishedShape> shape = find_published_shape(model);
-  // In another case, or by an old name.
+  // The cache has the hub's own spelling of the name.
   return shape && is_in_hub_cache(shape->name) ? std::nullopt : shape;
 }
 
@@ -172,7 +172,7 @@ ModelFolder open_shape(const PublishedShape& shape, const Families& known) {
   return folder;
 }
 
-/// As find_model_folder(), which says also what known shape may have been meant.
+/// As find_model_folder(). The refusal also names the known model that may have been meant.
 fs::path find_folder(const std::string& model) {
   if (const auto shape = find_published_shape(model); shape && is_in_hub_cache(shape->name)) {
     std::error_code error;

@@ -22,10 +22,10 @@ struct ModelSamplingDefaults {
 };
 
 struct ModelFolder {
-  /// Or that of a GGUF file, which has everything. Empty: of the model nothing is here but its
-  /// published shape.
+  /// The folder, or the GGUF file that has everything. Empty: only the model's published shape is
+  /// known.
   std::filesystem::path path;
-  /// Its name on the hub, where `path` is empty: no weights, no tokenizer.
+  /// Where `path` is empty: the model's name on the hub. It has no weights and no tokenizer here.
   std::string published;
   const Family* family = nullptr;
   stage::DecoderConfig config;

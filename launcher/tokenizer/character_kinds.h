@@ -33,7 +33,7 @@ class CharacterKinds {
     return kinds_[character_at(text, at, bytes)];
   }
 
-  /// Behind the characters from `at` on that have one of `kinds`; at most `most` of them.
+  /// The end of the run of at most `most` characters from `at` on that have one of `kinds`.
   std::size_t run_of(std::string_view text, std::size_t at, Kind kinds,
                      std::size_t most = SIZE_MAX) const {
     std::size_t bytes = 0;
@@ -41,19 +41,19 @@ class CharacterKinds {
     return at;
   }
 
-  /// Behind the characters from `at` on that have none of `kinds`.
+  /// The end of the run of characters from `at` on that have none of `kinds`.
   std::size_t run_without(std::string_view text, std::size_t at, Kind kinds) const {
     std::size_t bytes = 0;
     while (at < text.size() && (this->at(text, at, bytes) & kinds) == 0) at += bytes;
     return at;
   }
 
-  /// \s+(?!\S)|\s+ : all of the white space that `text` begins with where the text ends with it,
-  /// else all but its last character, which belongs to the next word, if it has more than one.
+  /// The end of \s+(?!\S)|\s+ : of the white space that `text` begins with. Where something follows
+  /// more than one character of it, the last one is left out: it belongs to the next word.
   std::size_t blanks_end(std::string_view text) const;
 
-  /// \s*[\r\n]+ : behind the last line break of the white space that `text` begins with; 0: it has
-  /// none.
+  /// The end of \s*[\r\n]+ : of the last line break in the white space that `text` begins with; 0:
+  /// there is none.
   std::size_t breaks_end(std::string_view text) const;
 
  private:

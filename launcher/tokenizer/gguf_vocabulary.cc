@@ -148,8 +148,9 @@ void set_piece_steps(const GgufFile& file, Vocabulary& vocabulary) {
   }
 }
 
-/// Two neighbours that are a token together are merged, that of the best score first, the leftmost
-/// of equal ones: so merges have ranks by score, and equal scores one rank.
+/// SentencePiece merges two neighbours that together are a token: first where that token has the
+/// best score, and the leftmost of equals. So merges are ranked by the scores of their products,
+/// and equal scores have one rank.
 void make_merges(const GgufFile& file, const std::vector<std::string_view>& tokens,
                  const std::vector<TokenType>& types, Vocabulary& vocabulary) {
   const auto scores = file.reals(kScores);
@@ -194,7 +195,7 @@ void make_merges(const GgufFile& file, const std::vector<std::string_view>& toke
 
 // ------------------------------------------------------------------------------------------- both
 
-/// Of tokens without text: unused.
+/// The type of each token. A token without text is unused.
 std::vector<TokenType> read_types(const GgufFile& file,
                                   const std::vector<std::string_view>& tokens) {
   const auto given = file.integers(kTypes);
@@ -209,7 +210,7 @@ std::vector<TokenType> read_types(const GgufFile& file,
   return types;
 }
 
-/// Tokens that no text has, such as [PAD151646], are left out.
+/// Adds the tokens that a text can have. Unused ones, such as [PAD151646], are left out.
 void add_tokens(const GgufFile& file, const std::vector<std::string_view>& tokens,
                 const std::vector<TokenType>& types, Vocabulary& vocabulary) {
   const std::string where = fmt::format("{}: {}", file.name(), kTokens);
@@ -247,7 +248,7 @@ void set_surroundings(const GgufFile& file, bool usually_bos, Vocabulary& vocabu
   put("tokenizer.ggml.add_eos_token", false, vocabulary.eos, vocabulary.suffix);
 }
 
-/// Tokens that end an answer whatever the metadata says of them.
+/// Texts of tokens that end an answer, though the metadata does not name them.
 constexpr std::array<std::string_view, 10> kEndTexts = {
     "<|eot_id|>",      "<|eom_id|>",    "<|im_end|>", "<|end|>", "<|endoftext|>",
     "<|end_of_text|>", "<end_of_turn>", "</s>",       "<EOT>",   "_<EOT>"};

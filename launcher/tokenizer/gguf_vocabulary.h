@@ -12,20 +12,20 @@
 
 namespace sluice::launcher {
 
-/// Whether the file has one at all: models without answer prompts of ids.
+/// Whether the file has a vocabulary. A model without one answers prompts of ids.
 bool has_vocabulary(const offload::GgufFile& file);
 
 /// Throws InputError naming file and key: a model or a pattern that is not known, with the list of
 /// those that are; lists of unequal lengths; tokens or merges that cannot be.
 Vocabulary read_gguf_vocabulary(const std::filesystem::path& file);
 
-/// What the metadata says of tokens that are none of a text; -1: nothing.
+/// Tokens that stand around texts, by the metadata; -1: it names none.
 struct GgufIds {
   std::int32_t bos = -1;
   std::int32_t eos = -1;
   std::int32_t pad = -1;
-  /// All that end an answer: EOS first, ends of turns and messages, and tokens that llama.cpp takes
-  /// for such by their texts.
+  /// All that end an answer: EOS first, then ends of turns and of messages, then tokens that
+  /// llama.cpp knows as ends by their texts.
   std::vector<std::int32_t> ends;
 };
 /// Throws InputError, with the key, for an id of `tokens` or more.

@@ -38,7 +38,7 @@ std::unique_ptr<const Pattern> make_pattern(const CharacterSet& set);
 
 /// Each byte whose symbol is in the set is a match of its own.
 std::unique_ptr<const Pattern> make_byte_pattern(const CharacterSet& set);
-/// The pattern finds the same in bytes as in their symbols.
+/// Whether the pattern finds the same matches in bytes as in their symbols.
 bool reads_bytes(const StepPattern& pattern);
 
 /// Calls `next` with the pieces of `piece`. `invert`: matches and other parts change places.

@@ -65,7 +65,7 @@ std::size_t contraction(std::string_view text, bool any_case) {
 
 class Scanner : public WordScanner {
  protected:
-  /// Of the character at `at`; at the end that of a line break, which no word goes on with.
+  /// Of the character at `at`. Behind the end it is kBreak: no word goes on there either.
   Kind kind_at(std::string_view text, std::size_t at, std::size_t& bytes) const {
     return at < text.size() ? kinds_.at(text, at, bytes) : kBreak;
   }

@@ -17,9 +17,9 @@ class WordScanner {
  public:
   virtual ~WordScanner() = default;
 
-  /// Null for a pattern that it does not know. It knows those of GPT-2; Llama 3 and Qwen, with any
-  /// number of digits in a word and with or without marks among the letters; o200k (Llama 4,
-  /// GPT-OSS) and tekken (Mistral Nemo); DeepSeek V3, each of the three; BLOOM.
+  /// Null for an unknown pattern. Known are those of GPT-2; Llama 3 and Qwen, with one or up to
+  /// three digits in a word, and with or without marks among the letters; o200k (Llama 4, GPT-OSS)
+  /// and tekken (Mistral Nemo); DeepSeek V3, each of the three; BLOOM.
   static std::unique_ptr<const WordScanner> of(std::string_view pattern);
 
   /// Bytes of the first word: of a match, or of what comes before the next match. Each character of

@@ -1,5 +1,5 @@
-// Quantised rows as llama.cpp's files have them: blocks of elements that share scales. A row is
-// whole blocks. They are widened to f32 and not computed with as they are.
+// Quantised rows of llama.cpp's files: blocks of elements that share scales. A row is a whole
+// number of blocks. Nothing computes with blocks: rows are widened to f32 first.
 // Source: ggml/src/ggml-common.h (layouts) and ggml-quants.c (dequantize_row_*) of
 // github.com/ggml-org/llama.cpp.
 #pragma once

@@ -25,7 +25,7 @@ namespace sluice::offload {
 struct TensorRecord {
   std::string name;  // as in the file
   DType dtype = DType::f32;
-  /// Rows of blocks, which become rows of `dtype`.
+  /// Not none: rows lie in blocks, and are widened to rows of `dtype`.
   BlockFormat blocks = BlockFormat::none;
   std::vector<std::int64_t> shape;
   std::int32_t file = 0;

@@ -25,8 +25,9 @@ constexpr std::uint64_t kMostAlignment = 1U << 20U;
 constexpr std::uint64_t kMostEntries = 1U << 16U;
 constexpr std::uint64_t kMostTensors = 1U << 18U;
 constexpr std::uint32_t kMostDimensions = 4;
-// What the shortest takes: a length, a type and a value; a length, dimensions, type and offset.
+/// A key's length, a type and a value of one byte.
 constexpr std::uint64_t kLeastEntryBytes = 8 + 4 + 1;
+/// A name's length, a number of dimensions, one of these, a type and an offset.
 constexpr std::uint64_t kLeastTensorBytes = 8 + 4 + 8 + 4 + 8;
 
 /// Types of tensors that a file may have; the number is ggml's.
@@ -72,8 +73,8 @@ constexpr std::array kStoredTypes = {
     StoredType{39, "MXFP4"},
 };
 
-/// Reads on through the beginning of a file. Where that ends too soon, but the file does not,
-/// everything is zero and empty from there on, and is_short().
+/// Reads the beginning of a file from front to back. Where the beginning is too short, but the file
+/// is not, is_short() becomes true, and every later value is zero or empty.
 class HeaderReader {
  public:
   HeaderReader(std::string_view start, std::uint64_t file_bytes, const std::string& where)
@@ -184,7 +185,7 @@ GgufEntry read_entry(HeaderReader& reader) {
   return entry;
 }
 
-/// Offsets are still those in the file's part of data.
+/// The record's offset is one in the data behind the header: place_tensors() moves it.
 TensorRecord read_tensor(HeaderReader& reader) {
   TensorRecord record;
   record.name = reader.text();
@@ -255,7 +256,8 @@ std::uint64_t alignment_of(const HeaderReader& reader, const std::vector<GgufEnt
   return alignment;
 }
 
-/// Offsets become those in the file. The extents of types that are not read are not known.
+/// Makes offsets ones in the file, and checks the extents. Those of types that are not read are not
+/// known.
 void place_tensors(const HeaderReader& reader, std::uint64_t alignment, std::uint64_t file_bytes,
                    std::vector<TensorRecord>& tensors) {
   const std::uint64_t begin = (reader.position() + alignment - 1) / alignment * alignment;

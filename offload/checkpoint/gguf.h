@@ -20,12 +20,11 @@ struct GgufHeader {
   std::vector<TensorRecord> tensors;  // in the file's order; of file 0
 };
 
-/// The header that `start`, the beginning of a file of `file_bytes`, holds. Nothing: the header
-/// goes on behind `start`. Keeps views into `start`. Everything is checked that a file can get
-/// wrong: counts and lengths against the bytes that are there, keys and tensors that are there
-/// twice, alignment, extents beyond the file or over one another. Throws InputError naming `where`
-/// and the key, the tensor or the offset. Pure: memory is bounded by a small multiple of
-/// `start.size()`.
+/// Reads the header from `start`, the first bytes of a file of `file_bytes`. Nothing: the header is
+/// longer than `start`. The result keeps views into `start`. Checks all that a file can get wrong:
+/// counts and lengths against the file's bytes, keys and tensors that are there twice, alignment,
+/// extents beyond the file or over one another. Throws InputError naming `where` and the key, the
+/// tensor or the offset. Memory is bounded by a small multiple of `start.size()`.
 std::optional<GgufHeader> parse_gguf(std::string_view start, std::uint64_t file_bytes,
                                      const std::string& where);
 

@@ -34,14 +34,14 @@ struct GgufEntry {
   std::string_view bytes;           // of the value, of all elements; of a text, the text
 };
 
-/// Bytes of a number or flag; 0 for texts, lists and types that there are not.
+/// Bytes of a number or flag; 0 for texts, lists and unknown types.
 std::uint64_t bytes_of(GgufType type);
 bool is_integer(GgufType type);
 
-/// An integer at `offset`; of more than INT64_MAX, INT64_MAX. Pre: is_integer(type), and the bytes
-/// are there.
+/// The integer at `offset`; a larger one than INT64_MAX becomes INT64_MAX. Pre: is_integer(type),
+/// and the bytes are there.
 std::int64_t integer_at(std::string_view bytes, std::size_t offset, GgufType type);
-/// A number at `offset`. Pre: the bytes are there.
+/// The number at `offset`. Pre: the bytes are there.
 double real_at(std::string_view bytes, std::size_t offset, GgufType type);
 
 }  // namespace sluice::offload

@@ -36,7 +36,7 @@ class PackedSource : public WeightSource {
 };
 
 struct PackedOptions {
-  Compression compression;          // none: only what is relaid is packed
+  Compression compression;          // none: only relaid weights are packed
   std::filesystem::path directory;  // made if absent; a folder for each model and setting is in it
   int threads = 1;                  // that quantise
 };

@@ -19,18 +19,18 @@ std::string shape_text(std::int64_t rows, std::int64_t columns) {
   return rows == 1 ? fmt::format("[{}]", columns) : fmt::format("[{}, {}]", rows, columns);
 }
 
-/// Weights and what says how large they are, in one.
+/// A GGUF file has the weights, and says how large they are.
 bool has_one_file(const Checkpoint& checkpoint) {
   const auto& files = checkpoint.files();
   return !files.empty() && is_gguf(files.front());
 }
 
-/// What says how large weights are.
+/// For messages: what says how large weights are.
 const char* asking(const Checkpoint& checkpoint) {
   return has_one_file(checkpoint) ? "metadata" : "config.json";
 }
 
-/// Where a tensor is not.
+/// For messages: where a tensor was looked for.
 std::string place_of(const Checkpoint& checkpoint) {
   const auto& files = checkpoint.files();
   if (has_one_file(checkpoint)) return files.front().string();

@@ -39,10 +39,10 @@ using StoredNames = std::map<std::string, StoredName>;
 struct StoredWeight {
   const TensorRecord* record = nullptr;
   RowRange rows;                // piece >= 1
-  std::uint64_t row_bytes = 0;  // of its rows, whatever they are made of
+  std::uint64_t row_bytes = 0;  // of a row as it is read, not as it is stored
   bool transposed = false;
 
-  /// Its rows lie nowhere as they are: read_relaid().
+  /// The file has no row as it is wanted: read_relaid() makes them.
   bool relaid() const { return transposed || record->blocks != BlockFormat::none; }
   // Of weights that are not relaid:
   /// In the file, of byte `offset` of the weight.
@@ -56,8 +56,8 @@ struct StoredWeight {
 StoredWeight find_weight(const Checkpoint& checkpoint, const StoredNames& names,
                          const WeightSpec& spec);
 
-/// Rows [first, first + count) of a relaid weight, gathered from the columns of what `file`, its
-/// record's, has stored, or widened from its blocks. Throws IoError.
+/// Makes rows [first, first + count) of a relaid weight: gathers them from the stored columns, or
+/// widens their blocks. `file` is the record's. Throws IoError.
 void read_relaid(const StoredWeight& weight, const InputFile& file, std::int64_t first,
                  std::int64_t count, std::byte* target);
 

@@ -21,8 +21,8 @@ struct WeightInfo {
   std::int32_t key = -1;
   /// What stays on disk is written there by keep_on_disk() and counts against the disk's budget.
   bool written_by_run = false;
-  /// Its rows lie nowhere as they are: read() makes whole ones, at the caller's time, of columns or
-  /// of quantised blocks, and extent() has none. To be packed once, not to be streamed.
+  /// The checkpoint has no row as it is wanted. read() makes whole rows, of columns or of quantised
+  /// blocks, before it returns, and extent() has none. Such weights are packed once, not streamed.
   bool relaid = false;
 };
 
