@@ -77,11 +77,14 @@ fs::path or_its_gguf(const fs::path& folder) {
   fs::directory_iterator entry(folder, error);
   for (; !error && entry != fs::directory_iterator(); entry.increment(error)) {
     const std::string name = entry->path().filename().string();
-    if (offload::is_gguf(name) && !offload::is_later_gguf_part(name)) names.push_back(name);
+    if (offload::is_gguf(entry->path()) && !offload::is_later_gguf_part(name)) {
+      names.push_back(name);
+    }
   }
   if (names.empty()) return folder;
   if (names.size() == 1) return folder / names.front();
   std::ranges::sort(names);
+  for (std::string& name : names) name = offload::printable(name);
   throw InputError(fmt::format("{} has several GGUF models ({}); give the path of one of them",
                                folder.string(), fmt::join(names, ", ")));
 }

@@ -86,7 +86,8 @@ class HeaderReader {
 
   std::string_view take(std::uint64_t bytes) {
     if (bytes > left_in_file()) {
-      fail(fmt::format("needs {} bytes at offset {}, but ends at {}", bytes, at_, file_bytes_));
+      fail(fmt::format("needs {} bytes at offset {}, but the file ends at {}", bytes, at_,
+                       file_bytes_));
     }
     if (is_short_ || bytes > start_.size() - at_) {
       is_short_ = true;

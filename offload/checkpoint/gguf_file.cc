@@ -144,10 +144,10 @@ std::vector<std::filesystem::path> gguf_parts(const GgufFile& first) {
   const std::string name = path.filename().string();
   const std::string end = fmt::format("-00001-of-{:05}.gguf", count);
   if (!name.ends_with(end) || first.integer("split.no").value_or(0) != 0) {
-    first.fail("split.count",
-               fmt::format("is {}, so that the model lies in as many files; give the "
-                           "path of the first, whose name ends in {}",
-                           count, end));
+    throw InputError(fmt::format(
+        "{} is one of {} files of a model, but not the first by its name and split.no; give the "
+        "path of the first, whose name ends in {}",
+        first.name(), count, end));
   }
   std::vector<std::filesystem::path> parts;
   const std::string prefix = name.substr(0, name.size() - end.size());

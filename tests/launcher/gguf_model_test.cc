@@ -134,8 +134,12 @@ TEST_F(GgufModelTest, AFolderWithOneGgufModelStandsForIt) {
   write(usual(), "part-00002-of-00002.gguf");  // a later part of a model is no model
   EXPECT_EQ(find_model_folder(folder_.path()), path);
   write(usual(), "other.gguf");
+  std::filesystem::create_directory(folder_.path() / "folder.gguf");
   EXPECT_THAT(refusal([&] { find_model_folder(folder_.path()); }),
               HasSubstr("several GGUF models (m.gguf, other.gguf); give the path of one"));
+  write(usual(), "z\x1b[31m.gguf");  // a name must not colour the terminal
+  EXPECT_THAT(refusal([&] { find_model_folder(folder_.path()); }),
+              HasSubstr("(m.gguf, other.gguf, z?[31m.gguf)"));
   support::write_file(folder_.path() / "model.safetensors", "");
   EXPECT_EQ(find_model_folder(folder_.path()), folder_.path());
   EXPECT_THAT(refusal([&] { find_model_folder("models/none.gguf"); }),  // no name on the hub
