@@ -1,5 +1,7 @@
 #include "comm/failure.h"
 
+#include <new>
+
 namespace sluice::comm {
 
 Error as_error(const std::exception_ptr& cause) noexcept {
@@ -7,6 +9,8 @@ Error as_error(const std::exception_ptr& cause) noexcept {
     std::rethrow_exception(cause);
   } catch (const Error& error) {
     return error;
+  } catch (const std::bad_alloc&) {
+    return {ExitStatus::no_space, "the host has no memory left for this process; free some"};
   } catch (const std::exception& error) {
     return {ExitStatus::failure, error.what()};
   } catch (...) {

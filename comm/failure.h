@@ -9,8 +9,8 @@
 
 namespace sluice::comm {
 
-/// The Error that `cause` is. Another exception becomes an Error with its message and
-/// ExitStatus::failure.
+/// The Error that `cause` is. std::bad_alloc becomes one with ExitStatus::no_space; any other
+/// exception becomes one with its message and ExitStatus::failure.
 Error as_error(const std::exception_ptr& cause) noexcept;
 
 /// World::fail() with the status and sentence of `cause`. Over MPI this ends the process. Between

@@ -6,6 +6,7 @@
 #include <iostream>
 #include <string>
 
+#include "comm/failure.h"
 #include "comm/launch.h"
 #include "kernels/device/error.h"
 #include "launcher/bench/bench_command.h"
@@ -95,10 +96,9 @@ int main(int argc, char** argv) {
     status = run(argc, argv);
     std::cout.flush();
     if (!std::cout) throw sluice::IoError("standard output: cannot be written");
-  } catch (const sluice::Error& error) {
+  } catch (...) {
+    const sluice::Error error = sluice::comm::as_error(std::current_exception());
     status = error.status();
-    say(error.what());
-  } catch (const std::exception& error) {
     say(error.what());
   }
   return static_cast<int>(status);

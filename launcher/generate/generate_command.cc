@@ -279,12 +279,10 @@ ExitStatus generate(const RunConfig& config, DryRun dry_run, const std::string& 
   // as one rank leaves with a status, even if another rank still has its sentence to say.
   try {
     return command.run();
-  } catch (const Error& error) {
+  } catch (...) {
+    const Error error = comm::as_error(std::current_exception());
     say(error.what());
     return error.status();
-  } catch (const std::exception& error) {
-    say(error.what());
-    return ExitStatus::failure;
   }
 }
 

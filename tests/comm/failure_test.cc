@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <new>
+
 #include "tests/comm/run_ranks.h"
 
 namespace sluice::comm {
@@ -11,6 +13,9 @@ TEST(Failure, AnErrorKeepsItsStatusAndOthersFail) {
   const Error capacity = as_error(std::make_exception_ptr(CapacityError("full")));
   EXPECT_EQ(capacity.status(), ExitStatus::no_space);
   EXPECT_STREQ(capacity.what(), "full");
+  const Error memory = as_error(std::make_exception_ptr(std::bad_alloc()));
+  EXPECT_EQ(memory.status(), ExitStatus::no_space);
+  EXPECT_STREQ(memory.what(), "the host has no memory left for this process; free some");
   const Error other = as_error(std::make_exception_ptr(std::out_of_range("at")));
   EXPECT_EQ(other.status(), ExitStatus::failure);
   EXPECT_STREQ(other.what(), "at");
