@@ -14,7 +14,8 @@ namespace sluice::launcher {
 
 /// The head's. Nothing where the configuration says how to run, where there is no machine file (or
 /// one of another kind of device), or where no plan fits. Says in one line on standard error what
-/// was chosen, unless the run is quiet. Throws ConfigError for a machine file that is wrong.
+/// was chosen, or why nothing was, unless the run is quiet. Never fails a run: what goes wrong is
+/// no plan.
 std::optional<Plan> plan_open_run(const RunConfig& config, const OpenedModel& model,
                                   const JobScan& scan, const comm::World& world);
 

@@ -102,8 +102,8 @@ class Generate {
     if (!dry_run_.only_plan) {
       if (!config_.report.file.empty()) check_writable(config_.report.file, "--report");
       if (!config_.report.trace.empty()) check_writable(config_.report.trace, "--trace");
-      if (!config_.machine.empty()) read_machine_file(config_.machine);  // refused early
     }
+    if (!config_.machine.empty()) read_machine_file(config_.machine);  // a wrong one is refused
     // Made-up prompts are as many as the plan has slots; of others the plan asks how long they are.
     const bool plans_first = config_.job.has_dummy_prompts();
     if (plans_first) plan_ = plan_open_run(config_, *model_, {}, *world_);

@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <exception>
-#include <set>
 #include <string>
 #include <utility>
 
 #include "launcher/planner/machine_file.h"
+#include "launcher/planner/present_machine.h"
 
 namespace sluice::launcher {
 
@@ -14,15 +14,6 @@ namespace {
 
 /// Rows whose requests are made: a prediction simulates fewer, unless they are short.
 constexpr std::size_t kMostRows = 100'000;
-
-/// The machine that the ranks are on: as many hosts and devices as there are.
-Machine machine_of(Machine machine, const comm::World& world) {
-  std::set<std::string> hosts;
-  for (const auto& host : world.hosts()) hosts.insert(host.name);
-  machine.hosts = std::max(static_cast<std::int32_t>(hosts.size()), 1);
-  machine.devices = std::max(world.ranks_on_host(), 1);
-  return machine;
-}
 
 std::optional<PredictedRun> predicted(const RunConfig& config, const OpenedModel& model,
                                       const JobScan& scan, const SequenceTokens& tokens,
@@ -33,7 +24,7 @@ std::optional<PredictedRun> predicted(const RunConfig& config, const OpenedModel
   std::vector<SimulatedRequest> requests = requests_of(scan, kMostRows);
   if (requests.empty() || rows <= 0) return std::nullopt;
   requests.resize(std::min(requests.size(), static_cast<std::size_t>(rows)));
-  const Machine machine = machine_of(*std::move(found), world);
+  const Machine machine = with_ranks_of(world, *std::move(found));
   RunConfig used = config;
   used.batching.max_sequence_tokens = tokens.longest;
   used.batching.usual_sequence_tokens = std::min(tokens.usual, tokens.longest);

@@ -8,34 +8,22 @@
 #include "launcher/config/config_yaml.h"
 #include "launcher/generate/run_job.h"
 #include "launcher/json/json.h"
-#include "launcher/machine/host_memory.h"
-#include "launcher/planner/machine_file.h"
 #include "launcher/planner/plan_config.h"
 #include "launcher/planner/plan_search.h"
 #include "launcher/planner/plan_text.h"
 #include "launcher/planner/plan_variants.h"
-#include "launcher/planner/prediction.h"
+#include "launcher/planner/present_machine.h"
 #include "launcher/report/report_file.h"
 
 namespace sluice::launcher {
 
 namespace {
 
-Machine machine_for(const RunConfig& config) {
-  std::optional<Machine> machine = find_machine(config.machine);
-  if (!machine) {
-    throw ConfigError(
-        "--machine: this machine has no file in the cache folder; name one (there are some in "
-        "cluster-configs/machines), or let sluice calibrate measure it");
-  }
-  if (!predicts(*machine)) {
-    throw ConfigError(fmt::format(
-        "the machine file of '{}' says nothing of products or of links; a plan needs both",
-        machine->name));
-  }
-  // Others may use this machine's memory, too.
-  if (config.machine.empty()) fit_to_available_memory(*machine);
-  return *std::move(machine);
+/// Others may use this machine's memory, too.
+Machine machine_to_plan_for(const RunConfig& config) {
+  Machine machine = machine_for(config.machine, "a plan");
+  if (config.machine.empty()) fit_to_available_memory(machine);
+  return machine;
 }
 
 OpenedModel open_what_is_there(const RunConfig& config) {
@@ -133,20 +121,12 @@ void explain(const PlanRequest& request, const FoundPlans& found, std::ostream& 
 
 }  // namespace
 
-void fit_to_available_memory(Machine& machine) {
-  const std::uint64_t available = available_memory();
-  if (available > 0) machine.host.memory = std::min(machine.host.memory, available);
-  for (const GroupLimit& limit : memory_limits()) {
-    machine.host.memory = std::min(machine.host.memory, static_cast<std::uint64_t>(limit.amount));
-  }
-}
-
 void plan_run(const RunConfig& asked, const PlanArguments& arguments, std::ostream& out) {
   for (const auto& [file, flag] :
        {std::pair{&arguments.json, "--json"}, {&arguments.output, "--output"}}) {
     if (!file->empty()) check_writable(*file, flag);
   }
-  const Machine machine = machine_for(asked);
+  const Machine machine = machine_to_plan_for(asked);
   const OpenedModel model = open_what_is_there(asked);
   const RunConfig config = with_job(asked, model.folder.config.max_positions);
   const std::int32_t stages = stages_for(config, arguments, machine, model.folder.config.layers);

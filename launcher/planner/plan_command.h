@@ -4,12 +4,8 @@
 #include <ostream>
 
 #include "launcher/config/cli.h"
-#include "launcher/planner/machine.h"
 
 namespace sluice::launcher {
-
-/// Of this machine: its memory is what others leave of it now.
-void fit_to_available_memory(Machine& machine);
 
 /// Prints the plan. Throws CapacityError where none fits, with the bytes that are missing and,
 /// where what was decided is to blame, the nearest plan that fits.

@@ -11,9 +11,9 @@
 #include "launcher/config/config_yaml.h"
 #include "launcher/generate/rank.h"
 #include "launcher/generate/run_job.h"
-#include "launcher/planner/machine_file.h"
 #include "launcher/planner/paper_run.h"
 #include "launcher/planner/prediction.h"
+#include "launcher/planner/present_machine.h"
 #include "launcher/planner/simulator.h"
 #include "launcher/report/memory_table.h"
 #include "launcher/report/prediction_text.h"
@@ -25,21 +25,6 @@
 namespace sluice::launcher {
 
 namespace {
-
-Machine machine_for(const RunConfig& config) {
-  std::optional<Machine> machine = find_machine(config.machine);
-  if (!machine) {
-    throw ConfigError(
-        "--machine: this machine has no file in the cache folder; name one, or let sluice "
-        "calibrate measure it");
-  }
-  if (!predicts(*machine)) {
-    throw ConfigError(fmt::format(
-        "the machine file of '{}' says nothing of products or of links; a simulation needs both",
-        machine->name));
-  }
-  return *std::move(machine);
-}
 
 SimulatedJob job_of(const RunConfig& config, std::int32_t ranks, const Machine& machine) {
   const OpenedModel model = open_weights(config);
@@ -76,7 +61,7 @@ void simulate_run(const RunConfig& config, std::int32_t ranks, const std::string
                   std::ostream& out) {
   if (!config.report.file.empty()) check_writable(config.report.file, "--report");
   if (!config.report.trace.empty()) check_writable(config.report.trace, "--trace");
-  const Machine machine = machine_for(config);
+  const Machine machine = machine_for(config.machine, "a simulation");
   if (ranks == 0) ranks = std::max(1, static_cast<std::int32_t>(config.stages.size()));
   const SimulatedJob job = job_of(config, ranks, machine);
   check_capacity(job, machine);

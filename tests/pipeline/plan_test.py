@@ -5,6 +5,7 @@ the bytes that are missing; and a run that is not told where bytes live plans by
 import json
 import random
 import re
+import socket
 import unittest
 
 from job_support import DONE, NO_SPACE, SOURCE, USAGE, JobTest, percent
@@ -118,6 +119,22 @@ class PlanTest(JobTest):
         decided = self.run_job(*base, "--machine", machine, *percent(0, 100, 100, 0, 100, 0))
         for told in (decided, self.run_job(*base)):  # the latter has no machine file
             self.assertEqual((told.status, told.stderr.count("is planned")), (DONE, 0), told)
+
+    def test_a_damaged_machine_file_of_the_cache_folder_fails_no_run(self):
+        model, cache = self.model("model", 3, 2), self.scratch / "cache"
+        base = ["generate", "--model", model, "--weights", "dummy", "--prompt-len", 8, "--gen-len", 4]
+        processor = next((line.partition(": ")[2] for line in open("/proc/cpuinfo", encoding="utf-8")
+                          if line.startswith("model name")), "unknown processor").strip()
+        plain = [re.sub("[^A-Za-z0-9.]+", "-", name).strip("-")[:100]
+                 for name in (socket.gethostname(), processor)]
+        (cache / "sluice").mkdir(parents=True)
+        kept = cache / "sluice" / f"machine-{plain[0]}-{plain[1]}.yaml"
+        kept.write_bytes(self.machine().read_bytes()[:2500])
+        for ranks in (0, 2):
+            ended = self.run_job(*base, environment={"XDG_CACHE_HOME": str(cache)}, ranks=ranks)
+            self.assertEqual((ended.status, ended.stderr.count("no plan was made")), (DONE, 1), ended)
+        # One that was asked for by name is refused.
+        self.assert_refused(self.run_job(*base, "--machine", kept), USAGE, kept.name)
 
     def test_a_dry_run_shows_its_table_also_where_it_does_not_fit(self):
         ended = self.run_job("generate", "--model", self.model("model", 3, 2), "--weights", "dummy",
