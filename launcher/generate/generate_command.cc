@@ -60,7 +60,8 @@ void together(comm::World& world, const Phase& phase) {
 class Generate {
  public:
   Generate(const RunConfig& config, DryRun dry_run, const std::string& command_line)
-      : config_(config),
+      : asked_(config),
+        config_(config),
         dry_run_(dry_run),
         command_line_(command_line),
         world_(make_world(config)),
@@ -73,14 +74,11 @@ class Generate {
     together(*world_, [this] { open_job(); });
     take_plan();
     tokens_ = share_tokens();
-    const int cores = share_of_cores(*world_);
-    together(*world_, [&] { rank_.emplace(config_, *model_, tokens_, cores, *world_); });
-    show_transport(rank_->choose_transport());
-    together(*world_, [this] { rank_->plan(); });
-    if (dry_run_.only_plan) show_plan();  // also of a machine that is too small for it
-    together(*world_, [this] { rank_->check_budgets(); });
-    check_devices();
-    rank_->check_memory();
+    if (is_planned_) {
+      reserve_plan();
+    } else {
+      reserve();
+    }
     if (dry_run_.only_plan) return ExitStatus::done;
     show_plan();
     return work();
@@ -112,6 +110,37 @@ class Generate {
     if (!plans_first) plan_ = plan_open_run(config_, *model_, job_->scan(), *world_);
   }
 
+  /// Every byte on paper. All ranks throw alike.
+  void reserve() {
+    const int cores = share_of_cores(*world_);
+    together(*world_, [&] { rank_.emplace(config_, *model_, tokens_, cores, *world_); });
+    show_transport(rank_->choose_transport());
+    together(*world_, [this] { rank_->plan(); });
+    if (dry_run_.only_plan) show_plan();  // also of a machine that is too small for it
+    together(*world_, [this] { rank_->check_budgets(); });
+    check_devices();
+    rank_->check_memory();
+  }
+
+  /// Nobody asked for the plan. Where the ranks find less memory than the head planned with (other
+  /// processes take some, hosts differ, ranks share a GPU), the run goes on with the defaults.
+  void reserve_plan() {
+    try {
+      reserve();
+      return;
+    } catch (const Error& problem) {
+      if (problem.status() != ExitStatus::no_space) throw;
+      if (is_head_ && !config_.report.quiet) {
+        std::cerr << fmt::format("sluice: the plan does not fit; going on with the defaults: {}\n",
+                                 problem.what());
+      }
+    }
+    rank_.reset();
+    config_.stages = asked_.stages;
+    config_.batching = asked_.batching;
+    reserve();
+  }
+
   /// What the head planned, on every rank.
   void take_plan() {
     const std::string yaml =
@@ -121,6 +150,7 @@ class Generate {
     read_config_text(yaml, "the plan", planned);
     config_.stages = std::move(planned.stages);
     config_.batching = planned.batching;
+    is_planned_ = true;
   }
 
   /// The head's, on every rank.
@@ -256,7 +286,8 @@ class Generate {
     if (is_head_) write_report_file(config_.report.trace, trace_json(events));
   }
 
-  RunConfig config_;
+  const RunConfig& asked_;
+  RunConfig config_;  // asked_, with what was planned
   DryRun dry_run_;
   const std::string& command_line_;
   std::unique_ptr<comm::World> world_;
@@ -264,6 +295,7 @@ class Generate {
   std::optional<OpenedModel> model_;
   std::optional<RunJob> job_;
   std::optional<Plan> plan_;  // the head's, where it made one
+  bool is_planned_ = false;   // on every rank: stages and batching are the plan's
   std::optional<Rank> rank_;
   SequenceTokens tokens_;
   std::optional<PredictedRun> predicted_;  // by the head
