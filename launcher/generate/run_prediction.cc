@@ -14,6 +14,8 @@ namespace {
 
 /// Rows whose requests are made: a prediction simulates fewer, unless they are short.
 constexpr std::size_t kMostRows = 100'000;
+/// The run waits for its prediction. This many take a second or two; then it is given up.
+constexpr std::uint64_t kMostEvents = 500'000;
 
 std::optional<PredictedRun> predicted(const RunConfig& config, const OpenedModel& model,
                                       const JobScan& scan, const SequenceTokens& tokens,
@@ -29,9 +31,11 @@ std::optional<PredictedRun> predicted(const RunConfig& config, const OpenedModel
   used.batching.max_sequence_tokens = tokens.longest;
   used.batching.usual_sequence_tokens = std::min(tokens.usual, tokens.longest);
   const auto stages = stages_of(config, world.size(), model.folder.config);
+  SimulationOptions options;
+  options.most_events = kMostEvents;
   return predict(paper_job(used, stages, {model.folder.config, weight_dtype(model)}, machine,
                            std::move(requests)),
-                 rows, machine);
+                 rows, machine, options);
 }
 
 }  // namespace

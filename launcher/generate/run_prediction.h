@@ -11,9 +11,9 @@
 
 namespace sluice::launcher {
 
-/// Nothing where there is no machine file, or none of this kind of device, or where the rows are
-/// not known. Never fails a run: what goes wrong is no prediction. `device_kind`:
-/// BackendInfo::kind. Not collective.
+/// Nothing where there is no machine file, or none of this kind of device, where the rows are not
+/// known, or where predicting takes longer than a second or two. Never fails a run: what goes wrong
+/// is no prediction. `device_kind`: BackendInfo::kind. Not collective.
 std::optional<PredictedRun> predict_run(const RunConfig& config, const OpenedModel& model,
                                         const JobScan& scan, const SequenceTokens& tokens,
                                         const comm::World& world, const std::string& device_kind);

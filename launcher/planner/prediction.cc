@@ -64,22 +64,26 @@ bool predicts(const Machine& machine) {
          machine.host_to_device.alone.known();
 }
 
-PredictedRun predict(SimulatedJob job, std::int64_t rows, const Machine& machine) {
+PredictedRun predict(SimulatedJob job, std::int64_t rows, const Machine& machine,
+                     const SimulationOptions& options) {
   PredictedRun predicted;
   const auto all = static_cast<std::size_t>(std::max<std::int64_t>(rows, 1));
-  const std::size_t part = std::min(most_requests(job), job.requests.size());
+  const std::size_t part = std::min({most_requests(job), job.requests.size(), all});
+  job.requests.resize(part);
   if (part == all) {
-    predicted.simulated = simulate(job, machine);
+    predicted.simulated = simulate(job, machine, options);
     predicted.prediction = prediction_of(predicted.simulated);
     return predicted;
   }
   predicted.is_whole = false;
-  job.requests.resize(part);
-  predicted.simulated = simulate(job, machine);
+  predicted.simulated = simulate(job, machine, options);
   const Prediction whole = prediction_of(predicted.simulated);
-  const std::size_t half = std::max<std::size_t>(part / 2, 1);
-  job.requests.resize(half);
-  const Prediction first = prediction_of(simulate(job, machine));
+  const std::size_t half = part / 2;
+  Prediction first;
+  if (half > 0) {
+    job.requests.resize(half);
+    first = prediction_of(simulate(job, machine, options));
+  }
   // The second half is free of the pipeline's filling; that of its draining is in both.
   const double more = static_cast<double>(all - part) / static_cast<double>(part - half);
   const auto on = [more](double of_part, double of_half) {

@@ -39,9 +39,10 @@ std::vector<SimulatedRequest> requests_of(const JobScan& scan, std::size_t most)
 /// Has what a prediction needs: rates of products and of memory.
 bool predicts(const Machine& machine);
 
-/// A job of so many rows, as `job` begins: where that has fewer, or would take more than about a
-/// tenth of a second, the rest takes as long as the last half of what was simulated. Throws what
-/// simulate() throws.
-PredictedRun predict(SimulatedJob job, std::int64_t rows, const Machine& machine);
+/// A job of so many rows, as `job` begins. Of a long job a first part is simulated: rows for about
+/// a tenth of a second, but enough to fill the slots a few times. The rest takes as long as the
+/// last half of that part. `options`: of each simulation. Throws what simulate() throws.
+PredictedRun predict(SimulatedJob job, std::int64_t rows, const Machine& machine,
+                     const SimulationOptions& options = {});
 
 }  // namespace sluice::launcher

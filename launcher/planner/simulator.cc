@@ -1,5 +1,7 @@
 #include "launcher/planner/simulator.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <deque>
 #include <limits>
@@ -139,6 +141,7 @@ class Simulation : public StageNeighbours {
     const double message = messages_.empty() ? kNever : messages_.top().time;
     const double next = std::min(message, *first);
     if (next == kNever) return false;
+    count_events(1);
     now_ = next;
     if (message <= *first) {
       const Message arrived = messages_.top();
@@ -157,6 +160,13 @@ class Simulation : public StageNeighbours {
     }
     settle();
     return true;
+  }
+
+  void count_events(std::uint64_t more) {
+    events_ += more;
+    if (options_.most_events == 0 || events_ <= options_.most_events) return;
+    throw Error(ExitStatus::failure,
+                fmt::format("the simulation has gone through {} events and is given up", events_));
   }
 
   void touch(std::size_t stage) {
@@ -241,6 +251,7 @@ class Simulation : public StageNeighbours {
 
   void take_results() {
     const stage::Pass& pass = flights_.oldest();
+    count_events(pass.rows.size());
     if (!decodes(pass)) --others_under_way_;
     results_.clear();
     results_.number = pass.number;
@@ -331,6 +342,7 @@ class Simulation : public StageNeighbours {
   std::vector<stage::Pass> passed_over_;
   stage::PassResults results_;
   std::uint64_t simulated_ = 0;
+  std::uint64_t events_ = 0;
   double last_landing_ = 0, prefill_seconds_ = 0, decode_seconds_ = 0;
 };
 

@@ -32,6 +32,8 @@ struct SimulationOptions {
   /// Simulate every pass. Else decode steps that differ in their context alone are simulated now
   /// and then, and what lies between is interpolated.
   bool every_pass = false;
+  /// Give up after so many: ends of tasks, messages, and rows of the passes that land. 0: never.
+  std::uint64_t most_events = 0;
 };
 
 /// In the form of a real run's.
@@ -42,7 +44,7 @@ struct SimulatedRun {
   std::uint64_t passes_simulated = 0;    // ... and not interpolated
 };
 
-/// Throws CapacityError where a request finds no room, as the run would.
+/// Throws CapacityError where a request finds no room, as the run would; Error where it gives up.
 SimulatedRun simulate(const SimulatedJob& job, const Machine& machine,
                       const SimulationOptions& options = {});
 

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "kernels/device/error.h"
 #include "tests/launcher/planner/paper_cases.h"
 
 namespace sluice::launcher {
@@ -52,6 +53,39 @@ TEST(Prediction, OfALongJobGoesOnAsItBegan) {
   // Rows beyond those that are given count, too.
   EXPECT_NEAR(predict(one.job(machine), 6000, machine).prediction.total_seconds, 2 * whole,
               0.04 * whole);
+}
+
+TEST(Prediction, OfFewerRowsThanWereLookedAtIsThatOfTheFirst) {
+  Case one;
+  one.requests = alike(10, 20, 30);
+  const Machine machine = usual_machine();
+  Case few;
+  few.requests = alike(3, 20, 30);
+  const PredictedRun predicted = predict(one.job(machine), 3, machine);
+  EXPECT_TRUE(predicted.is_whole);
+  EXPECT_EQ(predicted.simulated.run.requests, 3);
+  EXPECT_EQ(predicted.prediction.total_seconds, few.run(machine).run.wall_seconds);
+}
+
+TEST(Prediction, OfManyRowsLikeASingleOneIsAMultiple) {
+  Case one;
+  one.requests = alike(1, 20, 30);
+  const Machine machine = usual_machine();
+  const double single = one.run(machine).run.wall_seconds;
+  const PredictedRun predicted = predict(one.job(machine), 5, machine);
+  EXPECT_FALSE(predicted.is_whole);
+  EXPECT_NEAR(predicted.prediction.total_seconds, 5 * single, 1e-9);
+}
+
+TEST(Prediction, IsGivenUpAfterTooManyEvents) {
+  const Case one;
+  const Machine machine = usual_machine();
+  SimulationOptions options;
+  options.most_events = 20;
+  EXPECT_THROW(predict(one.job(machine), 4, machine, options), Error);
+  options.most_events = 1'000'000;
+  EXPECT_EQ(predict(one.job(machine), 4, machine, options).prediction.total_seconds,
+            one.run(machine).run.wall_seconds);
 }
 
 TEST(Prediction, NeedsRatesOfProductsAndLinks) {
