@@ -29,7 +29,8 @@ bool is_of_kind(const Machine& machine, const std::string& device) {
 
 std::optional<Plan> plan_open_run(const RunConfig& config, const OpenedModel& model,
                                   const JobScan& scan, const comm::World& world) {
-  if (!leaves_policy_open(config)) return std::nullopt;
+  const bool nothing_left = scan.rows > 0 && scan.answered >= scan.rows;
+  if (!leaves_policy_open(config) || nothing_left) return std::nullopt;
   const auto say = [&config](const std::string& line) {
     if (!config.report.quiet) std::cerr << "sluice: " + line + '\n';
   };

@@ -47,7 +47,8 @@ std::int32_t stages_for(const RunConfig& config, const PlanArguments& arguments,
                         const Machine& machine, std::int32_t layers) {
   if (arguments.stages > 0) return arguments.stages;
   if (!config.stages.empty()) return static_cast<std::int32_t>(config.stages.size());
-  return std::min(machine.hosts * machine.devices, layers);
+  const std::int64_t devices = std::int64_t{machine.hosts} * machine.devices;
+  return static_cast<std::int32_t>(std::min<std::int64_t>(devices, layers));
 }
 
 template <typename T, typename Allowed>

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "kernels/device/error.h"
+#include "launcher/planner/prediction.h"
 #include "stage/layer_split.h"
 
 namespace sluice::launcher {
@@ -113,15 +114,14 @@ PlannedJob job_of(const RunConfig& config, const JobScan& scan) {
         config.job.gen_len > 0 ? config.job.gen_len : config.generation.max_new_tokens;
     return PlannedJob::alike(config.job.prompt_len, answer, config.job.num_prompts);
   }
-  for (const RowTokens& row : scan.looked_at) job.requests.push_back({row.prompt, row.answer});
-  if (job.requests.empty()) job.requests.push_back({std::max(scan.longest_sequence / 2, 1), 1});
-  const std::int64_t rows = scan.rows - scan.answered;
-  job.rows = rows > 0 ? rows : std::int64_t(job.requests.size());
-  // Of a longer input only the first rows are looked at; the others are like them.
-  const std::size_t looked_at = job.requests.size();
-  const auto wanted = static_cast<std::size_t>(std::min<std::int64_t>(job.rows, 100'000));
-  for (std::size_t i = looked_at; i < wanted; ++i)
-    job.requests.push_back(job.requests[i % looked_at]);
+  job.rows = scan.rows - scan.answered;
+  job.requests = requests_of(scan, static_cast<std::size_t>(std::clamp<std::int64_t>(
+                                       job.rows, 0, PlannedJob::kMostRequests)));
+  if (job.requests.empty()) {
+    throw ConfigError(
+        "a plan needs the lengths of prompts, and the input shows none (it is empty, a pipe, or "
+        "all answered); give another file, or --prompt-len and --gen-len");
+  }
   job.longest_sequence = std::max(scan.longest_sequence, 1);
   job.usual_sequence = scan.usual_sequence;
   return job;

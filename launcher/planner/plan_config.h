@@ -17,7 +17,8 @@ Decided decided_by(const RunConfig& config);
 /// Nothing says where bytes live, or how prompts are batched.
 bool leaves_policy_open(const RunConfig& config);
 
-/// A job like that of `scan`: as many rows, with the lengths of those that were looked at.
+/// A job like that of `scan`: as many rows as are left, with the lengths of those that were looked
+/// at. Throws ConfigError where the lengths of no row are known: an empty input, a pipe.
 PlannedJob job_of(const RunConfig& config, const JobScan& scan);
 
 /// For `stages` ranks. `model` and `machine` must outlive it. Throws ConfigError where the

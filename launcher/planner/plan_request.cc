@@ -8,7 +8,6 @@ namespace sluice::launcher {
 PlannedJob PlannedJob::alike(std::int32_t prompt_tokens, std::int32_t new_tokens,
                              std::int64_t count) {
   PlannedJob job;
-  constexpr std::int64_t kMostRequests = 100'000;
   job.rows = count;
   job.requests.assign(static_cast<std::size_t>(std::clamp<std::int64_t>(count, 1, kMostRequests)),
                       {prompt_tokens, new_tokens});

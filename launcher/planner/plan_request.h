@@ -14,6 +14,8 @@ namespace sluice::launcher {
 
 /// The sequences that a plan is made for.
 struct PlannedJob {
+  static constexpr std::int64_t kMostRequests = 100'000;
+
   std::vector<SimulatedRequest> requests;  // at least one; the first of all, or some of them
   std::int64_t rows = 0;  // of the job; 0: as many as a plan has slots, each like the first one
   /// Batching::max_sequence_tokens and usual_sequence_tokens of the run.

@@ -22,10 +22,10 @@ constexpr std::int32_t kFewestTokensOfPass = 16;
 constexpr std::int32_t kFewTokensOfPass = 512;  // Batching's default
 constexpr std::int32_t kGpuBatches[] = {1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64};
 
-/// A lower number counts as better.
-double rank_of(double tokens_per_second, double latency, double limit) {
-  const bool late = limit > 0 && latency > limit;
-  return late ? latency * 1e12 : -tokens_per_second;
+/// A lower number counts as better. Sequences, not tokens: a job may want no answers.
+double rank_of(double sequences, const JobSeconds& seconds, double limit) {
+  const bool late = limit > 0 && seconds.latency > limit;
+  return late ? seconds.latency * 1e12 : -sequences / seconds.total;
 }
 
 class Search {
@@ -52,6 +52,7 @@ class Search {
     simulate_best(found.plans, tasks);
     climb(found.plans, tasks);
     found.curve = curve();
+    refuse_late(found.plans.front());
     return found;
   }
 
@@ -177,11 +178,21 @@ class Search {
     }
   }
 
+  void refuse_late(const Plan& best) const {
+    const double limit = request_.latency_limit;
+    if (limit <= 0 || best.seconds.latency <= limit) return;
+    throw CapacityError(
+        fmt::format("--latency-limit {:g}: no plan for machine '{}' is that fast; in the fastest "
+                    "that was found a sequence takes {:.3g} s",
+                    limit, request_.machine->name, best.seconds.latency));
+  }
+
   double rank(const ScoredChoice& scored) const {
-    return rank_of(scored.tokens_per_second, scored.seconds.latency, request_.latency_limit);
+    const auto sequences = static_cast<double>(builder_.sequences(scored.choice.batching));
+    return rank_of(sequences, scored.seconds, request_.latency_limit);
   }
   double rank(const Plan& plan) const {
-    return rank_of(plan.tokens_per_second(), plan.seconds.latency, request_.latency_limit);
+    return rank_of(static_cast<double>(plan.sequences), plan.seconds, request_.latency_limit);
   }
 
   std::vector<ScoredChoice> best_scored(std::size_t count) const {

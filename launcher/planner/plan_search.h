@@ -24,8 +24,8 @@ struct FoundPlans {
   std::size_t scored = 0;           // choices
 };
 
-/// Throws CapacityError with the bytes that are missing where no plan fits, or none is as fast as
-/// PlanRequest::latency_limit asks.
+/// Throws CapacityError where no plan fits, with the bytes that are missing, and where none is as
+/// fast as PlanRequest::latency_limit asks, with the seconds of the fastest.
 FoundPlans search_plans(const PlanRequest& request, const SearchOptions& options = {});
 
 }  // namespace sluice::launcher

@@ -47,7 +47,7 @@ std::int32_t stages_on_host(const Machine& machine, std::int32_t stages) {
 
 StagePapers::StagePapers(const PlanRequest& request) : request_(request) {
   const Machine& machine = *request.machine;
-  const std::int32_t devices = machine.hosts * machine.devices;
+  const std::int64_t devices = std::int64_t{machine.hosts} * machine.devices;
   if (is_gpu(machine) && stages() > devices) {
     throw ConfigError(fmt::format(
         "--stages: {} stages need as many GPUs, but machine '{}' has {} ({} on each of {} hosts); "

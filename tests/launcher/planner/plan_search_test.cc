@@ -208,6 +208,46 @@ TEST(PlanSearch, KeepsToALimitOfLatency) {
   EXPECT_LE(quick.tokens_per_second(), any.plans.front().tokens_per_second() * 1.001);
 }
 
+TEST(PlanSearch, RefusesALimitOfLatencyThatNoPlanKeeps) {
+  PlanCase made;
+  small_case(2, made);
+  made.request.latency_limit = 1e-6;
+  try {
+    search_plans(made.asked());
+    FAIL() << "a microsecond cannot be enough";
+  } catch (const CapacityError& refusal) {
+    EXPECT_THAT(refusal.what(), HasSubstr("--latency-limit 1e-06"));
+  }
+}
+
+TEST(PlanSearch, BatchesPromptsThatWantNoAnswer) {
+  PlanCase made;
+  small_case(2, made);
+  made.request.job = PlannedJob::alike(32, 0, 64);
+  const Plan plan = search_plans(made.asked()).plans.front();
+  made.request.decided.gpu_batch_size = made.request.decided.num_gpu_batches = true;
+  made.request.batching.gpu_batch_size = made.request.batching.num_gpu_batches = 1;
+  const Plan one_by_one = search_plans(made.asked()).plans.front();
+  EXPECT_GT(plan.slots(), 1);
+  EXPECT_LT(plan.seconds.total, 0.9 * one_by_one.seconds.total);
+}
+
+TEST(PlanSearch, AJobHasTheRowsThatAreLeft) {
+  JobScan scan;
+  scan.rows = 10;
+  scan.answered = 7;
+  scan.longest_sequence = scan.usual_sequence = 20;
+  scan.looked_at.assign(10, {12, 8});
+  const PlannedJob left = job_of({}, scan);
+  EXPECT_EQ(left.rows, 3);
+  EXPECT_EQ(left.requests.size(), 3U);
+  scan.looked_at.resize(2);
+  scan.answered = 0;
+  EXPECT_EQ(job_of({}, scan).requests.size(), 10U);
+  // Of an empty file and of a pipe nothing is known.
+  EXPECT_THROW(job_of({}, JobScan()), ConfigError);
+}
+
 TEST(PlanSearch, GivesUnevenDevicesUnevenLayers) {
   PlanCase made;
   made.model.folder.config = paper::model(12, 256, 512);
