@@ -1,6 +1,7 @@
 #include "comm/failure.h"
 
 #include <new>
+#include <optional>
 
 namespace sluice::comm {
 
@@ -24,6 +25,16 @@ void fail_world(World& world, const std::exception_ptr& cause) noexcept {
     world.fail(error.status(), error.what());
   } catch (const Error&) {  // thrown between ranks of one process; the caller keeps the cause
   }
+}
+
+void together(World& world, const std::function<void()>& phase) {
+  std::optional<Error> problem;
+  try {
+    phase();
+  } catch (...) {
+    problem = as_error(std::current_exception());
+  }
+  agree(world, problem ? &*problem : nullptr);
 }
 
 }  // namespace sluice::comm

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <exception>
+#include <functional>
 
 #include "comm/world.h"
 #include "kernels/device/error.h"
@@ -16,5 +17,9 @@ Error as_error(const std::exception_ptr& cause) noexcept;
 /// World::fail() with the status and sentence of `cause`. Over MPI this ends the process. Between
 /// ranks of one process it returns, and every later call of any rank's world throws.
 void fail_world(World& world, const std::exception_ptr& cause) noexcept;
+
+/// Runs a phase that every rank goes through. If it fails on any rank, all ranks throw the same, as
+/// agree() says. Collective.
+void together(World& world, const std::function<void()>& phase);
 
 }  // namespace sluice::comm

@@ -109,4 +109,9 @@ Pass decode_pass(const StageLayout& layout, std::int32_t context) {
   return pass;
 }
 
+bool decodes(const Pass& pass) {
+  return std::all_of(pass.rows.begin(), pass.rows.end(),
+                     [](const PassRow& row) { return row.new_tokens == 1 && row.position > 0; });
+}
+
 }  // namespace sluice::stage

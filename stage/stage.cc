@@ -11,6 +11,7 @@
 #include "comm/gather.h"
 #include "stage/executor.h"
 #include "stage/head.h"
+#include "stage/pass_shape.h"
 #include "stage/phase_meter.h"
 #include "stage/task_work.h"
 #include "stage/warm_up.h"
@@ -20,12 +21,6 @@ namespace sluice::stage {
 namespace {
 
 using offload::Tier;
-
-/// Whether every row has one new token that follows on what is cached: a pass of the steady state.
-bool decodes(const Pass& pass) {
-  return std::all_of(pass.rows.begin(), pass.rows.end(),
-                     [](const PassRow& row) { return row.new_tokens == 1 && row.position > 0; });
-}
 
 /// A stall is counted when the compute lane resumes, so resume it once at the end.
 void wake_compute_lane(Backend& backend) {

@@ -26,17 +26,7 @@ namespace sluice::launcher {
 
 namespace {
 
-/// Runs a phase that every rank goes through. If it fails anywhere, all ranks throw the same.
-template <typename Phase>
-void together(comm::World& world, const Phase& phase) {
-  std::optional<Error> problem;
-  try {
-    phase();
-  } catch (...) {
-    problem = comm::as_error(std::current_exception());
-  }
-  comm::agree(world, problem ? &*problem : nullptr);
-}
+using comm::together;
 
 class Calibration {
  public:

@@ -26,24 +26,27 @@ DiskRun::DiskRun(const std::filesystem::path& folder, std::size_t bytes)
   read_ = engine_->open_read(file);
 }
 
-double DiskRun::read(std::size_t request) {
+template <typename Request>
+double DiskRun::rate(std::size_t request, const Request& submit) {
   offload::IoGroup group;
   const auto begin = SteadyClock::now();
   for (std::size_t at = 0; at < bytes_; at += request) {
-    engine_->read(read_, at, std::min(request, bytes_ - at), memory_.data() + at, group);
+    submit(at, std::min(request, bytes_ - at), memory_.data() + at, group);
   }
   group.wait();
   return static_cast<double>(bytes_) / seconds_since(begin);
 }
 
+double DiskRun::read(std::size_t request) {
+  return rate(request, [this](auto at, auto bytes, auto* memory, offload::IoGroup& group) {
+    engine_->read(read_, at, bytes, memory, group);
+  });
+}
+
 double DiskRun::write(std::size_t request) {
-  offload::IoGroup group;
-  const auto begin = SteadyClock::now();
-  for (std::size_t at = 0; at < bytes_; at += request) {
-    engine_->write(written_, at, std::min(request, bytes_ - at), memory_.data() + at, group);
-  }
-  group.wait();
-  return static_cast<double>(bytes_) / seconds_since(begin);
+  return rate(request, [this](auto at, auto bytes, auto* memory, offload::IoGroup& group) {
+    engine_->write(written_, at, bytes, memory, group);
+  });
 }
 
 namespace {

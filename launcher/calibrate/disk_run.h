@@ -25,6 +25,10 @@ class DiskRun {
   std::string description() const { return engine_->description(); }
 
  private:
+  /// `submit(offset, bytes, memory, group)`: one request.
+  template <typename Request>
+  double rate(std::size_t request, const Request& submit);
+
   std::size_t bytes_;
   std::unique_ptr<offload::DiskEngine> engine_;
   offload::RunFolder folder_;

@@ -25,6 +25,9 @@ struct ConfigNode {
   ConfigPlace key_place;
 };
 
+/// The node's value as the end of a sentence: "not 'two'".
+std::string shown(const ConfigNode& node);
+
 /// All problems are collected, so that a user can mend a file in one go.
 struct ConfigProblem {
   ConfigPlace place;

@@ -17,23 +17,6 @@ namespace {
 
 using Kind = ConfigNode::Kind;
 
-/// The node's value as the end of a sentence: "not 'two'".
-std::string shown(const ConfigNode& node) {
-  constexpr std::size_t kMost = 60;
-  switch (node.kind) {
-    case Kind::nothing:
-      return "nothing";
-    case Kind::sequence:
-      return "a list";
-    case Kind::map:
-      return "a map";
-    case Kind::scalar:
-      break;
-  }
-  std::string text = node.text.substr(0, kMost) + (node.text.size() > kMost ? "..." : "");
-  return node.quoted ? fmt::format("text, \"{}\"", text) : fmt::format("'{}'", text);
-}
-
 /// -?(0|[1-9][0-9]*): no octal, no hexadecimal, no sign in front of a positive one.
 bool is_plain_integer(std::string_view text) {
   if (text.starts_with('-')) text.remove_prefix(1);

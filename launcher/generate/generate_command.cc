@@ -34,6 +34,8 @@ namespace sluice::launcher {
 
 namespace {
 
+using comm::together;
+
 std::unique_ptr<comm::World> make_world(const RunConfig& config) {
   using Milliseconds = std::chrono::milliseconds;
   const auto milliseconds = [](double seconds) {
@@ -43,18 +45,6 @@ std::unique_ptr<comm::World> make_world(const RunConfig& config) {
   options.heartbeat = milliseconds(config.comm.heartbeat_seconds);
   options.deadline = milliseconds(config.comm.deadline_seconds);
   return comm::make_world(options);
-}
-
-/// Runs a phase that every rank goes through. If it fails anywhere, all ranks throw the same.
-template <typename Phase>
-void together(comm::World& world, const Phase& phase) {
-  std::optional<Error> problem;
-  try {
-    phase();
-  } catch (...) {
-    problem = comm::as_error(std::current_exception());
-  }
-  comm::agree(world, problem ? &*problem : nullptr);
 }
 
 class Generate {

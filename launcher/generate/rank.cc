@@ -12,7 +12,6 @@
 #include "launcher/report/schedule_table.h"
 #include "launcher/report/trace_json.h"
 #include "stage/layer_split.h"
-#include "stage/weight_groups.h"
 
 namespace sluice::launcher {
 
@@ -22,12 +21,6 @@ bool writes_to_disk(const RunConfig& config, const stage::StageConfig& stage) {
   const offload::Policy& policy = stage.policy;
   return policy.cache.disk > 0 || policy.activations.disk > 0 ||
          (config.weights == WeightsFrom::dummy && policy.weights.disk > 0);
-}
-
-/// What a stage leaves free that may take a whole GPU: kernels' code, graphs and the driver's own
-/// needs come to the device while the job runs. Not measured.
-std::uint64_t spare_device_bytes(std::uint64_t free_bytes) {
-  return std::min(free_bytes / 32, std::uint64_t{1} << 30U);
 }
 
 /// World::on_exit() calls it where no destructor runs: a peer was lost, the job was stopped.
@@ -41,14 +34,6 @@ OpenedModel open_weights(const RunConfig& config) {
   ModelFolder folder = open_model(config.model);
   if (config.weights == WeightsFrom::checkpoint) return open_checkpoint(std::move(folder));
   return {std::move(folder), std::nullopt, {}};
-}
-
-DType weight_dtype(const OpenedModel& model) {
-  const offload::GroupSpec mlp = stage::mlp_group(model.folder.config, 0);
-  const auto stored = model.names.find(mlp.tensors[stage::kUpWeight].name);
-  const offload::TensorRecord* matrix =
-      stored == model.names.end() ? nullptr : model.checkpoint->find(stored->second.tensor);
-  return matrix != nullptr ? matrix->dtype : model.folder.config.dtype;
 }
 
 std::vector<stage::StageConfig> stages_of(const RunConfig& config, std::int32_t ranks,

@@ -24,9 +24,6 @@ namespace sluice::launcher {
 /// What a rank opens before the ranks compare notes. Throws InputError.
 OpenedModel open_weights(const RunConfig& config);
 
-/// Of the matrices as they lie in the checkpoint; of dummy weights, config.json's.
-DType weight_dtype(const OpenedModel& model);
-
 /// The stages of a run over `ranks` ranks: those of the configuration, or the defaults; with layers
 /// as the configuration says, or as split_layers() does. Throws ConfigError where they do not fit
 /// ranks or model.

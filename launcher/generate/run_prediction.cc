@@ -33,9 +33,8 @@ std::optional<PredictedRun> predicted(const RunConfig& config, const OpenedModel
   const auto stages = stages_of(config, world.size(), model.folder.config);
   SimulationOptions options;
   options.most_events = kMostEvents;
-  return predict(paper_job(used, stages, {model.folder.config, weight_dtype(model)}, machine,
-                           std::move(requests)),
-                 rows, machine, options);
+  return predict(paper_job(used, stages, model, machine, std::move(requests)), rows, machine,
+                 options);
 }
 
 }  // namespace

@@ -43,6 +43,10 @@ void check_dtypes(const std::vector<RankDevice>& ranks) {
 
 }  // namespace
 
+std::uint64_t spare_device_bytes(std::uint64_t free_bytes) {
+  return std::min(free_bytes / 32, std::uint64_t{1} << 30U);
+}
+
 void check_devices(const std::vector<RankDevice>& ranks) {
   check_dtypes(ranks);
   for (const auto& [place, sharers] : sharing_of(ranks)) {

@@ -31,6 +31,11 @@ struct RankDevice {
 /// is free, naming the ranks.
 void check_devices(const std::vector<RankDevice>& ranks);
 
+/// What a stage leaves free of a GPU's free bytes where no budget says how much it may take:
+/// kernels' code, graphs and the driver's own needs come to the device while the job runs. Not
+/// measured.
+std::uint64_t spare_device_bytes(std::uint64_t free_bytes);
+
 /// "ranks 0 and 1 share GPU 0000:3b:00.0 of node1", a line for each GPU that several ranks took.
 std::vector<std::string> shared_devices(const std::vector<RankDevice>& ranks);
 

@@ -4,6 +4,7 @@
 
 #include "kernels/device/error.h"
 #include "launcher/model/hub_cache.h"
+#include "stage/weight_groups.h"
 
 namespace sluice::launcher {
 
@@ -29,6 +30,14 @@ OpenedModel open_checkpoint(ModelFolder folder) {
   opened.names = find_tensors(*opened.folder.family, *opened.checkpoint, opened.folder.config);
   opened.folder.digest = digest_of(opened.folder);
   return opened;
+}
+
+DType weight_dtype(const OpenedModel& model) {
+  const offload::GroupSpec mlp = stage::mlp_group(model.folder.config, 0);
+  const auto stored = model.names.find(mlp.tensors[stage::kUpWeight].name);
+  const offload::TensorRecord* matrix =
+      stored == model.names.end() ? nullptr : model.checkpoint->find(stored->second.tensor);
+  return matrix != nullptr ? matrix->dtype : model.folder.config.dtype;
 }
 
 }  // namespace sluice::launcher

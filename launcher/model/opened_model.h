@@ -18,4 +18,7 @@ struct OpenedModel {
 /// Opens the checkpoint in folder.path. Throws InputError.
 OpenedModel open_checkpoint(ModelFolder folder);
 
+/// Of the matrices as they lie in the checkpoint; without one, config.json's.
+DType weight_dtype(const OpenedModel& model);
+
 }  // namespace sluice::launcher

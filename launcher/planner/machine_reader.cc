@@ -16,20 +16,6 @@ namespace {
 
 using Kind = ConfigNode::Kind;
 
-std::string shown(const ConfigNode& node) {
-  switch (node.kind) {
-    case Kind::nothing:
-      return "nothing";
-    case Kind::sequence:
-      return "a list";
-    case Kind::map:
-      return "a map";
-    case Kind::scalar:
-      break;
-  }
-  return fmt::format("'{}'", node.text.substr(0, 60));
-}
-
 std::optional<double> number_of(const ConfigNode& node) {
   double value = 0;
   const char* const end = node.text.data() + node.text.size();

@@ -5,21 +5,16 @@
 #include <vector>
 
 #include "launcher/config/run_config.h"
+#include "launcher/model/opened_model.h"
 #include "launcher/planner/machine.h"
 #include "launcher/planner/simulator.h"
-#include "stage/decoder_config.h"
 
 namespace sluice::launcher {
-
-struct PaperModel {
-  stage::DecoderConfig config;
-  DType stored = DType::f16;  // the matrices, as the checkpoint has them
-};
 
 /// `stages`: as stages_of() gives them (generate/rank.h). `batching` and `requests` of the job;
 /// what the job fixes of the batching is set here. Throws ConfigError for a job without requests.
 SimulatedJob paper_job(const RunConfig& config, const std::vector<stage::StageConfig>& stages,
-                       const PaperModel& model, const Machine& machine,
+                       const OpenedModel& model, const Machine& machine,
                        std::vector<SimulatedRequest> requests);
 
 /// As a run would, before anything is loaded. Throws CapacityError where a tier is too small.

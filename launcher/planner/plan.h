@@ -20,6 +20,9 @@ struct PlannedStage {
   StageBusy busy;
 };
 
+/// Of weights, cache and activations.
+bool same_shares(const offload::Policy& one, const offload::Policy& other);
+
 struct JobSeconds {
   double total = 0;
   double prefill = 0;

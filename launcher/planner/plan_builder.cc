@@ -24,14 +24,6 @@ std::string traits_key(const PlanChoice& choice) {
                      choice.cache_dtype ? static_cast<int>(*choice.cache_dtype) : -1);
 }
 
-bool same(const offload::Shares& one, const offload::Shares& other) {
-  return one.device == other.device && one.host == other.host && one.disk == other.disk;
-}
-bool same_shares(const offload::Policy& one, const offload::Policy& other) {
-  return same(one.weights, other.weights) && same(one.cache, other.cache) &&
-         same(one.activations, other.activations);
-}
-
 }  // namespace
 
 bool PlanChoice::operator<(const PlanChoice& other) const {

@@ -65,19 +65,13 @@ std::string policy_flags(const offload::Policy& policy) {
   return flags;
 }
 
-bool same(const offload::Shares& one, const offload::Shares& other) {
-  return one.device == other.device && one.host == other.host && one.disk == other.disk;
-}
-
 /// All stages alike, with the layers that a run without `stages` gives them.
 bool flags_say(const RunConfig& config, const Plan& plan) {
   if (!config.stages.empty()) return false;
   const offload::Policy& first = plan.stages.front().config.policy;
   return plan.stages.size() == 1 ||
          (plan.even_layers && std::ranges::all_of(plan.stages, [&](const PlannedStage& stage) {
-            const offload::Policy& policy = stage.config.policy;
-            return same(policy.weights, first.weights) && same(policy.cache, first.cache) &&
-                   same(policy.activations, first.activations);
+            return same_shares(stage.config.policy, first);
           }));
 }
 

@@ -34,7 +34,7 @@ SimulatedJob job_of(const RunConfig& config, std::int32_t ranks, const Machine& 
   RunConfig used = config;
   used.batching.max_sequence_tokens = std::max(scan.longest_sequence, 1);
   used.batching.usual_sequence_tokens = std::min(scan.usual_sequence, scan.longest_sequence);
-  return paper_job(used, stages, {model.folder.config, weight_dtype(model)}, machine,
+  return paper_job(used, stages, model, machine,
                    requests_of(scan, std::numeric_limits<std::size_t>::max()));
 }
 

@@ -13,12 +13,6 @@ using stage::Resource;
 using stage::Task;
 using stage::TaskKind;
 
-bool decodes(const stage::Pass& pass) {
-  return std::all_of(pass.rows.begin(), pass.rows.end(), [](const stage::PassRow& row) {
-    return row.new_tokens == 1 && row.position > 0;
-  });
-}
-
 std::int64_t nanoseconds(double seconds) { return static_cast<std::int64_t>(seconds * 1e9); }
 
 }  // namespace

@@ -18,6 +18,7 @@
 #include "launcher/planner/steady_state.h"
 #include "offload/kv/kv_layout.h"
 #include "stage/flights.h"
+#include "stage/pass_shape.h"
 
 namespace sluice::launcher {
 
@@ -44,12 +45,6 @@ std::int32_t window_of(const SimulatedJob& job) {
     if (layout.config.policy.cache.disk > 0) return stage::kv_shape(layout).page_tokens;
   }
   return 1;
-}
-
-bool decodes(const stage::Pass& pass) {
-  return std::all_of(pass.rows.begin(), pass.rows.end(), [](const stage::PassRow& row) {
-    return row.new_tokens == 1 && row.position > 0;
-  });
 }
 
 /// Hidden states from a stage to the next. Messages go one after the other.

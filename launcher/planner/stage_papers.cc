@@ -7,7 +7,8 @@
 
 #include "comm/device_channel.h"
 #include "kernels/device/error.h"
-#include "stage/weight_groups.h"
+#include "launcher/machine/device_share.h"
+#include "launcher/planner/stage_places.h"
 
 namespace sluice::launcher {
 
@@ -26,24 +27,12 @@ constexpr std::uint64_t kCudaContextBytes = 512 * kMiB;
 
 constexpr std::size_t index_of(Tier tier) { return static_cast<std::size_t>(tier); }
 
-/// A run leaves as much of a GPU free (spare_device_bytes() of generate/rank.cc).
-std::uint64_t spare_of_device(std::uint64_t memory) { return std::min(memory / 32, 1024 * kMiB); }
 /// For the system and for what is in no plan: code, stacks, the page cache's least.
 std::uint64_t spare_of_host(std::uint64_t memory) { return std::min(memory / 20, 4096 * kMiB); }
 
 bool is_gpu(const Machine& machine) { return machine.device.kind != "cpu"; }
 
-DType matrix_dtype(const PlanRequest& request) {
-  const offload::GroupSpec mlp = stage::mlp_group(request.decoder(), 0);
-  ShapeSource shapes(*request.model, request.made_up_weights, offload::Compression::none);
-  return shapes.find(mlp.tensors[stage::kUpWeight]).dtype;
-}
-
 }  // namespace
-
-std::int32_t stages_on_host(const Machine& machine, std::int32_t stages) {
-  return std::max(machine.devices, (stages - 1) / std::max(machine.hosts, 1) + 1);
-}
 
 StagePapers::StagePapers(const PlanRequest& request) : request_(request) {
   const Machine& machine = *request.machine;
@@ -55,7 +44,7 @@ StagePapers::StagePapers(const PlanRequest& request) : request_(request) {
         stages(), machine.name, devices, machine.devices, machine.hosts));
   }
   on_host_ = std::min(stages(), stages_on_host(machine, stages()));
-  weight_dtype_ = matrix_dtype(request);
+  weight_dtype_ = weight_dtype(*request.model);
   // A GPU computes in the type of the checkpoint's matrices.
   compute_dtype_ = is_gpu(machine) ? weight_dtype_ : machine.device.compute_dtype;
   for (const auto compression : {offload::Compression::none, offload::Compression::eight_bit,
@@ -110,7 +99,7 @@ StageRoom StagePapers::room(std::int32_t stage) const {
   room.shared = !is_gpu(machine);
   room.tier = {kNoLimit, room.host_memory, kNoLimit};
   if (!room.shared && machine.device.memory > 0) {
-    const std::uint64_t taken = spare_of_device(machine.device.memory) + kCudaContextBytes +
+    const std::uint64_t taken = spare_device_bytes(machine.device.memory) + kCudaContextBytes +
                                 (stages() > 1 ? comm::kNcclDeviceBytes : 0);
     room.tier[index_of(Tier::device)] =
         machine.device.memory - std::min(machine.device.memory, taken);

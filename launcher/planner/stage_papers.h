@@ -24,9 +24,6 @@ struct StageRoom {
   bool shared = false;            // ... it does
 };
 
-/// How many stages stand on each host of the machine, one after the other.
-std::int32_t stages_on_host(const Machine& machine, std::int32_t stages);
-
 class StagePapers {
  public:
   /// `request` must outlive it. Throws ConfigError where the machine has too few devices.

@@ -4,19 +4,14 @@
 
 namespace sluice::launcher {
 
-namespace {
-
-std::size_t stages_per_host(std::size_t stages, const Machine& machine) {
-  const auto hosts = static_cast<std::size_t>(std::max(machine.hosts, 1));
-  const auto devices = static_cast<std::size_t>(std::max(machine.devices, 1));
-  return std::max(devices, (stages + hosts - 1) / hosts);
+std::int32_t stages_on_host(const Machine& machine, std::int32_t stages) {
+  return std::max(machine.devices, (stages - 1) / std::max(machine.hosts, 1) + 1);
 }
-
-}  // namespace
 
 std::size_t host_of_stage(const std::vector<stage::StageLayout>& stages, std::size_t stage,
                           const Machine& machine) {
-  return stage / stages_per_host(stages.size(), machine);
+  const auto count = static_cast<std::int32_t>(stages.size());
+  return stage / static_cast<std::size_t>(stages_on_host(machine, count));
 }
 
 StagePlace place_of(const std::vector<stage::StageLayout>& stages, std::size_t stage,

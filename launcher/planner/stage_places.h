@@ -11,7 +11,8 @@
 namespace sluice::launcher {
 
 /// Stages fill the hosts one after the other: a stage on each device, or more where there are not
-/// enough hosts.
+/// enough hosts. At most so many stand on one.
+std::int32_t stages_on_host(const Machine& machine, std::int32_t stages);
 std::size_t host_of_stage(const std::vector<stage::StageLayout>& stages, std::size_t stage,
                           const Machine& machine);
 StagePlace place_of(const std::vector<stage::StageLayout>& stages, std::size_t stage,

@@ -89,7 +89,9 @@ struct Case {
       one.first_layer = next;
       next += one.layers;
     }
-    return paper_job(used, used.stages, {model, model.dtype}, machine, requests);
+    OpenedModel opened;
+    opened.folder.config = model;
+    return paper_job(used, used.stages, opened, machine, requests);
   }
   SimulatedRun run(const Machine& machine, const SimulationOptions& options = {}) const {
     return simulate(job(machine), machine, options);
