@@ -19,8 +19,9 @@ struct StagePlace {
   bool pinned = true;              // Policy::pin_weight
 };
 
-/// Of one task. The last four are what it takes in all of what the host has: where the tasks under
-/// way on a host want more in a second than there is, all that want it are slower in proportion.
+/// Of one task. The last four say what it takes in all of the host's shared resources. Where the
+/// tasks under way want more per second than the host has, all that want it slow down in
+/// proportion.
 struct TaskCost {
   double seconds = 0;  // alone: with nothing else under way
   /// ... and without the user's limits: a copy that a limit makes wait can be slowed down so far

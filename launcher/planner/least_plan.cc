@@ -22,8 +22,8 @@ struct Shortage {
   Tier tier = Tier::device;
   std::uint64_t wanted = 0;
   std::uint64_t there = 0;
-  std::uint64_t missing = 0;  // there; `all`: in every tier of every stage
-  std::uint64_t all = 0;
+  std::uint64_t missing = 0;
+  std::uint64_t all = 0;  // missing in every tier of every stage together
 };
 
 PlanChoice smallest_choice(const PlanRequest& request, std::int32_t stages) {

@@ -9,7 +9,7 @@
 
 namespace sluice::launcher {
 
-/// What a figure is counted in, and between which values one can be true.
+/// What a figure is counted in. A file with a value beyond the limits is refused.
 struct UnitKind {
   const char* base;
   double lowest;

@@ -11,8 +11,8 @@
 
 namespace sluice::launcher {
 
-/// `stages`: as stages_of() gives them (generate/rank.h). `batching` and `requests` of the job;
-/// what the job fixes of the batching is set here. Throws ConfigError for a job without requests.
+/// `stages`: as stages_of() gives them (generate/rank.h). Where config.batching does not say the
+/// job's longest sequence, that of `requests` is taken. Throws ConfigError where there are none.
 SimulatedJob paper_job(const RunConfig& config, const std::vector<stage::StageConfig>& stages,
                        const OpenedModel& model, const Machine& machine,
                        std::vector<SimulatedRequest> requests);

@@ -36,7 +36,7 @@ class StageNeighbours {
 
 class SimulatedStage {
  public:
-  /// All must outlive it. `storage`: of the weights.
+  /// All references must outlive it.
   SimulatedStage(const stage::StageLayout& layout,
                  const std::vector<offload::GroupPlacement>& placement, const CostModel& prices,
                  HostTime& host, StageNeighbours& neighbours, bool keeps_spans);
