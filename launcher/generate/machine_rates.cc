@@ -3,10 +3,10 @@
 #include <fmt/format.h>
 
 #include <chrono>
+#include <exception>
 #include <iostream>
 
 #include "comm/gather.h"
-#include "kernels/device/error.h"
 #include "launcher/calibrate/short_probe.h"
 #include "launcher/planner/machine_file.h"
 #include "launcher/planner/probe_cache.h"
@@ -81,7 +81,7 @@ FoundRates find_rates(const comm::World& world, const RunConfig& config,
     const int threads = probe_threads(stage.threads * world.ranks_on_host());
     find_engine(cache, threads, question, host);
     find_disk(cache, disk, question, host);
-  } catch (const Error& error) {
+  } catch (const std::exception& error) {  // a run does without the figures
     host.problem = error.what();
   }
   return host;
@@ -140,7 +140,7 @@ stage::MachineRates rates_for_run(comm::World& world, const RunConfig& config,
     rates.device_read = -1;  // there is one, and it is not the host's memory
     try {
       if (wanted) measure_device(engine, rates);
-    } catch (const Error&) {  // no room to measure in: the figures are not known
+    } catch (const std::exception&) {  // no room to measure in: the figures are not known
     }
   }
   limit(rates.host_to_device, stage.limits.host_to_device_gbps);
