@@ -41,6 +41,7 @@ stage::StageLayout layout_of(const RunConfig& config, const std::vector<stage::S
   const bool is_half = stored == DType::f16 || stored == DType::bf16;
   layout.compute_dtype = !is_cpu && is_half ? stored : machine.device.compute_dtype;
   layout.device_samples = !is_cpu;
+  layout.engine_bytes = is_cpu ? 0 : kCudaWorkspaceBytes;
   layout.device_channel =
       !is_cpu && stages.size() > 1 && config.comm.transport != comm::Transport::mpi;
   std::uint64_t& budget = layout.config.budgets.bytes[0];

@@ -19,9 +19,6 @@ using offload::Tier;
 constexpr std::uint64_t kNoLimit = std::numeric_limits<std::uint64_t>::max();
 constexpr std::uint64_t kMiB = std::uint64_t{1} << 20U;
 
-/// What the CUDA engine takes for itself (KernelRunner::kWorkspaceBytes, which this build may
-/// lack).
-constexpr std::uint64_t kCudaWorkspaceBytes = 240 * kMiB;
 /// A CUDA context, its kernels and graphs.
 constexpr std::uint64_t kCudaContextBytes = 512 * kMiB;
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <vector>
 
 #include "launcher/planner/cost_model.h"
@@ -9,6 +10,9 @@
 #include "stage/stage_memory.h"
 
 namespace sluice::launcher {
+
+/// What the CUDA engine takes for itself: KernelRunner::kWorkspaceBytes, which this build may lack.
+constexpr std::uint64_t kCudaWorkspaceBytes = std::uint64_t{240} << 20U;
 
 /// Stages fill the hosts one after the other: a stage on each device, or more where there are not
 /// enough hosts. At most so many stand on one.
