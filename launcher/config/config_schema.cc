@@ -277,11 +277,12 @@ void describe(SchemaVisitor& visitor, RunConfig& config) {
           "checkpoint",
           "--weights"},
          config.weights, kWeights);
-  visitor.text({"machine",
-                "machine file that the run is predicted by; empty: this machine's own, which "
-                "sluice calibrate wrote into the cache folder",
-                "--machine"},
-               config.machine);
+  visitor.text(
+      {"machine",
+       "machine file that the run is planned and predicted by; empty: this machine's own, which "
+       "sluice calibrate wrote into the cache folder",
+       "--machine"},
+      config.machine);
   if (visitor.enter({"stage_defaults", "what every stage has that does not say otherwise"})) {
     describe_stage(visitor, config.stage_defaults);
     visitor.leave();
