@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 
 #include "kernels/device/error.h"
 #include "launcher/config/nearest_name.h"
@@ -70,6 +71,17 @@ bool GivenFlags::has(const std::string& name) const {
 std::string GivenFlags::value(const std::string& name) const {
   const Flag* const flag = find(name);
   return flag == nullptr || flag->values.empty() ? "" : flag->values.front();
+}
+
+void read_count(const GivenFlags& given, const std::string& flag, std::int32_t lowest,
+                std::int32_t& number, std::vector<std::string>& problems) {
+  if (!given.has(flag)) return;
+  const std::string text = given.value(flag);
+  const char* const end = text.data() + text.size();
+  const auto result = std::from_chars(text.data(), end, number);
+  if (result.ec == std::errc() && result.ptr == end && number >= lowest) return;
+  problems.push_back(
+      fmt::format("{}: must be a whole number of at least {}, not '{}'", flag, lowest, text));
 }
 
 void refuse(const std::vector<std::string>& problems) {

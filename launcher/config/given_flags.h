@@ -1,6 +1,7 @@
 // The flags of a command as they were given, before anything is known of their values.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -35,6 +36,10 @@ class GivenFlags {
   Words extras_;
   Words known_ = {"--help"};
 };
+
+/// A whole number of at least `lowest`, or a problem. `number` stays where the flag is not given.
+void read_count(const GivenFlags& given, const std::string& flag, std::int32_t lowest,
+                std::int32_t& number, std::vector<std::string>& problems);
 
 /// Throws ConfigError with a line for each problem.
 [[noreturn]] void refuse(const std::vector<std::string>& problems);

@@ -123,6 +123,11 @@ PlannedJob job_of(const RunConfig& config, const JobScan& scan) {
 
 PlanRequest plan_request(const RunConfig& config, const OpenedModel& model, const Machine& machine,
                          std::int32_t stages, PlannedJob job) {
+  if (std::cmp_greater(stages, model.folder.config.layers)) {
+    throw ConfigError(
+        fmt::format("--stages: {} stages are more than the model's {} layers; use fewer", stages,
+                    model.folder.config.layers));
+  }
   PlanRequest request;
   request.model = &model;
   request.made_up_weights = config.weights == WeightsFrom::dummy;
@@ -135,12 +140,6 @@ PlanRequest plan_request(const RunConfig& config, const OpenedModel& model, cons
     throw ConfigError(
         fmt::format("--stages: the configuration has {} stages but {} are asked for; change one",
                     request.stages.size(), stages));
-  }
-  if (std::cmp_greater(stages, model.folder.config.layers)) {
-    throw ConfigError(
-        fmt::format("--stages: {} stages are more than the model's {} layers; use "
-                    "fewer",
-                    stages, model.folder.config.layers));
   }
   stage::check_policies(request.stages, model.folder.config);
   request.batching = config.batching;

@@ -28,6 +28,11 @@ namespace {
 
 SimulatedJob job_of(const RunConfig& config, std::int32_t ranks, const Machine& machine) {
   const OpenedModel model = open_weights(config);
+  if (ranks > model.folder.config.layers) {
+    throw ConfigError(
+        fmt::format("--ranks: {} stages are more than the model's {} layers; use fewer", ranks,
+                    model.folder.config.layers));
+  }
   const auto stages = stages_of(config, ranks, model.folder.config);
   const RunJob run_job(config, model.folder, config.batching.slots(ranks), false);
   const JobScan& scan = run_job.scan();

@@ -1,6 +1,3 @@
-#include <fmt/format.h>
-
-#include <charconv>
 
 #include "launcher/config/commands/pages.h"
 
@@ -44,15 +41,7 @@ void read(GivenFlags& given, const Words& words, ParsedCommand& parsed) {
   given.check("calibrate", words, problems);
   arguments.output = given.value("--output");
   if (given.has("--device")) arguments.device = given.value("--device");
-  if (given.has("--threads")) {
-    const std::string text = given.value("--threads");
-    const char* const end = text.data() + text.size();
-    const auto result = std::from_chars(text.data(), end, arguments.threads);
-    if (result.ec != std::errc() || result.ptr != end || arguments.threads < 0) {
-      problems.push_back(
-          fmt::format("--threads: must be a whole number of at least 0, not '{}'", text));
-    }
-  }
+  read_count(given, "--threads", 0, arguments.threads, problems);
   arguments.directory = given.value("--directory");
   if (arguments.directory.empty()) arguments.directory = offload_directory({}).string();
   arguments.quiet = given.has("--quiet");

@@ -1,9 +1,5 @@
 #include "launcher/config/commands/pages.h"
 
-#include <fmt/format.h>
-
-#include <charconv>
-
 #include "launcher/config/config_reader.h"
 
 namespace sluice::launcher {
@@ -49,15 +45,7 @@ void read(GivenFlags& given, const Words& words, ParsedCommand& parsed) {
   arguments.host_memory = config.stage_defaults.budgets.bytes[1];
   arguments.compress_weight = config.stage_defaults.policy.compress_weight;
   arguments.json = given.has("--json");
-  if (given.has("--stages")) {
-    const std::string text = given.value("--stages");
-    const char* const end = text.data() + text.size();
-    const auto result = std::from_chars(text.data(), end, arguments.stages);
-    if (result.ec != std::errc() || result.ptr != end || arguments.stages < 1) {
-      problems.push_back(
-          fmt::format("--stages: must be a whole number of at least 1, not '{}'", text));
-    }
-  }
+  read_count(given, "--stages", 1, arguments.stages, problems);
   if (arguments.model.empty()) problems.emplace_back("no model: give --model DIR, or a hub id");
   if (!problems.empty()) refuse(problems);
 }

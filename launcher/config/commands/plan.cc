@@ -70,15 +70,14 @@ std::vector<T> allowed_by(const GivenFlags& given, const std::string& flag, T ei
 }
 
 /// A number above 0; else a problem.
-template <typename T>
-void read_number(const GivenFlags& given, const std::string& flag, const char* kind, T& number,
-                 std::vector<std::string>& problems) {
+void read_seconds(const GivenFlags& given, const std::string& flag, double& seconds,
+                  std::vector<std::string>& problems) {
   if (!given.has(flag)) return;
   const std::string text = given.value(flag);
   const char* const end = text.data() + text.size();
-  const auto result = std::from_chars(text.data(), end, number);
-  if (result.ec == std::errc() && result.ptr == end && number > 0) return;
-  problems.push_back(fmt::format("{}: must be a {} above 0, not '{}'", flag, kind, text));
+  const auto result = std::from_chars(text.data(), end, seconds);
+  if (result.ec == std::errc() && result.ptr == end && seconds > 0) return;
+  problems.push_back(fmt::format("{}: must be a number of seconds above 0, not '{}'", flag, text));
 }
 
 void read(GivenFlags& given, const Words& words, ParsedCommand& parsed) {
@@ -96,8 +95,8 @@ void read(GivenFlags& given, const Words& words, ParsedCommand& parsed) {
   const bool has_prompts = !complete.job.input.empty() || !complete.job.prompt.empty();
   if (!has_prompts && complete.job.prompt_len == 0) complete.job.prompt_len = 1;  // plan() says
   std::vector<std::string> problems = contradictions(complete, false);
-  read_number(given, "--stages", "whole number", arguments.stages, problems);
-  read_number(given, "--latency-limit", "number of seconds", arguments.latency_limit, problems);
+  read_count(given, "--stages", 1, arguments.stages, problems);
+  read_seconds(given, "--latency-limit", arguments.latency_limit, problems);
   arguments.compressions = allowed_by(given, "--allow-compression", offload::Compression::eight_bit,
                                       offload::Compression::four_bit, problems);
   arguments.cache_dtypes =

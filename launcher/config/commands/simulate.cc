@@ -1,7 +1,4 @@
-#include <fmt/format.h>
-
 #include <algorithm>
-#include <charconv>
 
 #include "launcher/config/commands/pages.h"
 #include "launcher/config/commands/run_flags.h"
@@ -44,15 +41,7 @@ void read(GivenFlags& given, const Words& words, ParsedCommand& parsed) {
   parsed.command = Command::simulate;
   read_run_config(given, words, "simulate", parsed.config);
   std::vector<std::string> problems = contradictions(parsed.config, false);
-  if (given.has("--ranks")) {
-    const std::string text = given.value("--ranks");
-    const char* const end = text.data() + text.size();
-    const auto result = std::from_chars(text.data(), end, parsed.ranks);
-    if (result.ec != std::errc() || result.ptr != end || parsed.ranks < 1) {
-      problems.push_back(
-          fmt::format("--ranks: must be a whole number of at least 1, not '{}'", text));
-    }
-  }
+  read_count(given, "--ranks", 1, parsed.ranks, problems);
   if (!problems.empty()) refuse(problems);
 }
 
