@@ -73,7 +73,7 @@ LinkRates measure_link(kernels::Engine& engine, Lane lane, ProductRun& products,
   const double copy = copies.bytes() / rates.alone.value;
   const double product = products.usual(4) / 4;
 
-  // Twice as long as the copies alone: they may take that long.
+  // Products for three times as long as the copies take alone: beside products they take longer.
   const double span = std::max(sampler.sizes().sample_seconds, copy);
   const std::int64_t some_copies = count_for(span, copy);
   const std::int64_t many_products =
