@@ -5,7 +5,7 @@ import resource
 import subprocess
 import unittest
 
-from job_support import DEMO_MODEL, ENVIRONMENT, FAILURE, SLUICE, USAGE, JobTest
+from job_support import DEMO_MODEL, ENVIRONMENT, NO_SPACE, SLUICE, USAGE, JobTest
 
 MEMORY = 300 << 20  # bytes of address space: plenty to start, not for a line of tens of megabytes
 
@@ -25,10 +25,10 @@ class OneVoiceTest(JobTest):
         for rank, lines in ((0, 1), (1, 0)):
             self.assertEqual(self.said_by(rank, "generate", "--no-such-flag"), (USAGE, lines))
 
-    def test_what_the_program_does_not_foresee(self):
+    def test_memory_that_is_too_small(self):
         for rank, lines in ((0, 1), (1, 0)):
             self.assertEqual(self.said_by(rank, "tokenize", "--model", DEMO_MODEL, memory=MEMORY,
-                                          text=b"a" * (40 << 20)), (FAILURE, lines))
+                                          text=b"a" * (40 << 20)), (NO_SPACE, lines))
 
 
 if __name__ == "__main__":
