@@ -160,6 +160,13 @@ void describe_job(SchemaVisitor& visitor, JobConfig& job) {
        "--resume"},
       job.resume);
   visitor.boolean({"overwrite", "replace an output that is there", "--overwrite"}, job.overwrite);
+  visitor.boolean({"keep_fields",
+                   "give back fields of a row that are not sluice's, as \"fields\" of its record",
+                   "--keep-fields"},
+                  job.keep_fields);
+  visitor.boolean(
+      {"strict", "make a row with such a field an error record instead of a warning", "--strict"},
+      job.strict);
   visitor.text({"prompt", "one prompt, answered on standard output", "--prompt"}, job.prompt);
   integer(visitor,
           {"prompt_len", "made-up prompts of so many tokens, to measure; 0: none", "--prompt-len"},

@@ -40,6 +40,10 @@ void check_job(const JobConfig& job, bool needs_job, std::vector<std::string>& p
         "--resume keeps the answers that are there and --overwrite discards them: give one of "
         "them");
   }
+  if (job.keep_fields && job.strict) {
+    problems.emplace_back(
+        "--keep-fields gives back fields that --strict refuses: give one of them");
+  }
   if (job.resume && job.output == "-") {
     problems.emplace_back(
         "--resume goes on with an --output file; standard output (-) has nothing to go on with");

@@ -25,11 +25,13 @@ enum class ProbeMode : std::uint8_t { automatic, again, never };
 
 /// Where prompts come from and answers go. Exactly one of input, prompt and dummy prompts.
 struct JobConfig {
-  std::string input;       // JSON Lines, or text with one prompt per line; empty: none
-  std::string output;      // JSON Lines; needed with `input`; empty: standard output
-  bool resume = false;     // keep what `output` has and run the rest
-  bool overwrite = false;  // replace `output`; without both an existing output is refused
-  std::string prompt;      // one prompt, answered on standard output; empty: none
+  std::string input;         // JSON Lines, or text with one prompt per line; empty: none
+  std::string output;        // JSON Lines; needed with `input`; empty: standard output
+  bool resume = false;       // keep what `output` has and run the rest
+  bool overwrite = false;    // replace `output`; without both an existing output is refused
+  bool keep_fields = false;  // an answer's record gives back the row's fields that are not ours
+  bool strict = false;       // a row with a field that is not ours becomes an error record
+  std::string prompt;        // one prompt, answered on standard output; empty: none
 
   /// Made-up prompts, to measure. FlexGen: --prompt-len, --gen-len.
   std::int32_t prompt_len = 0;   // tokens of each, >= 1; 0: no made-up prompts

@@ -79,12 +79,19 @@ ModelLimits limits_of(const ModelFolder& model) {
   return limits;
 }
 
+UnknownFieldRule rule_of(const JobConfig& job) {
+  return job.strict        ? UnknownFieldRule::refuse
+         : job.keep_fields ? UnknownFieldRule::keep
+                           : UnknownFieldRule::ignore;
+}
+
 class FileSource : public JobSource {
  public:
   FileSource(const RunConfig& config, const ModelFolder& model, bool needs_output)
       : tokenizer_(open_tokenizer(model)),
         chat_(ChatTemplate::open(model.path, tokenizer_)),
-        parser_(tokenizer_, defaults_of(config, model), limits_of(model), &chat_),
+        parser_(tokenizer_, defaults_of(config, model), limits_of(model), &chat_,
+                rule_of(config.job)),
         file_(config.job.input),
         in_(&file_) {
     // Of a pipe nothing is known but what the model can take.

@@ -195,6 +195,13 @@ Json chat_record(const Answer& answer, const AnswerForm& form) {
   return batch_record(row, 200, std::move(body));
 }
 
+/// The record as a line, with the row's own fields behind ours.
+std::string line_of(const Json& record, const std::string& kept_fields) {
+  std::string line = record.dump();
+  if (!kept_fields.empty()) line.replace(line.size() - 1, 1, ",\"fields\":" + kept_fields + "}");
+  return line;
+}
+
 Json text_or_null(const std::string& text) { return text.empty() ? Json() : Json(text); }
 
 }  // namespace
@@ -203,7 +210,7 @@ std::string answer_record(const Answer& answer, const AnswerForm& form) {
   const RequestRow& row = answer.row();
   const std::size_t prompt = row.prompt.size();
   const std::size_t completion = answer.tokens().size();
-  if (row.form == RowForm::chat) return chat_record(answer, form).dump();
+  if (row.form == RowForm::chat) return line_of(chat_record(answer, form), row.kept_fields);
   Json logprobs = logprobs_of(answer);
   if (row.form == RowForm::plain) {
     Json record;
@@ -213,7 +220,7 @@ std::string answer_record(const Answer& answer, const AnswerForm& form) {
     record["finish_reason"] = name_of(answer.finish());
     record["usage"] = {{"prompt_tokens", prompt}, {"completion_tokens", completion}};
     if (row.wants_logprobs()) record["logprobs"] = std::move(logprobs);
-    return record.dump();
+    return line_of(record, row.kept_fields);
   }
   Json choice = {{"text", whole_text(answer)},
                  {"index", 0},
@@ -225,7 +232,7 @@ std::string answer_record(const Answer& answer, const AnswerForm& form) {
                {"model", form.model},
                {"choices", Json::array({std::move(choice)})},
                {"usage", usage_of(answer)}};
-  return batch_record(row, 200, std::move(body)).dump();
+  return line_of(batch_record(row, 200, std::move(body)), row.kept_fields);
 }
 
 std::string failure_record(const RowFailure& failure) {
@@ -240,9 +247,10 @@ std::string failure_record(const RowFailure& failure) {
     add_name(record, failure);
     record["line"] = failure.line;
     record["error"] = std::move(error);
-    return record.dump();
+    return line_of(record, failure.kept_fields);
   }
-  return batch_record(failure, failure.ours ? 500 : 400, {{"error", std::move(error)}}).dump();
+  return line_of(batch_record(failure, failure.ours ? 500 : 400, {{"error", std::move(error)}}),
+                 failure.kept_fields);
 }
 
 }  // namespace sluice::launcher

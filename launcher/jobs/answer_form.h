@@ -22,7 +22,8 @@ struct AnswerForm {
 /// characters of the text; a token without text of its own there (BOS, EOS, what was cut off) has
 /// the offset of its place. A token that is a part of a character is written as "bytes:\xE2\x82",
 /// so that no two tokens look alike. The plain form's token_ids are those of the answer, without
-/// the prompt's.
+/// the prompt's. Fields that the row keeps stand at the end, in an object "fields": their names may
+/// be ours ("text").
 std::string answer_record(const Answer& answer, const AnswerForm& form);
 
 /// A row whose custom_id is null (Naming::none) has its "line" beside it, in answers and failures.

@@ -9,7 +9,6 @@
 #include <utility>
 
 #include "kernels/device/error.h"
-#include "launcher/config/nearest_name.h"
 #include "launcher/jobs/chat_fields.h"
 #include "launcher/jobs/readable_id.h"
 #include "launcher/jobs/row_fields.h"
@@ -22,34 +21,10 @@ namespace {
 constexpr std::size_t kMaxStopStrings = 16;
 constexpr std::size_t kMaxStopBytes = 4096;
 constexpr std::size_t kMaxStopTokens = 256;
-
-constexpr std::string_view kFields[] = {"custom_id",
-                                        "prompt",
-                                        "max_tokens",
-                                        "temperature",
-                                        "top_p",
-                                        "top_k",
-                                        "stop",
-                                        "seed",
-                                        "logprobs",
-                                        "echo",
-                                        "repetition_penalty",
-                                        "stop_token_ids",
-                                        "ignore_eos",
-                                        "skip_special_tokens"};
-// OpenAI's fields for things that sluice does not do. A value that asks for nothing is accepted.
-constexpr std::string_view kForeignFields[] = {
-    "n", "best_of", "stream", "suffix", "logit_bias", "presence_penalty", "frequency_penalty"};
-
-// Of the batch form, around the body.
-constexpr std::string_view kBatchFields[] = {"custom_id", "method", "url", "body"};
+constexpr std::size_t kMostWarnings = 100;  // of names: an input may have any number of them
 
 constexpr const char* kCompletions = "/v1/completions";
 constexpr const char* kChatCompletions = "/v1/chat/completions";
-
-bool is_known(std::string_view name) {
-  return std::ranges::count(kFields, name) + std::ranges::count(kForeignFields, name) > 0;
-}
 
 /// Names the row after its custom_id where that can be seen though the line is no JSON.
 Json parse_row(std::string_view line, RequestRow& row) {
@@ -248,11 +223,12 @@ void read_request(const RowFields& fields, const Tokenizer& tokenizer, const Cha
   fit_to_positions(max_tokens, limits, is_chat ? "messages" : "prompt", row);
 }
 
-/// Throws for a field whose name is nearly one of ours.
-void refuse_slip(const std::string& name) {
-  const std::string meant = suggestion(name, {std::begin(kFields), std::end(kFields)});
-  if (meant.empty()) return;
-  throw RowProblem{fmt::format("the row has an unknown field {}{}", shown(name), meant), name};
+/// Throws for the first field that is not ours.
+void refuse_unknown(const std::vector<UnknownField>& fields) {
+  if (fields.empty()) return;
+  throw RowProblem{fmt::format("the row has an unknown field {}, which --strict refuses{}",
+                               shown(fields.front().name), meant_by(fields.front())),
+                   fields.front().name};
 }
 
 RowFailure failure_of(const RequestRow& row, const RowProblem& problem) {
@@ -263,6 +239,7 @@ RowFailure failure_of(const RequestRow& row, const RowProblem& problem) {
   failure.form = row.form;
   failure.message = fmt::format("line {}: {}", row.line, problem.message);
   failure.param = problem.param;
+  failure.kept_fields = row.kept_fields;
   return failure;
 }
 
@@ -291,26 +268,6 @@ RowForm form_of(const Json& object) {
   return object.member("url") == kChatCompletions ? RowForm::chat : RowForm::batch;
 }
 
-/// Appends the unknown fields of a plain row, or of a batch row and its body.
-void look_at_fields(const Json& object, RowForm form, std::vector<std::string>& unknown) {
-  const bool batch = form != RowForm::plain;
-  const Json& request = batch ? object.member("body") : object;
-  const bool chat = has_messages(request);
-  const auto is_field = [&](std::string_view name) {
-    return is_known(name) || (chat && is_chat_field(name));
-  };
-  for (const auto& [name, value] : object.items()) {
-    const bool known = batch ? std::ranges::count(kBatchFields, name) > 0 : is_field(name);
-    if (known) continue;
-    if (!batch) refuse_slip(name);
-    unknown.push_back(name);
-  }
-  if (!batch) return;
-  for (const auto& [name, value] : request.items()) {
-    if (!is_field(name) && name != "model" && name != "user") unknown.push_back("body." + name);
-  }
-}
-
 }  // namespace
 
 std::uint64_t default_seed(std::uint64_t run_seed, std::string_view custom_id) {
@@ -327,8 +284,12 @@ std::uint64_t default_seed(std::uint64_t run_seed, std::string_view custom_id) {
 std::string default_custom_id(std::int64_t line) { return fmt::format("row-{}", line); }
 
 RequestParser::RequestParser(const Tokenizer& tokenizer, GenerationDefaults defaults,
-                             ModelLimits limits, const ChatTemplate* chat)
-    : tokenizer_(tokenizer), chat_(chat), defaults_(std::move(defaults)), limits_(limits) {
+                             ModelLimits limits, const ChatTemplate* chat, UnknownFieldRule rule)
+    : tokenizer_(tokenizer),
+      chat_(chat),
+      rule_(rule),
+      defaults_(std::move(defaults)),
+      limits_(limits) {
   for (std::int32_t id = 0; id < tokenizer.table_size(); ++id) {
     limits_.longest_token_bytes =
         std::max(limits_.longest_token_bytes, tokenizer.token_bytes(id).size());
@@ -358,10 +319,18 @@ RequestRow RequestParser::finished(RequestRow row) const {
   return row;
 }
 
-void RequestParser::warn(std::int64_t number, const std::string& field) {
-  if (!warned_.insert(field).second) return;
-  warnings_.push_back(
-      fmt::format("the unknown field {} (first on line {}) is ignored", shown(field), number));
+void RequestParser::warn(std::int64_t number, const UnknownField& field) {
+  const bool kept = rule_ == UnknownFieldRule::keep;
+  if (warned_.size() > kMostWarnings || !warned_.insert(field.name).second) return;
+  if (warned_.size() > kMostWarnings) {
+    if (!kept) warnings_.emplace_back("the rows have more unknown fields than are named here");
+    return;
+  }
+  const std::string meant = meant_by(field);
+  if (kept && meant.empty()) return;
+  warnings_.push_back(fmt::format("the unknown field {} (first on line {}) is {}{}",
+                                  shown(field.name), number, kept ? "only given back" : "ignored",
+                                  meant));
 }
 
 ParsedRow RequestParser::settle(RowDraft draft) {
@@ -369,7 +338,7 @@ ParsedRow RequestParser::settle(RowDraft draft) {
       [&](auto& row) {
         if (!draft.has_form) row.form = last_form_;
         last_form_ = row.form;
-        for (const std::string& field : draft.unknown_fields) warn(row.line, field);
+        for (const UnknownField& field : draft.unknown_fields) warn(row.line, field);
       },
       draft.row);
   return std::move(draft.row);
@@ -392,8 +361,11 @@ RowDraft RequestParser::draft_json(std::string_view line, std::int64_t number,
     if (!draft.left_out) {
       const Json& request = row.form == RowForm::plain ? object : batch_body(object);
       row.sampling.seed = default_seed(defaults_.sampling.seed, row.custom_id);
+      auto unknown = unknown_fields(object, row.form);
+      if (rule_ == UnknownFieldRule::refuse) refuse_unknown(unknown);
+      if (rule_ == UnknownFieldRule::keep) row.kept_fields = kept_fields(object, row.form);
+      draft.unknown_fields = std::move(unknown);
       read_request(RowFields(request), tokenizer_, chat_, limits_, row);
-      look_at_fields(object, row.form, draft.unknown_fields);
     }
     draft.row = finished(std::move(row));
   } catch (const RowProblem& problem) {

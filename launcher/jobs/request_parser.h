@@ -12,12 +12,12 @@
 
 #include "launcher/config/run_config.h"
 #include "launcher/jobs/request_row.h"
+#include "launcher/jobs/unknown_fields.h"
 #include "launcher/tokenizer/tokenizer.h"
 
 namespace sluice::launcher {
 
 class ChatTemplate;
-class Json;
 
 struct ModelLimits {
   std::int32_t vocabulary = 0;
@@ -42,7 +42,7 @@ struct RowDraft {
   ParsedRow row;
   bool has_form = false;  // the line has a form of its own
   bool left_out = false;  // the output has its answer: the row has no prompt
-  std::vector<std::string> unknown_fields;
+  std::vector<UnknownField> unknown_fields;
 };
 
 /// Fields, all optional but prompt: custom_id, prompt (text or token ids), max_tokens, temperature,
@@ -56,7 +56,8 @@ class RequestParser {
   /// `tokenizer` and `chat` must outlive it. `defaults.sampling.seed` is the run's seed. Without
   /// `chat` rows with messages are refused.
   RequestParser(const Tokenizer& tokenizer, GenerationDefaults defaults, ModelLimits limits,
-                const ChatTemplate* chat = nullptr);
+                const ChatTemplate* chat = nullptr,
+                UnknownFieldRule rule = UnknownFieldRule::ignore);
 
   /// Whether the output has the answer of a row, by its line, custom_id and naming. Such a row is
   /// not tokenized: it is given back without a prompt.
@@ -84,8 +85,7 @@ class RequestParser {
   /// else those of the line.
   std::size_t prompt_bytes(std::string_view line) const;
 
-  /// One sentence for each unknown field met since the last call. It is ignored: rows carry their
-  /// users' own. But a plain row is refused where the name is nearly one of ours: a slip.
+  /// One sentence for each name of an unknown field met since the last call.
   std::vector<std::string> take_warnings() { return std::exchange(warnings_, {}); }
 
   std::int32_t default_max_tokens() const { return defaults_.max_new_tokens; }
@@ -94,10 +94,11 @@ class RequestParser {
  private:
   RequestRow with_defaults(std::int64_t number) const;
   RequestRow finished(RequestRow row) const;
-  void warn(std::int64_t number, const std::string& field);
+  void warn(std::int64_t number, const UnknownField& field);
 
   const Tokenizer& tokenizer_;
   const ChatTemplate* chat_;
+  UnknownFieldRule rule_;
   GenerationDefaults defaults_;
   ModelLimits limits_;
   std::set<std::string> warned_;

@@ -37,6 +37,7 @@ struct RequestRow {
   bool ignore_eos = false;
   bool skip_special = true;  // the text leaves special tokens out
   bool echo = false;
+  std::string kept_fields;  // a JSON object of fields that are not ours, to be given back; or empty
 
   bool wants_logprobs() const { return sampling.logprobs >= 0; }
 };
@@ -50,6 +51,7 @@ struct RowFailure {
   std::string code;   // "duplicate_custom_id"; empty: none
   bool ours = false;  // the row was right, answering it failed
   Naming naming = Naming::given;
+  std::string kept_fields = {};  // as of a RequestRow
 };
 
 constexpr const char* kDuplicateCustomId = "duplicate_custom_id";

@@ -14,9 +14,11 @@ constexpr std::size_t kMostTokens = 1U << 20;
 constexpr std::size_t kMostBytes = 4U << 20;  // or one line
 constexpr int kMostThreads = 4;
 
+/// Fields that are kept take memory as tokens do.
 std::size_t tokens_of(const ParsedRow& row) {
   const auto* request = std::get_if<RequestRow>(&row);
-  return request == nullptr ? 0 : request->prompt.size();
+  if (request == nullptr) return 0;
+  return request->prompt.size() + request->kept_fields.size() / sizeof(std::int32_t);
 }
 
 }  // namespace

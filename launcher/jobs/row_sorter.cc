@@ -15,12 +15,13 @@ struct Name {
   std::string& custom_id;
   Naming& naming;
   RowForm form;
+  std::string& kept_fields;
 };
 
 Name name_of(ParsedRow& parsed) {
   return std::visit(
       [](auto& one) {
-        return Name{one.line, one.custom_id, one.naming, one.form};
+        return Name{one.line, one.custom_id, one.naming, one.form, one.kept_fields};
       },
       parsed);
 }
@@ -51,7 +52,9 @@ std::optional<JobRow> RowSorter::sort(ParsedRow parsed) {
       warn_of_shared_name(name.custom_id, name.line, before.line);
       return JobRow{std::move(parsed)};
     }
-    return refuse_duplicate(key, name.line, name.custom_id, name.form, before.line);
+    auto refused = refuse_duplicate(key, name.line, name.custom_id, name.form, before.line);
+    if (refused) std::get<RowFailure>(refused->row).kept_fields = name.kept_fields;
+    return refused;
   }
   const std::uint64_t error_before =
       before.met == RowIds::Met::failed ? finished_.error_of(key) : 0;

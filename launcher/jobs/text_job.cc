@@ -15,6 +15,7 @@ RowFailure failure_of(const RequestRow& row, std::string message) {
   failure.custom_id = row.custom_id;
   failure.naming = row.naming;
   failure.form = row.form;
+  failure.kept_fields = row.kept_fields;
   failure.message = std::move(message);
   failure.ours = true;
   return failure;

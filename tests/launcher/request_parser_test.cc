@@ -132,16 +132,6 @@ TEST_F(RequestParserTest, UnknownFieldsOfTheBatchFormAreWarnedOfOnce) {
   EXPECT_TRUE(parser_.take_warnings().empty());
 }
 
-// Data sets have them: the answer expected, a category.
-TEST_F(RequestParserTest, AUsersOwnFieldIsIgnoredAndASlipIsNot) {
-  accept(R"({"prompt": "ab", "expected": " Paris", "label": {"a": [1]}})", 1);
-  accept(R"({"prompt": "ab", "expected": "Rome"})", 2);
-  const Strings warnings = parser_.take_warnings();
-  ASSERT_EQ(warnings.size(), 2U);
-  EXPECT_THAT(warnings[0], HasSubstr("\"expected\" (first on line 1) is ignored"));
-  EXPECT_EQ(refuse(R"({"prompt": "ab", "temprature": 1})").param, "temprature");
-}
-
 TEST_F(RequestParserTest, BadBatchRows) {
   const auto refused = [&](const std::string& line, const std::string& param) {
     const RowFailure failure = refuse(line);
@@ -198,7 +188,6 @@ TEST_F(RequestParserTest, TypesAndRanges) {
   refuse_field(R"("suffix": "x")", "suffix", "not supported");
   refuse_field(R"("logit_bias": {"5": 1})", "logit_bias", "not supported");
   refuse_field(R"("frequency_penalty": 0.5)", "frequency_penalty", "not supported");
-  refuse_field(R"("max_token": 5)", "max_token", "'max_tokens'");
   refuse_field(R"("echo": true, "echo": false)", "echo", "twice");
   EXPECT_EQ(refuse(R"({"prompt": "a", "custom_id": 7})").param, "custom_id");
 }

@@ -147,6 +147,33 @@ class RowsTest(JobTest):
         self.assertEqual(records["own"]["text"], " Paris\n")
         self.assertEqual(len([line for line in ended.said() if '"expected"' in line]), 1, ended)
 
+    def test_fields_of_a_data_set(self):
+        row = {"prompt": FRANCE, "max_tokens": 4}
+        batch = {"custom_id": "batch", "method": "POST", "url": "/v1/completions", "label": 7,
+                 "body": row | {"label": 8}}
+        path = self.write_rows("rows.jsonl", [row | {"custom_id": "plain", "text": [1]},
+                                              batch, row | {"max_token": 2}])
+        ended = self.job(path)
+        self.assertEqual(len(ended.said()), 4, ended)
+        self.assertIn("did you mean 'max_tokens'", ended.said()[3])
+        plain = self.records(self.output)
+        ended = self.job(path, "--overwrite", "--keep-fields")
+        self.assertEqual(len(ended.said()), 1, ended)
+        kept = self.records(self.output)
+        self.assertEqual(kept["plain"], plain["plain"] | {"fields": {"text": [1]}})
+        self.assertEqual(kept["batch"]["fields"], {"label": 7, "body": {"label": 8}})
+        self.assertEqual(kept["row-3"]["fields"], {"max_token": 2})
+        self.job(path, "--keep-fields", "--resume")
+        self.assertEqual(self.records(self.output), kept)
+        self.job(path, "--overwrite", "--strict", status=ROWS_FAILED)
+        strict = self.records(self.output)
+        self.assertEqual(strict["plain"]["error"]["param"], "text")
+        self.assertIn("'max_tokens'", strict["row-3"]["error"]["message"])
+        self.assertEqual(strict["batch"]["response"]["status_code"], 400)
+        self.assert_refused(self.run_job("generate", "--model", DEMO_MODEL, "--input", path,
+                                         "--output", "-", "--strict", "--keep-fields"),
+                            USAGE, "--strict")
+
 
 class MemoryTest(JobTest):
     """What a job remembers of a row is little."""

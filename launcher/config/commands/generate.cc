@@ -18,6 +18,8 @@ std::vector<FlagGroup> groups() {
         {"--output", "FILE"},
         {"--resume", ""},
         {"--overwrite", ""},
+        {"--keep-fields", ""},
+        {"--strict", ""},
         {"--prompt", "TEXT"},
         {"--prompt-len", "N"},
         {"--gen-len", "N"},

@@ -23,7 +23,7 @@ std::string meaning_of(const KeyDescription& key) {
 }
 
 /// A flag that names a source of prompts replaces the source in the --config file. --resume and
-/// --overwrite likewise replace each other.
+/// --overwrite likewise replace each other, and so do --keep-fields and --strict.
 void forget_replaced(const GivenFlags& given, JobConfig& job) {
   if (given.has("--input") || given.has("--prompt") || given.has("--prompt-len")) {
     if (!given.has("--input")) job.input.clear();
@@ -34,6 +34,8 @@ void forget_replaced(const GivenFlags& given, JobConfig& job) {
   }
   if (given.has("--resume")) job.overwrite = false;
   if (given.has("--overwrite")) job.resume = false;
+  if (given.has("--keep-fields")) job.strict = false;
+  if (given.has("--strict")) job.keep_fields = false;
 }
 
 }  // namespace

@@ -1,0 +1,26 @@
+// `sluice merge`: the outputs of several runs of one job, such as its shards, as one file.
+#pragma once
+
+#include <iosfwd>
+#include <string>
+#include <vector>
+
+#include "kernels/device/error.h"
+
+namespace sluice::launcher {
+
+struct MergeArguments {
+  std::vector<std::string> files;  // outputs of `sluice generate`, plain, gzip or zstd
+  std::string output;              // as its ending says
+  std::string input;               // of the job; empty: the records stay in the files' order
+  bool overwrite = false;          // an output that is there
+};
+
+/// Writes each row's record once: its first answer, or else its last error. Says on `said` what was
+/// merged, and what is missing or double. The output is there whole or not at all. Texts stay in
+/// the files, 16 bytes of a record in memory. Coded files are unpacked beside the output for as
+/// long. Returns rows_failed where rows have no answer, or records no row. Throws InputError,
+/// ConfigError, IoError, CapacityError.
+ExitStatus merge(const MergeArguments& arguments, std::ostream& said);
+
+}  // namespace sluice::launcher
