@@ -81,7 +81,7 @@ class FlagSet {
     Flag& flag = given_.add(help.flag);
     flag.path = key == nullptr ? "" : key->path;
     flag.takes_value = values > 0;
-    flag.is_list = key != nullptr && key->is_list;
+    flag.is_list = help.is_list || (key != nullptr && key->is_list);
     flag.is_boolean = values == 0;
     CLI::Option* const option = values == 0
                                     ? app_.add_flag(help.flag, flag.given)
@@ -90,6 +90,7 @@ class FlagSet {
                                           ->allow_extra_args(false)
                                           ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
                                           ->option_text(help.value);
+    if (help.is_list) option->expected(-1)->allow_extra_args(true);
     option->configurable(false);
     option->group(group)->description(wrapped(help.meaning, kHelpWidth - kHelpColumn));
     if (flag.name == kCompressWeight || flag.name == kCompressCache) {

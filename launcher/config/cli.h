@@ -7,6 +7,7 @@
 
 #include "launcher/bench/bench_command.h"
 #include "launcher/config/run_config.h"
+#include "launcher/merge/merge_command.h"
 
 namespace sluice::launcher {
 
@@ -57,7 +58,8 @@ enum class Command : std::uint8_t {
   inspect,
   tokenize,
   calibrate,
-  bench
+  bench,
+  merge
 };
 
 struct ParsedCommand {
@@ -75,6 +77,7 @@ struct ParsedCommand {
   TokenizeArguments tokenize;
   BenchArguments bench;
   CalibrateArguments calibrate;
+  MergeArguments merge;
 };
 
 /// Reads the --config file too. Throws ConfigError, with one problem per line: unknown commands and

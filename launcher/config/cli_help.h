@@ -11,6 +11,7 @@ struct FlagHelp {
   std::string flag;          // "--model", or with other names: "--model,--path"
   std::string value;         // "DIR|ID"; empty: the flag takes none
   std::string meaning = {};  // one line
+  bool is_list = false;      // any number of values; for a name without dashes
 };
 
 struct FlagGroup {

@@ -167,6 +167,11 @@ void describe_job(SchemaVisitor& visitor, JobConfig& job) {
   visitor.boolean(
       {"strict", "make a row with such a field an error record instead of a warning", "--strict"},
       job.strict);
+  visitor.text({"shard",
+                "answer every n-th row, from row i on, counted from 0: i/n; slurm: as the task of "
+                "a job array says; {shard} in the names of output, report and trace becomes i",
+                "--shard"},
+               job.shard);
   visitor.text({"prompt", "one prompt, answered on standard output", "--prompt"}, job.prompt);
   integer(visitor,
           {"prompt_len", "made-up prompts of so many tokens, to measure; 0: none", "--prompt-len"},

@@ -73,6 +73,11 @@ std::string GivenFlags::value(const std::string& name) const {
   return flag == nullptr || flag->values.empty() ? "" : flag->values.front();
 }
 
+std::vector<std::string> GivenFlags::values(const std::string& name) const {
+  const Flag* const flag = find(name);
+  return flag == nullptr ? std::vector<std::string>() : flag->values;
+}
+
 void read_count(const GivenFlags& given, const std::string& flag, std::int32_t lowest,
                 std::int32_t& number, std::vector<std::string>& problems) {
   if (!given.has(flag)) return;

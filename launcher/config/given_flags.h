@@ -28,6 +28,7 @@ class GivenFlags {
   /// By its first name. False and empty, too, where the command has no such flag.
   bool has(const std::string& name) const;
   std::string value(const std::string& name) const;
+  std::vector<std::string> values(const std::string& name) const;
 
  private:
   const Flag* find(const std::string& name) const;

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "kernels/device/error.h"
+#include "launcher/config/shard.h"
 
 namespace sluice::launcher {
 
@@ -103,6 +104,9 @@ std::vector<std::string> contradictions(const RunConfig& config, bool needs_job)
   }
   check_job(config.job, needs_job, problems);
   check_files(config, problems);
+  if (std::string problem = shard_problem(config); !problem.empty()) {
+    problems.push_back(std::move(problem));
+  }
   const stage::Batching& batching = config.batching;
   if (batching.max_tokens_per_gpu_batch < batching.gpu_batch_size) {
     problems.push_back(fmt::format(

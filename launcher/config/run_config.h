@@ -31,6 +31,7 @@ struct JobConfig {
   bool overwrite = false;    // replace `output`; without both an existing output is refused
   bool keep_fields = false;  // an answer's record gives back the row's fields that are not ours
   bool strict = false;       // a row with a field that is not ours becomes an error record
+  std::string shard;         // "i/n", or "slurm"; empty: all rows (shard.h)
   std::string prompt;        // one prompt, answered on standard output; empty: none
 
   /// Made-up prompts, to measure. FlexGen: --prompt-len, --gen-len.

@@ -13,6 +13,7 @@
 #include "comm/gather.h"
 #include "comm/world.h"
 #include "launcher/config/config_yaml.h"
+#include "launcher/config/shard.h"
 #include "launcher/config/version.h"
 #include "launcher/generate/auto_plan.h"
 #include "launcher/generate/machine_rates.h"
@@ -61,7 +62,10 @@ class Generate {
     world_->step("opening the model", -1, -1);
     together(*world_, [this] { model_.emplace(open_weights(config_)); });
     compare();
-    together(*world_, [this] { open_job(); });
+    together(*world_, [this] {
+      if (is_head_) config_ = of_shard(std::move(config_));
+      open_job();
+    });
     take_plan();
     tokens_ = share_tokens();
     if (is_planned_) {

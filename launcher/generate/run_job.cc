@@ -93,10 +93,11 @@ class FileSource : public JobSource {
         parser_(tokenizer_, defaults_of(config, model), limits_of(model), &chat_,
                 rule_of(config.job)),
         file_(config.job.input),
-        in_(&file_) {
+        in_(&file_),
+        shard_(parse_shard(config.job.shard).value_or(Shard())) {
     // Of a pipe nothing is known but what the model can take.
     scan_.job.longest_sequence = model.config.max_positions;
-    if (file_.is_regular()) scan_ = scan_input(file_, parser_);
+    if (file_.is_regular()) scan_ = scan_input(file_, parser_, kExactBytes, shard_);
     scan_.job.longest_sequence = std::max(scan_.job.longest_sequence, 1);
     if (needs_output) open_output(config, model);
   }
@@ -139,7 +140,8 @@ class FileSource : public JobSource {
     scan_.job.answered = static_cast<std::int64_t>(finished.ids().size());
     finished.ids().reserve(static_cast<std::size_t>(scan_.job.rows));
     feed_.emplace(in_, file_.name(), parser_,
-                  RowSorter(std::move(finished), std::move(scan_.names)), file_.is_regular());
+                  RowSorter(std::move(finished), std::move(scan_.names)), file_.is_regular(),
+                  shard_);
     const auto now = std::chrono::system_clock::now().time_since_epoch();
     const AnswerForm form{config.model,
                           std::chrono::duration_cast<std::chrono::seconds>(now).count()};
@@ -152,6 +154,7 @@ class FileSource : public JobSource {
   RequestParser parser_;
   InputFile file_;
   std::istream in_;
+  Shard shard_;
   InputScan scan_;
   std::optional<CompletionWriter> writer_;
   std::optional<RowFeed> feed_;

@@ -14,7 +14,7 @@ CodedOutput::CodedOutput(std::string name, Coding coding)
     : name_(std::move(name)),
       coding_(coding),
       file_(name_, std::ios::binary),
-      decoder_(make_decoder(coding)) {
+      unpacker_(make_unpacker(coding)) {
   if (!file_) {
     throw IoError(fmt::format("cannot read the output {}: {}", name_, std::strerror(errno)));
   }
@@ -22,9 +22,9 @@ CodedOutput::CodedOutput(std::string name, Coding coding)
 
 CodedOutput::int_type CodedOutput::underflow() {
   for (;;) {
-    Decoder::Step step;
+    Unpacker::Step step;
     try {
-      step = decoder_->step(waiting_, plain_);
+      step = unpacker_->step(waiting_, plain_);
     } catch (const CodingError& problem) {
       throw InputError(
           fmt::format("the output {} is a damaged {} file: {} behind byte {}; unpack what can be "
@@ -36,8 +36,8 @@ CodedOutput::int_type CodedOutput::underflow() {
     coded_bytes_ += step.read;
     plain_bytes_ += step.written;
     if (step.written > 0) ends_line_ = plain_[step.written - 1] == '\n';
-    if (step.read + step.written > 0 && ends_line_ && decoder_->can_close()) {
-      cut_ = {coded_bytes_, plain_bytes_, decoder_->closing()};
+    if (step.read + step.written > 0 && ends_line_ && unpacker_->can_close()) {
+      cut_ = {coded_bytes_, plain_bytes_, unpacker_->closing()};
     }
     if (step.written > 0) {
       setg(plain_.data(), plain_.data(), plain_.data() + step.written);

@@ -37,7 +37,7 @@ class CodedOutput : public std::streambuf {
   std::string name_;
   Coding coding_;
   std::ifstream file_;
-  std::unique_ptr<Decoder> decoder_;
+  std::unique_ptr<Unpacker> unpacker_;
   std::array<char, 1U << 16> stored_;
   std::string_view waiting_;  // in stored_
   std::array<char, 1U << 16> plain_;

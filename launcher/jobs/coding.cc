@@ -49,12 +49,12 @@ std::optional<Coding> coding_of_bytes(std::string_view first) {
   return first.size() > kSkippableRest.size() ? std::optional(Coding::zstd) : std::nullopt;
 }
 
-std::unique_ptr<Decoder> make_decoder(Coding coding) {
-  return coding == Coding::gzip ? make_gzip_decoder() : make_zstd_decoder();
+std::unique_ptr<Unpacker> make_unpacker(Coding coding) {
+  return coding == Coding::gzip ? make_gzip_unpacker() : make_zstd_unpacker();
 }
 
-std::unique_ptr<Encoder> make_encoder(Coding coding) {
-  return coding == Coding::gzip ? make_gzip_encoder() : make_zstd_encoder();
+std::unique_ptr<Packer> make_packer(Coding coding) {
+  return coding == Coding::gzip ? make_gzip_packer() : make_zstd_packer();
 }
 
 }  // namespace sluice::launcher

@@ -30,13 +30,13 @@ struct CodingError : std::runtime_error {
 };
 
 /// Coded bytes to plain ones. Members of gzip, or frames of zstd, may follow each other.
-class Decoder {
+class Unpacker {
  public:
   struct Step {
     std::size_t read = 0;
     std::size_t written = 0;
   };
-  virtual ~Decoder() = default;
+  virtual ~Unpacker() = default;
 
   /// Reads and writes as much as it can, up to the end of a block. It does nothing where all of
   /// `coded` is read and all that came of it is written. Throws CodingError.
@@ -50,9 +50,9 @@ class Decoder {
 };
 
 /// Plain bytes to coded ones, a member or frame at a time.
-class Encoder {
+class Packer {
  public:
-  virtual ~Encoder() = default;
+  virtual ~Packer() = default;
 
   /// Appends to `coded`; begins a member where none is open. `flush`: all that was added can be
   /// read from what is in `coded` by then, and a block ends.
@@ -62,13 +62,13 @@ class Encoder {
 };
 
 /// Not of Coding::none.
-std::unique_ptr<Decoder> make_decoder(Coding coding);
-std::unique_ptr<Encoder> make_encoder(Coding coding);
+std::unique_ptr<Unpacker> make_unpacker(Coding coding);
+std::unique_ptr<Packer> make_packer(Coding coding);
 
-// Of make_decoder() and make_encoder().
-std::unique_ptr<Decoder> make_gzip_decoder();
-std::unique_ptr<Encoder> make_gzip_encoder();
-std::unique_ptr<Decoder> make_zstd_decoder();
-std::unique_ptr<Encoder> make_zstd_encoder();
+// Of make_unpacker() and make_packer().
+std::unique_ptr<Unpacker> make_gzip_unpacker();
+std::unique_ptr<Packer> make_gzip_packer();
+std::unique_ptr<Unpacker> make_zstd_unpacker();
+std::unique_ptr<Packer> make_zstd_packer();
 
 }  // namespace sluice::launcher

@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "kernels/device/error.h"
+#include "launcher/jobs/coded_output.h"
 #include "launcher/jobs/line_reader.h"
 
 namespace sluice::launcher {
@@ -60,6 +61,9 @@ CompletionWriter::CompletionWriter(int descriptor, std::string name)
 
 CompletionWriter::CompletionWriter(const std::filesystem::path& path, Existing existing)
     : CompletionWriter(open_output(path, existing), path.string()) {
+  if (const Coding coding = coding_of_name(name_); coding != Coding::none) {
+    packer_ = make_packer(coding);
+  }
   if (!regular_) return;
   lock();
   if (existing == Existing::refuse && has_content(descriptor_)) {
@@ -68,7 +72,11 @@ CompletionWriter::CompletionWriter(const std::filesystem::path& path, Existing e
                     "--overwrite, or name another",
                     name_));
   }
-  if (existing == Existing::resume) read_finished();
+  if (existing == Existing::resume && packer_) {
+    read_coded();
+  } else if (existing == Existing::resume) {
+    read_finished();
+  }
   uncut_ = true;
 }
 
@@ -77,6 +85,7 @@ CompletionWriter::CompletionWriter(const std::filesystem::path& path, Existing e
 void CompletionWriter::cut() {
   if (!std::exchange(uncut_, false)) return;
   if (::ftruncate(descriptor_, static_cast<off_t>(bytes_)) != 0) fail(errno, 0, 0);
+  write(std::exchange(closing_, {}));
 }
 
 CompletionWriter CompletionWriter::standard_output() {
@@ -97,6 +106,10 @@ CompletionWriter::CompletionWriter(CompletionWriter&& other) noexcept
       uncut_(other.uncut_),
       bytes_(other.bytes_),
       line_(std::move(other.line_)),
+      packer_(std::move(other.packer_)),
+      is_open_(other.is_open_),
+      closing_(std::move(other.closing_)),
+      coded_(std::move(other.coded_)),
       finished_(std::move(other.finished_)) {}
 
 CompletionWriter::~CompletionWriter() {
@@ -132,13 +145,58 @@ void CompletionWriter::read_finished() {
   }
 }
 
+/// bytes_ becomes the last place at which the file can be cut. Behind it there may be a torn block,
+/// of one record at most where sluice wrote it.
+void CompletionWriter::read_coded() {
+  CodedOutput file(name_, coding_of_name(name_));
+  std::istream in(&file);
+  LineReader lines(in, name_, kMaxRecordBytes);
+  std::string held;  // the last whole line, until it is known that it stays
+  std::int64_t number = 0;
+  std::uint64_t held_end = 0;
+  std::uint64_t added_end = 0;
+  const auto add_held = [&] {
+    if (number == 0) return;
+    finished_.add(held, fmt::format("{}, line {}", name_, number));
+    added_end = held_end;
+  };
+  for (std::string line; lines.next(line) && !lines.unfinished();) {
+    add_held();
+    held.swap(line);
+    number = lines.number();
+    held_end = lines.bytes();
+  }
+  const CodedOutput::Cut& cut = file.cut();
+  if (held_end <= cut.plain) add_held();
+  if (added_end > cut.plain) {
+    throw InputError(
+        fmt::format("the output {} was cut off, and sluice did not compress it, so more than one "
+                    "record would be lost; unpack what can be unpacked, or start anew with "
+                    "--overwrite",
+                    name_));
+  }
+  bytes_ = cut.coded;
+  closing_ = cut.closing;
+}
+
 void CompletionWriter::append(std::string_view record) {
   cut();
   line_.assign(record);
   line_.push_back('\n');
+  if (!packer_) {
+    write(line_);
+    return;
+  }
+  coded_.clear();
+  packer_->add(line_, true, coded_);
+  is_open_ = true;
+  write(coded_);
+}
+
+void CompletionWriter::write(std::string_view bytes) {
   std::uint64_t written = 0;
-  while (written < line_.size()) {
-    const ssize_t count = ::write(descriptor_, line_.data() + written, line_.size() - written);
+  while (written < bytes.size()) {
+    const ssize_t count = ::write(descriptor_, bytes.data() + written, bytes.size() - written);
     if (count > 0) {
       written += static_cast<std::uint64_t>(count);
     } else if (count == 0 || errno == EINTR) {
@@ -147,15 +205,21 @@ void CompletionWriter::append(std::string_view record) {
       pollfd ready = {descriptor_, POLLOUT, 0};
       static_cast<void>(::poll(&ready, 1, -1));
     } else {
-      fail(errno, line_.size(), written);
+      fail(errno, bytes.size(), written);
     }
   }
-  bytes_ += line_.size();
+  bytes_ += bytes.size();
 }
 
 void CompletionWriter::close() {
   if (descriptor_ < 0) return;
   cut();
+  if (packer_ && (is_open_ || bytes_ == 0)) {
+    coded_.clear();
+    packer_->finish(coded_);
+    is_open_ = false;
+    write(coded_);
+  }
   // Pipes and terminals cannot be synchronised, and need not be.
   if (::fsync(descriptor_) != 0 && errno != EINVAL && errno != EROFS && errno != ENOTSUP) {
     fail(errno, 0, 0);

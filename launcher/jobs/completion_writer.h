@@ -1,13 +1,15 @@
 // Where answers go: one line per finished row, in the file before the next one begins, so that a
-// killed job loses nothing it has answered.
+// killed job loses nothing it has answered. A file whose name ends in .gz or .zst is gzip or zstd.
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
 
+#include "launcher/jobs/coding.h"
 #include "launcher/jobs/finished_rows.h"
 
 namespace sluice::launcher {
@@ -16,7 +18,9 @@ namespace sluice::launcher {
 enum class Existing : std::uint8_t {
   refuse,
   overwrite,  // its content is lost when the first record is written, or close() is called
-  resume,     // its records stay; a last line that was cut off is removed, at the same time
+  /// Its records stay. A last line that was cut off is removed at the same time, and a gzip member
+  /// or zstd frame that was cut off gets its end.
+  resume,
 };
 
 /// Move-only owner of the open file. One thread. A regular file is locked against a second writer.
@@ -31,8 +35,9 @@ class CompletionWriter {
   CompletionWriter(CompletionWriter&& other) noexcept;
   CompletionWriter& operator=(CompletionWriter&&) = delete;
 
-  /// Writes `record` and a line end. Pre: no line end in it. If that fails nothing of it stays in
-  /// the file, and CapacityError (disk full, quota, file size limit) or IoError is thrown.
+  /// Writes `record` and a line end. Pre: no line end in it. In a coded file it ends a block, so it
+  /// can be read though the file has no end yet. If that fails nothing of it stays in the file, and
+  /// CapacityError (disk full, quota, file size limit) or IoError is thrown.
   void append(std::string_view record);
 
   /// Makes what was written outlast a power cut. Throws IoError or CapacityError.
@@ -49,7 +54,9 @@ class CompletionWriter {
   CompletionWriter(int descriptor, std::string name);
   void lock();
   void read_finished();
+  void read_coded();
   void cut();
+  void write(std::string_view bytes);
   [[noreturn]] void fail(int code, std::uint64_t wanted, std::uint64_t got);
 
   std::string name_;
@@ -57,8 +64,12 @@ class CompletionWriter {
   bool regular_ = false;
   bool locked_ = false;
   bool uncut_ = false;       // more is in the file than is to be kept
-  std::uint64_t bytes_ = 0;  // of whole records
+  std::uint64_t bytes_ = 0;  // of whole records, as they are stored
   std::string line_;
+  std::unique_ptr<Packer> packer_;  // of a coded file
+  bool is_open_ = false;            // a member, or frame, that needs an end
+  std::string closing_;             // the end of one that a killed run left, until it is written
+  std::string coded_;               // the last record
   FinishedRows finished_;
 };
 

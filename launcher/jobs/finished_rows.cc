@@ -38,46 +38,48 @@ std::optional<std::string_view> id_of_answer(std::string_view record) {
 
 }  // namespace
 
-void FinishedRows::add(std::string_view record, const std::string& where) {
-  if (const auto id = id_of_answer(record)) {
-    ++records_;
-    const std::uint64_t key = key_of_id(*id);
-    ids_.add_answered(key);
-    if (!errors_.empty()) errors_.erase(key);
-    return;
-  }
+std::optional<RecordFacts> facts_of(std::string_view record) {
+  if (const auto id = id_of_answer(record)) return RecordFacts{key_of_id(*id)};
   const Json row = Json::parse_or_null(record);
   const Json& custom_id = row.member("custom_id");
   const Json& line = row.member("line");
   const bool nameless =
       row.contains("custom_id") && custom_id.is_null() && line.is_integer_in(1, INT64_MAX);
-  if (!custom_id.is_string() && !nameless) {
+  if (!custom_id.is_string() && !nameless) return {};
+  RecordFacts facts = {nameless ? key_of_line(line.integer()) : key_of_id(custom_id.text())};
+  const Json& plain = row.member("error");
+  const Json& batch = row.member("response").member("body").member("error");
+  const Json& error = plain.is_object() ? plain : batch;
+  if (error.is_object()) {
+    const bool is_duplicate = error.member("code") == kDuplicateCustomId;
+    facts.kind = is_duplicate ? RecordKind::duplicate : RecordKind::error;
+  }
+  return facts;
+}
+
+void FinishedRows::add(std::string_view record, const std::string& where) {
+  const auto facts = facts_of(record);
+  if (!facts) {
     throw InputError(
         fmt::format("{} is no record of an earlier run; remove the line, or start anew "
                     "with --overwrite",
                     where));
   }
   ++records_;
-  const std::uint64_t key = nameless ? key_of_line(line.integer()) : key_of_id(custom_id.text());
-  const Json& plain = row.member("error");
-  const Json& batch = row.member("response").member("body").member("error");
-  const Json& error = plain.is_object() ? plain : batch;
-  if (error.is_object()) {
-    add_error(key, error.member("code") == kDuplicateCustomId, record);
-  } else {
-    ids_.add_answered(key);
-    errors_.erase(key);
+  switch (facts->kind) {
+    case RecordKind::answer:
+      ids_.add_answered(facts->key);
+      if (!errors_.empty()) errors_.erase(facts->key);
+      return;
+    case RecordKind::error:
+      ids_.add_failed(facts->key);
+      errors_[facts->key] = hash_of(record);
+      return;
+    case RecordKind::duplicate:
+      ++duplicate_of_[facts->key];
+      ++duplicates_;
+      return;
   }
-}
-
-void FinishedRows::add_error(std::uint64_t key, bool is_duplicate, std::string_view record) {
-  if (is_duplicate) {
-    ++duplicate_of_[key];
-    ++duplicates_;
-    return;
-  }
-  ids_.add_failed(key);
-  errors_[key] = hash_of(record);
 }
 
 std::uint64_t FinishedRows::error_of(std::uint64_t key) const {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -10,6 +11,21 @@
 #include "launcher/jobs/row_ids.h"
 
 namespace sluice::launcher {
+
+enum class RecordKind : std::uint8_t {
+  answer,
+  error,
+  duplicate,  // the error of a further row with the custom_id of an earlier one
+};
+
+/// What a record of an output is.
+struct RecordFacts {
+  std::uint64_t key = 0;  // key_of_id() or key_of_line() of its row
+  RecordKind kind = RecordKind::answer;
+};
+
+/// Nothing: it is no record of ours.
+std::optional<RecordFacts> facts_of(std::string_view record);
 
 class FinishedRows {
  public:
@@ -35,8 +51,6 @@ class FinishedRows {
   std::int64_t failures() const { return static_cast<std::int64_t>(errors_.size()) + duplicates_; }
 
  private:
-  void add_error(std::uint64_t key, bool is_duplicate, std::string_view record);
-
   RowIds ids_;
   std::unordered_map<std::uint64_t, std::uint64_t> errors_;       // key to hash of the record
   std::unordered_map<std::uint64_t, std::int64_t> duplicate_of_;  // key to number of records

@@ -28,14 +28,14 @@ Bytef* bytes_for_zlib(const char* bytes) {
   return reinterpret_cast<Bytef*>(const_cast<char*>(bytes));
 }
 
-class GzipDecoder final : public Decoder {
+class GzipUnpacker final : public Unpacker {
  public:
-  GzipDecoder() {
+  GzipUnpacker() {
     if (inflateInit2(&stream_, kGzipWindow) != Z_OK) throw std::bad_alloc();
   }
-  ~GzipDecoder() override { inflateEnd(&stream_); }
-  GzipDecoder(const GzipDecoder&) = delete;
-  GzipDecoder& operator=(const GzipDecoder&) = delete;
+  ~GzipUnpacker() override { inflateEnd(&stream_); }
+  GzipUnpacker(const GzipUnpacker&) = delete;
+  GzipUnpacker& operator=(const GzipUnpacker&) = delete;
 
   Step step(std::string_view coded, std::span<char> plain) override {
     if (coded.empty() && between_members_) return {};
@@ -86,17 +86,17 @@ class GzipDecoder final : public Decoder {
   bool at_block_end_ = false;  // and at the end of a byte
 };
 
-class GzipEncoder final : public Encoder {
+class GzipPacker final : public Packer {
  public:
-  GzipEncoder() {
+  GzipPacker() {
     if (deflateInit2(&stream_, Z_DEFAULT_COMPRESSION, Z_DEFLATED, kGzipWindow, kMemoryLevel,
                      Z_DEFAULT_STRATEGY) != Z_OK) {
       throw std::bad_alloc();
     }
   }
-  ~GzipEncoder() override { deflateEnd(&stream_); }
-  GzipEncoder(const GzipEncoder&) = delete;
-  GzipEncoder& operator=(const GzipEncoder&) = delete;
+  ~GzipPacker() override { deflateEnd(&stream_); }
+  GzipPacker(const GzipPacker&) = delete;
+  GzipPacker& operator=(const GzipPacker&) = delete;
 
   void add(std::string_view plain, bool flush, std::string& coded) override {
     do {
@@ -130,7 +130,7 @@ class GzipEncoder final : public Encoder {
 
 }  // namespace
 
-std::unique_ptr<Decoder> make_gzip_decoder() { return std::make_unique<GzipDecoder>(); }
-std::unique_ptr<Encoder> make_gzip_encoder() { return std::make_unique<GzipEncoder>(); }
+std::unique_ptr<Unpacker> make_gzip_unpacker() { return std::make_unique<GzipUnpacker>(); }
+std::unique_ptr<Packer> make_gzip_packer() { return std::make_unique<GzipPacker>(); }
 
 }  // namespace sluice::launcher

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "kernels/device/error.h"
+#include "launcher/jobs/coding.h"
 #include "launcher/json/json.h"
 
 namespace sluice::launcher {
@@ -37,7 +38,8 @@ bool is_document(const std::string& line, std::size_t first, const std::string& 
 
 }  // namespace
 
-InputLines::InputLines(std::istream& in, std::string name) : name_(name), lines_(in, name) {}
+InputLines::InputLines(std::istream& in, const std::string& name, Shard shard)
+    : name_(name), inner_name_(name_without_coding(name)), lines_(in, name), shard_(shard) {}
 
 bool InputLines::next(InputLine& line) {
   while (lines_.next(line.text)) {
@@ -47,6 +49,7 @@ bool InputLines::next(InputLine& line) {
     line.number = lines_.number();
     line.is_json = json_;
     line.too_long = lines_.too_long();
+    line.is_foreign = !shard_.has(rows_++);
     return true;
   }
   return false;
@@ -59,13 +62,13 @@ void InputLines::decide(const std::string& line, std::size_t first) {
         "convert it (iconv -f UTF-16 -t UTF-8)",
         name_));
   }
-  json_ = name_.ends_with(".jsonl") || name_.ends_with(".json");
+  json_ = inner_name_.ends_with(".jsonl") || inner_name_.ends_with(".json");
   if (first == std::string::npos) return;
   if (!json_ && line[first] == '{') {
     const std::size_t second = line.find_first_not_of(kBlanks, first + 1);
-    json_ = !name_.ends_with(".txt") || second == std::string::npos || line[second] == '"';
+    json_ = !inner_name_.ends_with(".txt") || second == std::string::npos || line[second] == '"';
   }
-  if (json_ && is_document(line, first, name_)) {
+  if (json_ && is_document(line, first, inner_name_)) {
     throw InputError(fmt::format(
         "the input {} is one JSON document, not JSON Lines, which has one object on each line; "
         "convert it (jq -c '.[]' makes the lines of an array)",

@@ -45,6 +45,12 @@ std::int64_t most_prompt_tokens(std::string_view line, bool is_json, const Reque
   return static_cast<std::int64_t>(bytes) + 1;  // and the BOS token
 }
 
+/// That a file may have. Of a coded one its bytes do not tell.
+std::uint64_t most_lines(const InputFile& file) {
+  constexpr std::uint64_t kMostCoded = 1U << 28;  // in 32 MiB, a bit each
+  return file.coding() == Coding::none ? file.bytes() / 2 + 1 : kMostCoded;
+}
+
 void add_bound(std::int64_t tokens, JobScan& scan) {
   scan.longest_sequence = std::max(scan.longest_sequence, static_cast<std::int32_t>(tokens));
 }
@@ -76,14 +82,26 @@ std::int64_t most_tokens_of(std::string_view line, bool is_json, const RequestPa
                                 parser.positions());
 }
 
-InputScan scan_input(InputFile& file, RequestParser parser, std::uint64_t exact_bytes) {
-  InputScan scan;
+RowNames row_names_of(InputFile& file) {
+  RowNames names;
   std::istream in(&file);
   InputLines lines(in, file.name());
-  const std::uint64_t most_lines = file.bytes() / 2 + 1;
   for (InputLine line; lines.next(line);) {
+    if (line.is_json) names.look_at(line.text, most_lines(file));
+  }
+  file.rewind();
+  return names;
+}
+
+InputScan scan_input(InputFile& file, RequestParser parser, std::uint64_t exact_bytes,
+                     Shard shard) {
+  InputScan scan;
+  std::istream in(&file);
+  InputLines lines(in, file.name(), shard);
+  for (InputLine line; lines.next(line);) {
+    if (line.is_json) scan.names.look_at(line.text, most_lines(file));
+    if (line.is_foreign) continue;
     ++scan.job.rows;
-    if (line.is_json) scan.names.look_at(line.text, most_lines);
     if (lines.bytes() <= exact_bytes) {
       const auto parsed = parse(line, parser);
       if (const auto* row = std::get_if<RequestRow>(&parsed)) add_to_scan(*row, scan.job);

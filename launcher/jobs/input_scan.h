@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "launcher/config/shard.h"
 #include "launcher/jobs/input_file.h"
 #include "launcher/jobs/request_parser.h"
 #include "launcher/jobs/request_row.h"
@@ -40,8 +41,12 @@ struct InputScan {
 constexpr std::uint64_t kExactBytes = 2U << 20;
 
 /// Reads a regular file to its end and goes back to its beginning. Throws as InputLines::next().
-InputScan scan_input(InputFile& file, RequestParser parser,
-                     std::uint64_t exact_bytes = kExactBytes);
+/// Names are those of all rows, the rest is of the shard's.
+InputScan scan_input(InputFile& file, RequestParser parser, std::uint64_t exact_bytes = kExactBytes,
+                     Shard shard = {});
+
+/// The names alone. Otherwise as scan_input().
+RowNames row_names_of(InputFile& file);
 
 /// The most tokens, prompt and answer, that a line can come to.
 std::int64_t most_tokens_of(std::string_view line, bool is_json, const RequestParser& parser);

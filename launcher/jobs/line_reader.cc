@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <istream>
 #include <utility>
 
@@ -15,7 +16,10 @@ constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 }  // namespace
 
 LineReader::LineReader(std::istream& in, std::string name, std::size_t max_line_bytes)
-    : in_(in), name_(std::move(name)), max_line_bytes_(max_line_bytes) {}
+    : in_(in),
+      name_(std::move(name)),
+      max_line_bytes_(max_line_bytes),
+      buffer_(std::size_t{1} << 16) {}
 
 bool LineReader::next(std::string& line) {
   line.clear();
@@ -28,20 +32,33 @@ bool LineReader::next(std::string& line) {
   }
 }
 
+/// Takes what is there, so that a pipe is not waited for longer than it must be.
+bool LineReader::refill(std::streambuf& bytes) {
+  if (bytes.sgetc() == std::streambuf::traits_type::eof()) return false;
+  const std::streamsize there = std::max<std::streamsize>(1, bytes.in_avail());
+  const std::streamsize count = bytes.sgetn(buffer_.data(), std::min(there, std::ssize(buffer_)));
+  waiting_ = {buffer_.data(), static_cast<std::size_t>(count)};
+  return count > 0;
+}
+
 bool LineReader::read_line(std::streambuf& bytes, std::string& line) {
-  int byte = bytes.sbumpc();
-  if (byte == EOF) return false;
+  if (waiting_.empty() && !refill(bytes)) return false;
   ++number_;
-  for (; byte != EOF && byte != '\n'; byte = bytes.sbumpc()) {
+  std::size_t end = 0;
+  do {
+    end = waiting_.find('\n');
+    const std::string_view part = waiting_.substr(0, end);
+    const std::size_t room = max_line_bytes_ - line.size();
+    line.append(part.substr(0, room));
+    too_long_ = too_long_ || part.size() > room;
+    bytes_ += part.size();
+    waiting_.remove_prefix(part.size());
+  } while (end == std::string_view::npos && refill(bytes));
+  unfinished_ = end == std::string_view::npos;
+  if (!unfinished_) {
     ++bytes_;
-    if (line.size() < max_line_bytes_) {
-      line.push_back(static_cast<char>(byte));
-    } else {
-      too_long_ = true;
-    }
+    waiting_.remove_prefix(1);
   }
-  unfinished_ = byte == EOF;
-  if (!unfinished_) ++bytes_;
   if (number_ == 1 && line.starts_with(kByteOrderMark)) line.erase(0, kByteOrderMark.size());
   if (line.ends_with('\r')) line.pop_back();
   return true;

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <iosfwd>
 #include <string>
+#include <string_view>
+#include <vector>
 
 namespace sluice::launcher {
 
@@ -29,11 +31,14 @@ class LineReader {
   std::uint64_t bytes() const { return bytes_; }
 
  private:
+  bool refill(std::streambuf& bytes);
   bool read_line(std::streambuf& bytes, std::string& line);
 
   std::istream& in_;
   std::string name_;
   std::size_t max_line_bytes_;
+  std::vector<char> buffer_;
+  std::string_view waiting_;  // in buffer_, not read yet
   std::int64_t number_ = 0;
   std::uint64_t bytes_ = 0;
   bool too_long_ = false;

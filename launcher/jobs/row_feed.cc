@@ -26,8 +26,8 @@ std::size_t tokens_of(const ParsedRow& row) {
 int parsing_threads(int cores) { return std::clamp(cores / 2, 1, kMostThreads); }
 
 RowFeed::RowFeed(std::istream& in, const std::string& name, RequestParser& parser, RowSorter sorter,
-                 bool patient)
-    : lines_(in, name), parser_(parser), patient_(patient), sorter_(std::move(sorter)) {}
+                 bool patient, Shard shard)
+    : lines_(in, name, shard), parser_(parser), patient_(patient), sorter_(std::move(sorter)) {}
 
 RowFeed::~RowFeed() {
   {
@@ -70,7 +70,9 @@ void RowFeed::read_lines() {
     if (stopping_ || ended_) return;
     lock.unlock();
     Work work;
-    if (!lines_.next(work.line)) return;
+    do {
+      if (!lines_.next(work.line)) return;
+    } while (work.line.is_foreign);
     lock.lock();
     bytes_ += work.line.text.size();
     works_.push_back(std::move(work));

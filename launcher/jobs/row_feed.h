@@ -31,7 +31,7 @@ class RowFeed {
   /// `patient`, for files: next() waits for the reader, so that passes are the same in every run.
   /// Else, for pipes, it says none_now. References must outlive it.
   RowFeed(std::istream& in, const std::string& name, RequestParser& parser, RowSorter sorter,
-          bool patient);
+          bool patient, Shard shard = {});
   /// Waits for the threads, each of which finishes the row that it has. The reader may be waiting
   /// for a pipe: call InputFile::stop() first.
   ~RowFeed();

@@ -1,4 +1,4 @@
-// zstd, by libzstd. The decoder follows the blocks itself, because the library does not say where
+// zstd, by libzstd. The unpacker follows the blocks itself, because the library does not say where
 // they end. Source of the format: RFC 8878, sections 3.1.1 and 3.1.2.
 #include <xxhash.h>
 #include <zstd.h>
@@ -127,7 +127,7 @@ std::unique_ptr<Handle, FreeStreams> owned(Handle* handle) {
   return std::unique_ptr<Handle, FreeStreams>(handle);
 }
 
-class ZstdDecoder final : public Decoder {
+class ZstdUnpacker final : public Unpacker {
  public:
   Step step(std::string_view coded, std::span<char> plain) override {
     if (has_more_) {
@@ -173,9 +173,9 @@ class ZstdDecoder final : public Decoder {
   bool is_first_ = true;
 };
 
-class ZstdEncoder final : public Encoder {
+class ZstdPacker final : public Packer {
  public:
-  ZstdEncoder() { checked(ZSTD_CCtx_setParameter(context_.get(), ZSTD_c_checksumFlag, 1)); }
+  ZstdPacker() { checked(ZSTD_CCtx_setParameter(context_.get(), ZSTD_c_checksumFlag, 1)); }
 
   void add(std::string_view plain, bool flush, std::string& coded) override {
     run(plain, flush ? ZSTD_e_flush : ZSTD_e_continue, coded);
@@ -199,7 +199,7 @@ class ZstdEncoder final : public Encoder {
 
 }  // namespace
 
-std::unique_ptr<Decoder> make_zstd_decoder() { return std::make_unique<ZstdDecoder>(); }
-std::unique_ptr<Encoder> make_zstd_encoder() { return std::make_unique<ZstdEncoder>(); }
+std::unique_ptr<Unpacker> make_zstd_unpacker() { return std::make_unique<ZstdUnpacker>(); }
+std::unique_ptr<Packer> make_zstd_packer() { return std::make_unique<ZstdPacker>(); }
 
 }  // namespace sluice::launcher

@@ -26,7 +26,7 @@ MergedFile::MergedFile(std::string name)
     throw ConfigError(fmt::format("cannot make the output {}: {}", name_, std::strerror(errno)));
   }
   const Coding coding = coding_of_name(name_);
-  if (coding != Coding::none) encoder_ = make_encoder(coding);
+  if (coding != Coding::none) packer_ = make_packer(coding);
 }
 
 MergedFile::~MergedFile() {
@@ -46,9 +46,9 @@ void MergedFile::fail(const char* call) const {
 }
 
 void MergedFile::add(std::string_view record) {
-  if (encoder_) {
-    encoder_->add(record, false, waiting_);
-    encoder_->add("\n", false, waiting_);
+  if (packer_) {
+    packer_->add(record, false, waiting_);
+    packer_->add("\n", false, waiting_);
   } else {
     waiting_.append(record).push_back('\n');
   }
@@ -66,7 +66,7 @@ void MergedFile::write() {
 }
 
 void MergedFile::commit() {
-  if (encoder_) encoder_->finish(waiting_);
+  if (packer_) packer_->finish(waiting_);
   write();
   if (::fsync(descriptor_) != 0 && errno != EINVAL && errno != EROFS && errno != ENOTSUP) {
     fail("fsync");

@@ -29,7 +29,7 @@ class MergedFile {
   std::string name_;
   std::string fresh_;  // the name until commit()
   int descriptor_ = -1;
-  std::unique_ptr<Encoder> encoder_;
+  std::unique_ptr<Packer> packer_;
   std::string waiting_;  // bytes to be written
 };
 

@@ -9,6 +9,7 @@
 
 #include "kernels/device/error.h"
 #include "launcher/config/config_yaml.h"
+#include "launcher/config/shard.h"
 #include "launcher/generate/rank.h"
 #include "launcher/generate/run_job.h"
 #include "launcher/planner/paper_run.h"
@@ -62,8 +63,9 @@ void write_trace(const SimulatedRun& run, const std::string& path) {
 
 }  // namespace
 
-void simulate_run(const RunConfig& config, std::int32_t ranks, const std::string& command_line,
+void simulate_run(const RunConfig& asked, std::int32_t ranks, const std::string& command_line,
                   std::ostream& out) {
+  const RunConfig config = of_shard(asked);
   if (!config.report.file.empty()) check_writable(config.report.file, "--report");
   if (!config.report.trace.empty()) check_writable(config.report.trace, "--trace");
   const Machine machine = machine_for(config.machine, "a simulation");

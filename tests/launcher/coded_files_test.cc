@@ -26,9 +26,9 @@ std::string record_of(int i) {
 
 std::string encoded(Coding coding, std::string_view plain) {
   std::string coded;
-  const auto encoder = make_encoder(coding);
-  encoder->add(plain, false, coded);
-  encoder->finish(coded);
+  const auto packer = make_packer(coding);
+  packer->add(plain, false, coded);
+  packer->finish(coded);
   return coded;
 }
 
@@ -124,8 +124,11 @@ TEST_P(CodedFiles, ADamagedInputIsRefusedOrReadsTheSame) {
       damaged[at] = static_cast<char>(damaged[at] ^ 1 << bit);
       const std::string path = folder_.write("rows", damaged);
       const std::string refusal = refusal_of(path);
-      refused += refusal.empty() ? 0 : 1;
-      if (refusal.empty()) EXPECT_EQ(read_plain(path), plain) << at << ", bit " << bit;
+      if (refusal.empty()) {
+        EXPECT_EQ(read_plain(path), plain) << at << ", bit " << bit;
+      } else {
+        ++refused;
+      }
     }
   }
   EXPECT_GT(refused, static_cast<int>(coded.size()));
@@ -139,12 +142,12 @@ TEST_P(CodedFiles, EachRecordCanBeReadAtOnce) {
     writer.append(record_of(i));
     plain += record_of(i) + "\n";
     const std::string coded = folder_.read(name("out.jsonl"));
-    const auto decoder = make_decoder(GetParam());
+    const auto unpacker = make_unpacker(GetParam());
     std::vector<char> room(1U << 16);
     std::string read;
     std::string_view rest = coded;
-    for (Decoder::Step step = {1, 0}; step.read + step.written > 0;) {
-      step = decoder->step(rest, room);
+    for (Unpacker::Step step = {1, 0}; step.read + step.written > 0;) {
+      step = unpacker->step(rest, room);
       rest.remove_prefix(step.read);
       read.append(room.data(), step.written);
     }
@@ -177,8 +180,10 @@ TEST_P(CodedFiles, ATornOutputGoesOnAtEveryByte) {
         std::upper_bound(ends.begin(), ends.end(), size) - ends.begin() - 1;  // records
     CompletionWriter writer(path, Existing::resume);
     EXPECT_EQ(folder_.read(name("out")).size(), size) << "cut before there was anything to write";
-    ASSERT_EQ(writer.finished().records(), whole) << size;
-    for (auto i = whole; i < kRecords; ++i) writer.append(record_of(static_cast<int>(i)));
+    const auto kept = writer.finished().records();
+    ASSERT_GE(kept, whole) << size;
+    ASSERT_LE(kept, whole + 1) << size;  // one may be there before the last bytes of its block
+    for (auto i = kept; i < kRecords; ++i) writer.append(record_of(static_cast<int>(i)));
     writer.close();
     ASSERT_EQ(read_plain(path), plain) << size;
   }

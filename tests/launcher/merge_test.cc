@@ -40,9 +40,9 @@ std::string row_of(const std::string& id) {
 
 std::string encoded(Coding coding, std::string_view plain) {
   std::string coded;
-  const auto encoder = make_encoder(coding);
-  encoder->add(plain, false, coded);
-  encoder->finish(coded);
+  const auto packer = make_packer(coding);
+  packer->add(plain, false, coded);
+  packer->finish(coded);
   return coded;
 }
 

@@ -20,6 +20,7 @@ std::vector<FlagGroup> groups() {
         {"--overwrite", ""},
         {"--keep-fields", ""},
         {"--strict", ""},
+        {"--shard", "I/N|slurm"},
         {"--prompt", "TEXT"},
         {"--prompt-len", "N"},
         {"--gen-len", "N"},

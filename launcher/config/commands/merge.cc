@@ -15,11 +15,11 @@ Usage:
 Example:
   sluice merge answers.*.jsonl --input prompts.jsonl --output answers.jsonl
 
-Puts the outputs of several runs of one job together, such as those of its shards: of each row its
-first answer, or else its last error record, once. With --input they stand in its rows' order, and
-rows without a record are named; without it in the order of the files. Any file may be gzip or zstd.
-The status is 6 where rows have no answer, or records no row. The output is written all the same, and
-sluice generate --resume answers what it lacks.
+Puts the outputs of several runs of one job together, such as those of its shards: of each row
+its first answer, or else its last error record, once. With --input they stand in its rows' order,
+and rows without a record are named; without it in the order of the files. Any file may be gzip or
+zstd. The status is 6 where rows have no answer, or records no row. The output is written all the
+same, and sluice generate --resume answers what it lacks.
 
 )";
 }

@@ -24,6 +24,7 @@ struct CommandPage {
 const CommandPage& bench_page();
 const CommandPage& calibrate_page();
 const CommandPage& generate_page();
+const CommandPage& merge_page();
 const CommandPage& plan_page();
 const CommandPage& simulate_page();
 const CommandPage& inspect_page();

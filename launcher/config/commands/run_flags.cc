@@ -31,6 +31,7 @@ void forget_replaced(const GivenFlags& given, JobConfig& job) {
     if (!given.has("--prompt-len")) job.prompt_len = job.gen_len = job.num_prompts = 0;
     if (!given.has("--input") && !given.has("--output")) job.output.clear();
     if (!given.has("--input")) job.resume = job.overwrite = false;
+    if (!given.has("--input") && !given.has("--shard")) job.shard.clear();
   }
   if (given.has("--resume")) job.overwrite = false;
   if (given.has("--overwrite")) job.resume = false;
