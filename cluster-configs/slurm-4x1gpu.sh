@@ -1,24 +1,26 @@
 #!/bin/bash
-# Four nodes with one GPU each. Usage, from the folder that holds cluster-configs/:
-#   sbatch cluster-configs/slurm-4x1gpu.sh MODEL INPUT OUTPUT
-# A job that was requeued or sent again goes on where it stopped (--resume).
+# Four nodes with one GPU each. From the folder that holds cluster-configs/, for example a checkout:
+#   sbatch cluster-configs/slurm-4x1gpu.sh MODEL INPUT OUTPUT [FLAGS OF sluice generate]
+# Without flags sluice chooses by itself; for OPT-66b on such a machine add --config cluster-configs/cluster-4x1gpu.yaml
+# The job takes whole nodes, so it names no number of cores or bytes that a node may not have. What to
+# adapt (flags of sbatch count more than the lines below; `sinfo -o "%P %D %c %m %G %l"` shows what is there):
+#   --partition, --account        where your site wants them
+#   --nodes=N --ntasks=N          for another number of nodes
+#   --time                        the partition's own limit counts otherwise; at a limit the job queues itself again
 #SBATCH --job-name=sluice
 #SBATCH --nodes=4
+#SBATCH --ntasks=4
 #SBATCH --ntasks-per-node=1
-#SBATCH --gpus-per-task=1
-#SBATCH --cpus-per-task=16
-#SBATCH --mem=60G
-#SBATCH --time=12:00:00
+#SBATCH --gres=gpu:1
+#SBATCH --exclusive
+#SBATCH --mem=0
+#SBATCH --signal=B:USR1@120
 #SBATCH --requeue
 #SBATCH --open-mode=append
 set -euo pipefail
-if [ "$#" -ne 3 ]; then
-  echo "usage: sbatch $0 MODEL INPUT OUTPUT" >&2
+if [ "$#" -lt 3 ]; then
+  echo "usage: sbatch $0 MODEL INPUT OUTPUT [FLAGS OF sluice generate]" >&2
   exit 2
 fi
-cd "$SLURM_SUBMIT_DIR"
-
-# --mpi=pmix: without it every task would be a job of its own. -K1: when a rank dies, end the others,
-# which otherwise would wait for ever.
-srun --mpi=pmix -K1 sluice generate --config cluster-configs/cluster-4x1gpu.yaml \
-  --model "$1" --input "$2" --output "$3" --resume --report "$3.report.json"
+source "$SLURM_SUBMIT_DIR/cluster-configs/slurm-job.sh"
+run_job "$@"

@@ -115,31 +115,40 @@ TEST(ClusterConfigs, TheCommandsInTheirCommentsUseFlagsThatExist) {
 }
 
 TEST(ClusterConfigs, ScriptsStartRanksThatFindEachOtherAndDieTogether) {
-  const auto scripts = files_ending(".sh");
-  EXPECT_GE(scripts.size(), 2U);
+  const std::string job = content(kFolder / "slurm-job.sh");
+  EXPECT_THAT(job, testing::HasSubstr("srun --mpi=pmix -K1"));
+  const std::size_t command = job.find("generate --model");
+  ASSERT_NE(command, std::string::npos);
   const std::vector<std::string> known = flags_in(help_of_generate());
-  for (const auto& path : scripts) {
+  for (const std::string& flag : flags_in(job.substr(command, job.find(')', command) - command))) {
+    EXPECT_THAT(known, testing::Contains(flag));
+  }
+  EXPECT_GE(files_ending(".sh").size(), 3U);
+  for (const auto& path : files_ending(".sh")) {
     SCOPED_TRACE(path.filename().string());
     EXPECT_EQ(std::system(("bash -n '" + path.string() + "'").c_str()), 0);
+  }
+}
+
+TEST(ClusterConfigs, ScriptsNameAConfigurationWithAsManyStagesAsTheyStartTasks) {
+  int count = 0;
+  for (const auto& path : files_ending(".sh")) {
+    SCOPED_TRACE(path.filename().string());
     const std::string text = content(path);
-    const std::size_t command = text.find("srun --mpi=pmix -K1 sluice generate");
-    ASSERT_NE(command, std::string::npos);
-    for (const std::string& flag : flags_in(text.substr(text.find("sluice", command)))) {
-      EXPECT_THAT(known, testing::Contains(flag));
-    }
+    if (text.find("\n#SBATCH ") == std::string::npos) continue;
+    ++count;
     const std::string option = "--config cluster-configs/";
     const std::size_t config = text.find(option);
     ASSERT_NE(config, std::string::npos);
     const std::size_t begin = config + option.size();
-    const std::string named = text.substr(begin, text.find(' ', begin) - begin);
+    const std::string named = text.substr(begin, text.find_first_of(" \n", begin) - begin);
     EXPECT_TRUE(std::filesystem::exists(kFolder / named)) << named;
-    // As many tasks as the configuration has stages.
     RunConfig loaded;
     read_config_file(kFolder / named, loaded);
-    const std::string tasks = std::to_string(loaded.stages.size()) + "\n";
-    EXPECT_TRUE(text.find("--nodes=" + tasks) != std::string::npos ||
-                text.find("--ntasks=" + tasks) != std::string::npos);
+    EXPECT_THAT(text, testing::HasSubstr(
+                          "#SBATCH --ntasks=" + std::to_string(loaded.stages.size()) + "\n"));
   }
+  EXPECT_EQ(count, 2);
 }
 
 TEST(ClusterConfigs, TheReadmeNamesEveryFile) {

@@ -1,0 +1,89 @@
+"""The sample scripts of cluster-configs/, handed to sbatch as they are: ranks, starts and nodes that die,
+jobs that are cancelled or queued again, wrong use.
+"""
+
+import os
+import signal
+import unittest
+
+from sample_jobs import FOUR_NODES, ONE_NODE, ROWS, SampleJobTest
+
+# Dies as Open MPI's start does now and then: rank 2 of the first starts, before anything else.
+DYING_START = """#!/bin/bash
+if [ "$PMIX_RANK" = 2 ]; then
+  echo start >>starts
+  [ "$(wc -l <starts)" -gt {deaths} ] || kill -SEGV $$
+fi
+exec build/sluice "$@"
+"""
+
+
+class ScriptsTest(SampleJobTest):
+    def test_undisturbed(self):
+        for script, nodes in ((FOUR_NODES, 4), (ONE_NODE, 1)):
+            for start in ("srun", "mpirun"):
+                with self.subTest(script=script, start=start):
+                    job, pipe = self.send_waiting(script, environment={"SLUICE_START": start})
+                    self.check_ranks(job, nodes)
+                    pipe.let_go()
+                    self.check_done(job)
+
+    def test_a_killed_rank(self):
+        for script, start, victim in ((FOUR_NODES, "srun", 2), (FOUR_NODES, "mpirun", 0),
+                                      (ONE_NODE, "srun", 3)):
+            with self.subTest(script=script, start=start):
+                job, _ = self.send_waiting(script, environment={"SLUICE_START": start})
+                os.kill(self.check_ranks(job, 1 if script == ONE_NODE else 4)[victim],
+                        signal.SIGKILL)
+                self.check_done(job, starts=2)
+
+    def test_a_start_that_dies_is_tried_again(self):
+        program = self.write("dying", DYING_START.format(deaths=2))
+        program.chmod(0o755)
+        job = self.send(FOUR_NODES, environment={"SLUICE": str(program)})
+        self.check_done(job, starts=3)
+        self.assertIn("(2 of at most 5)", job.log())
+
+    def test_starts_that_always_die_come_to_an_end(self):
+        program = self.write("dying", DYING_START.format(deaths=99))
+        program.chmod(0o755)
+        job = self.send(FOUR_NODES, environment={"SLUICE": str(program), "SLUICE_RESTARTS": "1"})
+        self.assertEqual(job.end()["JobState"], "FAILED", job.log())
+        self.assertEqual(job.log().count("starting again"), 1)
+        self.assertRegex(job.log(), r"2 times in a row; giving up")
+
+    def test_wrong_use_is_not_tried_again(self):
+        job = self.send(ONE_NODE, "--no-such-flag")
+        ended = job.end()
+        self.assertEqual((ended["JobState"], ended["ExitCode"]), ("FAILED", "2:0"), job.log())
+        self.assertNotIn("starting again", job.log())
+
+    def test_requeue(self):
+        job, _ = self.send_waiting(FOUR_NODES)
+        self.cluster.run("scontrol", "requeue", job.number)
+        self.check_done(job, runs=2)
+
+    def test_scancel_and_the_same_line_again(self):
+        for script in (FOUR_NODES, ONE_NODE):
+            with self.subTest(script=script):
+                job, _ = self.send_waiting(script)
+                self.cluster.run("scancel", job.number)
+                self.assertEqual(job.end()["JobState"], "CANCELLED")
+                self.cluster.wait_until_idle()  # and not queued again
+                self.assertEqual(job.fields()["JobState"], "CANCELLED")
+                self.assertEqual(self.cluster.processes(SLURM_JOB_ID=str(job.number)), {})
+                self.assertLess(self.answers(), ROWS)
+                self.check_done(self.send(script))
+
+    def test_a_lost_node(self):
+        job, _ = self.send_waiting(FOUR_NODES)
+        self.cluster.lose_node("n3")
+        try:
+            job.wait_until(lambda fields: fields["Restarts"] == "1", "its second run")
+        finally:
+            self.cluster.start_node("n3")
+        self.check_done(job, starts=None, runs=2)
+
+
+if __name__ == "__main__":
+    unittest.main()
