@@ -3,6 +3,7 @@
 #   SLUICE           the program; without it ./build/sluice, or the sluice in PATH
 #   SLUICE_START     how ranks are started: srun (the default) or mpirun
 #   SLUICE_RESTARTS  how many starts in a row may end before they answered anything (5)
+#   SLUICE_SHARDS    of a job array, into how many parts the rows go; without it into as many as it has tasks
 
 say() { echo "slurm-job: $*" >&2; }
 
@@ -69,7 +70,14 @@ queue_again() {
 # run_job MODEL INPUT OUTPUT [FLAGS OF sluice generate]
 run_job() {
   cd "$SLURM_SUBMIT_DIR"
-  output=$3 lost=0 status=0 limit_near="" signalled="" ranks=""
+  # A task of a job array answers its part of the rows, into a file of its own.
+  local shard=()
+  if [ -n "${SLURM_ARRAY_TASK_ID:-}" ]; then
+    [[ "$3" == *"{shard}"* ]] || { say "the OUTPUT of a job array needs {shard}, such as answers.{shard}.jsonl"; return 2; }
+    shard=(--shard "${SLUICE_SHARDS:+$SLURM_ARRAY_TASK_ID/$SLUICE_SHARDS}")
+    [ -n "${shard[1]}" ] || shard[1]=slurm
+  fi
+  output=${3//"{shard}"/${SLURM_ARRAY_TASK_ID:-}} lost=0 status=0 limit_near="" signalled="" ranks=""
   local sluice most="${SLUICE_RESTARTS:-5}" at_first before start
   sluice=$(find_sluice)
   # --mpi=pmix: without it every task would be a job of its own. -K1: when a rank dies, the others are
@@ -77,7 +85,7 @@ run_job() {
   start=(srun --mpi=pmix -K1 --cpus-per-task="$(cores_of_a_task)")
   [ "${SLUICE_START:-srun}" = srun ] || start=(mpirun --bind-to none -n "$SLURM_NTASKS")
   start+=("$sluice" generate --model "$1" --input "$2" --output "$3" --resume
-    --report "$3.report.json" "${@:4}")
+    --report "$3.report.json" "${shard[@]}" "${@:4}")
   # With its default (mixed), the PMIx plugin of Slurm 22.05 now and then lets ranks out of MPI_Init before
   # all have come so far, and their first message kills one that has not (docs/cluster.md).
   export SLURM_PMIX_FENCE="${SLURM_PMIX_FENCE:-ring}"

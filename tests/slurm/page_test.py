@@ -29,9 +29,9 @@ class PageTest(ClusterTest):
         self.generate(DEMO_MODEL, "--input", DEMO_MODEL / "prompts.jsonl", "--output", expected)
         nodes = []
         for block in self.blocks:
-            answers = re.search(r"\S+\.jsonl$", block, re.M)
-            if PLACES.search(block) or answers is None:
+            if "show-completions" not in block:
                 continue
+            answers = re.search(r"\S+\.jsonl$", block, re.M)
             with self.subTest(block=block):
                 said = self.run_block(block).stdout
                 output = self.scratch / answers[0]
@@ -42,6 +42,16 @@ class PageTest(ClusterTest):
                 nodes.append(re.search(r"slurm-job: job \d+ on (\S+),", log.read_text())[1])
                 output.unlink()
         self.assertEqual(sorted(nodes), ["g1", "n[1-4]"])
+
+    def test_an_array(self):
+        expected = self.scratch / "expected.jsonl"
+        self.generate(DEMO_MODEL, "--input", DEMO_MODEL / "prompts.jsonl", "--output", expected)
+        block, = (block for block in self.blocks if "--array" in block)
+        self.run_block(block)
+        whole = self.records(self.scratch / "whole.jsonl")
+        self.assertEqual(whole, self.records(expected))
+        self.assertEqual(list(whole), [f"demo-{i + 1}" for i in range(8)])
+        self.assertEqual(len(list(self.scratch.glob("part.[0-1].jsonl"))), 2)
 
     def test_other_commands(self):
         """Those that look, and change nothing."""
@@ -54,7 +64,7 @@ class PageTest(ClusterTest):
 
     def test_five_commands_are_enough(self):
         first = next(block for block in self.blocks if "git clone" in block)
-        sends = [block for block in self.blocks if "sbatch --wait" in block]
+        sends = [block for block in self.blocks if "sbatch --wait" in block and "--array" not in block]
         self.assertEqual(len(sends), 2)
         for block in sends:
             self.assertLessEqual(len((first + block).splitlines()), 5)
