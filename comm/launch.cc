@@ -20,13 +20,17 @@ struct Launcher {
   const char* size;
   const char* rank;
   const char* joined_by;  // what Open MPI needs beside them; null: it cannot join
+  const char* local_rank = nullptr;
+  const char* local_size = nullptr;  // processes of this host; null: not told
+  const char* hosts = nullptr;       // how many there are; null: not told
 };
 
 /// Nearer launchers first: mpirun and mpiexec start their helpers by srun, and leave its variables.
 /// Slurm's own shells have SLURM_PROCID, too, but no size of a step.
 constexpr std::array kLaunchers = {
     Launcher{"Open MPI's mpirun", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE",
-             "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_RANK"},
+             "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK",
+             "OMPI_COMM_WORLD_LOCAL_SIZE"},
     Launcher{"MVAPICH's launcher", "MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE",
              "MV2_COMM_WORLD_RANK", nullptr},
     Launcher{"MVAPICH's launcher", "MVP_COMM_WORLD_RANK", "MVP_COMM_WORLD_SIZE",
@@ -38,7 +42,8 @@ constexpr std::array kLaunchers = {
     Launcher{"the mpiexec of PALS", "PALS_RANKID", "PMI_SIZE", "PALS_RANKID", "PMIX_RANK"},
     Launcher{"the launcher of another MPI (mpiexec of MPICH or Intel MPI, srun --mpi=pmi2)",
              "PMI_RANK", "PMI_SIZE", "PMI_RANK", nullptr},
-    Launcher{"srun", "SLURM_STEP_NUM_TASKS", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "PMIX_RANK"},
+    Launcher{"srun", "SLURM_STEP_NUM_TASKS", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "PMIX_RANK",
+             "SLURM_LOCALID", nullptr, "SLURM_STEP_NUM_NODES"},
     Launcher{"a launcher with PMIx", "PMIX_RANK", "PMIX_SIZE", "PMIX_RANK", "PMIX_RANK"},
 };
 
@@ -47,6 +52,11 @@ int number_in(const char* text) {
   int number = -1;
   if (text != nullptr) std::from_chars(text, text + std::strlen(text), number);
   return number;
+}
+
+/// -1 also where the launcher does not say.
+int number_of(const char* name, const Environment& environment) {
+  return name != nullptr ? number_in(environment(name)) : -1;
 }
 
 std::string count_of(int processes) {
@@ -69,6 +79,10 @@ Launch find_launch(const Environment& environment) {
     launch.sign = launcher.sign;
     launch.processes = std::max(0, number_in(environment(launcher.size)));
     launch.rank = std::max(0, number_in(environment(launcher.rank)));
+    launch.local_rank = std::max(0, number_of(launcher.local_rank, environment));
+    launch.one_host =
+        number_of(launcher.hosts, environment) == 1 ||
+        (launch.processes > 0 && number_of(launcher.local_size, environment) == launch.processes);
     launch.joins = launcher.joined_by != nullptr && environment(launcher.joined_by) != nullptr;
     return launch;
   }

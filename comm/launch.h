@@ -21,6 +21,8 @@ struct Launch {
   std::string sign;      // the variable that told: "PMI_RANK"
   int processes = 1;     // 0: the launcher does not say
   int rank = 0;
+  int local_rank = 0;     // among the processes of this host; 0 where the launcher does not say
+  bool one_host = false;  // the launcher says that it started all processes on this host
   /// Open MPI can join the processes. False: they belong to another MPI, or to none.
   bool joins = true;
 

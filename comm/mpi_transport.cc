@@ -6,6 +6,8 @@
 #include <unistd.h>
 
 #include "comm/launch.h"
+#include "comm/network.h"
+#include "comm/start_watch.h"
 
 namespace sluice::comm {
 namespace {
@@ -30,12 +32,14 @@ int class_of(int code) {
   return error_class;
 }
 
-/// A duplicate of MPI_COMM_WORLD, which no other code sends messages on.
-MPI_Comm duplicate_world() {
-  MPI_Comm communicator = MPI_COMM_NULL;
-  check(MPI_Comm_dup(MPI_COMM_WORLD, &communicator), "MPI_Comm_dup");
-  check(MPI_Comm_set_errhandler(communicator, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
-  return communicator;
+/// A duplicate of MPI_COMM_WORLD, which no other code sends messages on. It returns errors, as
+/// MPI_COMM_WORLD does.
+void duplicate_world(MPI_Comm* communicator) {
+  check(MPI_Comm_dup(MPI_COMM_WORLD, communicator), "MPI_Comm_dup");
+}
+
+void release(MPI_Comm* communicator) {
+  if (*communicator != MPI_COMM_NULL) MPI_Comm_free(communicator);
 }
 
 /// For the end, when all ranks are in the destructor: no message under way can still be completed,
@@ -58,6 +62,8 @@ struct MpiTransport::Parts {
     ControlBytes bytes = {};
     MPI_Request request = MPI_REQUEST_NULL;
   };
+
+  Parts() { routes.fill(MPI_COMM_NULL); }
 
   int rank = 0;
   int size = 1;
@@ -96,6 +102,7 @@ MpiTransport::MpiTransport() : parts_(std::make_unique<Parts>()) {
                 "MPI was started twice in one process, which it does not allow; make one world.");
   }
   const Launch launch = find_launch();  // a lone Open MPI changes the variables for its children
+  prepare_network(launch);
   int provided = 0;
   check(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &provided), "MPI_Init_thread");
   try {
@@ -107,7 +114,7 @@ MpiTransport::MpiTransport() : parts_(std::make_unique<Parts>()) {
           "This MPI library does not support threads (MPI_THREAD_SERIALIZED); use an Open MPI that "
           "was built with them.");
     }
-    parts_->open();
+    check(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
   } catch (const Error&) {
     MPI_Finalize();
     throw;
@@ -119,9 +126,9 @@ void MpiTransport::Parts::open() {
         "MPI_Comm_split_type");
   check(MPI_Comm_rank(host, &local_rank), "MPI_Comm_rank");
   check(MPI_Comm_size(host, &ranks_on_host), "MPI_Comm_size");
-  for (MPI_Comm& route : routes) route = duplicate_world();
-  control = duplicate_world();
-  collectives = duplicate_world();
+  for (MPI_Comm& route : routes) duplicate_world(&route);
+  duplicate_world(&control);
+  duplicate_world(&collectives);
   requests.fill(MPI_REQUEST_NULL);
   outgoing.resize(static_cast<std::size_t>(size));
   listen();
@@ -135,10 +142,10 @@ MpiTransport::~MpiTransport() {
   }
   for (Parts::Outgoing& outgoing : parts.outgoing) drop(outgoing.request, false);
   drop(parts.heard, true);
-  for (MPI_Comm& route : parts.routes) MPI_Comm_free(&route);
-  MPI_Comm_free(&parts.control);
-  MPI_Comm_free(&parts.collectives);
-  MPI_Comm_free(&parts.host);
+  for (MPI_Comm& route : parts.routes) release(&route);
+  release(&parts.control);
+  release(&parts.collectives);
+  release(&parts.host);
   MPI_Finalize();
 }
 
@@ -147,7 +154,9 @@ int MpiTransport::size() const { return parts_->size; }
 int MpiTransport::local_rank() const { return parts_->local_rank; }
 int MpiTransport::ranks_on_host() const { return parts_->ranks_on_host; }
 
-std::vector<Greeting> MpiTransport::meet() {
+std::vector<Greeting> MpiTransport::meet(std::chrono::milliseconds deadline) {
+  const StartWatch watch(parts_->rank, deadline);
+  parts_->open();
   Greeting mine;
   mine.rank = parts_->rank;
   mine.host_leader = parts_->rank;

@@ -1,6 +1,7 @@
 // MPI as the world needs it. No call blocks after start-up, and no MPI type is seen outside.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <memory>
 #include <optional>
@@ -47,7 +48,8 @@ struct Heard {
 /// another one. Destruction is collective. Throws Error for every MPI call that fails.
 class MpiTransport {
  public:
-  /// Starts MPI. Throws ConfigError where MPI joined another number of ranks than were started.
+  /// Starts MPI. Throws ConfigError where MPI joined another number of ranks than were started, and
+  /// where the interfaces it is told to use are not there (network.h).
   MpiTransport();
   ~MpiTransport();  // drops what is still under way and ends MPI
   MpiTransport(const MpiTransport&) = delete;
@@ -55,11 +57,14 @@ class MpiTransport {
 
   int rank() const;
   int size() const;
+
+  /// Collective, start-up only: all ranks' greetings, by rank. These are the first messages between
+  /// hosts. Where MPI cannot reach a rank for `deadline`, the process says so and ends
+  /// (StartWatch).
+  std::vector<Greeting> meet(std::chrono::milliseconds deadline);
+  // Known once the ranks have met.
   int local_rank() const;
   int ranks_on_host() const;
-
-  /// Collective, start-up only: all ranks' greetings, by rank.
-  std::vector<Greeting> meet();
   /// Collective among the ranks of this host, start-up only.
   void host_barrier();
 

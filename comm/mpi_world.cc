@@ -149,7 +149,7 @@ MpiWorld::MpiWorld(const MpiOptions& options)
 }
 
 void MpiWorld::meet_others() {
-  const std::vector<Greeting> all = transport_->meet();
+  const std::vector<Greeting> all = transport_->meet(options_.deadline);
   const int leader = all[static_cast<std::size_t>(rank())].host_leader;
   std::vector<Neighbour> neighbours;
   for (const Greeting& greeting : all) {

@@ -87,6 +87,34 @@ TEST(Launch, OpenMpiJoinsWhatItsLaunchersStarted) {
   expect({{"PMIX_RANK", "1"}}, 0, 1);  // some launcher with PMIx, which says no size
 }
 
+TEST(Launch, TellsWhetherAllProcessesAreOnThisHost) {
+  const auto one_host = [](const Variables& variables) { return launch_of(variables).one_host; };
+  const auto mpirun = [](const char* all, const char* here) {
+    return Variables{{"OMPI_COMM_WORLD_RANK", "3"},
+                     {"OMPI_COMM_WORLD_LOCAL_RANK", "1"},
+                     {"OMPI_COMM_WORLD_SIZE", all},
+                     {"OMPI_COMM_WORLD_LOCAL_SIZE", here}};
+  };
+  EXPECT_TRUE(one_host(mpirun("4", "4")));
+  EXPECT_FALSE(one_host(mpirun("4", "2")));
+  EXPECT_EQ(launch_of(mpirun("4", "2")).local_rank, 1);
+  const auto srun = [](const char* hosts) {
+    return Variables{{"SLURM_STEP_NUM_TASKS", "4"},
+                     {"SLURM_PROCID", "3"},
+                     {"SLURM_LOCALID", "2"},
+                     {"SLURM_STEP_NUM_NODES", hosts},
+                     {"PMIX_RANK", "3"}};
+  };
+  EXPECT_TRUE(one_host(srun("1")));
+  EXPECT_FALSE(one_host(srun("2")));
+  EXPECT_EQ(launch_of(srun("2")).local_rank, 2);
+  // No launcher says so: a job of several hosts must not lose its network.
+  EXPECT_FALSE(one_host({{"OMPI_COMM_WORLD_RANK", "0"}, {"OMPI_COMM_WORLD_SIZE", "4"}}));
+  EXPECT_FALSE(one_host({{"SLURM_STEP_NUM_TASKS", "4"}, {"PMIX_RANK", "0"}}));
+  EXPECT_FALSE(one_host({{"PMIX_RANK", "1"}}));
+  EXPECT_FALSE(one_host({{"JSM_NAMESPACE_SIZE", "6"}, {"JSM_NAMESPACE_RANK", "1"}}));
+}
+
 TEST(Launch, OtherLaunchersAreRefusedByName) {
   const auto expect = [](const Variables& variables, const char* who, const char* sign) {
     const Launch launch = launch_of(variables);
