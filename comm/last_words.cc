@@ -21,11 +21,14 @@ void print_error(const std::string& sentence) {
 }
 
 LastWords::LastWords(StepBoard board, std::vector<Host> hosts, std::vector<Neighbour> neighbours,
-                     int local_rank)
+                     int local_rank, std::chrono::milliseconds heartbeat)
     : board_(std::move(board)),
       hosts_(std::move(hosts)),
       neighbours_(std::move(neighbours)),
-      local_rank_(local_rank) {
+      local_rank_(local_rank),
+      heartbeat_(heartbeat),
+      heard_(hosts_.size()) {
+  for (auto& when : heard_) when = Clock::now();
   for (Neighbour& neighbour : neighbours_) neighbour.watched = is_alive(neighbour.process);
 }
 
@@ -101,12 +104,26 @@ void LastWords::on_signal(int signal) {
   if (signal == SIGCONT) return;
   const auto stopped = static_cast<ExitStatus>(128 + signal);
   if (neighbours_[static_cast<std::size_t>(local_rank_)].rank == 0) {
-    const bool several_hosts = hosts_.size() > neighbours_.size();
-    const char* doubt =
-        several_hosts ? ", by its user or because a process on another host ended" : "";
-    say(fmt::format("stopped by signal {}{}; run it again with --resume.", signal, doubt), stopped);
+    say(fmt::format("stopped by signal {}{}; run it again with --resume.", signal,
+                    reason_elsewhere()),
+        stopped);
   }
   exit(stopped);
+}
+
+std::string LastWords::reason_elsewhere() const {
+  if (hosts_.size() == neighbours_.size()) return {};
+  int quietest = -1;
+  Clock::duration silence = heartbeat_ + heartbeat_ / 2;
+  for (std::size_t rank = 0; rank < hosts_.size(); ++rank) {
+    const Clock::duration silent = Clock::now() - heard_[rank].load();
+    if (seat_of(static_cast<int>(rank)) >= 0 || silent < silence) continue;
+    quietest = static_cast<int>(rank);
+    silence = silent;
+  }
+  if (quietest < 0) return ", by its user or because a process on another host ended";
+  return fmt::format(", after {} had been silent for {:.1f} s", name_of_rank(quietest),
+                     std::chrono::duration<double>(silence).count());
 }
 
 void LastWords::end_normally() {

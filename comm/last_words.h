@@ -28,15 +28,19 @@ struct Neighbour {
 /// Any thread may call anything.
 class LastWords {
  public:
-  /// `neighbours` sit on the board in this order; this rank is `neighbours[local_rank]`.
+  /// `neighbours` sit on the board in this order; this rank is `neighbours[local_rank]`. Ranks send
+  /// rank 0 a message every `heartbeat`.
   LastWords(StepBoard board, std::vector<Host> hosts, std::vector<Neighbour> neighbours,
-            int local_rank);
+            int local_rank, std::chrono::milliseconds heartbeat);
 
   void on_exit(World::ExitFunction function, void* argument);
   void forget_exit(void* argument);
 
   void step(const Step& step) noexcept { board_.write(local_rank_, step); }
   Step own_step() const { return board_.read(local_rank_); }
+
+  /// A heartbeat of a rank has come.
+  void heard(int rank) noexcept { heard_[static_cast<std::size_t>(rank)] = Clock::now(); }
 
   /// A rank of this host that ended without leaving, or -1.
   int dead_rank() const;
@@ -55,7 +59,8 @@ class LastWords {
 
   /// Answers a signal. When a rank dies, mpirun sends the others SIGCONT at once, SIGTERM 1 s later
   /// and SIGKILL after 1 s more; the first rank to look says who died. SIGTERM or SIGINT while all
-  /// ranks live means that the job is stopped (mpirun kills its ranks about 5 ms after SIGTERM).
+  /// ranks live means that the job is stopped (mpirun kills its ranks about 5 ms after SIGTERM), or
+  /// that a process on another host ended: a rank that has missed a heartbeat is named.
   /// SIGCONT while all ranks live means nothing. Returns in that case, and after the normal end.
   void on_signal(int signal);
 
@@ -63,6 +68,10 @@ class LastWords {
   void end_normally();
 
  private:
+  using Clock = std::chrono::steady_clock;
+
+  /// Why the launcher may have stopped this rank: ", after rank 1 ..."; empty on one host.
+  std::string reason_elsewhere() const;
   int seat_of(int rank) const;
   std::string name_of_rank(int rank) const;
 
@@ -70,7 +79,9 @@ class LastWords {
   std::vector<Host> hosts_;
   std::vector<Neighbour> neighbours_;
   int local_rank_;
-  std::atomic<int> exit_code_{-1};  // -1: not ending
+  std::chrono::milliseconds heartbeat_;
+  std::vector<std::atomic<Clock::time_point>> heard_;  // by rank; rank 0 hears all of them
+  std::atomic<int> exit_code_{-1};                     // -1: not ending
   std::atomic<bool> ended_normally_{false};
   // Guards functions_, and is held while they run: no other thread exits half-way.
   std::mutex mutex_;

@@ -156,8 +156,9 @@ void MpiWorld::meet_others() {
     hosts_.push_back({greeting.host.data(), greeting.process.pid});
     if (greeting.host_leader == leader) neighbours.push_back({greeting.rank, greeting.process});
   }
-  words_ = std::make_unique<LastWords>(make_board(all[static_cast<std::size_t>(leader)].process),
-                                       hosts_, std::move(neighbours), local_rank());
+  words_ =
+      std::make_unique<LastWords>(make_board(all[static_cast<std::size_t>(leader)].process), hosts_,
+                                  std::move(neighbours), local_rank(), options_.heartbeat);
   ready_words_ = words_.get();
   flows_.assign(static_cast<std::size_t>(kRouteCount * 2 * size()),
                 ChunkFlow(options_.chunk_bytes, queued_));
@@ -380,6 +381,7 @@ bool MpiWorld::hear_control(Time now) {
             fmt::format("rank {}: {}", heard->rank, heard->message.sentence));
   }
   peers_->heard(heard->rank, heard->message.step, now);
+  words_->heard(heard->rank);
   return true;
 }
 

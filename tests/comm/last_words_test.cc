@@ -25,7 +25,8 @@ class LastWordsTest : public testing::Test {
     for (int rank = 0; rank < job_size; ++rank) hosts.push_back({"node", 100 + rank});
     std::vector<Neighbour> neighbours;
     for (int rank = 0; rank < 3; ++rank) neighbours.push_back({rank, this_process()});
-    return std::make_unique<LastWords>(StepBoard::open(name_, 3), hosts, neighbours, local_rank);
+    return std::make_unique<LastWords>(StepBoard::open(name_, 3), hosts, neighbours, local_rank,
+                                       heartbeat_);
   }
 
   // Kept, because a test's forked child has another pid.
@@ -33,6 +34,7 @@ class LastWordsTest : public testing::Test {
       fmt::format("/sluice-test-{}-{}", getpid(),
                   testing::UnitTest::GetInstance()->current_test_info()->name());
   StepBoard board_;
+  std::chrono::milliseconds heartbeat_ = std::chrono::hours(1);  // nobody has missed one
 };
 
 void print_goodbye(void* argument) noexcept { print_error(static_cast<const char*>(argument)); }
@@ -61,7 +63,7 @@ TEST_F(LastWordsTest, NobodyIsDeadWhileAllLive) { EXPECT_EQ(make(0)->dead_rank()
 
 TEST_F(LastWordsTest, ARankThatNobodyCouldEverSeeIsNotDead) {
   std::vector<Neighbour> neighbours{{0, this_process()}, {1, {1 << 30, 1}}};
-  const LastWords words(StepBoard::open(name_, 3), {{"a", 1}, {"a", 2}}, neighbours, 0);
+  const LastWords words(StepBoard::open(name_, 3), {{"a", 1}, {"a", 2}}, neighbours, 0, heartbeat_);
   EXPECT_EQ(words.dead_rank(), -1);
 }
 
@@ -100,6 +102,14 @@ TEST_F(LastWordsTest, BeingContinuedAfterAnotherRankSpokeEndsAtOnce) {
 TEST_F(LastWordsTest, AStopOfManyHostsMayHaveAnotherReason) {
   EXPECT_EXIT(make(0, 4)->on_signal(SIGTERM), ExitedWithCode(143),
               "a process on another host ended; run it again");
+}
+
+TEST_F(LastWordsTest, AStopOfManyHostsNamesTheRankThatIsSilent) {
+  heartbeat_ = {};  // all have missed one, and of other hosts there is rank 3
+  EXPECT_EXIT(
+      make(0, 4)->on_signal(SIGTERM), ExitedWithCode(143),
+      "^sluice: stopped by signal 15, after rank 3 \\(host node, pid 103\\) had been silent "
+      "for 0.0 s; run it again with --resume.\n$");
 }
 
 TEST_F(LastWordsTest, ASignalAfterAnotherRankSpokeIsAboutWhatItSaid) {
