@@ -60,6 +60,9 @@ struct StageReport {
   std::string device;     // BackendInfo::description
   std::string disk;       // DiskEngine::description, empty: no disk used
   std::string transport;  // of hidden states: "nccl", "mpi"; empty: there is one stage
+  /// "eth0 10.77.0.1": by which its rank reaches other hosts; empty: all ranks are on one host, or
+  /// MPI uses something else than TCP.
+  std::vector<std::string> interfaces;
   std::int32_t first_layer = 0;
   std::int32_t layers = 0;
   ActivityTotals load;

@@ -11,6 +11,7 @@
 
 #include "comm/failure.h"
 #include "comm/gather.h"
+#include "comm/network.h"
 #include "comm/world.h"
 #include "launcher/config/config_yaml.h"
 #include "launcher/config/shard.h"
@@ -62,6 +63,7 @@ class Generate {
     world_->step("opening the model", -1, -1);
     together(*world_, [this] { model_.emplace(open_weights(config_)); });
     compare();
+    show_network();
     together(*world_, [this] {
       if (is_head_) config_ = of_shard(std::move(config_));
       open_job();
@@ -85,6 +87,14 @@ class Generate {
                               {"configuration", config_digest(config_)},
                               {"model", fmt::format("{:016x}", model_->folder.digest)},
                               {"checkpoint", fmt::format("{:016x}", checkpoint)}});
+  }
+
+  /// After the first messages: the sockets of this job are there, and say where they go.
+  void show_network() {
+    if (!comm::on_several_hosts(world_->hosts())) return;
+    const auto interfaces = comm::gather(*world_, comm::connected_interfaces());
+    if (!is_head_ || config_.report.quiet) return;
+    std::cerr << fmt::format("network: {}\n", comm::network_text(world_->hosts(), interfaces));
   }
 
   void open_job() {
@@ -160,6 +170,7 @@ class Generate {
     std::vector<stage::StageReport> reports;
     stage::StageReport mine = rank_->report();
     mine.rates = rates_;
+    if (comm::on_several_hosts(world_->hosts())) mine.interfaces = comm::connected_interfaces();
     for (const std::string& text : comm::gather(*world_, stage_report_to_json(mine))) {
       reports.push_back(stage_report_from_json(text));
     }

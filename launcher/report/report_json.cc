@@ -82,6 +82,7 @@ Json json_of(const stage::StageReport& report) {
                {"device", report.device},
                {"disk", report.disk},
                {"transport", report.transport},
+               {"interfaces", report.interfaces},
                {"first_layer", report.first_layer},
                {"layers", report.layers},
                {"cache",
@@ -126,6 +127,7 @@ stage::StageReport report_of(const Json& json) {
   json.at("device").get_to(report.device);
   json.at("disk").get_to(report.disk);
   json.at("transport").get_to(report.transport);
+  for (const Json& name : json.at("interfaces")) report.interfaces.push_back(name.text());
   json.at("first_layer").get_to(report.first_layer);
   json.at("layers").get_to(report.layers);
   json.at("cache").at("dtype").get_to(report.cache_dtype);

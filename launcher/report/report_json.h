@@ -32,6 +32,7 @@ struct ReportFacts {
 /// "stages": [...]}; indented. "prediction" is null where there was none; else it has
 /// "total_seconds", "prefill_seconds", "decode_seconds" and "error", which is measured over
 /// predicted, less one (null where nothing was measured).
+/// "interfaces" of a stage: how its rank reaches other hosts ("eth0 10.77.0.1").
 /// Times in seconds, sizes in bytes, rates per second (null where they are not known). Of a stage,
 /// "load", "run" and "decode" (the passes that only decode) have "activities" (by Activity), the
 /// latter two "work" (what computing took at least), "resources" and "bound" (resources.h).

@@ -20,6 +20,7 @@ stage::StageReport full_report() {
   report.device = "cpu";
   report.disk = "io_uring";
   report.transport = "nccl";
+  report.interfaces = {"eth0 10.77.0.1", "ib0 fe80::1"};
   report.first_layer = 5;
   report.layers = 7;
   double next = 0.1;
@@ -77,6 +78,7 @@ TEST(ReportJson, AStagesReportSurvivesTheWay) {
   const stage::StageReport again = stage_report_from_json(json);
   EXPECT_EQ(again.rank, report.rank);
   EXPECT_EQ(again.host, report.host);
+  EXPECT_EQ(again.interfaces, report.interfaces);
   EXPECT_EQ(again.device, report.device);
   EXPECT_EQ(again.disk, report.disk);
   EXPECT_EQ(again.transport, report.transport);
