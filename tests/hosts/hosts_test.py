@@ -34,12 +34,12 @@ class AnswersTest(HostsTest):
         return ["generate", "--device", "cpu", "--model", DEMO_MODEL, "--input", self.input, "--output",
                 self.scratch / f"{name}.jsonl", "--report", self.scratch / f"{name}.json"]
 
-    def show_share_of_link(self, report):
-        """Prints what a hop carries beside what its link could: never a claim about time."""
-        sender = report["stages"][0]
+    def show_share_of_link(self, report, ranks_of_host):
+        """Prints what the hop from the first host carries beside what its link could: no claim about time."""
+        sender = report["stages"][ranks_of_host - 1]
         seconds = sender["run"]["wall_seconds"]
         sent = sender["run"]["activities"]["send"]["bytes"]
-        print(f"{len(report['stages'])} hosts: {report['run']['tokens_per_second']:.0f} tokens/s; a hop carries "
+        print(f"{len(report['stages'])} ranks, {ranks_of_host} on a host: {report['run']['tokens_per_second']:.0f} tokens/s; a hop carries "
               f"{sent / sender['run']['passes']:.0f} bytes a pass, {sent / seconds / 1e6:.2f} MB/s, "
               f"{sent / seconds / LINK_BYTES_PER_SECOND:.2%} of its link", flush=True)
 
@@ -50,18 +50,19 @@ class AnswersTest(HostsTest):
         expected = self.records(self.scratch / "alone.jsonl")
         self.assertEqual(len(expected), self.ROWS)
         hosts = self.make_hosts(4)
-        for count in (2, 4):
-            with self.subTest(hosts=count):
-                name = f"over-{count}"
-                ended = self.run_over(hosts[:count], *self.arguments(name))
+        for count, ranks_of_host in ((2, 1), (4, 1), (2, 2)):
+            with self.subTest(hosts=count, ranks_of_host=ranks_of_host):
+                name = f"over-{count}-{ranks_of_host}"
+                ended = self.run_over(hosts[:count], *self.arguments(name), ranks_of_host=ranks_of_host)
                 self.assertEqual(ended.status, DONE, ended)
                 self.assertEqual(self.records(self.scratch / f"{name}.jsonl"), expected)
                 where = ", ".join(f"{host.name} eth0 {host.address}" for host in hosts[:count])
                 self.assertIn(f"network: {where}", ended.stdout + ended.stderr)
                 report = self.read_json(self.scratch / f"{name}.json")
                 self.assertEqual([(stage["host"], stage["interfaces"]) for stage in report["stages"]],
-                                 [(host.name, [f"eth0 {host.address}"]) for host in hosts[:count]])
-                self.show_share_of_link(report)
+                                 [(host.name, [f"eth0 {host.address}"]) for host in hosts[:count]
+                                  for _ in range(ranks_of_host)])
+                self.show_share_of_link(report, ranks_of_host)
 
 
 class LossTest(HostsTest):
