@@ -29,7 +29,8 @@ struct ControlMessage {
 /// Returns how many bytes of `target` it takes.
 std::size_t encode(const ControlMessage& message, ControlBytes& target);
 
-/// Nothing where the bytes are not a control message.
+/// Nothing where the bytes are not a control message; a failure's status is one of a process that
+/// failed.
 std::optional<ControlMessage> decode(std::span<const std::byte> bytes);
 
 }  // namespace sluice::comm

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cmath>
 #include <string_view>
 #include <utility>
 
@@ -48,6 +50,12 @@ void check_rotary(const DecoderConfig& model, const std::string& where) {
         (!rotary.long_frequencies.empty() && rotary.long_frequencies.size() != half)) {
       refuse(where, fmt::format("{} rotary frequencies do not fit a width of {}",
                                 rotary.frequencies.size(), rotary.width));
+    }
+    for (const std::vector<float>* list : {&rotary.frequencies, &rotary.long_frequencies}) {
+      const auto is_finite = [](float value) { return std::isfinite(value); };
+      if (!std::ranges::all_of(*list, is_finite)) {
+        refuse(where, "its rotary positions have a frequency that is no finite number");
+      }
     }
     // A position says which list it turns by, and it goes to all layers.
     if (rotary.long_frequencies.empty() != positions.rotary.front().long_frequencies.empty() ||

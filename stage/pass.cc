@@ -53,6 +53,11 @@ class Writer {
   std::size_t used_ = 0;
 };
 
+std::size_t counted(std::int32_t count) {
+  if (count < 0) throw CommError("a message of the pipeline has a negative count");
+  return static_cast<std::size_t>(count);
+}
+
 class Reader {
  public:
   explicit Reader(std::span<const std::byte> bytes) : bytes_(bytes) {}
@@ -66,15 +71,20 @@ class Reader {
     if (bytes > 0) std::memcpy(static_cast<void*>(values), bytes_.data(), bytes);
     bytes_ = bytes_.subspan(bytes);
   }
+  /// `count` values, which are all here before memory is taken for them.
+  template <typename T>
+  void get(std::vector<T>& values, std::int32_t count) {
+    const std::size_t wanted = counted(count);
+    if (wanted > bytes_.size() / sizeof(T)) {
+      throw CommError("a message of the pipeline is shorter than its header says");
+    }
+    values.resize(wanted);
+    get(values.data(), wanted);
+  }
 
  private:
   std::span<const std::byte> bytes_;
 };
-
-std::size_t counted(std::int32_t count) {
-  if (count < 0) throw CommError("a message of the pipeline has a negative count");
-  return static_cast<std::size_t>(count);
-}
 
 std::size_t micro_batch_rows(const Batching& batching) {
   return static_cast<std::size_t>(batching.num_gpu_batches) *
@@ -132,14 +142,10 @@ void decode(std::span<const std::byte> bytes, Pass& pass) {
   pass.number = preamble.number;
   pass.micro_batch = preamble.micro_batch;
   pass.end = preamble.end != 0;
-  pass.rows.resize(counted(preamble.rows));
-  pass.tokens.resize(counted(preamble.tokens));
-  pass.batch_tokens.resize(counted(preamble.batches));
-  reader.get(pass.rows.data(), pass.rows.size());
-  reader.get(pass.tokens.data(), pass.tokens.size());
-  reader.get(pass.batch_tokens.data(), pass.batch_tokens.size());
-  pass.freed.resize(counted(preamble.freed));
-  reader.get(pass.freed.data(), pass.freed.size());
+  reader.get(pass.rows, preamble.rows);
+  reader.get(pass.tokens, preamble.tokens);
+  reader.get(pass.batch_tokens, preamble.batches);
+  reader.get(pass.freed, preamble.freed);
 }
 
 void PassResults::reserve(const Batching& batching) {
@@ -188,10 +194,8 @@ void decode(std::span<const std::byte> bytes, PassResults& results) {
   reader.get(&preamble, 1);
   results.number = preamble.number;
   results.micro_batch = preamble.micro_batch;
-  results.entries.resize(counted(preamble.entries));
-  reader.get(results.entries.data(), results.entries.size());
-  results.candidates.resize(counted(preamble.candidates));
-  reader.get(results.candidates.data(), results.candidates.size());
+  reader.get(results.entries, preamble.entries);
+  reader.get(results.candidates, preamble.candidates);
   for (const PassResult& entry : results.entries) {
     const std::size_t first = counted(entry.first_candidate);
     const std::size_t count = counted(entry.candidate_count);

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "stage/pass_check.h"
+
 namespace sluice::stage {
 
 PassInbox::PassInbox(const StageLayout& layout, const Workspace& workspace, comm::World& world,
@@ -55,6 +57,7 @@ void PassInbox::take_header(std::size_t bytes) {
   Pass& pass = passes_[arrived_ % kPasses];
   const std::span<const std::byte> header = std::span<const std::byte>(incoming_).first(bytes);
   decode(header, pass);
+  check_pass(pass, layout_.batching, layout_.stages, layout_.model.vocabulary);
   if (!layout_.last()) forward(header);
   ++arrived_;
   if (pass.end) return;

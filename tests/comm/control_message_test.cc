@@ -35,6 +35,12 @@ TEST(ControlMessage, OtherBytesAreNone) {
   for (std::size_t cut = 0; cut < length; ++cut) {
     EXPECT_FALSE(decode(std::span(bytes).first(cut)).has_value()) << cut;
   }
+  for (const int status : {0, -1, 256}) {  // a failure that would end the job well
+    ControlBytes failure;
+    const std::size_t size =
+        encode({ControlKind::failure, static_cast<ExitStatus>(status), {}, "why"}, failure);
+    EXPECT_FALSE(decode(std::span(failure).first(size)).has_value()) << status;
+  }
   bytes[0] = std::byte{99};
   EXPECT_FALSE(decode(std::span(bytes).first(length)).has_value());
 }

@@ -64,6 +64,7 @@ class PassInboxTest : public testing::Test {
  protected:
   PassInboxTest() : worlds_(comm::make_local_worlds(2)), trace_(0) {
     layout_.model.hidden = 4;
+    layout_.model.vocabulary = 8;
     layout_.stage = 1;
     layout_.stages = 2;
     layout_.device_channel = true;

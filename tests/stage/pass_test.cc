@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cstring>
+
 #include "kernels/device/error.h"
 
 namespace sluice::stage {
@@ -58,6 +60,20 @@ TEST(PassTest, EveryTruncationIsRefused) {
   for (std::size_t bytes = 0; bytes < whole.size(); ++bytes) {
     Pass read;
     EXPECT_THROW(decode(whole.first(bytes), read), CommError) << bytes;
+  }
+}
+
+TEST(PassTest, ACountOfWhatIsNotThereTakesNoMemory) {
+  std::vector<std::byte> buffer(max_pass_bytes(small_batching(), 2));
+  const std::size_t size = encode(sample_pass(), buffer).size();
+  constexpr std::size_t kCounts = 16;  // behind number, micro_batch and end: four of 32 bits
+  for (std::size_t count = 0; count < 4; ++count) {
+    for (const std::int32_t claimed : {INT32_MAX, -1}) {
+      std::vector<std::byte> changed = buffer;
+      std::memcpy(changed.data() + kCounts + 4 * count, &claimed, sizeof claimed);
+      Pass read;
+      EXPECT_THROW(decode(std::span<const std::byte>(changed).first(size), read), CommError);
+    }
   }
 }
 

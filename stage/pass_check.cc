@@ -1,0 +1,94 @@
+#include "stage/pass_check.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "kernels/device/error.h"
+
+namespace sluice::stage {
+
+namespace {
+
+void require(bool holds, const Pass& pass, const char* what) {
+  if (holds) return;
+  throw CommError(
+      fmt::format("the header of pass {} has {}; start the same version of sluice on every rank",
+                  pass.number, what));
+}
+
+bool is_below(std::int32_t value, std::int64_t end) { return value >= 0 && value < end; }
+
+/// As it lies in the message: a bool of another value than 0 and 1 is undefined.
+bool is_flag(const bool& flag) {
+  unsigned char byte = 0;
+  std::memcpy(&byte, &flag, sizeof byte);
+  return byte <= 1;
+}
+
+void check_row(const Pass& pass, const PassRow& row, const Batching& batching, std::int64_t slots,
+               std::int32_t vocabulary) {
+  require(is_below(row.slot, slots), pass, "a row of a slot that is not there");
+  require(row.position >= 0 && row.new_tokens >= 1 && row.total <= batching.max_sequence_tokens &&
+              std::int64_t{row.position} + row.new_tokens <= row.total,
+          pass, "a row of more tokens than a sequence may have");
+  require(row.next_token == -1 || is_below(row.next_token, vocabulary), pass,
+          "a row with a token that is not in the vocabulary");
+  require(is_flag(row.sample) && is_flag(row.prompt_logprobs), pass, "a row with a damaged flag");
+  require(row.sampling.logprobs <= kMaxLogprobs, pass, "a row with too many log-probabilities");
+}
+
+/// Rows are sorted by GPU batch, and lie in it one behind the other.
+void check_rows(const Pass& pass, const Batching& batching, std::int64_t slots,
+                std::int32_t vocabulary) {
+  std::int32_t gpu_batch = 0;
+  std::int64_t tokens = 0;  // of this GPU batch
+  std::int32_t rows = 0;
+  const auto end_batch = [&] {
+    require(pass.batch_tokens[static_cast<std::size_t>(gpu_batch)] == tokens, pass,
+            "a GPU batch of other tokens than its rows have");
+    tokens = 0;
+    rows = 0;
+    ++gpu_batch;
+  };
+  for (const PassRow& row : pass.rows) {
+    require(row.gpu_batch >= gpu_batch && row.gpu_batch < batching.num_gpu_batches, pass,
+            "a row of a GPU batch that is not there");
+    while (gpu_batch < row.gpu_batch) end_batch();
+    check_row(pass, row, batching, slots, vocabulary);
+    require(row.first_token == tokens, pass, "a row at the place of another");
+    tokens += row.new_tokens;
+    require(++rows <= batching.gpu_batch_size && tokens <= batching.max_tokens_per_gpu_batch, pass,
+            "a GPU batch larger than was planned");
+  }
+  while (gpu_batch < batching.num_gpu_batches) end_batch();
+}
+
+}  // namespace
+
+void check_pass(const Pass& pass, const Batching& batching, std::int32_t stages,
+                std::int32_t vocabulary) {
+  require(pass.number >= 0, pass, "a number below 0");
+  if (pass.end) {
+    require(pass.rows.empty() && pass.tokens.empty(), pass, "rows, though it ends the job");
+    return;
+  }
+  const std::int64_t slots = batching.slots(stages);
+  require(is_below(pass.micro_batch, batching.micro_batches_for(stages)), pass,
+          "a micro-batch that is not there");
+  require(pass.batch_tokens.size() == static_cast<std::size_t>(batching.num_gpu_batches), pass,
+          "another number of GPU batches than was planned");
+  check_rows(pass, batching, slots, vocabulary);
+  std::int64_t tokens = 0;
+  for (const std::int32_t of_batch : pass.batch_tokens) tokens += of_batch;
+  require(static_cast<std::int64_t>(pass.tokens.size()) == tokens, pass,
+          "other tokens than its rows have");
+  require(std::ranges::all_of(pass.tokens,
+                              [&](std::int32_t token) { return is_below(token, vocabulary); }),
+          pass, "a token that is not in the vocabulary");
+  require(std::ranges::all_of(pass.freed, [&](std::int32_t slot) { return is_below(slot, slots); }),
+          pass, "a freed slot that is not there");
+}
+
+}  // namespace sluice::stage

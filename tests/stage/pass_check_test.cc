@@ -1,0 +1,113 @@
+#include "stage/pass_check.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <functional>
+
+#include "kernels/device/error.h"
+
+namespace sluice::stage {
+namespace {
+
+constexpr std::int32_t kStages = 2;
+constexpr std::int32_t kVocabulary = 300;
+
+Batching small_batching() {
+  Batching batching;
+  batching.gpu_batch_size = 2;
+  batching.num_gpu_batches = 3;
+  batching.max_tokens_per_gpu_batch = 8;
+  batching.max_sequence_tokens = 32;
+  return batching;
+}
+
+PassRow row(std::int32_t slot, std::int32_t gpu_batch, std::int32_t first, std::int32_t tokens) {
+  PassRow made;
+  made.slot = slot;
+  made.position = 4;
+  made.new_tokens = tokens;
+  made.total = 10;
+  made.first_token = first;
+  made.gpu_batch = gpu_batch;
+  return made;
+}
+
+/// Two rows in GPU batch 0, none in 1, and one in 2.
+Pass good_pass() {
+  Pass pass;
+  pass.micro_batch = 2;
+  pass.rows = {row(0, 0, 0, 3), row(17, 0, 3, 1), row(5, 2, 0, 6)};
+  pass.tokens = {0, 1, 2, 3, 4, 5, 6, 7, 8, 299};
+  pass.batch_tokens = {4, 0, 6};
+  pass.freed = {0, 17};
+  return pass;
+}
+
+void check(const Pass& pass) { check_pass(pass, small_batching(), kStages, kVocabulary); }
+
+TEST(PassCheck, WhatTheHeadMakesIsTaken) {
+  check(good_pass());
+  Pass end;
+  end.end = true;
+  check(end);
+}
+
+TEST(PassCheck, WhatNoBufferOrTableHasRoomForIsRefused) {
+  using Change = std::function<void(Pass&)>;
+  const std::pair<const char*, Change> changes[] = {
+      {"a number below 0", [](Pass& pass) { pass.number = -1; }},
+      {"a micro-batch that is not there", [](Pass& pass) { pass.micro_batch = 3; }},
+      {"a micro-batch that is not there", [](Pass& pass) { pass.micro_batch = -1; }},
+      {"another number of GPU batches", [](Pass& pass) { pass.batch_tokens.pop_back(); }},
+      {"other tokens than its rows", [](Pass& pass) { pass.batch_tokens[1] = 1; }},
+      {"other tokens than its rows", [](Pass& pass) { pass.tokens.pop_back(); }},
+      {"not in the vocabulary", [](Pass& pass) { pass.tokens[3] = kVocabulary; }},
+      {"not in the vocabulary", [](Pass& pass) { pass.tokens[3] = -1; }},
+      {"not in the vocabulary", [](Pass& pass) { pass.rows[0].next_token = kVocabulary; }},
+      {"a slot that is not there", [](Pass& pass) { pass.rows[0].slot = 18; }},
+      {"a slot that is not there", [](Pass& pass) { pass.rows[0].slot = -1; }},
+      {"a freed slot that is not there", [](Pass& pass) { pass.freed[1] = 18; }},
+      {"GPU batch that is not there", [](Pass& pass) { pass.rows[2].gpu_batch = 3; }},
+      {"GPU batch that is not there", [](Pass& pass) { pass.rows[1].gpu_batch = -1; }},
+      {"the place of another", [](Pass& pass) { pass.rows[1].first_token = 2; }},
+      {"more tokens than a sequence", [](Pass& pass) { pass.rows[0].new_tokens = 0; }},
+      {"more tokens than a sequence", [](Pass& pass) { pass.rows[0].position = INT32_MAX; }},
+      {"more tokens than a sequence", [](Pass& pass) { pass.rows[0].total = 33; }},
+      {"too many log-probabilities", [](Pass& pass) { pass.rows[0].sampling.logprobs = 21; }},
+      {"rows, though it ends the job", [](Pass& pass) { pass.end = true; }},
+      {"larger than was planned",
+       [](Pass& pass) {
+         pass.rows[1].new_tokens = 6;
+         pass.batch_tokens[0] = 9;
+         pass.tokens.resize(15);
+       }},
+      {"larger than was planned",
+       [](Pass& pass) {
+         pass.rows.insert(pass.rows.begin() + 2, row(1, 0, 4, 1));
+         pass.batch_tokens[0] = 5;
+         pass.tokens.push_back(1);
+       }},
+  };
+  for (const auto& [what, change] : changes) {
+    Pass pass = good_pass();
+    change(pass);
+    try {
+      check(pass);
+      ADD_FAILURE() << "taken: " << what;
+    } catch (const CommError& error) {
+      EXPECT_THAT(error.what(), testing::HasSubstr(what));
+    }
+  }
+}
+
+TEST(PassCheck, ADamagedFlagIsRefused) {
+  Pass pass = good_pass();
+  const unsigned char byte = 2;
+  std::memcpy(&pass.rows[1].sample, &byte, sizeof byte);
+  EXPECT_THROW(check(pass), CommError);
+}
+
+}  // namespace
+}  // namespace sluice::stage
