@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "offload/checkpoint/input_file.h"
+
 namespace sluice::launcher {
 
 std::string shown(const ConfigNode& node) {
@@ -17,7 +19,8 @@ std::string shown(const ConfigNode& node) {
     case Kind::scalar:
       break;
   }
-  std::string text = node.text.substr(0, kMost) + (node.text.size() > kMost ? "..." : "");
+  const std::string text =
+      offload::printable(node.text.substr(0, kMost)) + (node.text.size() > kMost ? "..." : "");
   return node.quoted ? fmt::format("text, \"{}\"", text) : fmt::format("'{}'", text);
 }
 

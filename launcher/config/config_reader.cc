@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <limits>
 
 #include "kernels/device/error.h"
 #include "launcher/config/nearest_name.h"
@@ -341,7 +342,7 @@ void Reader::stages(const ConfigKey& key, std::vector<stage::StageConfig>& stage
   const ConfigNode* node = find(key.name);
   if (node == nullptr) return;
   std::vector<stage::StageConfig> read;
-  std::int32_t next_layer = 0;
+  std::int64_t next_layer = 0;
   for_items(*node, [&](const ConfigNode& item, const std::string& name) {
     stage::StageConfig stage = defaults;
     if (item.kind != Kind::map) {
@@ -363,7 +364,11 @@ void Reader::stages(const ConfigKey& key, std::vector<stage::StageConfig>& stage
                          "stage before it ends",
                          stage.first_layer, next_layer));
     }
-    stage.first_layer = stage.layers > 0 ? next_layer : 0;
+    if (next_layer + stage.layers > std::numeric_limits<std::int32_t>::max()) {
+      refuse(item, name, "the stages have more layers than any model");
+      return;
+    }
+    stage.first_layer = stage.layers > 0 ? static_cast<std::int32_t>(next_layer) : 0;
     next_layer += stage.layers;
     read.push_back(std::move(stage));
   });

@@ -13,6 +13,7 @@
 
 #include "kernels/device/error.h"
 #include "launcher/config/config_reader.h"
+#include "offload/checkpoint/input_file.h"
 
 namespace sluice::launcher {
 
@@ -81,7 +82,7 @@ class TreeBuilder final : public YAML::EventHandler {
                        YAML::anchor_t anchor) const {
     if (anchor != 0) fail(mark, "anchors are not supported; write the value where it is used");
     if (!tag.empty() && tag != "?" && tag != "!") {
-      fail(mark, fmt::format("tags are not supported (found '{}')", tag));
+      fail(mark, fmt::format("tags are not supported (found '{}')", offload::printable(tag)));
     }
     ConfigNode node;
     node.place = place_of(mark);
@@ -110,7 +111,8 @@ class TreeBuilder final : public YAML::EventHandler {
   }
 
   void take_key(Level& level, const ConfigNode& node) {
-    if (node.kind != ConfigNode::Kind::scalar) {
+    // A key is part of sentences.
+    if (node.kind != ConfigNode::Kind::scalar || offload::printable(node.text) != node.text) {
       throw ConfigError(
           fmt::format("{}:{}:{}: a key must be a word", name_, node.place.line, node.place.column));
     }
@@ -189,8 +191,8 @@ ConfigNode read_yaml(const std::string& text, const std::string& name, ConfigPro
       throw ConfigError(fmt::format("{}: has more than one document; keep the first", name));
     }
   } catch (const YAML::Exception& error) {
-    throw ConfigError(
-        fmt::format("{}:{}:{}: {}", name, error.mark.line + 1, error.mark.column + 1, error.msg));
+    throw ConfigError(fmt::format("{}:{}:{}: {}", name, error.mark.line + 1, error.mark.column + 1,
+                                  offload::printable(error.msg)));
   }
   return builder.take();
 }

@@ -8,6 +8,7 @@
 
 #include "kernels/device/error.h"
 #include "launcher/config/shard.h"
+#include "offload/checkpoint/input_file.h"
 
 namespace sluice::launcher {
 
@@ -82,7 +83,7 @@ void check_files(const RunConfig& config, std::vector<std::string>& problems) {
       if (!same_file(files[i].path, files[j].path)) continue;
       problems.push_back(
           fmt::format("{} and {} are the same file, '{}': one would destroy the other",
-                      files[i].flag, files[j].flag, files[j].path));
+                      files[i].flag, files[j].flag, offload::printable(files[j].path)));
     }
   }
 }

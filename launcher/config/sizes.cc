@@ -8,6 +8,7 @@
 #include <cmath>
 
 #include "kernels/device/error.h"
+#include "offload/checkpoint/input_file.h"
 
 namespace sluice::launcher {
 
@@ -31,7 +32,7 @@ std::uint64_t bytes_of_unit(std::string_view unit) {
 }
 
 [[noreturn]] void refuse(std::string_view text, const char* why) {
-  throw ConfigError(fmt::format("'{}' is not a size: {}", text, why));
+  throw ConfigError(fmt::format("'{}' is not a size: {}", offload::printable(text), why));
 }
 
 }  // namespace

@@ -250,6 +250,12 @@ constexpr Wrong kWrong[] = {
     {"model: a\n---\nmodel: b\n", "run.yaml: has more than one document; keep the first"},
     {"[a, b]\n", "run.yaml:1:1: must be a map of keys, 'model: ...'"},
     {"model\n", "run.yaml:1:1: must be a map of keys, 'model: ...'"},
+    {"model: [\"\\e[31m\"]\n", "run.yaml:1:8: key 'model': must be text, not a list"},
+    {"weights: \"\\e[31m\"\n",
+     "run.yaml:1:10: key 'weights': must be one of checkpoint, dummy, not text, \"?[31m\""},
+    {"model: \"b\\\x11\"\n", "run.yaml:1:12: unknown escape character: ?"},
+    {"\"a\\nb\": c\n", "run.yaml:1:1: a key must be a word"},
+    {"io: {direct: {}, \"\\e[31m\": 1}\n", "run.yaml:1:18: a key must be a word"},
     {"? [a, b]\n: c\n", "run.yaml:1:3: a key must be a word, not a list or a map"},
 };
 
@@ -265,6 +271,13 @@ TEST(ConfigYaml, SaysAllProblemsAtOnceInTheirOrder) {
       "run.yaml:4:3: key 'batching.foo': unknown key\n"
       "run.yaml:5:8: key 'model': must be text, not '3'; if you mean the text, put it in "
       "quotes");
+}
+
+TEST(ConfigYaml, LayersOfAllStagesCanBeCounted) {
+  std::string yaml = "stages:\n";
+  for (int i = 0; i < 21475; ++i) yaml += "- {layers: 100000}\n";
+  EXPECT_EQ(problem_of(yaml),
+            "run.yaml:21476:3: key 'stages[21474]': the stages have more layers than any model");
 }
 
 TEST(ConfigYaml, SyntaxErrorsHaveAPlace) {
