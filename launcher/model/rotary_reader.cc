@@ -16,9 +16,12 @@ namespace {
 
 using std::numbers::pi;
 
-/// Inverse frequencies of pairs i: theta^(-2i / width).
+/// Inverse frequencies of pairs i: theta^(-2i / width). None of a width that no head has:
+/// DecoderConfig::validate() refuses that, before memory is taken for them.
 std::vector<double> inverse_frequencies(std::int32_t width, double theta) {
+  constexpr std::int32_t kMostWidth = 1 << 16;
   std::vector<double> result;
+  if (width > kMostWidth) return result;
   for (std::int32_t i = 0; i < width / 2; ++i) {
     result.push_back(std::pow(theta, -2.0 * i / width));
   }

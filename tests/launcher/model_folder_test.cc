@@ -140,6 +140,16 @@ TEST_F(ModelFolderTest, WrongTypesAndRangesAreRefusedByKey) {
   EXPECT_THAT(refused_with(R"("ffn_dim":1,"ffn_dim":2,)"), HasSubstr("\"ffn_dim\" stands twice"));
 }
 
+/// Eight bytes of it for each of its elements would be more memory than there is.
+TEST_F(ModelFolderTest, AHeadTooWideForItsFrequenciesIsRefused) {
+  const auto says = [&](const std::string& config) { return refusal([&] { open(config); }); };
+  EXPECT_THAT(says(R"({"model_type":"llama","head_dim":2147483646,"num_attention_heads":1,
+                       "num_key_value_heads":1})"),
+              HasSubstr("0 rotary frequencies do not fit a width of 2147483646"));
+  EXPECT_THAT(says(R"({"model_type":"gptj","rotary_dim":2147483646})"),
+              HasSubstr("rotary positions turn 2147483646 of the"));
+}
+
 TEST_F(ModelFolderTest, OtherModelsAndOtherFilesAreRefused) {
   const auto says = [&](const std::string& config) { return refusal([&] { open(config); }); };
   EXPECT_THAT(says(R"({"model_type":"mamba"})"), HasSubstr("model_type is \"mamba\""));
