@@ -28,7 +28,7 @@ std::int64_t largest_of(std::string_view line, std::string_view name) {
   for (std::size_t at = line.find(name); at != std::string_view::npos;
        at = line.find(name, at + 1)) {
     std::string_view rest = line.substr(at + name.size());
-    rest.remove_prefix(std::min(rest.find_first_not_of("\" \t:"), rest.size()));
+    rest.remove_prefix(std::min(rest.find_first_not_of("\" \t\r:"), rest.size()));
     std::int64_t number = 0;
     const auto [end, error] = std::from_chars(rest.data(), rest.data() + rest.size(), number);
     if (error == std::errc()) largest = std::max(largest, number);

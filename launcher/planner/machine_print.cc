@@ -62,7 +62,7 @@ class Printer {
     const bool of_rows = std::string_view(unit.base) == "FLOP/s";
     for (const RateCurve::Point& point : curve.points) {
       const std::string size = of_rows
-                                   ? fmt::format("rows: {:g}", point.size)
+                                   ? fmt::format("rows: {}", point.size)
                                    : "bytes: " + exact_size(static_cast<std::uint64_t>(point.size));
       out_ += fmt::format("{}  - {{{}, {}}}\n", margin_, size, written(point.rate, unit));
     }

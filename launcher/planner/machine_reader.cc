@@ -241,7 +241,11 @@ void MachineReader::read_point(const ConfigNode& item, const UnitKind& unit, Rat
       refuse(*node, "bytes", error.what());
     }
   }
+  const std::size_t before = problems_.size();
   read_figure(point.rate, unit);
+  if (problems_.size() == before && (point.size <= 0 || !point.rate.known())) {
+    add(item.place, "value", "a line of rates needs a size, a value and a unit");
+  }
   if (point.size <= 0) return;
   if (!curve.points.empty() && point.size <= curve.points.back().size) {
     add(item.place, std::string_view(unit.base) == "FLOP/s" ? "rows" : "bytes",

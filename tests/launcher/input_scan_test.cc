@@ -62,6 +62,7 @@ TEST_F(InputScanTest, NoRowHasMoreTokensThanItsBound) {
        {R"({"prompt": "abc"})", R"({"prompt": "abc", "max_tokens": 300})",
         R"({"prompt": "abc", "max\u005ftokens": 300})", R"({"prompt": "abc", "max_tokens" : 300})",
         R"({"prompt": [1,2,3,4,5,6,7,8,9]})", R"({"prompt": "</s></s>", "max_tokens": 0})",
+        "{\"prompt\": \"abc\", \"max_tokens\"\r:\r300}",
         R"({"prompt": "say max_tokens: 7", "max_tokens": 400})", R"({"prompt": "\u00e9"})"}) {
     const auto parsed = parser.parse_json(line, 1);
     ASSERT_TRUE(std::holds_alternative<RequestRow>(parsed)) << line;

@@ -162,6 +162,14 @@ TEST(MachineFileTest, SizesOfACurveMustGrow) {
   EXPECT_THAT(refusal_of("{rows: 64,", "{bytes: 64,"), HasSubstr("rows': is missing"));
 }
 
+TEST(MachineFileTest, SizesOfACurveStayApartWhenWritten) {
+  Machine machine = support::paper_machine();
+  auto& points = machine.device.products.begin()->second.points;
+  points.back().size = 1234567;
+  points.push_back({1234568, points.back().rate});
+  EXPECT_EQ(read(to_yaml(machine)).device.products.begin()->second.points.back().size, 1234568);
+}
+
 TEST(MachineFileTest, PlaceIsThatOfTheValue) {
   const std::string text = changed("cores: 24", "cores: many");
   const std::string before = text.substr(0, text.find("cores: many"));
