@@ -1,8 +1,5 @@
 // A GGUF file of any bytes: refused with an InputError, or read within the bounds that libFuzzer is
 // given for time and memory: its header, its blocks, and its vocabulary with a text.
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <filesystem>
 #include <string>
@@ -13,28 +10,13 @@
 #include "offload/checkpoint/block_format.h"
 #include "offload/checkpoint/gguf_file.h"
 #include "offload/checkpoint/input_file.h"
+#include "tests/fuzz/memory_file.h"
 #include "tests/fuzz/tokenizer_check.h"
 
 namespace {
 
 namespace fuzz = sluice::fuzz;
 namespace offload = sluice::offload;
-
-/// A file in memory with a path.
-class MemoryFile {
- public:
-  MemoryFile(const std::uint8_t* data, std::size_t size) : descriptor_(::memfd_create("fuzz", 0)) {
-    fuzz::require(::write(descriptor_, data, size) == static_cast<ssize_t>(size), "no memory file");
-  }
-  ~MemoryFile() { ::close(descriptor_); }
-  MemoryFile(const MemoryFile&) = delete;
-  MemoryFile& operator=(const MemoryFile&) = delete;
-
-  std::filesystem::path path() const { return "/proc/self/fd/" + std::to_string(descriptor_); }
-
- private:
-  int descriptor_;
-};
 
 void widen_all(const offload::GgufFile& file, const std::filesystem::path& path) {
   for (const offload::TensorRecord& record : file.tensors()) {
@@ -51,7 +33,7 @@ void widen_all(const offload::GgufFile& file, const std::filesystem::path& path)
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  const MemoryFile memory(data, size);
+  const fuzz::MemoryFile memory(data, size);
   try {
     widen_all(offload::GgufFile(memory.path()), memory.path());
     const sluice::launcher::Tokenizer tokenizer(

@@ -2,8 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <cstdlib>
-#include <iostream>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -12,17 +10,12 @@
 #include "launcher/tokenizer/tokenizer.h"
 #include "launcher/tokenizer/tokenizer_facts.h"
 #include "launcher/tokenizer/utf8.h"
+#include "tests/fuzz/refusal.h"
 
 namespace sluice::fuzz {
 
 using launcher::Tokenizer;
 using Ids = std::vector<std::int32_t>;
-
-inline void require(bool holds, const char* what) {
-  if (holds) return;
-  std::cerr << "fuzz: " << what << '\n';
-  std::abort();
-}
 
 inline void check_decoding(const Tokenizer& tokenizer, const Ids& ids) {
   for (const bool skip_special : {false, true}) {
