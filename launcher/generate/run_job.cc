@@ -124,7 +124,7 @@ class FileSource : public JobSource {
                               : config.job.overwrite ? Existing::overwrite
                                                      : Existing::refuse;
     const bool to_file = !config.job.output.empty() && config.job.output != "-";
-    writer_.emplace(to_file ? CompletionWriter(config.job.output, existing)
+    writer_.emplace(to_file ? CompletionWriter(config.job.output, existing, scan_.job.rows)
                             : CompletionWriter::standard_output());
     if (std::filesystem::is_regular_file(config.job.output) && !writer_->locked()) {
       std::cerr << "sluice: " << config.job.output

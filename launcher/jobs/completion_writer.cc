@@ -59,8 +59,10 @@ int open_output(const std::filesystem::path& path, Existing existing) {
 CompletionWriter::CompletionWriter(int descriptor, std::string name)
     : name_(std::move(name)), descriptor_(descriptor), regular_(is_regular(descriptor)) {}
 
-CompletionWriter::CompletionWriter(const std::filesystem::path& path, Existing existing)
+CompletionWriter::CompletionWriter(const std::filesystem::path& path, Existing existing,
+                                   std::int64_t rows)
     : CompletionWriter(open_output(path, existing), path.string()) {
+  finished_.ids().reserve(static_cast<std::size_t>(rows));
   if (const Coding coding = coding_of_name(name_); coding != Coding::none) {
     packer_ = make_packer(coding);
   }
@@ -131,6 +133,10 @@ void CompletionWriter::lock() {
   if (errno != ENOSYS && errno != EOPNOTSUPP && errno != ENOLCK) fail(errno, 0, 0);
 }
 
+void CompletionWriter::add_finished(const std::string& record, std::int64_t line) {
+  if (!finished_.take(record)) FinishedRows::refuse(fmt::format("{}, line {}", name_, line));
+}
+
 /// bytes_ becomes the end of the last whole line. Bytes behind it are half a record: the last run
 /// ended there.
 void CompletionWriter::read_finished() {
@@ -140,7 +146,7 @@ void CompletionWriter::read_finished() {
   LineReader lines(file, name_, kMaxRecordBytes);
   for (std::string line; lines.next(line);) {
     if (lines.unfinished()) break;
-    finished_.add(line, fmt::format("{}, line {}", name_, lines.number()));
+    add_finished(line, lines.number());
     bytes_ = lines.bytes();
   }
 }
@@ -157,7 +163,7 @@ void CompletionWriter::read_coded() {
   std::uint64_t added_end = 0;
   const auto add_held = [&] {
     if (number == 0) return;
-    finished_.add(held, fmt::format("{}, line {}", name_, number));
+    add_finished(held, number);
     added_end = held_end;
   };
   for (std::string line; lines.next(line) && !lines.unfinished();) {

@@ -29,7 +29,8 @@ class CompletionWriter {
   /// Throws ConfigError if the file has content (refuse), cannot be made, or another run writes to
   /// it; InputError if it has a line that is no record (resume). Devices and pipes are always
   /// taken.
-  CompletionWriter(const std::filesystem::path& path, Existing existing);
+  /// `rows`: so many records are expected in all, where that is known.
+  CompletionWriter(const std::filesystem::path& path, Existing existing, std::int64_t rows = 0);
   static CompletionWriter standard_output();
   ~CompletionWriter();
   CompletionWriter(CompletionWriter&& other) noexcept;
@@ -54,6 +55,7 @@ class CompletionWriter {
   CompletionWriter(int descriptor, std::string name);
   void lock();
   void read_finished();
+  void add_finished(const std::string& record, std::int64_t line);
   void read_coded();
   void cut();
   void write(std::string_view bytes);

@@ -57,29 +57,32 @@ std::optional<RecordFacts> facts_of(std::string_view record) {
   return facts;
 }
 
-void FinishedRows::add(std::string_view record, const std::string& where) {
+void FinishedRows::refuse(const std::string& where) {
+  throw InputError(
+      fmt::format("{} is no record of an earlier run; remove the line, or start anew "
+                  "with --overwrite",
+                  where));
+}
+
+bool FinishedRows::take(std::string_view record) {
   const auto facts = facts_of(record);
-  if (!facts) {
-    throw InputError(
-        fmt::format("{} is no record of an earlier run; remove the line, or start anew "
-                    "with --overwrite",
-                    where));
-  }
+  if (!facts) return false;
   ++records_;
   switch (facts->kind) {
     case RecordKind::answer:
       ids_.add_answered(facts->key);
       if (!errors_.empty()) errors_.erase(facts->key);
-      return;
+      break;
     case RecordKind::error:
       ids_.add_failed(facts->key);
       errors_[facts->key] = hash_of(record);
-      return;
+      break;
     case RecordKind::duplicate:
       ++duplicate_of_[facts->key];
       ++duplicates_;
-      return;
+      break;
   }
+  return true;
 }
 
 std::uint64_t FinishedRows::error_of(std::uint64_t key) const {

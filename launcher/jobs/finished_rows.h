@@ -29,9 +29,14 @@ std::optional<RecordFacts> facts_of(std::string_view record);
 
 class FinishedRows {
  public:
-  /// Takes in one record of the output. Of two records of a row the later counts. Throws InputError
-  /// naming `where` if it is none of ours.
-  void add(std::string_view record, const std::string& where);
+  /// Takes in one record of the output. Of two records of a row the later counts. Returns false if
+  /// it is none of ours.
+  bool take(std::string_view record);
+  /// Throws InputError naming `where` in that case.
+  void add(std::string_view record, const std::string& where) {
+    if (!take(record)) refuse(where);
+  }
+  [[noreturn]] static void refuse(const std::string& where);
 
   /// The ids met so far, those of the input included as it is read.
   RowIds& ids() { return ids_; }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <optional>
 #include <utility>
 
 #include "launcher/jobs/request_reader.h"
@@ -13,6 +14,9 @@ constexpr std::size_t kMostRows = 1024;
 constexpr std::size_t kMostTokens = 1U << 20;
 constexpr std::size_t kMostBytes = 4U << 20;  // or one line
 constexpr int kMostThreads = 4;
+// Of a work.
+constexpr std::size_t kWorkLines = 64;
+constexpr std::size_t kWorkBytes = 1U << 16;  // or one line
 
 /// Fields that are kept take memory as tokens do.
 std::size_t tokens_of(const ParsedRow& row) {
@@ -60,24 +64,45 @@ void RowFeed::read() noexcept {
 }
 
 bool RowFeed::has_room() const {
-  return works_.size() + rows_.size() < kMostRows && tokens_ < kMostTokens && bytes_ < kMostBytes;
+  return lines_in_works_ + rows_.size() < kMostRows && tokens_ < kMostTokens && bytes_ < kMostBytes;
 }
 
 void RowFeed::read_lines() {
   std::unique_lock lock(mutex_);
-  for (;;) {
+  for (bool more = true; more;) {
     room_.wait(lock, [this] { return stopping_ || ended_ || has_room(); });
     if (stopping_ || ended_) return;
     lock.unlock();
     Work work;
-    do {
-      if (!lines_.next(work.line)) return;
-    } while (work.line.is_foreign);
+    std::exception_ptr problem;
+    try {
+      more = read_work(work);
+    } catch (...) {  // after the lines before it
+      problem = std::current_exception();
+    }
     lock.lock();
-    bytes_ += work.line.text.size();
-    works_.push_back(std::move(work));
-    work_.notify_one();
+    if (!work.items.empty()) {
+      lines_in_works_ += work.items.size();
+      bytes_ += work.bytes;
+      works_.push_back(std::move(work));
+      work_.notify_one();
+    }
+    if (problem) std::rethrow_exception(problem);
   }
+}
+
+/// Of a pipe one line: the next one may be long in coming. Returns false at the end.
+bool RowFeed::read_work(Work& work) {
+  const std::size_t most = patient_ ? kWorkLines : 1;
+  while (work.items.size() < most && work.bytes < kWorkBytes) {
+    Item item;
+    do {
+      if (!lines_.next(item.line)) return false;
+    } while (item.line.is_foreign);
+    work.bytes += item.line.text.size();
+    work.items.push_back(std::move(item));
+  }
+  return true;
 }
 
 void RowFeed::parse() noexcept {
@@ -87,25 +112,40 @@ void RowFeed::parse() noexcept {
     if (stopping_ || ended_ || begun_ == works_.size()) return;
     Work& work = works_[begun_++];  // stays where it is until it is done
     lock.unlock();
-    make_draft(work);
+    make_drafts(work);
     lock.lock();
     if (stopping_) return;
     work.done = true;
-    tokens_ += work.tokens;
+    for (const Item& item : work.items) tokens_ += item.tokens;
     settle();
   }
 }
 
-void RowFeed::make_draft(Work& work) noexcept {
+void RowFeed::make_drafts(Work& work) noexcept {
   const auto is_answered = [this](const RequestRow& row) {
     const std::lock_guard lock(mutex_);
     return sorter_.is_answered(row);
   };
   try {
-    work.draft = draft(work.line, parser_, is_answered);
-    work.tokens = tokens_of(work.draft.row);
+    // A resumed job has millions of rows that are answered, most of which are told by their name.
+    std::vector<std::optional<RowDraft>> named(work.items.size());
+    for (std::size_t i = 0; i < work.items.size(); ++i) named[i] = name_alone(work.items[i].line);
+    std::unique_lock lock(mutex_);
+    for (std::optional<RowDraft>& one : named) {
+      if (one && !sorter_.is_answered(std::get<RequestRow>(one->row))) one.reset();
+    }
+    lock.unlock();
+    for (std::size_t i = 0; i < work.items.size(); ++i) {
+      Item& item = work.items[i];
+      try {
+        item.draft = named[i] ? std::move(*named[i]) : draft(item.line, parser_, is_answered);
+        item.tokens = tokens_of(item.draft.row);
+      } catch (...) {
+        item.problem = std::current_exception();
+      }
+    }
   } catch (...) {
-    work.problem = std::current_exception();
+    work.items.front().problem = std::current_exception();
   }
 }
 
@@ -113,17 +153,12 @@ void RowFeed::make_draft(Work& work) noexcept {
 void RowFeed::settle() {
   const std::size_t before = rows_.size();
   while (!ended_ && !works_.empty() && works_.front().done) {
-    try {
-      settle(works_.front());
-    } catch (...) {
-      works_.front().problem = std::current_exception();
-    }
-    if (works_.front().problem) {
-      problem_ = works_.front().problem;
+    if (!settle(works_.front())) {
       ended_ = true;
       break;  // threads may have the lines behind it in hand
     }
-    bytes_ -= works_.front().line.text.size();
+    lines_in_works_ -= works_.front().items.size();
+    bytes_ -= works_.front().bytes;
     works_.pop_front();
     --begun_;
   }
@@ -132,14 +167,29 @@ void RowFeed::settle() {
   if (rows_.size() > before || ended_) wake();
 }
 
-void RowFeed::settle(Work& work) {
-  tokens_ -= std::exchange(work.tokens, 0);
-  if (work.problem) return;
-  // The answer that the output has may be that of an earlier row of the same name.
-  if (work.draft.left_out && !sorter_.is_answered(std::get<RequestRow>(work.draft.row))) {
-    work.draft = draft(work.line, parser_);
+/// Returns false at a line that could not be read; problem_ says why.
+bool RowFeed::settle(Work& work) {
+  for (Item& item : work.items) {
+    try {
+      settle(item);
+    } catch (...) {
+      item.problem = std::current_exception();
+    }
+    if (!item.problem) continue;
+    problem_ = item.problem;
+    return false;
   }
-  std::optional<JobRow> row = sorter_.sort(parser_.settle(std::move(work.draft)));
+  return true;
+}
+
+void RowFeed::settle(Item& item) {
+  tokens_ -= std::exchange(item.tokens, 0);
+  if (item.problem) return;
+  // The answer that the output has may be that of an earlier row of the same name.
+  if (item.draft.left_out && !sorter_.is_answered(std::get<RequestRow>(item.draft.row))) {
+    item.draft = draft(item.line, parser_);
+  }
+  std::optional<JobRow> row = sorter_.sort(parser_.settle(std::move(item.draft)));
   if (!row) return;
   tokens_ += tokens_of(row->row);
   rows_.push_back(std::move(*row));

@@ -52,21 +52,28 @@ class RowFeed {
 
  private:
   /// A line on its way to a row.
-  struct Work {
+  struct Item {
     InputLine line;
     RowDraft draft;
     std::size_t tokens = 0;  // of the draft
     std::exception_ptr problem;
+  };
+  /// Lines that one thread parses: many where they are short, so that threads seldom meet.
+  struct Work {
+    std::vector<Item> items;
+    std::size_t bytes = 0;  // of the lines
     bool done = false;
   };
 
   void read() noexcept;
   void read_lines();
+  bool read_work(Work& work);
   void parse() noexcept;
-  void make_draft(Work& work) noexcept;
+  void make_drafts(Work& work) noexcept;
   bool has_room() const;
   void settle();
-  void settle(Work& work);
+  bool settle(Work& work);
+  void settle(Item& item);
   void wake();
 
   InputLines lines_;  // the reader's
@@ -79,8 +86,9 @@ class RowFeed {
   std::condition_variable work_;
   std::condition_variable ready_;
   RowSorter sorter_;
-  std::deque<Work> works_;   // in the input's order
-  std::size_t begun_ = 0;    // so many of them, from the front, are done or in a thread's hands
+  std::deque<Work> works_;  // in the input's order
+  std::size_t begun_ = 0;   // so many of them, from the front, are done or in a thread's hands
+  std::size_t lines_in_works_ = 0;
   std::size_t bytes_ = 0;    // of the lines of works_
   std::size_t tokens_ = 0;   // of the drafts of works_, and of rows_
   std::deque<JobRow> rows_;  // ready

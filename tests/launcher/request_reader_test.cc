@@ -49,6 +49,38 @@ class RequestReaderTest : public testing::Test {
   Tokenizer tokenizer_ = support::small_tokenizer({}, 270);
 };
 
+// What is told without a parser is what the parser would tell, of right rows and wrong ones.
+TEST_F(RequestReaderTest, ANameAloneIsTheNameThatTheParserFinds) {
+  const RequestParser parser(tokenizer_, {}, {270, 64});
+  int told = 0;
+  for (const std::string id : {"a", "row-3", "\u00E9", "", "quo\\\"te", "esc\\u0061ped"}) {
+    for (const std::string front : {"{\"custom_id\":\"", "{\"custom_id\" : \"", "{\"custom_id\" \"",
+                                    "{ \"custom_id\":\"", "[\"custom_id\":\""}) {
+      for (const std::string rest :
+           {R"(","prompt":"ab"})", R"(","prompt":1})", R"(","custom_id":"b","prompt":"ab"})",
+            R"(","method":"POST","url":"/v1/completions","body":{"prompt":"ab"}})", R"(",nonsense)",
+            R"(","custom\u005fid":"b"})", R"("})", R"(")", ""}) {
+        const InputLine line = {front + id + rest, 7, true, false, false};
+        const auto alone = name_alone(line);
+        if (!alone) continue;
+        ++told;
+        const auto& row = std::get<RequestRow>(alone->row);
+        const RowDraft whole = draft(line, parser);
+        std::visit(
+            [&](const auto& other) {
+              EXPECT_EQ(row.custom_id, other.custom_id) << line.text;
+              EXPECT_EQ(row.naming, other.naming) << line.text;
+              EXPECT_EQ(row.line, other.line) << line.text;
+              EXPECT_EQ(row.form, other.form) << line.text;
+            },
+            whole.row);
+      }
+    }
+  }
+  EXPECT_GE(told, 16);
+  EXPECT_FALSE(name_alone({R"({"custom_id":"a"})", 1, false, false, false}));
+}
+
 TEST_F(RequestReaderTest, TextHasOnePromptPerLine) {
   const Requests requests = read("prompts.txt",
                                  "\xEF\xBB\xBF"
