@@ -89,8 +89,6 @@ run_job() {
   # With its default (mixed), the PMIx plugin of Slurm 22.05 now and then lets ranks out of MPI_Init before
   # all have come so far, and their first message kills one that has not (docs/cluster.md).
   export SLURM_PMIX_FENCE="${SLURM_PMIX_FENCE:-ring}"
-  # Ranks of one node talk through memory. Without TCP they listen on no network.
-  [ "$SLURM_JOB_NUM_NODES" -gt 1 ] || export OMPI_MCA_btl="${OMPI_MCA_btl:-^tcp}"
   say "job $SLURM_JOB_ID on $SLURM_JOB_NODELIST, run $((${SLURM_RESTART_COUNT:-0} + 1)): ${start[*]}"
   at_first=$(progress)
   trap limit_is_near USR1

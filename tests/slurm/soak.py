@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import unittest
 
 from cluster import Cluster, Job
 from job_support import DEMO_MODEL, SLUICE, SOURCE
@@ -73,6 +74,8 @@ class Soak:
                 sent += 1
             while waiting and self.count(*waiting[0]):
                 waiting.pop(0)
+                if sum(self.counts[key] for key in ("done", "failed")) % 50 == 0:
+                    print(dict(self.counts), flush=True)
             time.sleep(0.5)
 
 
@@ -83,11 +86,14 @@ def main():
     parser.add_argument("--script", default="slurm-4x1gpu.sh", help="of cluster-configs/")
     parser.add_argument("--start", default="srun", choices=("srun", "mpirun"))
     options = parser.parse_args()
-    cluster = Cluster()
+    try:
+        cluster = Cluster()
+        cluster.start()
+    except unittest.SkipTest as reason:
+        sys.exit(f"slurm-soak: {reason}")
     loops = []
     started = time.monotonic()
     try:
-        cluster.start()
         loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"])
                  for _ in range(options.busy)]
         with tempfile.TemporaryDirectory(prefix="sluice-soak-") as folder:
