@@ -47,8 +47,9 @@ PreemptMode=REQUEUE
 ReturnToService=2
 MpiDefault=none
 GresTypes=gpu
-SlurmdTimeout=6
-MessageTimeout=3
+SlurmdTimeout=15
+MinJobAge=86400
+MessageTimeout=10
 KillWait=5
 NodeName=n[1-4] NodeHostname={host} NodeAddr=127.0.0.1 Port=[{first}-{fourth}] CPUs=2 RealMemory=4000 Gres=gpu:1
 NodeName=g1 NodeHostname={host} NodeAddr=127.0.0.1 Port={last} CPUs=4 RealMemory=4000 Gres=gpu:4 Weight=9

@@ -53,8 +53,12 @@ class Soak:
         return job, self.folder / f"{number}.jsonl"
 
     def count(self, job, output):
-        state = job.fields().get("JobState", "")
-        if state in ("PENDING", "RUNNING", "COMPLETING", "CONFIGURING"):
+        """Whether it has ended."""
+        try:
+            state = job.fields().get("JobState", "")
+        except subprocess.TimeoutExpired:
+            return False  # a busy controller
+        if state in ("", "PENDING", "RUNNING", "COMPLETING", "CONFIGURING"):
             return False
         log = job.log()
         tries = log.count("starting again")
