@@ -59,8 +59,8 @@ class MpiTransport {
   int size() const;
 
   /// Collective, start-up only: all ranks' greetings, by rank. These are the first messages between
-  /// hosts. Where MPI cannot reach a rank for `deadline`, the process says so and ends
-  /// (StartWatch).
+  /// hosts. Where MPI cannot reach a rank of another host for `deadline`, and at least 10 s, the
+  /// process says so and ends (StartWatch).
   std::vector<Greeting> meet(std::chrono::milliseconds deadline);
   // Known once the ranks have met.
   int local_rank() const;
