@@ -77,7 +77,7 @@ run_job() {
     shard=(--shard "${SLUICE_SHARDS:+$SLURM_ARRAY_TASK_ID/$SLUICE_SHARDS}")
     [ -n "${shard[1]}" ] || shard[1]=slurm
   fi
-  output=${3//"{shard}"/${SLURM_ARRAY_TASK_ID:-}} lost=0 status=0 limit_near="" signalled="" ranks=""
+  output=${3//"{shard}"/${SLURM_ARRAY_TASK_ID:-}} report=$output.report.json lost=0 status=0 limit_near="" signalled="" ranks=""
   local sluice most="${SLUICE_RESTARTS:-5}" at_first before start
   sluice=$(find_sluice)
   # --mpi=pmix: without it every task would be a job of its own. -K1: when a rank dies, the others are
@@ -85,7 +85,7 @@ run_job() {
   start=(srun --mpi=pmix -K1 --cpus-per-task="$(cores_of_a_task)")
   [ "${SLUICE_START:-srun}" = srun ] || start=(mpirun --bind-to none -n "$SLURM_NTASKS")
   start+=("$sluice" generate --model "$1" --input "$2" --output "$3" --resume
-    --report "$3.report.json" "${shard[@]}" "${@:4}")
+    --report "$report" "${shard[@]}" "${@:4}")
   # With its default (mixed), the PMIx plugin of Slurm 22.05 now and then lets ranks out of MPI_Init before
   # all have come so far, and their first message kills one that has not (docs/cluster.md).
   export SLURM_PMIX_FENCE="${SLURM_PMIX_FENCE:-ring}"
@@ -94,7 +94,10 @@ run_job() {
   trap limit_is_near USR1
   while true; do
     before=$(progress)
+    rm -f "$report"
     run_ranks "${start[@]}"
+    # srun also returns 0 where no task could be launched, as in a job that was queued again.
+    [ "$status" -ne 0 ] || [ -e "$report" ] || status=1
     case $status in
       0 | 2 | 3 | 4 | 6) return "$status" ;;  # done, or what no other start mends
     esac

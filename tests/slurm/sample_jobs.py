@@ -91,7 +91,7 @@ class SampleJobTest(ClusterTest):
         ended = job.end()
         log = job.log()
         self.assertEqual((ended["JobState"], ended["ExitCode"]), ("COMPLETED", "0:0"), log)
-        self.assertEqual(self.records(self.output), SampleJobTest.expected)
+        self.assertEqual(self.records(self.output), SampleJobTest.expected, log)
         self.assertEqual(log.count("slurm-job: job "), runs, log)
         self.assertEqual(int(ended["Restarts"]), runs - 1)
         if starts is not None:

@@ -52,6 +52,14 @@ class ScriptsTest(SampleJobTest):
         self.assertEqual(job.log().count("starting again"), 1)
         self.assertRegex(job.log(), r"2 times in a row; giving up")
 
+    def test_a_start_that_says_nothing_is_tried_again(self):
+        """srun returns 0 where it could not launch any task."""
+        program = self.write("absent", '#!/bin/bash\n[ -e once ] && exec build/sluice "$@"\n'
+                                       'sleep 1; touch once\n')
+        program.chmod(0o755)
+        job = self.send(ONE_NODE, environment={"SLUICE": str(program)})
+        self.check_done(job, starts=2)
+
     def test_wrong_use_is_not_tried_again(self):
         job = self.send(ONE_NODE, "--no-such-flag")
         ended = job.end()
@@ -61,7 +69,7 @@ class ScriptsTest(SampleJobTest):
     def test_requeue(self):
         job, _ = self.send_waiting(FOUR_NODES)
         self.cluster.run("scontrol", "requeue", job.number)
-        self.check_done(job, runs=2)
+        self.check_done(job, starts=None, runs=2)
 
     def test_scancel_and_the_same_line_again(self):
         for script in (FOUR_NODES, ONE_NODE):
