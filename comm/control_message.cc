@@ -28,10 +28,12 @@ std::optional<ControlMessage> decode(std::span<const std::byte> bytes) {
   if (bytes.size() < sizeof header) return std::nullopt;
   std::memcpy(&header, bytes.data(), sizeof header);
   const auto kind = static_cast<ControlKind>(header.kind);
-  if (kind != ControlKind::heartbeat && kind != ControlKind::failure) return std::nullopt;
-  // A job that ends for a failure never ends well.
+  if (kind != ControlKind::heartbeat && kind != ControlKind::failure && kind != ControlKind::stop) {
+    return std::nullopt;
+  }
+  // A job that ends for a failure, or is stopped, never ends well.
   const bool fails = header.status > 0 && header.status < 256;
-  if (kind == ControlKind::failure && !fails) return std::nullopt;
+  if (kind != ControlKind::heartbeat && !fails) return std::nullopt;
   const auto text = bytes.subspan(sizeof header);
   return ControlMessage{kind, static_cast<ExitStatus>(header.status), header.step,
                         std::string(reinterpret_cast<const char*>(text.data()), text.size())};

@@ -1,5 +1,6 @@
-// What ranks tell each other beside their messages: a heartbeat with the rank's step, or a failure
-// with its cause. The layout is fixed and in the machine's byte order: all ranks run one program.
+// What ranks tell each other beside their messages: a heartbeat with the rank's step, a failure
+// with its cause, or the wish that the job stop. The layout is fixed and in the machine's byte
+// order: all ranks run one program.
 #pragma once
 
 #include <array>
@@ -14,16 +15,16 @@
 
 namespace sluice::comm {
 
-enum class ControlKind : std::uint32_t { heartbeat = 1, failure = 2 };
+enum class ControlKind : std::uint32_t { heartbeat = 1, failure = 2, stop = 3 };
 
 constexpr std::size_t kControlBytes = 4096;
 using ControlBytes = std::array<std::byte, kControlBytes>;
 
 struct ControlMessage {
   ControlKind kind = ControlKind::heartbeat;
-  ExitStatus status = ExitStatus::done;  // failure only
+  ExitStatus status = ExitStatus::done;  // of a failure, or a stop
   Step step;
-  std::string sentence;  // failure only; cut to fit
+  std::string sentence;  // of a failure; of a stop, what asked for it; cut to fit
 };
 
 /// Returns how many bytes of `target` it takes.

@@ -4,15 +4,8 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <csignal>
 
 namespace sluice::comm {
-
-namespace {
-
-constexpr std::size_t kMaxExitFunctions = 8;
-
-}  // namespace
 
 void print_error(const std::string& sentence) {
   const std::string line = fmt::format("sluice: {}\n", sentence);
@@ -21,31 +14,16 @@ void print_error(const std::string& sentence) {
 }
 
 LastWords::LastWords(StepBoard board, std::vector<Host> hosts, std::vector<Neighbour> neighbours,
-                     int local_rank, std::chrono::milliseconds heartbeat)
+                     int local_rank, std::chrono::milliseconds heartbeat, std::string advice)
     : board_(std::move(board)),
       hosts_(std::move(hosts)),
       neighbours_(std::move(neighbours)),
       local_rank_(local_rank),
       heartbeat_(heartbeat),
+      advice_(std::move(advice)),
       heard_(hosts_.size()) {
   for (auto& when : heard_) when = Clock::now();
   for (Neighbour& neighbour : neighbours_) neighbour.watched = is_alive(neighbour.process);
-}
-
-void LastWords::on_exit(World::ExitFunction function, void* argument) {
-  const std::lock_guard lock(mutex_);
-  if (functions_.size() == kMaxExitFunctions) {
-    throw Error(ExitStatus::failure,
-                fmt::format("More than {} functions were given to on_exit(); this is a bug of "
-                            "sluice.",
-                            kMaxExitFunctions));
-  }
-  functions_.push_back({function, argument});
-}
-
-void LastWords::forget_exit(void* argument) {
-  const std::lock_guard lock(mutex_);  // held while they run
-  std::erase_if(functions_, [argument](const ExitCall& call) { return call.argument == argument; });
 }
 
 int LastWords::dead_rank() const {
@@ -61,31 +39,29 @@ int LastWords::dead_rank() const {
 }
 
 std::string LastWords::death_of(int rank) const {
-  return fmt::format("{} died; its last step was: {}. The job ends; run it again with --resume.",
-                     name_of_rank(rank), describe(board_.read(seat_of(rank))));
+  return fmt::format("{} died; its last step was: {}. The job ends; {}.", name_of_rank(rank),
+                     describe(board_.read(seat_of(rank))), advice_);
 }
 
 std::string LastWords::silence_of(int rank, std::chrono::milliseconds deadline,
                                   const Step& heard) const {
   const int seat = seat_of(rank);
-  return fmt::format(
-      "{} has been silent for {:g} s; its last step was: {}. The job ends; run it again with "
-      "--resume.",
-      name_of_rank(rank), static_cast<double>(deadline.count()) / 1000.0,
-      describe(seat >= 0 ? board_.read(seat) : heard));
+  return fmt::format("{} has been silent for {:g} s; its last step was: {}. The job ends; {}.",
+                     name_of_rank(rank), static_cast<double>(deadline.count()) / 1000.0,
+                     describe(seat >= 0 ? board_.read(seat) : heard), advice_);
 }
 
 void LastWords::say(const std::string& sentence, ExitStatus status) {
-  if (board_.claim_last_word(static_cast<int>(status))) print_error(sentence);
+  if (board_.claim_last_word(static_cast<int>(status)) && !sentence.empty()) {
+    print_error(sentence);
+  }
 }
 
 void LastWords::prepare_exit(ExitStatus status) {
   int expected = -1;
   exit_code_.compare_exchange_strong(expected, static_cast<int>(status));
   board_.leave(local_rank_);
-  const std::lock_guard lock(mutex_);
-  for (const ExitCall& call : functions_) call.function(call.argument);
-  functions_.clear();
+  exit_calls_.run();
 }
 
 void LastWords::exit(ExitStatus status) {
@@ -93,22 +69,15 @@ void LastWords::exit(ExitStatus status) {
   _exit(exit_code_);
 }
 
-void LastWords::on_signal(int signal) {
-  if (ended_normally_) return;
+bool LastWords::is_settled() {
+  if (ended_normally_) return true;
   if (const int code = exit_code_; code >= 0) exit(static_cast<ExitStatus>(code));
   if (const int dead = dead_rank(); dead >= 0) {
     say(death_of(dead), ExitStatus::peer_lost);
     exit(ExitStatus::peer_lost);
   }
   if (const int code = board_.last_exit_code(); code >= 0) exit(static_cast<ExitStatus>(code));
-  if (signal == SIGCONT) return;
-  const auto stopped = static_cast<ExitStatus>(128 + signal);
-  if (neighbours_[static_cast<std::size_t>(local_rank_)].rank == 0) {
-    say(fmt::format("stopped by signal {}{}; run it again with --resume.", signal,
-                    reason_elsewhere()),
-        stopped);
-  }
-  exit(stopped);
+  return false;
 }
 
 std::string LastWords::reason_elsewhere() const {

@@ -5,10 +5,10 @@
 
 #include <atomic>
 #include <chrono>
-#include <mutex>
 #include <string>
 #include <vector>
 
+#include "comm/exit_calls.h"
 #include "comm/process_watch.h"
 #include "comm/step_board.h"
 #include "comm/world.h"
@@ -29,12 +29,11 @@ struct Neighbour {
 class LastWords {
  public:
   /// `neighbours` sit on the board in this order; this rank is `neighbours[local_rank]`. Ranks send
-  /// rank 0 a message every `heartbeat`.
+  /// rank 0 a message every `heartbeat`. `advice`: MpiOptions::advice.
   LastWords(StepBoard board, std::vector<Host> hosts, std::vector<Neighbour> neighbours,
-            int local_rank, std::chrono::milliseconds heartbeat);
+            int local_rank, std::chrono::milliseconds heartbeat, std::string advice);
 
-  void on_exit(World::ExitFunction function, void* argument);
-  void forget_exit(void* argument);
+  ExitCalls& exit_calls() { return exit_calls_; }
 
   void step(const Step& step) noexcept { board_.write(local_rank_, step); }
   Step own_step() const { return board_.read(local_rank_); }
@@ -49,7 +48,8 @@ class LastWords {
   std::string silence_of(int rank, std::chrono::milliseconds deadline, const Step& heard) const;
 
   /// Prints "sluice: <sentence>" unless a rank of this host has claimed the last word already. The
-  /// other ranks of the host, when they are stopped, exit with `status`, too.
+  /// other ranks of the host, when they are stopped, exit with `status`, too. An empty sentence was
+  /// said before.
   void say(const std::string& sentence, ExitStatus status);
   /// Marks this rank as ending by itself with `status`, so that its neighbours do not call it dead,
   /// and runs its on_exit functions. A signal that comes meanwhile does not change the status.
@@ -57,12 +57,16 @@ class LastWords {
   /// prepare_exit(), then ends the process with it.
   [[noreturn]] void exit(ExitStatus status);
 
-  /// Answers a signal. When a rank dies, mpirun sends the others SIGCONT at once, SIGTERM 1 s later
-  /// and SIGKILL after 1 s more; the first rank to look says who died. SIGTERM or SIGINT while all
-  /// ranks live means that the job is stopped (mpirun kills its ranks about 5 ms after SIGTERM), or
-  /// that a process on another host ended: a rank that has missed a heartbeat is named.
-  /// SIGCONT while all ranks live means nothing. Returns in that case, and after the normal end.
-  void on_signal(int signal);
+  /// What a signal, or the end of the time to stop, means. When a rank dies, mpirun sends the
+  /// others SIGCONT at once, SIGTERM 1 s later and SIGKILL after 1 s more; the first rank to look
+  /// says who died, and this process ends. So it does where another rank has claimed the last word.
+  /// Returns false while all ranks live: what the signal asks for is to be done. Returns true after
+  /// the normal end.
+  bool is_settled();
+  /// What stands behind the cause where a launcher may have stopped rank 0 because a process on
+  /// another host ended: ", after rank 1 ...", a rank that has missed a heartbeat; empty on one
+  /// host.
+  std::string reason_elsewhere() const;
 
   /// The job is done: signals and deaths of other ranks are no failures any more.
   void end_normally();
@@ -70,8 +74,6 @@ class LastWords {
  private:
   using Clock = std::chrono::steady_clock;
 
-  /// Why the launcher may have stopped this rank: ", after rank 1 ..."; empty on one host.
-  std::string reason_elsewhere() const;
   int seat_of(int rank) const;
   std::string name_of_rank(int rank) const;
 
@@ -80,16 +82,11 @@ class LastWords {
   std::vector<Neighbour> neighbours_;
   int local_rank_;
   std::chrono::milliseconds heartbeat_;
+  std::string advice_;
   std::vector<std::atomic<Clock::time_point>> heard_;  // by rank; rank 0 hears all of them
   std::atomic<int> exit_code_{-1};                     // -1: not ending
   std::atomic<bool> ended_normally_{false};
-  // Guards functions_, and is held while they run: no other thread exits half-way.
-  std::mutex mutex_;
-  struct ExitCall {
-    World::ExitFunction function;
-    void* argument;
-  };
-  std::vector<ExitCall> functions_;
+  ExitCalls exit_calls_;
 };
 
 }  // namespace sluice::comm

@@ -108,7 +108,7 @@ void check_joined(const Launch& launch, int world_size) {
 
 std::unique_ptr<World> make_world(const MpiOptions& options) {
   const Launch launch = find_launch();
-  if (launch.alone()) return std::move(make_local_worlds(1).front());
+  if (launch.alone()) return make_lone_world(options);
   check_launch(launch);
   return make_mpi_world(options);
 }

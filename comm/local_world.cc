@@ -9,6 +9,8 @@
 #include <cstring>
 #include <mutex>
 
+#include "comm/exit_calls.h"
+#include "comm/stop_handler.h"
 #include "comm/transfer_table.h"
 #include "comm/world.h"
 
@@ -148,7 +150,7 @@ class Hub {
   bool failed_ = false;
 };
 
-class LocalWorld final : public World {
+class LocalWorld : public World {
  public:
   LocalWorld(std::shared_ptr<Hub> hub, int rank) : hub_(std::move(hub)), rank_(rank) {}
 
@@ -193,7 +195,42 @@ class LocalWorld final : public World {
   int rank_;
 };
 
+/// The only rank of a program. Nobody else can end the process.
+class LoneWorld final : public LocalWorld, private StopOwner {
+ public:
+  explicit LoneWorld(const MpiOptions& options)
+      : LocalWorld(std::make_shared<Hub>(1), 0), stop_(*this, options.advice) {
+    stop_.set_limit(options.stop_after);
+  }
+
+  void on_exit(ExitFunction function, void* argument) override {
+    exit_calls_.add(function, argument);
+  }
+  void forget_exit(void* argument) override { exit_calls_.forget(argument); }
+  void on_stop(StopFunction function, void* argument) override {
+    stop_.on_stop(function, argument);
+  }
+  void forget_stop() override { stop_.forget_stop(); }
+  std::optional<ExitStatus> stop_status() const override { return stop_.status(); }
+
+ private:
+  bool settles(int) override { return false; }
+  bool is_head() const override { return true; }
+  void tell_head(const StopCause&) override {}
+  void end(const StopCause& cause, bool /*at_once*/) override {
+    exit_calls_.run();
+    _exit(static_cast<int>(cause.status));
+  }
+
+  ExitCalls exit_calls_;
+  StopHandler stop_;
+};
+
 }  // namespace
+
+std::unique_ptr<World> make_lone_world(const MpiOptions& options) {
+  return std::make_unique<LoneWorld>(options);
+}
 
 std::vector<std::unique_ptr<World>> make_local_worlds(int size) {
   if (size < 1) {

@@ -20,7 +20,10 @@ void Peers::tick(Time now) {
 }
 
 int Peers::silent(Time now) const {
-  const Duration patience = deadline_ + std::chrono::seconds(rank_ > 1 ? 1 : 0);
+  return silent_for(deadline_ + std::chrono::seconds(rank_ > 1 ? 1 : 0), now);
+}
+
+int Peers::silent_for(Duration patience, Time now) const {
   const std::size_t watched = rank_ == 0 ? seen_.size() : 1;
   for (std::size_t peer = 0; peer < watched; ++peer) {
     const bool is_self = static_cast<int>(peer) == rank_;

@@ -28,6 +28,8 @@ class Peers {
   /// A rank that has been silent for the deadline, or -1. Ranks above 1 wait a second longer for
   /// rank 0, so that rank 1 tells of it where it can.
   int silent(Time now) const;
+  /// A watched rank that has been silent for so long, however long the deadline is; or -1.
+  int silent_for(Duration patience, Time now) const;
 
  private:
   struct Seen {

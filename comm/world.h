@@ -14,6 +14,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -28,6 +29,9 @@ namespace sluice::comm {
 /// results: last stage -> head.
 enum class Route : std::uint8_t { passes, hidden, results };
 constexpr int kRouteCount = 3;
+
+/// A job was stopped on request (SIGTERM, SIGUSR1, the time limit), with what was made kept.
+constexpr auto kStopped = static_cast<ExitStatus>(75);
 
 /// A message under way. Valid until wait() or done() said it is complete.
 struct Transfer {
@@ -86,12 +90,26 @@ class World {
   /// `function(argument)` runs once, on a thread of the world, before that world ends the process
   /// (fail(), a lost peer, a signal). Other threads still run then. Use it to remove a run folder,
   /// say. It must be short, must not throw and must not call the world. It is not called at a
-  /// normal end, nor by local worlds, which never end the process. At most 8 functions.
+  /// normal end, nor by the local worlds of tests, which never end the process. At most 8
+  /// functions.
   using ExitFunction = void (*)(void* argument) noexcept;
   virtual void on_exit(ExitFunction /*function*/, void* /*argument*/) {}
   /// Takes back the functions that on_exit() was given with `argument`, and waits for one that
   /// runs: `argument` may be destroyed afterwards.
   virtual void forget_exit(void* /*argument*/) {}
+
+  /// Rank 0 only. `function(argument)` runs once, on a thread of the world, when the job is asked
+  /// to stop: by SIGTERM, SIGUSR1 or SIGINT to any rank, or by MpiOptions::stop_after; at once
+  /// where it was asked already. The job then has 7 s to come to its normal end, on all ranks. A
+  /// job that takes longer, or has given no function, is ended with kStopped (SIGINT:
+  /// 130).
+  using StopFunction = void (*)(void* argument) noexcept;
+  virtual void on_stop(StopFunction /*function*/, void* /*argument*/) {}
+  /// Takes it back, and waits while it runs.
+  virtual void forget_stop() {}
+  /// Rank 0 only: the status of a job that was asked to stop and has more to do; none: nobody
+  /// asked.
+  virtual std::optional<ExitStatus> stop_status() const { return {}; }
 };
 
 struct MpiOptions {
@@ -99,23 +117,31 @@ struct MpiOptions {
   std::chrono::milliseconds deadline{60000};  // YAML: comm.deadline_seconds
   /// Longer messages are cut: MPI counts bytes in an int. At most 2^30, and alike on all ranks.
   std::size_t chunk_bytes = std::size_t{1} << 30;
+  /// The job is asked to stop so long after its world was made; 0: never.
+  std::chrono::milliseconds stop_after{0};
+  /// What sentences about an early end advise.
+  std::string advice = "run it again with --resume";
 };
 
 /// The world of this process: a local world of one rank where nobody started others beside it,
-/// else an MPI world. Throws ConfigError where a launcher started several processes that MPI cannot
-/// join, naming the launcher and the right command; MPI is not started then.
+/// else an MPI world. Signals are as with make_mpi_world(). Throws ConfigError where a launcher
+/// started several processes that MPI cannot join, naming the launcher and the right command; MPI
+/// is not started then.
 std::unique_ptr<World> make_world(const MpiOptions& options);
 
 /// Starts MPI: once per process; the destructor ends it. Throws ConfigError where MPI joined
 /// another number of processes than the launcher started.
-/// A thread of the world handles SIGTERM and SIGINT from here on. Call this before any other thread
-/// is made, or that thread will take the signals. They stay blocked when the world has gone, so
-/// that main ends with its own status.
-/// The destructor waits until every rank's world is being destroyed, for `deadline` at most.
+/// A thread of the world handles SIGTERM, SIGUSR1 and SIGINT from here on (World::on_stop). Call
+/// this before any other thread is made, or that thread will take the signals. They stay blocked
+/// when the world has gone, so that main ends with its own status. The destructor waits until every
+/// rank's world is being destroyed, for `deadline` at most.
 std::unique_ptr<World> make_mpi_world(const MpiOptions& options);
 
-/// `size` ranks in this process, for tests and for one-rank jobs: world[r] is used by rank r's
-/// thread. fail() makes every other rank's calls throw CommError, and throws it itself.
+/// A process of its own: a local world of one rank that handles signals.
+std::unique_ptr<World> make_lone_world(const MpiOptions& options);
+
+/// `size` ranks in this process, for tests: world[r] is used by rank r's thread. fail() makes every
+/// other rank's calls throw CommError, and throws it itself.
 std::vector<std::unique_ptr<World>> make_local_worlds(int size);
 
 /// What must be alike on all ranks before anything else, as "key=value" lines. Collective.

@@ -52,6 +52,7 @@ void Flights::land(const PassResults& results) {
   admission_.take(pass, results);
   const bool tokens_came = awaited && !admission_.awaits_tokens(m);
   --flights_of(m);
+  if (stopped_) return;
   // The micro-batch's next pass.
   admission_.admit(m);
   if (!admission_.awaits_tokens(m) && (tokens_came || flights_of(m) == 0)) launch(m);

@@ -29,6 +29,8 @@ class Flights {
   void begin();
   /// New requests have come; these were cancelled.
   void hear(std::span<const std::uint64_t> cancelled);
+  /// From now on no request is asked for and no pass is made.
+  void stop() { stopped_ = true; }
   /// Takes in the oldest pass under way, with its results, and makes what comes after it.
   void land(const PassResults& results);
   /// For when nothing is under way. False: the job is done. True: there is something now, or the
@@ -36,6 +38,8 @@ class Flights {
   bool may_come();
 
   bool under_way() const { return landed_ < launched_; }
+  /// All requests that the job ever gives have ended.
+  bool is_done() const { return admission_.is_done(); }
   std::int64_t launched() const { return launched_; }  // passes so far
   std::int64_t landed() const { return landed_; }
   /// Pre: under_way().
@@ -67,6 +71,7 @@ class Flights {
   std::int32_t turn_ = 0;
   std::int64_t launched_ = 0;
   std::int64_t landed_ = 0;
+  bool stopped_ = false;
 };
 
 }  // namespace sluice::stage

@@ -138,7 +138,8 @@ std::uint64_t head_memory(const Batching& batching, std::int32_t stages);
 
 /// Runs a job to its end: sends passes to this rank's own stage loop (Route::passes) and receives
 /// results from the last rank (Route::results); ends with a pass marked `end`. Blocks; while there
-/// is nothing to do it sleeps on job.line().bell(), which results ring, too.
+/// is nothing to do it sleeps on job.line().bell(), which results ring, too. After HeadLine::stop()
+/// it takes back the passes under way and ends, whatever the job has left (RunReport::stopped).
 /// Throws what the job throws, CommError, and CapacityError for a request that needs more pages
 /// than the caches have when nothing else is in them.
 /// `rooms`: of the cache of each stage; none: without limits.

@@ -56,13 +56,13 @@ class HeadLoop {
   RunReport run() {
     const auto begin = std::chrono::steady_clock::now();
     last_ = begin;
-    flights_.begin();
+    if (!line_.stopping()) flights_.begin();
     for (;;) {
       const std::uint32_t rings = line_.bell().count();
       if (line_.take_news()) hear();
       if (results_came()) {
         land();
-      } else if (flights_.under_way() || may_come()) {
+      } else if (flights_.under_way() || (!stopping_ && may_come())) {
         line_.bell().wait(rings);
       } else {
         break;
@@ -70,6 +70,7 @@ class HeadLoop {
     }
     end_job();
     RunReport report = flights_.counts();
+    report.stopped = stopping_ && !flights_.is_done();
     report.prefill_seconds = prefill_seconds_;
     report.decode_seconds = decode_seconds_;
     report.wall_seconds = seconds_since(begin);
@@ -77,8 +78,12 @@ class HeadLoop {
   }
 
  private:
-  /// New requests, and cancelled ones.
+  /// New requests, cancelled ones, or the wish to stop.
   void hear() {
+    if (line_.stopping()) {
+      stopping_ = true;
+      return flights_.stop();
+    }
     line_.take_cancelled(cancelled_);
     flights_.hear(cancelled_);
   }
@@ -146,6 +151,7 @@ class HeadLoop {
   std::size_t result_bytes_ = 0;          // that came with the last
   std::vector<std::uint64_t> cancelled_;  // scratch
   PassResults results_;
+  bool stopping_ = false;  // as line_ said when it was heard
   double prefill_seconds_ = 0;
   double decode_seconds_ = 0;
   std::chrono::steady_clock::time_point last_;

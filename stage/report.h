@@ -86,6 +86,7 @@ struct RunReport {
   std::uint64_t requests = 0;
   std::uint64_t failed = 0;
   std::uint64_t cancelled = 0;
+  bool stopped = false;  // before its end, as HeadLine::stop() asked
   std::uint64_t prompt_tokens = 0;
   std::uint64_t completion_tokens = 0;
   /// Of completion_tokens, those of decode steps; a prompt's last chunk brings the first token of

@@ -15,6 +15,11 @@ void HeadLine::cancel(std::uint64_t id) {
   ring();
 }
 
+void HeadLine::stop() noexcept {
+  stopping_ = true;
+  ring();
+}
+
 void HeadLine::take_cancelled(std::vector<std::uint64_t>& ids) {
   ids.clear();
   const std::lock_guard lock(mutex_);

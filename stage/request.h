@@ -58,19 +58,23 @@ class HeadLine {
   /// way with it are back. Nothing happens if next() has not handed it out, or if it has ended. Any
   /// thread.
   void cancel(std::uint64_t id);
+  /// The head starts nothing more: it ends the job when the passes under way are back. Any thread.
+  void stop() noexcept;
 
   // The head's thread:
 
   /// What the head sleeps on.
   comm::Bell& bell() { return bell_; }
-  /// Whether ring() or cancel() was called since the last time.
+  /// Whether ring(), cancel() or stop() was called since the last time.
   bool take_news() noexcept { return news_.exchange(false); }
+  bool stopping() const noexcept { return stopping_; }
   /// Moves what was cancelled since the last call into `ids`.
   void take_cancelled(std::vector<std::uint64_t>& ids);
 
  private:
   comm::Bell bell_;
   std::atomic<bool> news_{false};
+  std::atomic<bool> stopping_{false};
   std::mutex mutex_;
   std::vector<std::uint64_t> cancelled_;
 };

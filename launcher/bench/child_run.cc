@@ -15,6 +15,7 @@
 #include <iterator>
 #include <system_error>
 
+#include "comm/world.h"
 #include "kernels/device/error.h"
 
 namespace sluice::launcher {
@@ -76,8 +77,8 @@ class SignalsToChild {
   std::array<struct sigaction, kSignals.size()> before_ = {};
 };
 
-/// Both its outputs go to `log`. Returns what waitpid() says. Throws Error with status 128 + n
-/// where signal n came meanwhile.
+/// Both its outputs go to `log`. Returns what waitpid() says. Throws Error where signal n came
+/// meanwhile: comm::kStopped, or 128 + n where it was not SIGTERM.
 int run(const std::vector<std::string>& words, const std::filesystem::path& log) {
   std::vector<char*> arguments;
   for (const std::string& word : words) arguments.push_back(const_cast<char*>(word.c_str()));
@@ -104,7 +105,7 @@ int run(const std::vector<std::string>& words, const std::filesystem::path& log)
   }
   running_child = 0;
   if (const int signal = caught_signal) {
-    throw Error(static_cast<ExitStatus>(128 + signal),
+    throw Error(signal == SIGTERM ? comm::kStopped : static_cast<ExitStatus>(128 + signal),
                 fmt::format("ended by signal {} during a run", signal));
   }
   return status;

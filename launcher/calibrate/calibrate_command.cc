@@ -186,7 +186,9 @@ void calibrate_in(comm::World& world, const CalibrateArguments& arguments,
 
 ExitStatus calibrate(const CalibrateArguments& arguments, std::ostream& out,
                      const std::function<void(const std::string& sentence)>& say) {
-  const std::unique_ptr<comm::World> world = comm::make_world({});
+  comm::MpiOptions options;
+  options.advice = "run it again";
+  const std::unique_ptr<comm::World> world = comm::make_world(options);
   try {
     calibrate_in(*world, arguments, {}, out);
     return ExitStatus::done;

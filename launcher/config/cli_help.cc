@@ -21,10 +21,11 @@ Examples:
 
 std::string exit_statuses() {
   return R"(Exit status:
-  0  done                                        4  a memory tier or a disk is too small
-  1  failed at run time (I/O, device)            5  another rank was lost
-  2  wrong flag or configuration                 6  done, but some rows failed
-  3  bad model or input file                 128+n  ended by signal n)";
+  0  done                                        5  another rank was lost
+  1  failed at run time (I/O, device)            6  done, but some rows failed
+  2  wrong flag or configuration                75  stopped on request (SIGTERM, SIGUSR1, time
+  3  bad model or input file                        limit); go on with --resume
+  4  a memory tier or a disk is too small    128+n  ended by signal n)";
 }
 
 std::string wrapped(const std::string& text, std::size_t width) {

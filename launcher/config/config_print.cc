@@ -6,6 +6,7 @@
 
 #include "launcher/config/config_schema.h"
 #include "launcher/config/config_yaml.h"
+#include "launcher/config/duration.h"
 #include "launcher/config/sizes.h"
 
 namespace sluice::launcher {
@@ -72,6 +73,9 @@ class Printer final : public SchemaVisitor {
     put(key, fmt::format("{}", value));
   }
   void size(const ConfigKey& key, std::uint64_t& bytes) override { put(key, exact_size(bytes)); }
+  void duration(const ConfigKey& key, std::int64_t& seconds) override {
+    put(key, exact_duration(seconds));
+  }
   void choice(const ConfigKey& key, int& index, std::span<const char* const> names) override {
     put(key, names[static_cast<std::size_t>(index)]);
   }
@@ -150,6 +154,9 @@ class Lister final : public SchemaVisitor {
   }
   void size(const ConfigKey& key, std::uint64_t& bytes) override {
     add(key, "size", exact_size(bytes));
+  }
+  void duration(const ConfigKey& key, std::int64_t& seconds) override {
+    add(key, "duration", exact_duration(seconds));
   }
   void choice(const ConfigKey& key, int& index, std::span<const char* const> names) override {
     add(key, fmt::format("{}", fmt::join(names, ", ")), names[static_cast<std::size_t>(index)]);

@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "kernels/device/error.h"
+#include "launcher/config/duration.h"
 #include "launcher/config/nearest_name.h"
 #include "launcher/config/sizes.h"
 
@@ -118,6 +119,16 @@ class Reader final : public SchemaVisitor {
     if (node == nullptr) return;
     try {
       bytes = parse_size(node->text);
+    } catch (const ConfigError& error) {
+      refuse(*node, key.name, error.what());
+    }
+  }
+
+  void duration(const ConfigKey& key, std::int64_t& seconds) override {
+    const ConfigNode* node = scalar(key, "a duration such as 11h50m");
+    if (node == nullptr) return;
+    try {
+      seconds = parse_duration(node->text);
     } catch (const ConfigError& error) {
       refuse(*node, key.name, error.what());
     }

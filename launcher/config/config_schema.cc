@@ -185,6 +185,11 @@ void describe_job(SchemaVisitor& visitor, JobConfig& job) {
   integer(visitor,
           {"num_prompts", "number of made-up prompts; 0: one for every slot", "--num-prompts"},
           job.num_prompts, {0, 1 << 30});
+  visitor.duration({"stop_after",
+                    "stop so long after the start, as at SIGTERM, with everything kept for resume; "
+                    "0s: never",
+                    "--stop-after"},
+                   job.stop_after_seconds);
   visitor.leave();
 }
 

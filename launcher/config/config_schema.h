@@ -40,6 +40,8 @@ class SchemaVisitor {
   virtual void integer(const ConfigKey& key, std::int64_t& value, IntegerRange range) = 0;
   virtual void real(const ConfigKey& key, double& value, RealRange range) = 0;
   virtual void size(const ConfigKey& key, std::uint64_t& bytes) = 0;
+  /// Whole seconds.
+  virtual void duration(const ConfigKey& key, std::int64_t& seconds) = 0;
   virtual void choice(const ConfigKey& key, int& index, std::span<const char* const> names) = 0;
   virtual void shares(const ConfigKey& key, offload::Shares& value) = 0;
   virtual void texts(const ConfigKey& key, std::vector<std::string>& value, std::size_t most) = 0;

@@ -96,6 +96,14 @@ std::filesystem::path offload_directory(const RunConfig& config) {
   return temporary != nullptr && *temporary != '\0' ? temporary : ".";
 }
 
+std::string advice_after_end(const JobConfig& job) {
+  if (!job.prompt.empty()) return "nothing of the answer is kept";
+  if (job.has_dummy_prompts()) return "nothing is kept of made-up prompts";
+  if (job.output == "-") return "there is no output file to go on with";
+  return job.overwrite ? "run it again with --resume in place of --overwrite"
+                       : "run it again with --resume";
+}
+
 std::vector<std::string> contradictions(const RunConfig& config, bool needs_job) {
   std::vector<std::string> problems;
   if (config.model.empty()) {

@@ -39,6 +39,8 @@ struct JobConfig {
   std::int32_t gen_len = 0;      // tokens of each answer, EOS ignored; 0: max_new_tokens
   std::int32_t num_prompts = 0;  // 0: one for every slot, as FlexGen does
 
+  std::int64_t stop_after_seconds = 0;  // the job stops then, as SIGTERM would have it; 0: never
+
   bool has_dummy_prompts() const { return prompt_len > 0; }
 };
 
@@ -99,6 +101,9 @@ struct RunConfig {
 /// io_directory, or where that is empty $TMPDIR, or where that is not set the current directory;
 /// never /tmp unasked: it often is host memory.
 std::filesystem::path offload_directory(const RunConfig& config);
+
+/// What a run that ends early tells its user to do.
+std::string advice_after_end(const JobConfig& job);
 
 /// What single keys cannot show: contradictions between them, each in one sentence (empty: none).
 /// `needs_job`: a run, not only a plan: there must be prompts.

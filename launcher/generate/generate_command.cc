@@ -46,8 +46,24 @@ std::unique_ptr<comm::World> make_world(const RunConfig& config) {
   comm::MpiOptions options;
   options.heartbeat = milliseconds(config.comm.heartbeat_seconds);
   options.deadline = milliseconds(config.comm.deadline_seconds);
+  options.stop_after = std::chrono::seconds(config.job.stop_after_seconds);
+  options.advice = advice_after_end(config.job);
   return comm::make_world(options);
 }
+
+/// As long as it lives, the wish that the job stop goes to the head.
+class StopsHead {
+ public:
+  StopsHead(comm::World& world, stage::HeadLine& line) : world_(world) {
+    world_.on_stop([](void* head) noexcept { static_cast<stage::HeadLine*>(head)->stop(); }, &line);
+  }
+  ~StopsHead() { world_.forget_stop(); }
+  StopsHead(const StopsHead&) = delete;
+  StopsHead& operator=(const StopsHead&) = delete;
+
+ private:
+  comm::World& world_;
+};
 
 class Generate {
  public:
@@ -223,18 +239,26 @@ class Generate {
       predict();
       rank_->connect();
       load();
+      std::optional<StopsHead> stops;
       if (is_head_) {
         job_->start(rank_->threads(), predicted_ ? predicted_->prediction.total_seconds : 0);
+        stops.emplace(*world_, job_->line());
       }
       const stage::RunReport run = rank_->run(is_head_ ? &*job_ : nullptr);
       const bool rows_failed = is_head_ && job_->finish();
       show_report(run);
-      return comm::broadcast(*world_, rows_failed) ? ExitStatus::rows_failed : ExitStatus::done;
+      return comm::broadcast(*world_, end_status(run, rows_failed));
     } catch (...) {
       // Over MPI this ends the process. A lone rank has nobody to tell: main says it.
       if (world_->size() > 1) comm::fail_world(*world_, std::current_exception());
       throw;
     }
+  }
+
+  /// The head's, of the whole job.
+  ExitStatus end_status(const stage::RunReport& run, bool rows_failed) const {
+    if (run.stopped) return world_->stop_status().value_or(comm::kStopped);
+    return rows_failed ? ExitStatus::rows_failed : ExitStatus::done;
   }
 
   void predict() {
@@ -264,11 +288,16 @@ class Generate {
     const std::vector<stage::StageReport> reports = gather_reports();
     if (is_head_ && !config_.report.quiet) {
       std::cerr << report_text(reports, run);
+      if (const auto restarts = slurm_restarts()) {
+        std::cerr << fmt::format("Slurm has started this job again {} time{}.\n", *restarts,
+                                 *restarts == 1 ? "" : "s");
+      }
       if (predicted_) std::cerr << prediction_text(*predicted_, reports, run);
     }
     if (is_head_ && !config_.report.file.empty()) {
       ReportFacts facts{command_line_, config_.model, to_yaml(config_),
                         world_->size() > 1 ? "mpi" : "local", std::chrono::system_clock::now()};
+      facts.slurm_restarts = slurm_restarts();
       if (predicted_) facts.prediction = predicted_->prediction;
       write_report_file(config_.report.file, report_json(reports, run, facts));
     }

@@ -4,6 +4,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
+#include <cstdlib>
+#include <cstring>
 
 #include "kernels/device/error.h"
 #include "launcher/config/version.h"
@@ -183,6 +186,7 @@ Json rate(std::uint64_t tokens, double seconds) {
 Json json_of(const stage::RunReport& run) {
   return {{"requests", run.requests},
           {"failed", run.failed},
+          {"stopped", run.stopped},
           {"prompt_tokens", run.prompt_tokens},
           {"completion_tokens", run.completion_tokens},
           {"decode_tokens", run.decode_tokens},
@@ -221,6 +225,14 @@ stage::StageReport stage_report_from_json(const std::string& json) {
   }
 }
 
+std::optional<int> slurm_restarts() {
+  const char* const text = std::getenv("SLURM_RESTART_COUNT");
+  if (text == nullptr) return std::nullopt;
+  int count = 0;
+  const auto result = std::from_chars(text, text + std::strlen(text), count);
+  return result.ec == std::errc() && count > 0 ? std::optional(count) : std::nullopt;
+}
+
 std::string report_json(const std::vector<stage::StageReport>& stages, const stage::RunReport& run,
                         const ReportFacts& facts) {
   Json json = {{"format", "sluice-report"},
@@ -232,6 +244,7 @@ std::string report_json(const std::vector<stage::StageReport>& stages, const sta
                {"model", facts.model},
                {"world", facts.world},
                {"simulated", facts.simulated},
+               {"slurm_restarts", facts.slurm_restarts ? Json(*facts.slurm_restarts) : Json()},
                {"config", facts.config_yaml},
                {"prediction", json_of(facts.prediction, run, facts.simulated)},
                {"run", json_of(run)}};

@@ -25,10 +25,16 @@ struct ReportFacts {
   std::chrono::system_clock::time_point date;
   std::optional<Prediction> prediction = std::nullopt;
   bool simulated = false;  // nothing ran: all times are the prediction's
+  std::optional<int> slurm_restarts = std::nullopt;
 };
 
+/// How often Slurm has started this job again (SLURM_RESTART_COUNT); nothing where it has not.
+std::optional<int> slurm_restarts();
+
 /// The report file: {"format": "sluice-report", "format_version": 1, "version", "date" (UTC, ISO
-/// 8601), "command", "model", "world", "simulated", "config", "prediction", "run": {...},
+/// 8601), "command", "model", "world", "simulated", "slurm_restarts", "config", "prediction",
+/// "run":
+/// {...},
 /// "stages": [...]}; indented. "prediction" is null where there was none; else it has
 /// "total_seconds", "prefill_seconds", "decode_seconds" and "error", which is measured over
 /// predicted, less one (null where nothing was measured).

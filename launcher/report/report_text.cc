@@ -184,6 +184,7 @@ std::string report_text(const std::vector<stage::StageReport>& stages,
                         const stage::RunReport& run) {
   std::string out = fmt::format("{} prompt{} in {}", run.requests, run.requests == 1 ? "" : "s",
                                 format_seconds(run.wall_seconds));
+  if (run.stopped) out += ", stopped before the end";
   if (run.failed > 0) out += fmt::format(", {} failed", run.failed);
   out += "\n" + throughput(run);
   out += "\n" + times(stages);

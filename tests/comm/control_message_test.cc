@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "comm/world.h"
+
 namespace sluice::comm {
 namespace {
 
@@ -16,6 +18,16 @@ TEST(ControlMessage, ComesBackAsItWas) {
   EXPECT_EQ(got->status, ExitStatus::no_space);
   EXPECT_EQ(describe(got->step), "pass 17, sampling");
   EXPECT_EQ(got->sentence, "the host tier is full");
+}
+
+TEST(ControlMessage, AWishToStopHasItsStatusAndWhatAskedForIt) {
+  ControlBytes bytes;
+  const std::size_t length = encode({ControlKind::stop, kStopped, {}, "SIGUSR1"}, bytes);
+  const auto got = decode(std::span(bytes).first(length));
+  ASSERT_TRUE(got.has_value());
+  EXPECT_EQ(got->kind, ControlKind::stop);
+  EXPECT_EQ(got->status, kStopped);
+  EXPECT_EQ(got->sentence, "SIGUSR1");
 }
 
 TEST(ControlMessage, ALongSentenceIsCutAndNotRefused) {

@@ -6,7 +6,7 @@
 //     end         all end after some passes: exit status 0
 //     end_failed  all end after some passes: exit status 2
 //     fail_all    every rank calls fail() with status 4 after some passes
-// These happen to the rank that gets SIGUSR1, whatever it is doing:
+// These happen to the rank that gets SIGUSR2, whatever it is doing:
 //     fail        it calls fail() with status 4
 //     exit        it leaves by _exit(7), with no word
 //     long        its next message is longer than its receive
@@ -48,14 +48,14 @@ void remove_file(void* path) noexcept { unlink(static_cast<const std::string*>(p
 void block_user_signal() {
   sigset_t set;
   sigemptyset(&set);
-  sigaddset(&set, SIGUSR1);
+  sigaddset(&set, SIGUSR2);
   if (pthread_sigmask(SIG_BLOCK, &set, nullptr) != 0) _exit(9);
 }
 
 void await_user_signal() {
   sigset_t set;
   sigemptyset(&set);
-  sigaddset(&set, SIGUSR1);
+  sigaddset(&set, SIGUSR2);
   int signal = 0;
   if (sigwait(&set, &signal) != 0) _exit(9);
 }

@@ -117,7 +117,7 @@ class FaultTest(unittest.TestCase):
         self.assertRegex(job.said()[0], pattern)
 
     def misbehave(self, ranks, fault, victim, deadline_ms=60000):
-        return self.strike(ranks, signal.SIGUSR1, [victim], deadline_ms, fault)
+        return self.strike(ranks, signal.SIGUSR2, [victim], deadline_ms, fault)
 
     # Death
 
@@ -203,7 +203,7 @@ class FaultTest(unittest.TestCase):
         job.wait_until_ready()
         os.kill(job.pids[0], signal.SIGSTOP)
         started = time.monotonic()
-        os.kill(job.pids[2], signal.SIGUSR1)
+        os.kill(job.pids[2], signal.SIGUSR2)
         self.assertEqual(job.end(), 4)
         self.check_gone(job, started)
         self.check_said(job, r"^sluice: rank 2: the host tier is 5 bytes too small$")
@@ -221,15 +221,26 @@ class FaultTest(unittest.TestCase):
 
     # The user's signals
 
-    STOPPED = "sluice: stopped by signal 15; run it again with --resume."
+    STOPPED = "sluice: stopped by SIGTERM; run it again with --resume."
 
     def test_a_job_whose_ranks_are_stopped_says_how_to_go_on(self):
         for ranks in (1, 2, 4):
             with self.subTest(ranks=ranks):
                 job, status = self.strike(ranks, signal.SIGTERM, range(ranks))
-                self.assertEqual(status, 143)
-                self.assertEqual(job.said(), [self.STOPPED])
+                self.assertEqual(status, 75)
+                # The head says it, whether its own signal came first or another rank's word.
+                self.check_said(job, r"^sluice: stopped by SIGTERM( to rank \d)?; run it again")
                 self.assertNotIn(0, job.files())
+
+    def test_a_signal_to_any_rank_stops_the_job(self):
+        for ranks in (2, 4):
+            for victim in range(ranks):
+                with self.subTest(ranks=ranks, victim=victim):
+                    job, status = self.strike(ranks, signal.SIGUSR1, [victim])
+                    self.assertEqual(status, 75)
+                    where = f" to rank {victim}" if victim else ""
+                    self.assertEqual(job.said(), [f"sluice: stopped by SIGUSR1{where}; run it again "
+                                                  "with --resume."])
 
     def test_a_job_whose_mpirun_is_stopped_is_soon_gone(self):
         job = Job(2, "none")
@@ -240,17 +251,18 @@ class FaultTest(unittest.TestCase):
         self.assertNotEqual(job.end(), 0)
         self.check_gone(job, started)
         # mpirun kills the ranks 5 ms after it told them: they may have had no time to speak.
-        self.assertIn(job.said(), ([], [self.STOPPED]))
+        self.assertIn([re.sub(" to rank 1", "", line) for line in job.said()], ([], [self.STOPPED]))
 
-    def test_without_mpirun_the_status_is_that_of_the_signal(self):
-        for number in (signal.SIGTERM, signal.SIGINT):
+    def test_without_mpirun_it_is_the_same(self):
+        for number, name, expected in ((signal.SIGTERM, "SIGTERM", 75), (signal.SIGUSR1, "SIGUSR1", 75),
+                                       (signal.SIGINT, "SIGINT", 130)):
             with self.subTest(number=number):
                 job = Job(None, "none")
                 self.addCleanup(job.close)
                 job.wait_until_ready()
                 job.process.send_signal(number)
-                self.assertEqual(job.end(), 128 + number)
-                self.check_said(job, rf"^sluice: stopped by signal {int(number)}; run it again")
+                self.assertEqual(job.end(), expected)
+                self.check_said(job, rf"^sluice: stopped by {name}; run it again")
                 self.assertEqual(job.files(), [])
 
     # The normal end

@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
 #include <csignal>
 
 #include "kernels/device/error.h"
@@ -26,7 +28,7 @@ class LastWordsTest : public testing::Test {
     std::vector<Neighbour> neighbours;
     for (int rank = 0; rank < 3; ++rank) neighbours.push_back({rank, this_process()});
     return std::make_unique<LastWords>(StepBoard::open(name_, 3), hosts, neighbours, local_rank,
-                                       heartbeat_);
+                                       heartbeat_, "run it again");
   }
 
   // Kept, because a test's forked child has another pid.
@@ -44,10 +46,10 @@ TEST_F(LastWordsTest, NamesRankHostPidAndStep) {
   board_.write(2, make_step("layer", 17, 5));
   EXPECT_EQ(words->death_of(2),
             "rank 2 (host node, pid 102) died; its last step was: pass 17, layer 5. The job ends; "
-            "run it again with --resume.");
+            "run it again.");
   EXPECT_EQ(words->silence_of(2, std::chrono::milliseconds(2500), {}),
             "rank 2 (host node, pid 102) has been silent for 2.5 s; its last step was: pass 17, "
-            "layer 5. The job ends; run it again with --resume.");
+            "layer 5. The job ends; run it again.");
 }
 
 TEST_F(LastWordsTest, OfARankOnAnotherHostItTellsWhatWasHeard) {
@@ -63,7 +65,8 @@ TEST_F(LastWordsTest, NobodyIsDeadWhileAllLive) { EXPECT_EQ(make(0)->dead_rank()
 
 TEST_F(LastWordsTest, ARankThatNobodyCouldEverSeeIsNotDead) {
   std::vector<Neighbour> neighbours{{0, this_process()}, {1, {1 << 30, 1}}};
-  const LastWords words(StepBoard::open(name_, 3), {{"a", 1}, {"a", 2}}, neighbours, 0, heartbeat_);
+  const LastWords words(StepBoard::open(name_, 3), {{"a", 1}, {"a", 2}}, neighbours, 0, heartbeat_,
+                        "");
   EXPECT_EQ(words.dead_rank(), -1);
 }
 
@@ -72,49 +75,75 @@ TEST_F(LastWordsTest, ExitRunsTheFunctionsOnceAndThenEndsTheProcess) {
   EXPECT_EXIT(
       {
         const auto words = make(1);
-        words->on_exit(&print_goodbye, goodbye);
+        words->exit_calls().add(&print_goodbye, goodbye);
         words->prepare_exit(ExitStatus::no_space);
         words->exit(ExitStatus::failure);  // too late to change the status
       },
       ExitedWithCode(4), "^sluice: goodbye\n$");
 }
 
-TEST_F(LastWordsTest, AStopIsToldByRankZeroOnly) {
-  EXPECT_EXIT(make(0)->on_signal(SIGTERM), ExitedWithCode(143),
-              "^sluice: stopped by signal 15; run it again with --resume.\n$");
-}
-
-TEST_F(LastWordsTest, AStopOfAnotherRankIsSilent) {
-  EXPECT_EXIT(make(1)->on_signal(SIGINT), ExitedWithCode(130), "^$");
-}
-
-TEST_F(LastWordsTest, BeingContinuedIsNoReasonToEnd) {
-  make(0)->on_signal(SIGCONT);
+TEST_F(LastWordsTest, ASignalWhileAllLiveSettlesNothing) {
+  EXPECT_FALSE(make(0)->is_settled());
   EXPECT_EQ(board_.last_exit_code(), -1);
   EXPECT_FALSE(board_.left(0));
 }
 
-TEST_F(LastWordsTest, BeingContinuedAfterAnotherRankSpokeEndsAtOnce) {
-  board_.claim_last_word(4);
-  EXPECT_EXIT(make(0)->on_signal(SIGCONT), ExitedWithCode(4), "^$");
+/// A child that tells who it is, and ends when it is killed.
+ProcessId start_child() {
+  std::array<int, 2> ends = {};
+  if (pipe(ends.data()) != 0) _exit(9);
+  ProcessId child;
+  if (fork() == 0) {
+    child = this_process();
+    if (write(ends[1], &child, sizeof child) < 0) _exit(9);
+    while (true) pause();
+  }
+  if (read(ends[0], &child, sizeof child) != sizeof child) _exit(9);
+  return child;
 }
 
-TEST_F(LastWordsTest, AStopOfManyHostsMayHaveAnotherReason) {
-  EXPECT_EXIT(make(0, 4)->on_signal(SIGTERM), ExitedWithCode(143),
-              "a process on another host ended; run it again");
+TEST_F(LastWordsTest, ASignalAfterADeathIsAboutTheDead) {
+  const std::vector<Host> hosts = {{"a", 1}, {"a", 2}};
+  EXPECT_EXIT(
+      {
+        const ProcessId child = start_child();
+        std::vector<Neighbour> neighbours(2);
+        neighbours[0].process = this_process();
+        neighbours[1].rank = 1;
+        neighbours[1].process = child;
+        LastWords words(StepBoard::open(name_, 3), hosts, neighbours, 0, heartbeat_, "go on");
+        if (words.is_settled()) _exit(9);
+        kill(child.pid, SIGKILL);
+        waitpid(child.pid, nullptr, 0);
+        words.is_settled();
+      },
+      ExitedWithCode(5), "^sluice: rank 1 .* died; its last step was: starting. .* go on.\n$");
 }
 
 TEST_F(LastWordsTest, AStopOfManyHostsNamesTheRankThatIsSilent) {
   heartbeat_ = {};  // all have missed one, and of other hosts there is rank 3
-  EXPECT_EXIT(
-      make(0, 4)->on_signal(SIGTERM), ExitedWithCode(143),
-      "^sluice: stopped by signal 15, after rank 3 \\(host node, pid 103\\) had been silent "
-      "for 0.0 s; run it again with --resume.\n$");
+  EXPECT_THAT(make(0, 4)->reason_elsewhere(),
+              testing::StartsWith(", after rank 3 (host node, pid 103) had been silent for 0."));
+}
+
+TEST_F(LastWordsTest, AStopOfManyHostsMayHaveAnotherReason) {
+  EXPECT_EQ(make(0, 4)->reason_elsewhere(),
+            ", by its user or because a process on another host ended");
+  EXPECT_EQ(make(0)->reason_elsewhere(), "");
 }
 
 TEST_F(LastWordsTest, ASignalAfterAnotherRankSpokeIsAboutWhatItSaid) {
   board_.claim_last_word(5);
-  EXPECT_EXIT(make(0)->on_signal(SIGTERM), ExitedWithCode(5), "^$");
+  EXPECT_EXIT(make(0)->is_settled(), ExitedWithCode(5), "^$");
+}
+
+TEST_F(LastWordsTest, WhatWasSaidBeforeIsNotSaidAgain) {
+  EXPECT_EXIT(
+      {
+        make(0)->say("", kStopped);
+        make(1)->is_settled();
+      },
+      ExitedWithCode(75), "^$");
 }
 
 TEST_F(LastWordsTest, ASignalDuringAFailureKeepsTheStatus) {
@@ -122,7 +151,7 @@ TEST_F(LastWordsTest, ASignalDuringAFailureKeepsTheStatus) {
       {
         const auto words = make(0);
         words->prepare_exit(ExitStatus::no_space);
-        words->on_signal(SIGTERM);
+        words->is_settled();
       },
       ExitedWithCode(4), "^$");
 }
@@ -130,7 +159,7 @@ TEST_F(LastWordsTest, ASignalDuringAFailureKeepsTheStatus) {
 TEST_F(LastWordsTest, ASignalAfterTheNormalEndChangesNothing) {
   const auto words = make(0);
   words->end_normally();
-  words->on_signal(SIGTERM);
+  EXPECT_TRUE(words->is_settled());
   EXPECT_TRUE(board_.left(0));
 }
 
@@ -140,9 +169,9 @@ TEST_F(LastWordsTest, AForgottenFunctionDoesNotRun) {
   EXPECT_EXIT(
       {
         const auto words = make(1);
-        words->on_exit(&print_goodbye, forgotten);
-        words->on_exit(&print_goodbye, goodbye);
-        words->forget_exit(forgotten);
+        words->exit_calls().add(&print_goodbye, forgotten);
+        words->exit_calls().add(&print_goodbye, goodbye);
+        words->exit_calls().forget(forgotten);
         words->exit(ExitStatus::failure);
       },
       ExitedWithCode(1), "^sluice: goodbye\n$");
@@ -150,8 +179,8 @@ TEST_F(LastWordsTest, AForgottenFunctionDoesNotRun) {
 
 TEST_F(LastWordsTest, MoreFunctionsThanThereIsRoomForAreRefused) {
   const auto words = make(0);
-  for (int i = 0; i < 8; ++i) words->on_exit(&print_goodbye, nullptr);
-  EXPECT_THROW(words->on_exit(&print_goodbye, nullptr), Error);
+  for (int i = 0; i < 8; ++i) words->exit_calls().add(&print_goodbye, nullptr);
+  EXPECT_THROW(words->exit_calls().add(&print_goodbye, nullptr), Error);
 }
 
 }  // namespace

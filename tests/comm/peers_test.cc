@@ -61,5 +61,13 @@ TEST(Peers, TickingInTimeForgivesNothing) {
   EXPECT_EQ(peers.silent(kStart + seconds(11)), 1);
 }
 
+TEST(Peers, SilenceIsAlsoToldOfAShorterTime) {
+  Peers peers(0, 3, kDeadline, kStart);
+  peers.heard(1, {}, kStart + seconds(3));
+  EXPECT_EQ(peers.silent_for(seconds(2), kStart + seconds(4)), 2);
+  EXPECT_EQ(peers.silent_for(seconds(4), kStart + seconds(4)), -1);
+  EXPECT_EQ(peers.silent(kStart + seconds(4)), -1);
+}
+
 }  // namespace
 }  // namespace sluice::comm

@@ -10,8 +10,8 @@ import subprocess
 import time
 import unittest
 
-from job_support import (BAD_INPUT, DONE, MAX_SECONDS, SOURCE, USAGE, JobTest, is_running,
-                         percent)
+from job_support import (BAD_INPUT, DONE, MAX_SECONDS, SOURCE, STOPPED, USAGE, JobTest,
+                         is_running, percent)
 
 MODEL = SOURCE / "tests/data/families/llama3-like"
 
@@ -72,7 +72,7 @@ class BenchTest(JobTest):
         self.assertEqual(len(children), 1)
         os.kill(job.process.pid, signal.SIGTERM)
         ended = job.end()
-        self.assertEqual(ended.status, 128 + signal.SIGTERM, ended)
+        self.assertEqual(ended.status, STOPPED, ended)
         self.assertFalse(is_running(int(children[0])))
         self.assertEqual(list(folder.glob("sluice-bench-*")), [])
 

@@ -24,6 +24,7 @@ REFERENCE = SOURCE / "tests/data/opt-reference"
 DEVICE = os.environ.get("SLUICE_TEST_DEVICE", "cpu")
 
 DONE, FAILURE, USAGE, BAD_INPUT, NO_SPACE, PEER_LOST, ROWS_FAILED = range(7)
+STOPPED = 75
 MAX_SECONDS = int(os.environ.get("SLUICE_TEST_JOB_SECONDS", 120))  # a job that takes longer hangs
 
 ENVIRONMENT = {
@@ -107,6 +108,10 @@ class Running:
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise AssertionError(f"no {count} lines in {path}: {self.end()}")
             time.sleep(0.002)
+        self.find_ranks()
+
+    def find_ranks(self):
+        """The ranks' pids, of a job that has begun."""
         self.ranks = ranks_of(self.process.pid)
 
     def end(self, seconds=MAX_SECONDS):

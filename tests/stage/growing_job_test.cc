@@ -261,5 +261,55 @@ TEST_F(GrowingHeadTest, AFailureElsewhereWakesTheHeadThatSleeps) {
   EXPECT_THROW(std::rethrow_exception(cause_), CommError);
 }
 
+TEST_F(GrowingHeadTest, AHeadThatIsStoppedTakesBackItsPassesAndStartsNothing) {
+  GrowingJob job;
+  for (std::uint64_t id = 0; id < 8; ++id) job.add(named(id, 3, 40));
+  start(job, batching_of(2, 2, 8));
+  while (job.tokens_of(0).size() < 5) std::this_thread::yield();
+  job.line().stop();
+  join();
+  ASSERT_EQ(cause_, nullptr);
+  EXPECT_TRUE(report_.stopped);
+  EXPECT_LE(report_.requests, 8U);
+  std::size_t tokens = 0;
+  for (std::uint64_t id = 0; id < 8; ++id) {
+    const std::vector<std::int32_t> made = job.tokens_of(id);
+    EXPECT_EQ(made, tokens_from(3, static_cast<std::int32_t>(made.size())));  // none is lost
+    tokens += made.size();
+  }
+  EXPECT_EQ(tokens, report_.completion_tokens);
+  EXPECT_LT(tokens, 8U * 40U);
+}
+
+TEST_F(GrowingHeadTest, AHeadThatSleepsIsStopped) {
+  GrowingJob job;
+  start(job, batching_of(1, 1, 8));
+  job.wait_for_none(1);
+  job.line().stop();
+  join();
+  ASSERT_EQ(cause_, nullptr);
+  EXPECT_TRUE(report_.stopped);
+}
+
+TEST_F(GrowingHeadTest, AHeadThatIsStoppedBeforeItBeginsMakesNoPass) {
+  GrowingJob job;
+  job.add(named(1, 3, 4));
+  job.line().stop();
+  start(job, batching_of(1, 1, 8));
+  join();
+  ASSERT_EQ(cause_, nullptr);
+  EXPECT_TRUE(report_.stopped);
+  EXPECT_EQ(report_.requests, 0U);
+  EXPECT_TRUE(job.tokens_of(1).empty());
+}
+
+TEST_F(GrowingHeadTest, AJobThatIsDoneWasNotStopped) {
+  support::ListJob job({request_of(3, 1)});
+  start(job, batching_of(2, 1, 8));
+  join();
+  job.line().stop();
+  EXPECT_FALSE(report_.stopped);
+}
+
 }  // namespace
 }  // namespace sluice::stage

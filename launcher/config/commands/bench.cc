@@ -26,7 +26,8 @@ constexpr std::array kNotHere = {"--model",         "--input",
                                  "--echo",          "--stop",
                                  "--stop-token-id", "--max-new-tokens",
                                  "--ignore-eos",    "--skip-special-tokens",
-                                 "--logprobs",      "--generation-config"};
+                                 "--logprobs",      "--generation-config",
+                                 "--stop-after"};
 constexpr std::int32_t kMost = 1'000'000;
 
 std::string usage() {

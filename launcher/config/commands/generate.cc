@@ -21,6 +21,7 @@ std::vector<FlagGroup> groups() {
         {"--keep-fields", ""},
         {"--strict", ""},
         {"--shard", "I/N|slurm"},
+        {"--stop-after", "TIME"},
         {"--prompt", "TEXT"},
         {"--prompt-len", "N"},
         {"--gen-len", "N"},
