@@ -15,6 +15,7 @@
 #include "launcher/config/cli.h"
 #include "launcher/config/config_yaml.h"
 #include "launcher/generate/generate_command.h"
+#include "launcher/launch/launch_command.h"
 #include "launcher/merge/merge_command.h"
 #include "launcher/model/inspect_command.h"
 #include "launcher/model/model_folder.h"
@@ -83,6 +84,8 @@ ExitStatus run(int argc, char** argv) {
       return tokenize(parsed.tokenize);
     case launcher::Command::merge:
       return launcher::merge(parsed.merge, std::cerr);
+    case launcher::Command::launch:
+      return static_cast<ExitStatus>(launcher::launch(parsed.launch));
     case launcher::Command::bench:
       launcher::bench(parsed.bench);
       return ExitStatus::done;

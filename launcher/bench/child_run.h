@@ -24,11 +24,6 @@ class TemporaryFolder {
   std::filesystem::path path_;
 };
 
-/// The command line that starts `program` with `words` on so many ranks of this host: by mpirun, or
-/// alone.
-std::vector<std::string> rank_command(int ranks, const std::string& program,
-                                      const std::vector<std::string>& words);
-
 /// Runs `sluice generate` with `words` over `ranks` of this host, its files in `folder`, and
 /// returns its report. Throws Error with the run's exit status and what it said last.
 Json run_generate(int ranks, const std::vector<std::string>& words,

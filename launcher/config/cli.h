@@ -7,6 +7,7 @@
 
 #include "launcher/bench/bench_command.h"
 #include "launcher/config/run_config.h"
+#include "launcher/launch/launch_command.h"
 #include "launcher/merge/merge_command.h"
 
 namespace sluice::launcher {
@@ -59,7 +60,8 @@ enum class Command : std::uint8_t {
   tokenize,
   calibrate,
   bench,
-  merge
+  merge,
+  launch
 };
 
 struct ParsedCommand {
@@ -78,6 +80,7 @@ struct ParsedCommand {
   BenchArguments bench;
   CalibrateArguments calibrate;
   MergeArguments merge;
+  LaunchArguments launch;
 };
 
 /// Reads the --config file too. Throws ConfigError, with one problem per line: unknown commands and

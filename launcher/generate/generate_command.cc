@@ -292,7 +292,7 @@ class Generate {
         std::cerr << fmt::format("Slurm has started this job again {} time{}.\n", *restarts,
                                  *restarts == 1 ? "" : "s");
       }
-      if (predicted_) std::cerr << prediction_text(*predicted_, reports, run);
+      if (predicted_ && !run.stopped) std::cerr << prediction_text(*predicted_, reports, run);
     }
     if (is_head_ && !config_.report.file.empty()) {
       ReportFacts facts{command_line_, config_.model, to_yaml(config_),

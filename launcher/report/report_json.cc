@@ -206,7 +206,7 @@ Json json_of(const std::optional<Prediction>& prediction, const stage::RunReport
                {"prefill_seconds", prediction->prefill_seconds},
                {"decode_seconds", prediction->decode_seconds},
                {"error", nullptr}};
-  const bool compared = !simulated && prediction->total_seconds > 0;
+  const bool compared = !simulated && !run.stopped && prediction->total_seconds > 0;
   if (compared) json["error"] = prediction->error(run.wall_seconds);
   return json;
 }

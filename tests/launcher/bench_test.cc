@@ -11,7 +11,6 @@
 namespace sluice::launcher {
 namespace {
 
-using testing::ElementsAre;
 using testing::HasSubstr;
 
 stage::StageReport stage_with(double compute, double pass, double message) {
@@ -79,12 +78,6 @@ TEST(FigureTable, HasThreeForms) {
   EXPECT_EQ(figure_table(columns, rows, BenchForm::csv),
             "model,batch,rate,limit\n\"a,b\",8,1.256,\n");
   EXPECT_EQ(Json::parse(figure_table(columns, rows, BenchForm::json)), rows);
-}
-
-TEST(RankCommand, NeedsMpirunForSeveralRanksOnly) {
-  EXPECT_THAT(rank_command(1, "sluice", {"generate"}), ElementsAre("sluice", "generate"));
-  EXPECT_THAT(rank_command(2, "sluice", {"generate"}),
-              ElementsAre("mpirun", "-n", "2", "--bind-to", "none", "sluice", "generate"));
 }
 
 TEST(ScalingPage, HoldsItsDataAndNothingFromElsewhere) {

@@ -1,0 +1,243 @@
+"""`sluice launch`: starts the ranks, starts them again where one is lost, gives up where that cannot
+help, passes signals on once, and leaves nothing behind.
+"""
+
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import time
+import unittest
+
+from job_support import (BAD_INPUT, DEMO_MODEL, DEVICE, DONE, MAX_SECONDS, NO_SPACE, PEER_LOST,
+                         ROWS_FAILED, STOPPED, USAGE, JobTest, is_running)
+
+ROWS = 120
+INTERRUPTED = 128 + signal.SIGINT
+FOLDERS = [pathlib.Path("/dev/shm"), pathlib.Path("/tmp")]
+
+
+def descendants(pid):
+    """pid -> command line of all that it started, and they."""
+    children = {}
+    for folder in os.scandir("/proc"):
+        if not folder.name.isdigit():
+            continue
+        try:
+            with open(f"{folder.path}/stat", encoding="utf-8") as stat:
+                parent = int(stat.read().rsplit(")", 1)[1].split()[1])
+            with open(f"{folder.path}/cmdline", "rb") as line:
+                children.setdefault(parent, {})[int(folder.name)] = line.read().split(b"\0")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    found = {}
+    waiting = [pid]
+    while waiting:
+        for child, line in children.get(waiting.pop(), {}).items():
+            found[child] = line
+            waiting.append(child)
+    return found
+
+
+def left_files(pids):
+    """What Open MPI and sluice name after processes or the session: of these pids."""
+    return [str(path) for folder in FOLDERS for path in folder.rglob("*")
+            if re.search(r"ompi|vader|sluice-\d", path.name)
+            and any(str(pid) in str(path) for pid in pids)]
+
+
+class LaunchCommandTest(JobTest):
+    expected = None
+
+    def setUp(self):
+        super().setUp()
+        rows = [{"custom_id": f"sum-{i}", "max_tokens": 40, "ignore_eos": True,
+                 "prompt": f"Question: What is {i} plus {i * 7 % 13}?\nAnswer:"}
+                for i in range(ROWS)]
+        self.input = self.write_rows("rows.jsonl", rows)
+        self.output = self.scratch / "output.jsonl"
+        if LaunchCommandTest.expected is None:
+            undisturbed = self.scratch / "undisturbed.jsonl"
+            ended = self.run_job(*self.run_words(output=undisturbed))
+            self.assertEqual(ended.status, DONE, ended)
+            LaunchCommandTest.expected = self.records(undisturbed)
+
+    def run_words(self, *more, output=None):
+        return ["generate", "--device", DEVICE, "--model", DEMO_MODEL, "--input", self.input,
+                "--output", output or self.output, "--quiet", "--gpu-batch-size", 4, *more]
+
+    def launch(self, ranks, *more, options=()):
+        return self.start("launch", "-n", ranks, *options, *self.run_words(*more))
+
+    def answers(self):
+        return self.output.read_bytes().count(b"\n") if self.output.exists() else 0
+
+    def ranks_of(self, job, beyond=0):
+        """Pids of the ranks, once the run has written more than `beyond` answers."""
+        deadline = time.monotonic() + MAX_SECONDS
+        while True:
+            if job.process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError(f"no ranks with {beyond} answers: {job.end()}")
+            ranks = [pid for pid, line in descendants(job.process.pid).items()
+                     if b"generate" in line and b"mpirun" not in line[0]]
+            if self.answers() > beyond and ranks:
+                return sorted(ranks)
+            time.sleep(0.002)
+
+    def check_clean(self, pids):
+        deadline = time.monotonic() + 10
+        while any(map(is_running, pids)) or left_files(pids):
+            self.assertLess(time.monotonic(), deadline,
+                            ([pid for pid in pids if is_running(pid)], left_files(pids)))
+            time.sleep(0.01)
+
+    def test_a_lost_rank_is_replaced(self):
+        job = self.launch(3)
+        pids = set()
+        for victim in range(2):
+            ranks = self.ranks_of(job, beyond=self.answers() + 5)
+            pids |= descendants(job.process.pid).keys()
+            os.kill(ranks[victim], signal.SIGKILL)
+            while is_running(ranks[victim]):
+                time.sleep(0.002)
+            while f"restart {victim + 1} of" not in job.texts()[1]:
+                self.assertIsNone(job.process.poll(), job.texts())
+                time.sleep(0.002)
+        ended = job.end()
+        self.assertEqual(ended.status, DONE, ended)
+        self.assertEqual(self.records(self.output), LaunchCommandTest.expected)
+        self.assertIn("a rank was ended by signal 9 (status 137); starting again in 1 s", ended.stderr)
+        self.assertIn("starting again in 2 s (restart 2 of 10)", ended.stderr)
+        self.check_clean(pids)
+
+    def test_a_lone_rank_is_replaced(self):
+        job = self.launch(1)
+        (rank,) = self.ranks_of(job)
+        os.kill(rank, signal.SIGKILL)
+        ended = job.end()
+        self.assertEqual(ended.status, DONE, ended)
+        self.assertEqual(self.records(self.output), LaunchCommandTest.expected)
+        self.assertEqual(ended.stderr.count("starting again"), 1)
+
+    def test_after_the_last_restart_it_gives_up(self):
+        job = self.launch(2, options=("--max-restarts", 0))
+        os.kill(self.ranks_of(job)[1], signal.SIGKILL)
+        ended = job.end()
+        self.assertEqual(ended.status, PEER_LOST, ended)
+        self.assertIn("and 0 restarts are allowed", ended.stderr)
+
+    def test_starts_that_die_are_tried_five_times(self):
+        # An mpirun whose ranks crash before they have begun.
+        crash = self.write("mpirun", "#!/bin/sh\necho x >> starts\nkill -SEGV $$\n")
+        crash.chmod(0o755)
+        environment = {"PATH": f"{self.scratch}:{os.environ['PATH']}"}
+        started = self.start("launch", "-n", 2, *self.run_words(), environment=environment)
+        # Pauses are 1, 2, 4, 8 and 16 s.
+        ended = started.end()
+        self.assertEqual(ended.status, PEER_LOST, ended)
+        self.assertEqual((self.scratch / "starts").read_text(encoding="utf-8"), "x\n" * 6)
+        self.assertIn("5 restarts in a row brought nothing new", ended.stderr)
+        self.assertEqual(ended.stderr.count("ended by signal 11"), 6)
+
+    def test_what_no_restart_mends_is_not_tried_again(self):
+        bad = self.scratch / "no-model"
+        for more, status in ((("--model", bad), BAD_INPUT), (("--host-memory", "1KiB"), NO_SPACE)):
+            with self.subTest(more):
+                words = self.run_words()
+                if more[0] == "--model":
+                    words[words.index(DEMO_MODEL)] = bad
+                    more = ()
+                ended = self.run_job("launch", "-n", 2, *words, *more)
+                self.assertEqual(ended.status, status, ended)
+                self.assertEqual(ended.stderr.count("starting again"), 0, ended)
+        for words in (("launch",), ("launch", "-n", 2, *self.run_words("--top-k", "x")),
+                      ("launch", "-n", "two", *self.run_words())):
+            ended = self.run_job(*words)
+            self.assertEqual(ended.status, USAGE, ended)
+            self.assertNotIn("mpirun", ended.stderr)
+        # What the run itself refuses.
+        self.output.write_text('{"custom_id":"sum-1","text":"x","token_ids":[5]}\n', encoding="utf-8")
+        ended = self.run_job("launch", "-n", 2, *self.run_words())
+        self.assertEqual(ended.status, USAGE, ended)
+        self.assertIn("--resume", ended.stdout + ended.stderr)
+
+    def test_failed_rows_are_passed_through(self):
+        self.input = self.write_rows("rows.jsonl", [{"custom_id": "bad"}, {"prompt": "Question:"}])
+        self.assertEqual(self.launch(2).end().status, ROWS_FAILED)
+
+    def test_a_signal_reaches_the_ranks_once(self):
+        for ranks, number, status in ((2, signal.SIGTERM, STOPPED), (2, signal.SIGINT, INTERRUPTED),
+                                      (1, signal.SIGUSR1, STOPPED)):
+            with self.subTest(ranks=ranks, number=number):
+                self.output.unlink(missing_ok=True)
+                job = self.launch(ranks)
+                self.ranks_of(job)
+                pids = descendants(job.process.pid).keys()
+                job.process.send_signal(number)
+                ended = job.end()
+                self.assertEqual(ended.status, status, ended)
+                stops = [line for line in ended.said() if "stopped by" in line]
+                self.assertEqual(len(stops), 1, ended)
+                self.check_clean(pids)
+                self.assertLess(self.answers(), ROWS)
+                ended = self.launch(ranks, "--resume").end()
+                self.assertEqual(ended.status, DONE, ended)
+                self.assertEqual(self.records(self.output), LaunchCommandTest.expected)
+
+    def test_a_signal_in_the_pause_ends_it(self):
+        crash = self.write("mpirun", "#!/bin/sh\nkill -SEGV $$\n")
+        crash.chmod(0o755)
+        environment = {"PATH": f"{self.scratch}:{os.environ['PATH']}"}
+        job = self.start("launch", "-n", 2, *self.run_words(), environment=environment)
+        while "restart 3 of" not in job.texts()[1]:
+            self.assertIsNone(job.process.poll(), job.texts())
+            time.sleep(0.002)
+        job.process.send_signal(signal.SIGTERM)
+        ended = job.end()
+        self.assertEqual(ended.status, STOPPED, ended)
+        self.assertIn("before the restart", ended.stderr)
+
+    def test_nothing_outlives_a_launch_that_is_killed(self):
+        job = self.launch(3)
+        self.ranks_of(job)
+        pids = descendants(job.process.pid).keys()
+        self.assertGreaterEqual(len(pids), 4)
+        job.process.kill()
+        job.process.wait()
+        self.check_clean(pids)
+
+    def test_no_rank_listens(self):
+        if shutil.which("ss") is None:
+            self.skipTest("ss is not installed")
+        job = self.launch(2)
+        self.ranks_of(job)
+        pids = descendants(job.process.pid).keys()
+        listening = subprocess.run(["ss", "-ltnpH"], capture_output=True, text=True, check=True).stdout
+        own = [line for line in listening.splitlines()
+               if any(f"pid={pid}," in line for pid in pids)]
+        self.assertNotEqual(own, [])  # mpirun does: Open MPI has no switch for that
+        self.assertEqual([line for line in own if '"mpirun"' not in line], [])
+        self.assertEqual(job.end().status, DONE)
+
+    def test_the_line_it_runs_can_be_run(self):
+        words = self.run_words()
+        words.remove("--quiet")
+        ended = self.run_job("launch", "-n", 2, *words)
+        self.assertEqual(ended.status, DONE, ended)
+        line = next(line for line in ended.stderr.splitlines() if "launch: mpirun " in line)
+        self.output.unlink()
+        again = subprocess.run(line.split("launch: ", 1)[1], shell=True, cwd=self.scratch,
+                               capture_output=True, text=True, check=False, timeout=MAX_SECONDS)
+        self.assertEqual(again.returncode, DONE, again)
+        self.assertEqual(self.records(self.output), LaunchCommandTest.expected)
+
+    def test_started_by_another_launcher_it_refuses(self):
+        ended = self.run_job("launch", "-n", 2, *self.run_words(),
+                             environment={"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "0"})
+        self.assert_refused(ended, USAGE, "starts the ranks itself")
+
+
+if __name__ == "__main__":
+    unittest.main()
