@@ -12,6 +12,7 @@
 #include "launcher/bench/bench_command.h"
 #include "launcher/calibrate/calibrate_command.h"
 #include "launcher/chat/chat_template.h"
+#include "launcher/chat/tokenize_command.h"
 #include "launcher/config/cli.h"
 #include "launcher/config/config_yaml.h"
 #include "launcher/generate/generate_command.h"
@@ -19,9 +20,8 @@
 #include "launcher/merge/merge_command.h"
 #include "launcher/model/inspect_command.h"
 #include "launcher/model/model_folder.h"
-#include "launcher/planner/plan_command.h"
-#include "launcher/planner/simulate_command.h"
-#include "launcher/tokenizer/tokenize_command.h"
+#include "launcher/plan/plan_command.h"
+#include "launcher/plan/simulate_command.h"
 #include "launcher/tokenizer/tokenizer_facts.h"
 
 namespace {

@@ -5,10 +5,10 @@
 #include <string>
 #include <vector>
 
-#include "launcher/bench/bench_command.h"
+#include "launcher/config/bench_arguments.h"
+#include "launcher/config/merge_arguments.h"
 #include "launcher/config/run_config.h"
 #include "launcher/launch/launch_command.h"
-#include "launcher/merge/merge_command.h"
 
 namespace sluice::launcher {
 

@@ -20,9 +20,7 @@ struct RecordPlace {
 
 class AnswerIndex {
  public:
-  static constexpr std::uint32_t kMostFiles = 1U << 14;
-
-  /// In the files' order. `offset`: below 2^48.
+  /// In the files' order. `offset`: below 2^48; files: kMostMergedFiles at most.
   void add(const RecordFacts& facts, RecordPlace place);
   /// After the last add().
   void sort();

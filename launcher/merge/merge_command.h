@@ -2,19 +2,11 @@
 #pragma once
 
 #include <iosfwd>
-#include <string>
-#include <vector>
 
 #include "kernels/device/error.h"
+#include "launcher/config/merge_arguments.h"
 
 namespace sluice::launcher {
-
-struct MergeArguments {
-  std::vector<std::string> files;  // outputs of `sluice generate`, plain, gzip or zstd
-  std::string output;              // as its ending says
-  std::string input;               // of the job; empty: the records stay in the files' order
-  bool overwrite = false;          // an output that is there
-};
 
 /// Writes each row's record once: its first answer, or else its last error. Says on `said` what was
 /// merged, and what is missing or double. The output is there whole or not at all. Texts stay in

@@ -11,18 +11,9 @@
 #include "launcher/planner/machine.h"
 #include "launcher/planner/paper_run.h"
 #include "launcher/planner/simulator.h"
+#include "launcher/report/prediction.h"
 
 namespace sluice::launcher {
-
-/// Loading apart.
-struct Prediction {
-  double total_seconds = 0;
-  double prefill_seconds = 0;
-  double decode_seconds = 0;
-
-  /// Of a run that took so long; 0: as predicted, 0.1: a tenth longer.
-  double error(double measured_seconds) const { return measured_seconds / total_seconds - 1; }
-};
 
 struct PredictedRun {
   Prediction prediction;

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "launcher/planner/prediction.h"
+#include "launcher/report/prediction.h"
 #include "stage/report.h"
 
 namespace sluice::launcher {

@@ -108,6 +108,25 @@ class Tidy(unittest.TestCase):
                     problems.append(f"{path}:{number}: {folder} may not include {included}")
         self.report(problems)
 
+    def test_folders_of_the_launcher_make_no_circle(self):
+        below = {}
+        for path in (ROOT / "launcher").rglob("*.[hc]*"):
+            folder = path.relative_to(ROOT / "launcher").parts[0]
+            if path.suffix not in (".h", ".cc") or folder == path.name:  # main.cc is above all
+                continue
+            for _, _, included in includes(path):
+                parts = included.split("/")
+                if parts[0] == "launcher" and len(parts) > 2 and parts[1] != folder:
+                    below.setdefault(folder, {}).setdefault(parts[1], f"{path} includes {included}")
+        self.assertIn("planner", below)
+        while True:  # what includes nothing that is left is in no circle
+            free = [folder for folder in below if not below[folder].keys() & below.keys()]
+            if not free:
+                break
+            for folder in free:
+                del below[folder]
+        self.report(sorted(why for folder in below.values() for to, why in folder.items() if to in below))
+
     def test_third_party_headers_stay_in_their_rooms(self):
         problems = []
         for path in sources("*.h", "*.cc", "*.cu", "*.cuh"):

@@ -1,7 +1,6 @@
 #include <fmt/format.h>
 
 #include "launcher/config/commands/pages.h"
-#include "launcher/merge/answer_index.h"
 
 namespace sluice::launcher {
 
@@ -43,9 +42,9 @@ void read(GivenFlags& given, const Words& words, ParsedCommand& parsed) {
   arguments.input = given.value("--input");
   arguments.overwrite = given.has("--overwrite");
   if (arguments.files.empty()) problems.emplace_back("no files to merge: sluice merge FILE...");
-  if (arguments.files.size() > AnswerIndex::kMostFiles) {
+  if (arguments.files.size() > kMostMergedFiles) {
     problems.push_back(fmt::format("{} files are more than {}; merge some of them first",
-                                   arguments.files.size(), AnswerIndex::kMostFiles));
+                                   arguments.files.size(), kMostMergedFiles));
   }
   if (arguments.output.empty()) problems.emplace_back("no output: give --output FILE");
   if (arguments.input == "-" || arguments.output == "-") {

@@ -5,10 +5,10 @@
 #include <sstream>
 
 #include "launcher/chat/chat_template.h"
+#include "launcher/chat/tokenize_command.h"
 #include "launcher/jobs/answer_form.h"
 #include "launcher/jobs/input_scan.h"
 #include "launcher/jobs/request_parser.h"
-#include "launcher/tokenizer/tokenize_command.h"
 #include "tests/support/small_tokenizer.h"
 
 namespace sluice::launcher {

@@ -1,4 +1,4 @@
-#include "launcher/tokenizer/tokenize_command.h"
+#include "launcher/chat/tokenize_command.h"
 
 #include <fmt/format.h>
 

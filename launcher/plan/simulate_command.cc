@@ -1,4 +1,4 @@
-#include "launcher/planner/simulate_command.h"
+#include "launcher/plan/simulate_command.h"
 
 #include <fmt/format.h>
 
@@ -14,10 +14,10 @@
 #include "launcher/generate/run_job.h"
 #include "launcher/planner/paper_run.h"
 #include "launcher/planner/prediction.h"
+#include "launcher/planner/prediction_text.h"
 #include "launcher/planner/present_machine.h"
 #include "launcher/planner/simulator.h"
 #include "launcher/report/memory_table.h"
-#include "launcher/report/prediction_text.h"
 #include "launcher/report/report_file.h"
 #include "launcher/report/report_json.h"
 #include "launcher/report/report_text.h"

@@ -1,4 +1,4 @@
-#include "launcher/planner/plan_command.h"
+#include "launcher/plan/plan_command.h"
 
 #include <fmt/format.h>
 

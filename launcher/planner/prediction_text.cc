@@ -1,4 +1,4 @@
-#include "launcher/report/prediction_text.h"
+#include "launcher/planner/prediction_text.h"
 
 #include <fmt/format.h>
 

@@ -1,4 +1,4 @@
-#include "launcher/planner/simulate_command.h"
+#include "launcher/plan/simulate_command.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
