@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <limits>
 #include <utility>
 
 #include "kernels/device/error.h"
@@ -27,7 +26,15 @@ namespace sluice::launcher {
 
 namespace {
 
-SimulatedJob job_of(const RunConfig& config, std::int32_t ranks, const Machine& machine) {
+/// Rows whose requests are made: many more than are simulated.
+constexpr std::size_t kMostRows = 100'000;
+
+struct PaperJob {
+  SimulatedJob job;
+  std::int64_t rows = 0;
+};
+
+PaperJob job_of(const RunConfig& config, std::int32_t ranks, const Machine& machine) {
   const OpenedModel model = open_weights(config);
   if (ranks > model.folder.config.layers) {
     throw ConfigError(
@@ -40,22 +47,37 @@ SimulatedJob job_of(const RunConfig& config, std::int32_t ranks, const Machine& 
   RunConfig used = config;
   used.batching.max_sequence_tokens = std::max(scan.longest_sequence, 1);
   used.batching.usual_sequence_tokens = std::min(scan.usual_sequence, scan.longest_sequence);
-  return paper_job(used, stages, model, machine,
-                   requests_of(scan, std::numeric_limits<std::size_t>::max()));
+  return {paper_job(used, stages, model, machine, requests_of(scan, kMostRows)), scan.rows};
 }
 
-void write_trace(const SimulatedRun& run, const std::string& path) {
+/// What was not simulated of the job as it is.
+std::string part_text(const PredictedRun& predicted, std::int64_t rows) {
+  std::string text;
+  if (predicted.is_alike) {
+    text +=
+        "the job is too large to simulate every length: all its prompts and answers count as long "
+        "as they are in the mean\n";
+  }
+  if (!predicted.is_whole) {
+    text += fmt::format(
+        "the first {} of {} prompts were simulated; the rest counts like the second half of them\n",
+        predicted.rows_simulated, rows);
+  }
+  return text;
+}
+
+/// A simulation of its own, in which every pass counts, as far as a trace goes.
+void write_trace(const SimulatedJob& job, const Machine& machine, const std::string& path) {
+  SimulationOptions options;
+  options.most_spans = most_spans(static_cast<int>(job.stages.size()));
+  SimulatedRun run = simulate(job, machine, options);
   std::vector<std::string> events;
-  const std::size_t most = most_spans(static_cast<int>(run.stages.size()));
   for (std::size_t s = 0; s < run.stages.size(); ++s) {
     StageTrace trace;
     trace.rank = run.stages[s].rank;
     trace.host = run.stages[s].host;
-    trace.spans = run.spans[s];
-    if (trace.spans.size() > most) {
-      trace.dropped = trace.spans.size() - most;
-      trace.spans.resize(most);
-    }
+    trace.spans = std::move(run.spans[s]);
+    trace.is_cut_short = run.cut_short;
     events.push_back(trace_events(trace));
   }
   write_report_file(path, trace_json(events));
@@ -70,27 +92,26 @@ void simulate_run(const RunConfig& asked, std::int32_t ranks, const std::string&
   if (!config.report.trace.empty()) check_writable(config.report.trace, "--trace");
   const Machine machine = machine_for(config.machine, "a simulation");
   if (ranks == 0) ranks = std::max(1, static_cast<std::int32_t>(config.stages.size()));
-  const SimulatedJob job = job_of(config, ranks, machine);
+  const auto [job, rows] = job_of(config, ranks, machine);
   check_capacity(job, machine);
-  SimulationOptions options;
-  options.spans = !config.report.trace.empty();
-  const SimulatedRun run = simulate(job, machine, options);
-  const Prediction prediction{run.run.wall_seconds, run.run.prefill_seconds,
-                              run.run.decode_seconds};
+  const PredictedRun predicted = predict_patiently(job, rows, machine);
+  const SimulatedRun& run = predicted.simulated;
   if (!config.report.quiet) {
     out << fmt::format("simulated on machine '{}'{}; nothing ran\n", machine.name,
                        machine.on_paper ? ", which is on paper" : "");
+    out << part_text(predicted, rows);
     out << memory_table(run.stages) << report_text(run.stages, run.run);
-    out << prediction_line(prediction) << '\n';
+    out << prediction_line(predicted.prediction) << '\n';
   }
   if (!config.report.file.empty()) {
     ReportFacts facts{command_line, config.model, to_yaml(config), "simulated",
                       std::chrono::system_clock::now()};
-    facts.prediction = prediction;
+    facts.prediction = predicted.prediction;
     facts.simulated = true;
+    facts.rows_simulated = predicted.rows_simulated;
     write_report_file(config.report.file, report_json(run.stages, run.run, facts));
   }
-  if (options.spans) write_trace(run, config.report.trace);
+  if (!config.report.trace.empty()) write_trace(job, machine, config.report.trace);
 }
 
 }  // namespace sluice::launcher

@@ -17,10 +17,11 @@ namespace sluice::launcher {
 
 struct PredictedRun {
   Prediction prediction;
-  /// Of the requests that were simulated. Their stages' times are those of the whole job where
-  /// `is_whole`.
+  /// Of the whole job. What was not simulated of it is extrapolated.
   SimulatedRun simulated;
-  bool is_whole = true;
+  std::int64_t rows_simulated = 0;  // the first of the job
+  bool is_whole = true;             // ... which are all
+  bool is_alike = false;            // all rows were taken to be of their mean lengths
 };
 
 /// The lengths of a job's rows; of rows that nobody has looked at those of the others, in turn. At
@@ -35,5 +36,10 @@ bool predicts(const Machine& machine);
 /// last half of that part. `options`: of each simulation. Throws what simulate() throws.
 PredictedRun predict(SimulatedJob job, std::int64_t rows, const Machine& machine,
                      const SimulationOptions& options = {});
+
+/// The same for somebody who waits for it: of more rows, those of a few seconds. Where the job is
+/// too large even for that, all of its rows count as alike, and the slots are filled once.
+PredictedRun predict_patiently(SimulatedJob job, std::int64_t rows, const Machine& machine,
+                               std::uint64_t most_events = 3'000'000);
 
 }  // namespace sluice::launcher

@@ -42,8 +42,7 @@ std::string prediction_text(const PredictedRun& predicted,
   table.add(row("", "all", all.total_seconds, run.wall_seconds));
   table.add(row("", "prefill", all.prefill_seconds, run.prefill_seconds));
   table.add(row("", "decode", all.decode_seconds, run.decode_seconds));
-  const std::size_t count =
-      predicted.is_whole ? std::min(stages.size(), predicted.simulated.stages.size()) : 0;
+  const std::size_t count = std::min(stages.size(), predicted.simulated.stages.size());
   for (std::size_t s = 0; s < count; ++s) {
     for (const Activity activity : kShown) {
       const auto a = static_cast<std::size_t>(activity);

@@ -12,7 +12,7 @@ namespace sluice::launcher {
 /// "predicted: 34 s (prefill 4 s, decode 30 s)", one line.
 std::string prediction_line(const Prediction& prediction);
 
-/// Measured beside predicted, and where all of the job was simulated, each stage's resources.
+/// Measured beside predicted, also of each stage's resources.
 std::string prediction_text(const PredictedRun& predicted,
                             const std::vector<stage::StageReport>& stages,
                             const stage::RunReport& run);

@@ -79,8 +79,9 @@ class Simulation : public StageNeighbours {
     ends_.resize(host_of_.back() + 1);
     for (double& end : ends_) hosts_.emplace_back(prices_.front(), end);
     for (std::size_t s = 0; s < job.stages.size(); ++s) {
-      stages_.push_back(std::make_unique<SimulatedStage>(
-          job.stages[s], job.placements[s], prices_[s], hosts_[host_of_[s]], *this, options.spans));
+      stages_.push_back(std::make_unique<SimulatedStage>(job.stages[s], job.placements[s],
+                                                         prices_[s], hosts_[host_of_[s]], *this,
+                                                         options.most_spans > 0));
     }
     to_head_ =
         stage_count() > 1 ? latency_between(machine, host_of_.back() == host_of_.front()) : 0;
@@ -92,7 +93,7 @@ class Simulation : public StageNeighbours {
   SimulatedRun run(const Machine& machine) {
     flights_.begin();
     // The run is over when the last pass lands; the weight stream would go on for ever.
-    while (flights_.under_way() || flights_.may_come()) {
+    while ((flights_.under_way() || flights_.may_come()) && !has_all_spans()) {
       if (step()) continue;
       throw Error(ExitStatus::failure,
                   "the simulated run stands still with passes under way (a bug of sluice)");
@@ -160,8 +161,15 @@ class Simulation : public StageNeighbours {
   void count_events(std::uint64_t more) {
     events_ += more;
     if (options_.most_events == 0 || events_ <= options_.most_events) return;
-    throw Error(ExitStatus::failure,
-                fmt::format("the simulation has gone through {} events and is given up", events_));
+    throw TooManyEvents(
+        fmt::format("the simulation has gone through {} events and is given up", events_));
+  }
+
+  bool has_all_spans() const {
+    return options_.most_spans > 0 &&
+           std::ranges::any_of(stages_, [this](const std::unique_ptr<SimulatedStage>& stage) {
+             return stage->spans().size() >= options_.most_spans;
+           });
   }
 
   void touch(std::size_t stage) {
@@ -237,7 +245,7 @@ class Simulation : public StageNeighbours {
     ++simulated_;
     const std::int64_t before = launches_;
     take_results();
-    if (options_.every_pass || options_.spans) return;
+    if (options_.every_pass || options_.most_spans > 0) return;
     if (!decoded || others_under_way_ > 0 || launches_ - before != 1) return steady_.disturbed();
     if (!steady_.landed(passes_.size())) return;
     const std::int32_t rounds = steady_.round(progressed(), requests_.steps_left() - 1);
@@ -293,6 +301,7 @@ class Simulation : public StageNeighbours {
     result.run.prefill_seconds = prefill_seconds_;
     result.run.decode_seconds = decode_seconds_ + passed_over.seconds;
     result.passes_simulated = simulated_;
+    result.cut_short = has_all_spans();
     for (std::size_t s = 0; s < stages_.size(); ++s) {
       result.stages.push_back(simulated_report(job_.stages[s], job_.placements[s], machine,
                                                static_cast<std::int32_t>(host_of_[s])));

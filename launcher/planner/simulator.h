@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/device/error.h"
 #include "kernels/device/trace.h"
 #include "launcher/planner/machine.h"
 #include "stage/report.h"
@@ -28,7 +29,9 @@ struct SimulatedJob {
 };
 
 struct SimulationOptions {
-  bool spans = false;  // keep what every resource did and when; then every pass is simulated
+  /// Keep so many spans of each stage: what its resources did and when. Then every pass is
+  /// simulated, and the run is cut short where a stage has that many. 0: none.
+  std::size_t most_spans = 0;
   /// Simulate every pass. Else decode steps that differ in their context alone are simulated now
   /// and then, and what lies between is interpolated.
   bool every_pass = false;
@@ -41,10 +44,16 @@ struct SimulatedRun {
   stage::RunReport run;
   std::vector<stage::StageReport> stages;
   std::vector<std::vector<Span>> spans;  // of each stage
+  bool cut_short = false;                // by SimulationOptions::most_spans
   std::uint64_t passes_simulated = 0;    // ... and not interpolated
 };
 
-/// Throws CapacityError where a request finds no room, as the run would; Error where it gives up.
+/// A simulation was given up: SimulationOptions::most_events.
+struct TooManyEvents : Error {
+  explicit TooManyEvents(const std::string& sentence) : Error(ExitStatus::failure, sentence) {}
+};
+
+/// Throws CapacityError where a request finds no room, as the run would; TooManyEvents.
 SimulatedRun simulate(const SimulatedJob& job, const Machine& machine,
                       const SimulationOptions& options = {});
 

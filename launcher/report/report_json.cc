@@ -248,6 +248,7 @@ std::string report_json(const std::vector<stage::StageReport>& stages, const sta
                {"config", facts.config_yaml},
                {"prediction", json_of(facts.prediction, run, facts.simulated)},
                {"run", json_of(run)}};
+  if (facts.simulated) json["rows_simulated"] = facts.rows_simulated;
   json["stages"] = Json::array();
   for (const stage::StageReport& stage : stages) {
     json["stages"].push_back(json_of(stage));

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -25,6 +26,8 @@ struct ReportFacts {
   std::chrono::system_clock::time_point date;
   std::optional<Prediction> prediction = std::nullopt;
   bool simulated = false;  // nothing ran: all times are the prediction's
+  /// ... and so many rows were simulated, the first. The rest is extrapolated.
+  std::int64_t rows_simulated = 0;
   std::optional<int> slurm_restarts = std::nullopt;
 };
 
@@ -33,11 +36,10 @@ std::optional<int> slurm_restarts();
 
 /// The report file: {"format": "sluice-report", "format_version": 1, "version", "date" (UTC, ISO
 /// 8601), "command", "model", "world", "simulated", "slurm_restarts", "config", "prediction",
-/// "run":
-/// {...},
-/// "stages": [...]}; indented. "prediction" is null where there was none; else it has
+/// "run": {...}, "stages": [...]}; indented. "prediction" is null where there was none; else it has
 /// "total_seconds", "prefill_seconds", "decode_seconds" and "error", which is measured over
 /// predicted, less one (null where nothing was measured).
+/// A simulated report has "rows_simulated", too.
 /// "interfaces" of a stage: how its rank reaches other hosts ("eth0 10.77.0.1").
 /// Times in seconds, sizes in bytes, rates per second (null where they are not known). Of a stage,
 /// "load", "run" and "decode" (the passes that only decode) have "activities" (by Activity), the

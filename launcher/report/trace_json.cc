@@ -50,6 +50,7 @@ std::size_t most_spans(int ranks) {
 std::string trace_events(const StageTrace& trace) {
   std::string out;
   std::string process = fmt::format("stage {} on {}", trace.rank, trace.host);
+  if (trace.is_cut_short) process += " (later spans not kept)";
   if (trace.dropped > 0) process += fmt::format(" ({} later spans not kept)", trace.dropped);
   add_name(out, "process", trace.rank, 0, process);
 

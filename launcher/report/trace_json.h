@@ -18,6 +18,7 @@ struct StageTrace {
   std::string host;
   std::vector<Span> spans;
   std::uint64_t dropped = 0;   // spans that were not kept: said in the process' name
+  bool is_cut_short = false;   // ... nobody knows how many
   std::int64_t offset_ns = 0;  // added to all times, to bring ranks to one clock
 };
 

@@ -73,6 +73,7 @@ TEST_F(Simulate, WritesTheReportOfARun) {
   const Json report = this->report();
   EXPECT_EQ(report.at("format"), "sluice-report");
   EXPECT_EQ(report.at("simulated"), true);
+  EXPECT_EQ(report.at("rows_simulated"), 3 * 8);
   EXPECT_EQ(report.at("stages").size(), 2);
   EXPECT_EQ(report.at("run").at("requests"), 3 * 8);  // one for each slot
   EXPECT_EQ(report.at("run").at("completion_tokens"), 3 * 8 * 6);
@@ -81,6 +82,19 @@ TEST_F(Simulate, WritesTheReportOfARun) {
   EXPECT_GT(prediction.at("prefill_seconds").get<double>(), 0);
   EXPECT_GT(prediction.at("decode_seconds").get<double>(), 0);
   EXPECT_TRUE(prediction.at("error").is_null());
+}
+
+TEST_F(Simulate, SimulatesTheFirstPromptsOfAHundredMillion) {
+  config_.job.num_prompts = 100'000'000;
+  EXPECT_THAT(printed(2), testing::HasSubstr("of 100000000 prompts were simulated"));
+  const Json report = this->report();
+  EXPECT_LT(report.at("rows_simulated"), 100'000);
+  EXPECT_EQ(report.at("run").at("requests"), 100'000'000);
+  EXPECT_EQ(report.at("run").at("completion_tokens"), 600'000'000);
+  const double seconds = report.at("prediction").at("total_seconds");
+  EXPECT_EQ(report.at("run").at("wall_seconds"), seconds);
+  const Json& phase = report.at("stages").at(1).at("run");
+  EXPECT_NEAR(phase.at("wall_seconds").get<double>(), seconds, 0.01 * seconds);
 }
 
 TEST_F(Simulate, WritesTheTraceOfARun) {

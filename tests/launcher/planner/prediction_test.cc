@@ -44,11 +44,24 @@ TEST(Prediction, OfALongJobGoesOnAsItBegan) {
     one.requests[i].new_tokens += static_cast<std::int32_t>(i * 7 % 23);  // ragged: no steady state
   }
   const Machine machine = usual_machine();
-  const double whole = one.run(machine).run.wall_seconds;
+  const SimulatedRun all = one.run(machine);
+  const double whole = all.run.wall_seconds;
   const PredictedRun predicted =
       predict(one.job(machine), static_cast<std::int64_t>(one.requests.size()), machine);
   EXPECT_FALSE(predicted.is_whole);
-  EXPECT_LT(predicted.simulated.run.requests, 2000);
+  // Its report is the whole job's.
+  const SimulatedRun& run = predicted.simulated;
+  EXPECT_EQ(run.run.requests, all.run.requests);
+  EXPECT_EQ(run.run.prompt_tokens, all.run.prompt_tokens);
+  const auto answers = static_cast<double>(all.run.completion_tokens);
+  EXPECT_NEAR(static_cast<double>(run.run.completion_tokens), answers, 0.01 * answers);
+  EXPECT_EQ(run.run.wall_seconds, predicted.prediction.total_seconds);
+  const auto compute = [](const SimulatedRun& of) {
+    return of.stages[0].run.totals.seconds[static_cast<std::size_t>(Activity::compute)];
+  };
+  EXPECT_NEAR(compute(run), compute(all), 0.02 * whole);
+  EXPECT_NEAR(run.stages[0].decode.wall_seconds, all.stages[0].decode.wall_seconds, 0.02 * whole);
+  EXPECT_LT(predicted.rows_simulated, 2000);
   EXPECT_NEAR(predicted.prediction.total_seconds, whole, 0.02 * whole);
   // Rows beyond those that are given count, too.
   EXPECT_NEAR(predict(one.job(machine), 6000, machine).prediction.total_seconds, 2 * whole,
@@ -86,6 +99,22 @@ TEST(Prediction, IsGivenUpAfterTooManyEvents) {
   options.most_events = 1'000'000;
   EXPECT_EQ(predict(one.job(machine), 4, machine, options).prediction.total_seconds,
             one.run(machine).run.wall_seconds);
+}
+
+TEST(Prediction, OfAJobThatIsTooLargeTakesAllRowsAsAlike) {
+  Case one;
+  for (std::int32_t i = 0; i < 4; ++i) one.requests[static_cast<std::size_t>(i)] = {10 + i, 20 - i};
+  const Machine machine = usual_machine();
+  const PredictedRun whole = predict_patiently(one.job(machine), 4, machine);
+  EXPECT_FALSE(whole.is_alike);
+  EXPECT_EQ(whole.prediction.total_seconds, one.run(machine).run.wall_seconds);
+  Case mean;
+  mean.requests = alike(4, 12, 19);  // of 11.5 and 18.5
+  const PredictedRun rough = predict_patiently(one.job(machine), 4, machine, 20);
+  EXPECT_TRUE(rough.is_alike);
+  EXPECT_EQ(rough.simulated.run.prompt_tokens, 4 * 12);
+  EXPECT_EQ(rough.prediction.total_seconds,
+            predict(mean.job(machine), 4, machine).prediction.total_seconds);
 }
 
 TEST(Prediction, NeedsRatesOfProductsAndLinks) {

@@ -278,7 +278,7 @@ TEST(Simulator, RanksOfAHostShareWhatItHas) {
 
 TEST(Simulator, KeepsSpansThatAddUpToWhatTheReportSays) {
   const Case one = case_of(kPolicies[6], 2);
-  const SimulatedRun run = one.run(usual_machine(), {.spans = true});
+  const SimulatedRun run = one.run(usual_machine(), {.most_spans = 1'000'000});
   for (std::size_t s = 0; s < run.stages.size(); ++s) {
     double compute = 0;
     for (const Span& span : run.spans[s]) {
@@ -288,6 +288,16 @@ TEST(Simulator, KeepsSpansThatAddUpToWhatTheReportSays) {
     }
     EXPECT_NEAR(compute, seconds_of(run, s, Activity::compute), 1e-3 * run.run.wall_seconds);
   }
+}
+
+TEST(Simulator, EndsWhereAStageHasAllSpans) {
+  Case one;
+  one.requests = alike(1000, 20, 30);
+  const SimulatedRun run = one.run(usual_machine(), {.most_spans = 100});
+  EXPECT_TRUE(run.cut_short);
+  EXPECT_GE(run.spans.front().size(), 100);
+  EXPECT_LT(run.spans.front().size(), 200);
+  EXPECT_FALSE(Case().run(usual_machine(), {.most_spans = 100'000}).cut_short);
 }
 
 TEST(Simulator, ATierThatIsTooSmallIsRefusedAsARunWould) {
