@@ -132,11 +132,19 @@ class Generate {
 
   /// Every byte on paper. All ranks throw alike.
   void reserve() {
+    put_on_paper();
+    if (dry_run_.only_plan) show_plan();  // also of a machine that is too small for it
+    check_room();
+  }
+
+  void put_on_paper() {
     const int cores = share_of_cores(*world_);
     together(*world_, [&] { rank_.emplace(config_, *model_, tokens_, cores, *world_); });
     show_transport(rank_->choose_transport());
     together(*world_, [this] { rank_->plan(); });
-    if (dry_run_.only_plan) show_plan();  // also of a machine that is too small for it
+  }
+
+  void check_room() {
     together(*world_, [this] { rank_->check_budgets(); });
     check_devices();
     rank_->check_memory();
@@ -146,7 +154,9 @@ class Generate {
   /// processes take some, hosts differ, ranks share a GPU), the run goes on with the defaults.
   void reserve_plan() {
     try {
-      reserve();
+      put_on_paper();
+      check_room();
+      if (dry_run_.only_plan) show_plan();
       return;
     } catch (const Error& problem) {
       if (problem.status() != ExitStatus::no_space) throw;
@@ -216,9 +226,10 @@ class Generate {
   }
 
   void show_transport(const std::string& transport) {
-    if (is_head_ && !transport.empty() && !config_.report.quiet) {
+    if (is_head_ && transport != shown_transport_ && !config_.report.quiet) {
       std::cerr << fmt::format("transport: {}\n", transport);
     }
+    shown_transport_ = transport;
   }
 
   /// Before anything large is there.
@@ -331,6 +342,7 @@ class Generate {
   std::optional<Plan> plan_;  // the head's, where it made one
   bool is_planned_ = false;   // on every rank: stages and batching are the plan's
   std::optional<Rank> rank_;
+  std::string shown_transport_;
   SequenceTokens tokens_;
   std::optional<PredictedRun> predicted_;  // by the head
   stage::MachineRates rates_;

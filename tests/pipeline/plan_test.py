@@ -3,12 +3,14 @@ the bytes that are missing; and a run that is not told where bytes live plans by
 """
 
 import json
+import os
 import random
 import re
 import socket
+import subprocess
 import unittest
 
-from job_support import DONE, NO_SPACE, SOURCE, USAGE, JobTest, percent
+from job_support import DONE, NO_SPACE, SLUICE, SOURCE, USAGE, JobTest, percent
 
 MIB = 1 << 20
 MACHINE = SOURCE / "cluster-configs" / "machines" / "t4.yaml"
@@ -144,6 +146,27 @@ class PlanTest(JobTest):
         self.assertEqual(ended.stdout.count("does not fit"), 2, ended.stdout)
         self.assertIn("weight slots", ended.stdout)
         self.assertIn("the device tier needs", ended.stderr)
+
+    def test_a_dry_run_that_gives_up_its_plan_shows_the_table_of_what_runs(self):
+        # Rank 1 finds less memory than the head planned with, and enough for the defaults.
+        (self.scratch / "meminfo").write_text("MemAvailable: 60000 kB\n", encoding="utf-8")
+        poor = self.scratch / "poor"
+        poor.write_text(f"""#!/bin/sh
+test "$OMPI_COMM_WORLD_RANK" = 1 || exec "$@"
+exec unshare --mount sh -c 'mount --bind "$0" /proc/meminfo && exec "$@"' {self.scratch}/meminfo "$@"
+""", encoding="utf-8")
+        poor.chmod(0o755)
+        if subprocess.run([poor, "true"], env={**os.environ, "OMPI_COMM_WORLD_RANK": "1"}, check=False).returncode:
+            self.skipTest("may not mount")
+        base = [SLUICE, "generate", "--model", self.model("model", 3, 2), "--weights", "dummy", "--prompt-len", 8,
+                "--gen-len", 4, "--machine", self.machine(), "--device", "cpu", "--dry-run"]
+        planned = self.run_job(*base, program=poor, ranks=2)
+        told = self.run_job(*base, "--gpu-batch-size", 8, program=poor, ranks=2)  # the default
+        self.assertEqual((planned.status, told.status), (DONE, DONE), planned)
+        self.assertIn("weight slots", told.stdout)
+        self.assertEqual(planned.stdout, told.stdout)
+        self.assertEqual(planned.stderr.count("the plan does not fit; going on with the defaults"), 1, planned)
+        self.assertEqual(planned.stderr.count("transport:"), 1, planned)
 
 
 if __name__ == "__main__":
