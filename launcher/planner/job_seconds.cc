@@ -31,16 +31,17 @@ PassCounts pass_counts(const PlannedJob& job, const PassMix& mix, const stage::B
 }
 
 JobSeconds job_seconds(const PlannedJob& job, const PassMix& mix, const stage::Batching& batching,
-                       const std::vector<double>& prefill, const std::vector<double>& decode) {
+                       const std::vector<double>& prefill, const std::vector<double>& decode,
+                       double messages) {
   const auto stages = static_cast<std::int32_t>(prefill.size());
   const double in_flight = batching.micro_batches_for(stages);
   const PassCounts counts = pass_counts(job, mix, batching, stages);
   const double slowest = *std::ranges::max_element(prefill);
   // The first micro-batch goes through the other stages before the last stage has work.
-  const double fill = std::accumulate(prefill.begin(), prefill.end(), 0.0) - slowest;
+  const double fill = std::accumulate(prefill.begin(), prefill.end(), messages) - slowest;
   // A token comes back before the next step of its micro-batch begins.
   const double step = std::max(*std::ranges::max_element(decode),
-                               std::accumulate(decode.begin(), decode.end(), 0.0) / in_flight);
+                               std::accumulate(decode.begin(), decode.end(), messages) / in_flight);
   JobSeconds seconds;
   seconds.prefill = counts.prefills * slowest + fill;
   seconds.decode = counts.decodes * step;

@@ -21,8 +21,10 @@ struct PassCounts {
 PassCounts pass_counts(const PlannedJob& job, const PassMix& mix, const stage::Batching& batching,
                        std::int32_t stages);
 
-/// `prefill`, `decode`: seconds of a pass, by stage.
+/// `prefill`, `decode`: seconds of a pass, by stage. `messages`: of all that a pass sends, from
+/// stage to stage and back to the head, one after the other.
 JobSeconds job_seconds(const PlannedJob& job, const PassMix& mix, const stage::Batching& batching,
-                       const std::vector<double>& prefill, const std::vector<double>& decode);
+                       const std::vector<double>& prefill, const std::vector<double>& decode,
+                       double messages);
 
 }  // namespace sluice::launcher

@@ -122,7 +122,8 @@ std::optional<ScoredChoice> PlanBuilder::score(const PlanChoice& choice) try {
     prefill.push_back(known[key].first);
     decode.push_back(known[key].second);
   }
-  ScoredChoice scored{choice, job_seconds(request_.job, mix_, choice.batching, prefill, decode)};
+  ScoredChoice scored{choice, job_seconds(request_.job, mix_, choice.batching, prefill, decode,
+                                          papers_.message_seconds())};
   scored.tokens_per_second = generated_tokens(choice.batching) / scored.seconds.total;
   return scored;
 } catch (const CapacityError&) {  // more pages, or more slots, than can be counted
@@ -221,7 +222,8 @@ std::optional<Plan> PlanBuilder::build(const PlanChoice& choice,
                                         [](const stage::StageConfig& one) { return one.layers; });
   plan.sequences = sequences(plan.batching);
   plan.generated_tokens = generated_tokens(plan.batching);
-  plan.seconds = job_seconds(request_.job, mix_, plan.batching, prefill, decode);
+  plan.seconds =
+      job_seconds(request_.job, mix_, plan.batching, prefill, decode, papers_.message_seconds());
   return plan;
 } catch (const CapacityError&) {
   return std::nullopt;

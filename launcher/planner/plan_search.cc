@@ -57,14 +57,23 @@ class Search {
   }
 
  private:
-  std::vector<std::int32_t> micro_batches() const {
-    const stage::Batching& batching = request_.batching;
-    if (request_.decided.micro_batches) return {batching.micro_batches_for(stages_)};
-    stage::Batching chosen = batching;
-    chosen.micro_batches = 0;
-    const std::int64_t usual = chosen.micro_batches_for(stages_);
+  /// What is tried first: as many micro-batches as a run takes that is not told.
+  std::int32_t usual_micro_batches() const {
+    stage::Batching batching = request_.batching;
+    if (!request_.decided.micro_batches) batching.micro_batches = 0;
+    return of_rows(batching.micro_batches_for(stages_));
+  }
+  /// A micro-batch more than stages hides how long messages take; one for each stage leaves memory
+  /// for larger ones; twice as many keep stages that are not alike from waiting for each other.
+  std::set<std::int32_t> micro_batches() const {
+    if (request_.decided.micro_batches || stages_ == 1) return {usual_micro_batches()};
+    return {of_rows(stages_), of_rows(stages_ + 1), of_rows(2 * stages_)};
+  }
+  /// No more than the job has sequences, unless the user says so.
+  std::int32_t of_rows(std::int32_t micro_batches) const {
     const std::int64_t count = request_.job.rows;
-    return {static_cast<std::int32_t>(count > 0 ? std::min(usual, count) : usual)};
+    if (count == 0 || request_.decided.micro_batches) return micro_batches;
+    return static_cast<std::int32_t>(std::min<std::int64_t>(micro_batches, count));
   }
 
   std::vector<std::int32_t> batch_sizes(std::int32_t micro_batches) const {
@@ -126,17 +135,16 @@ class Search {
 
   std::vector<PlanChoice> first_choices() const {
     std::vector<PlanChoice> choices;
-    for (const std::int32_t micro : micro_batches()) {
-      for (const std::int32_t size : batch_sizes(micro)) {
-        for (const std::int32_t tokens : pass_tokens(size)) {
-          for (const std::int32_t batches : batch_counts(size, micro)) {
-            stage::Batching batching = request_.batching;
-            batching.gpu_batch_size = size;
-            batching.num_gpu_batches = batches;
-            batching.micro_batches = micro;
-            batching.max_tokens_per_gpu_batch = tokens;
-            add_types(batching, choices);
-          }
+    const std::int32_t micro = usual_micro_batches();
+    for (const std::int32_t size : batch_sizes(micro)) {
+      for (const std::int32_t tokens : pass_tokens(size)) {
+        for (const std::int32_t batches : batch_counts(size, micro)) {
+          stage::Batching batching = request_.batching;
+          batching.gpu_batch_size = size;
+          batching.num_gpu_batches = batches;
+          batching.micro_batches = micro;
+          batching.max_tokens_per_gpu_batch = tokens;
+          add_types(batching, choices);
         }
       }
     }
@@ -163,17 +171,16 @@ class Search {
     const Decided& decided = request_.decided;
     if (!decided.gpu_batch_size) batching.gpu_batch_size = 1;
     if (!decided.num_gpu_batches) batching.num_gpu_batches = 1;
-    for (std::int32_t micro : micro_batches()) {
-      for (; micro >= 1; micro = decided.micro_batches ? 0 : micro - 1) {
-        batching.micro_batches = micro;
-        for (const std::int32_t tokens : {64, kFewestTokensOfPass}) {
-          if (!decided.max_tokens) {
-            batching.max_tokens_per_gpu_batch = std::max(tokens, batching.gpu_batch_size);
-          }
-          std::vector<PlanChoice> choices;
-          add_types(batching, choices);
-          for (const PlanChoice& choice : choices) try_choice(choice);
+    std::int32_t micro = usual_micro_batches();
+    for (; micro >= 1; micro = decided.micro_batches ? 0 : micro - 1) {
+      batching.micro_batches = micro;
+      for (const std::int32_t tokens : {64, kFewestTokensOfPass}) {
+        if (!decided.max_tokens) {
+          batching.max_tokens_per_gpu_batch = std::max(tokens, batching.gpu_batch_size);
         }
+        std::vector<PlanChoice> choices;
+        add_types(batching, choices);
+        for (const PlanChoice& choice : choices) try_choice(choice);
       }
     }
   }
@@ -206,9 +213,11 @@ class Search {
   std::vector<PlanChoice> neighbours(const PlanChoice& of) const {
     std::vector<PlanChoice> choices;
     const stage::Batching& from = of.batching;
-    const auto add = [&](std::int32_t size, std::int32_t batches, std::int32_t tokens) {
+    const auto add = [&](std::int32_t micro, std::int32_t size, std::int32_t batches,
+                         std::int32_t tokens) {
       PlanChoice choice = of;
       stage::Batching& batching = choice.batching;
+      batching.micro_batches = micro;
       if (!request_.decided.gpu_batch_size) batching.gpu_batch_size = std::max(size, 1);
       if (!request_.decided.num_gpu_batches) batching.num_gpu_batches = std::max(batches, 1);
       batching.max_tokens_per_gpu_batch =
@@ -219,22 +228,28 @@ class Search {
         choices.push_back(choice);
       }
     };
+    const std::int32_t micro = from.micro_batches;
     const std::int32_t size = from.gpu_batch_size;
     const std::int32_t batches = from.num_gpu_batches;
     const std::int32_t tokens = from.max_tokens_per_gpu_batch;
     for (const std::int32_t step : {std::max(size / 8, 1), std::max(size / 4, 1)}) {
-      add(size - step, batches, tokens);
-      add(size + step, batches, tokens);
+      add(micro, size - step, batches, tokens);
+      add(micro, size + step, batches, tokens);
     }
-    add(size, batches - 1, tokens);
-    add(size, batches + 1, tokens);
-    add(size / 2, batches * 2, tokens);
-    add(size * 2, batches / 2, tokens);
-    add(size, batches, tokens / 2);
-    add(size, batches, std::min(tokens * 2, kMostTokensOfPass));
+    add(micro, size, batches - 1, tokens);
+    add(micro, size, batches + 1, tokens);
+    add(micro, size / 2, batches * 2, tokens);
+    add(micro, size * 2, batches / 2, tokens);
+    add(micro, size, batches, tokens / 2);
+    add(micro, size, batches, std::min(tokens * 2, kMostTokensOfPass));
     for (const bool on_host : attentions()) {
       choices.push_back(of);
       choices.back().cpu_cache_compute = on_host;
+    }
+    for (const std::int32_t other : micro_batches()) {
+      if (other == micro) continue;
+      add(other, size, batches, tokens);
+      add(other, size * micro / other, batches, tokens);  // as many sequences under way
     }
     return choices;
   }
@@ -260,14 +275,26 @@ class Search {
 
   void simulate_best(std::vector<Plan>& plans, double& tasks) {
     bool any = false;
+    std::vector<Plan> kept;
     for (Plan& plan : plans) {
       const double needed = tasks_of(request_, plan);
-      if (needed > tasks && (any || needed > options_.most_tasks)) break;
-      predict(builder_.papers(), plan);
-      any = true;
-      tasks -= needed;
+      const bool fits = needed <= tasks || (!any && needed <= options_.most_tasks);
+      if (fits) tasks -= needed;
+      any = any || fits;
+      if (!fits || simulate(plan)) kept.push_back(std::move(plan));
     }
+    if (kept.empty()) kept.push_back(least_plan(builder_));
+    plans = std::move(kept);
     sort(plans);
+  }
+  /// False: nobody should try to run it.
+  bool simulate(Plan& plan) {
+    try {
+      predict(builder_.papers(), plan);
+      return true;
+    } catch (const StandsStill&) {
+      return false;
+    }
   }
 
   /// From the best plan to better ones a step away, as far as simulations are allowed.
@@ -283,7 +310,7 @@ class Search {
         const double needed = tasks_of(request_, *plan);
         tasks -= needed;
         if (tasks < 0) break;
-        predict(builder_.papers(), *plan);
+        if (!simulate(*plan)) continue;
         improves = improves || rank(*plan) < best;
         plans.push_back(std::move(*plan));
       }

@@ -95,8 +95,7 @@ class Simulation : public StageNeighbours {
     // The run is over when the last pass lands; the weight stream would go on for ever.
     while ((flights_.under_way() || flights_.may_come()) && !has_all_spans()) {
       if (step()) continue;
-      throw Error(ExitStatus::failure,
-                  "the simulated run stands still with passes under way (a bug of sluice)");
+      throw StandsStill("the simulated run stands still with passes under way (a bug of sluice)");
     }
     return report(machine);
   }

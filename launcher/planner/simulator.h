@@ -53,7 +53,12 @@ struct TooManyEvents : Error {
   explicit TooManyEvents(const std::string& sentence) : Error(ExitStatus::failure, sentence) {}
 };
 
-/// Throws CapacityError where a request finds no room, as the run would; TooManyEvents.
+/// A simulation came to a point from which nothing goes on.
+struct StandsStill : Error {
+  explicit StandsStill(const std::string& sentence) : Error(ExitStatus::failure, sentence) {}
+};
+
+/// Throws CapacityError where a request finds no room, as a run would; TooManyEvents; StandsStill.
 SimulatedRun simulate(const SimulatedJob& job, const Machine& machine,
                       const SimulationOptions& options = {});
 

@@ -110,6 +110,15 @@ StageRoom StagePapers::room(std::int32_t stage) const {
   return room;
 }
 
+double StagePapers::message_seconds() const {
+  double seconds = 0;
+  for (std::int32_t stage = 0; stages() > 1 && stage < stages(); ++stage) {
+    const std::int32_t next = (stage + 1) % stages();
+    seconds += latency_between(*request_.machine, stage / on_host_ == next / on_host_);
+  }
+  return seconds;
+}
+
 CostModel StagePapers::cost(const stage::StageLayout& layout) const {
   const offload::Policy& policy = layout.config.policy;
   StagePlace place;

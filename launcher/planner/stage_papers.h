@@ -44,6 +44,8 @@ class StagePapers {
   CostModel cost(const stage::StageLayout& layout) const;
   /// Stages that share a host.
   std::int32_t on_host() const { return on_host_; }
+  /// Latency of a pass' messages, from stage to stage and back to the head.
+  double message_seconds() const;
 
   /// Bytes beyond the room: 0 in each tier where the plan fits.
   static offload::PerTier<std::uint64_t> missing(const offload::MemoryPlan& plan,

@@ -6,6 +6,7 @@
 #include <map>
 #include <set>
 
+#include "comm/device_channel.h"
 #include "kernels/device/error.h"
 #include "launcher/config/config_yaml.h"
 #include "launcher/planner/paper_run.h"
@@ -14,6 +15,7 @@
 #include "launcher/planner/stage_places.h"
 #include "offload/weights/weight_source.h"
 #include "plan_cases.h"
+#include "stage/layer_split.h"
 
 namespace sluice::launcher {
 namespace {
@@ -124,34 +126,46 @@ void small_case(unsigned seed, PlanCase& made) {
   made.request.job = PlannedJob::alike(32, 8, 16);
 }
 
-/// The best of all policies in halves, with batches of powers of two.
-double best_of_all(PlanCase& made) {
-  const PlanRequest& request = made.asked();
-  PlanBuilder builder(request);
+/// Tokens per second of the best policy of `shares`, alike in all stages.
+double best_shares(PlanBuilder& builder, const PlanChoice& choice,
+                   const std::vector<offload::Shares>& shares) {
+  const PlanRequest& request = builder.papers().request();
+  std::vector<stage::StageConfig> stages = request.stages;
+  stage::split_layers(stages, request.decoder().layers, stage::decode_weights(request.decoder()));
   double best = 0;
-  const std::vector<offload::Shares> halves = {{100, 0, 0}, {50, 50, 0}, {0, 100, 0},
-                                               {50, 0, 50}, {0, 50, 50}, {0, 0, 100}};
+  for (const offload::Shares& weights : shares) {
+    for (const offload::Shares& cache : shares) {
+      for (std::size_t s = 0; s < stages.size(); ++s) {
+        stages[s].policy = builder.policy_of(static_cast<std::int32_t>(s), choice);
+        stages[s].policy.weights = weights;
+        stages[s].policy.cache = cache;
+      }
+      auto plan = builder.build(choice, stages);
+      if (!plan) continue;
+      predict(builder.papers(), *plan);
+      best = std::max(best, plan->tokens_per_second());
+    }
+  }
+  return best;
+}
+
+/// The best of all policies of `shares`, with batches of powers of two and so many micro-batches.
+double best_of_all(PlanCase& made, const std::vector<offload::Shares>& shares,
+                   const std::vector<std::int32_t>& micro_batches) {
+  PlanBuilder builder(made.asked());
+  double best = 0;
   for (const std::int32_t size : {1, 2, 4, 8, 16}) {
     for (std::int32_t batches = 1; size * batches <= 16; batches *= 2) {
-      for (const bool on_host : {false, true}) {
-        PlanChoice choice;
-        choice.batching.gpu_batch_size = size;
-        choice.batching.num_gpu_batches = batches;
-        choice.batching.micro_batches = 1;
-        choice.batching.max_tokens_per_gpu_batch = 32 * size;
-        choice.cpu_cache_compute = on_host;
-        for (const offload::Shares& weights : halves) {
-          for (const offload::Shares& cache : halves) {
-            stage::StageConfig stage = request.stages.front();
-            stage.layers = request.decoder().layers;
-            stage.policy = builder.policy_of(0, choice);
-            stage.policy.weights = weights;
-            stage.policy.cache = cache;
-            auto plan = builder.build(choice, {stage});
-            if (!plan) continue;
-            predict(builder.papers(), *plan);
-            best = std::max(best, plan->tokens_per_second());
-          }
+      for (const std::int32_t micro : micro_batches) {
+        if (micro > 1 && size * batches * micro > 24) continue;  // there are 16 sequences
+        for (const bool on_host : {false, true}) {
+          PlanChoice choice;
+          choice.batching.gpu_batch_size = size;
+          choice.batching.num_gpu_batches = batches;
+          choice.batching.micro_batches = micro;
+          choice.batching.max_tokens_per_gpu_batch = 32 * size;
+          choice.cpu_cache_compute = on_host;
+          best = std::max(best, best_shares(builder, choice, shares));
         }
       }
     }
@@ -164,11 +178,41 @@ TEST(PlanSearch, FindsPlansAsFastAsTheBestOfAll) {
     SCOPED_TRACE(seed);
     PlanCase made;
     small_case(seed, made);
-    const double all = best_of_all(made);
+    const double all = best_of_all(
+        made, {{100, 0, 0}, {50, 50, 0}, {0, 100, 0}, {50, 0, 50}, {0, 50, 50}, {0, 0, 100}}, {1});
     const Plan plan = search_plans(made.asked()).plans.front();
     EXPECT_TRUE(plan.simulated);
     EXPECT_GE(plan.tokens_per_second(), 0.98 * all);
   }
+}
+
+TEST(PlanSearch, FindsMicroBatchesAsFastAsTheBestOfAll) {
+  for (unsigned seed = 1; seed <= 4; ++seed) {
+    SCOPED_TRACE(seed);
+    PlanCase made;
+    small_case(seed, made);
+    made.machine.hosts = 2;
+    made.machine.device.memory += comm::kNcclDeviceBytes;
+    made.request.stages.resize(2);
+    made.machine.between_hosts = {paper::figure(1e8), paper::figure(seed % 2 == 0 ? 1e-2 : 1e-5)};
+    const double all = best_of_all(made, {{100, 0, 0}, {50, 50, 0}, {0, 100, 0}}, {1, 2, 3, 4, 6});
+    EXPECT_GE(search_plans(made.asked()).plans.front().tokens_per_second(), 0.98 * all);
+  }
+}
+
+TEST(PlanSearch, TakesTwiceAsManyMicroBatchesAsStagesWhereThatPays) {
+  PlanCase made;
+  made.machine.hosts = 2;
+  made.request.stages.resize(2);
+  made.model.folder.config = paper::model(4, 256, 512);
+  made.request.job = PlannedJob::alike(16, 16, 8);
+  made.request.decided.gpu_batch_size = made.request.decided.num_gpu_batches = true;
+  made.request.batching.gpu_batch_size = 2;
+  // All eight sequences at once; three micro-batches would leave two sequences for a second turn.
+  EXPECT_EQ(search_plans(made.asked()).plans.front().batching.micro_batches, 4);
+  made.request.decided.micro_batches = true;
+  made.request.batching.micro_batches = 3;
+  EXPECT_EQ(search_plans(made.asked()).plans.front().batching.micro_batches, 3);
 }
 
 TEST(PlanSearch, KeepsWhatIsDecided) {
