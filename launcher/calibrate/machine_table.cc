@@ -51,9 +51,9 @@ class SpreadCounter {
   int wide = 0;
 
   void text(const char*, const std::string&) {}
-  void kind(const char*, const std::string&) {}
+  void kind(const char*, const std::string&, const std::string&) {}
   void flag(const char*, bool) {}
-  void count(const char*, std::int32_t, std::int32_t, Need) {}
+  void count(const char*, std::int32_t, std::int32_t, Need, std::int32_t = 0) {}
   void size(const char*, std::uint64_t, Need) {}
   void dtype(const char*, DType) {}
   void figure(const char*, const Figure& figure, UnitKind, Need) {
@@ -70,6 +70,10 @@ class SpreadCounter {
   void of_dtype(DType dtype, const std::map<DType, RateCurve>& map, UnitKind unit) {
     const auto found = map.find(dtype);
     if (found != map.end()) curve("", found->second, unit, Need::always);
+  }
+  template <typename Item, typename Inside>
+  void list(const char*, const std::vector<Item>& items, const Inside& inside) {
+    for (const Item& item : items) inside(item);
   }
   template <typename Inside>
   void section(const char*, Need, const Inside& inside) {

@@ -3,6 +3,7 @@
 // form, with the source of each figure.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <string>
@@ -88,18 +89,32 @@ struct NetworkRates {
   Figure latency;    // seconds
 };
 
+/// Devices of a host that are of another kind than Machine::device.
+struct OtherDevices {
+  std::int32_t first = 1;  // of a host's devices, from 0; as far as the next kind's first
+  DeviceRates device;
+  LinkRates host_to_device, device_to_host;
+};
+
 struct Machine {
   std::string name;
   std::string date;       // "2026-11-30", of the newest figure
   bool on_paper = false;  // figures come from data sheets and papers
   std::int32_t hosts = 1;
-  std::int32_t devices = 1;  // per host, all alike
+  std::int32_t devices = 1;  // per host
   bool shares_link = false;  // the devices of a host share its root complex: the rate is for all
   DeviceRates device;
   HostRates host;
   LinkRates host_to_device, device_to_host;
   DiskRates disk;
   NetworkRates within_host, between_hosts;
+  std::vector<OtherDevices> other_devices;  // by `first`; empty: all are alike
 };
+
+/// Of a host's device: 0 for Machine::device, 1 for the first of other_devices, and so on. Devices
+/// beyond the last are like the last.
+std::size_t kind_of(const Machine& machine, std::int32_t device);
+/// By kind: the machine as it would be if all its devices were of that kind.
+std::vector<Machine> kinds_of(const Machine& machine);
 
 }  // namespace sluice::launcher

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <utility>
 
 #include "launcher/planner/machine.h"
@@ -50,10 +51,11 @@ void describe_network(Visitor& visitor, const char* key, Network& network, Need 
   });
 }
 
+/// `kind`: what it must be; empty: any.
 template <typename Visitor, typename Device>
-void describe_device(Visitor& visitor, Device& device) {
+void describe_device(Visitor& visitor, Device& device, const std::string& kind) {
   visitor.text("name", device.name);
-  visitor.kind("kind", device.kind);
+  visitor.kind("kind", device.kind, kind);
   visitor.count("threads", device.threads, 0, Need::if_known);
   visitor.size("memory", device.memory, Need::always);
   visitor.dtype("compute_dtype", device.compute_dtype);
@@ -84,7 +86,7 @@ void describe_machine(Visitor& visitor, M& machine) {
   visitor.count("hosts", machine.hosts, 1, Need::if_known);
   visitor.count("devices", machine.devices, 1, Need::if_known);
   visitor.flag("shares_link", machine.shares_link);
-  visitor.section("device", Need::always, [&] { describe_device(visitor, machine.device); });
+  visitor.section("device", Need::always, [&] { describe_device(visitor, machine.device, ""); });
   visitor.section("host", Need::always, [&] { describe_host(visitor, machine.host); });
   describe_link(visitor, "host_to_device", machine.host_to_device);
   describe_link(visitor, "device_to_host", machine.device_to_host);
@@ -99,6 +101,15 @@ void describe_machine(Visitor& visitor, M& machine) {
                    machine.devices > 1 ? Need::always : Need::if_known);
   describe_network(visitor, "between_hosts", machine.between_hosts,
                    machine.hosts > 1 ? Need::always : Need::if_known);
+  std::int32_t first = 1;  // the least that the next kind may begin at
+  visitor.list("other_devices", machine.other_devices, [&](auto& other) {
+    visitor.count("first", other.first, first, Need::always, machine.devices - 1);
+    first = other.first + 1;
+    visitor.section("device", Need::always,
+                    [&] { describe_device(visitor, other.device, machine.device.kind); });
+    describe_link(visitor, "host_to_device", other.host_to_device);
+    describe_link(visitor, "device_to_host", other.device_to_host);
+  });
 }
 
 }  // namespace sluice::launcher

@@ -42,11 +42,11 @@ class Printer {
   void text(const char* key, const std::string& value) {
     if (!value.empty()) line(key, double_quoted(value));
   }
-  void kind(const char* key, const std::string& value) { text(key, value); }
+  void kind(const char* key, const std::string& value, const std::string&) { text(key, value); }
   void flag(const char* key, bool value) {
     if (value) line(key, "true");
   }
-  void count(const char* key, std::int32_t value, std::int32_t lowest, Need) {
+  void count(const char* key, std::int32_t value, std::int32_t lowest, Need, std::int32_t = 0) {
     if (value > lowest || lowest > 0) line(key, std::to_string(value));
   }
   void size(const char* key, std::uint64_t bytes, Need) {
@@ -74,6 +74,18 @@ class Printer {
   void of_dtype(DType dtype, const std::map<DType, RateCurve>& map, UnitKind unit) {
     const auto found = map.find(dtype);
     if (found != map.end()) curve(name_of(dtype).data(), found->second, unit, Need::always);
+  }
+  template <typename Item, typename Inside>
+  void list(const char* key, const std::vector<Item>& items, const Inside& inside) {
+    if (items.empty()) return;
+    line(key, "");
+    const std::string margin = margin_;
+    for (const Item& item : items) {
+      out_ += margin + "  -\n";
+      margin_ = margin + "    ";
+      inside(item);
+    }
+    margin_ = margin;
   }
   /// Left out where nothing in it is known.
   template <typename Inside>

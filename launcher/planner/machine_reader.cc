@@ -118,12 +118,14 @@ void MachineReader::text(const char* key, std::string& value) {
   if (frames_.size() == 1) date_ = value;
 }
 
-void MachineReader::kind(const char* key, std::string& value) {
+void MachineReader::kind(const char* key, std::string& value, const std::string& wanted) {
   const ConfigNode* node = scalar(key, Need::always, "cpu or cuda");
   if (node == nullptr) return;
   value = node->text;
   if (value != "cpu" && value != "cuda") {
     refuse(*node, key, fmt::format("must be cpu or cuda, not {}", shown(*node)));
+  } else if (!wanted.empty() && value != wanted) {
+    refuse(*node, key, fmt::format("must be {}, as that of the host's first device", wanted));
   }
 }
 
@@ -137,10 +139,10 @@ void MachineReader::flag(const char* key, bool& value) {
   if (std::string_view(key) == "on_paper") on_paper_ = value;
 }
 
-void MachineReader::count(const char* key, std::int32_t& value, std::int32_t lowest, Need need) {
-  constexpr double kMost = 100000;
+void MachineReader::count(const char* key, std::int32_t& value, std::int32_t lowest, Need need,
+                          std::int32_t most) {
   double read = value;
-  if (!number(key, need, lowest, kMost, read)) return;
+  if (!number(key, need, lowest, most, read)) return;
   value = static_cast<std::int32_t>(read);
   if (value != read) {
     add(frames_.back().node->place, key, fmt::format("must be a whole number, not {}", read));
@@ -211,19 +213,10 @@ void MachineReader::read_figure(Figure& figure, const UnitKind& unit) {
 void MachineReader::curve(const char* key, RateCurve& curve, UnitKind unit, Need need) {
   const ConfigNode* node = find(key, need);
   if (node == nullptr) return;
-  if (node->kind != Kind::sequence || node->items.empty()) {
-    refuse(*node, key, fmt::format("must be a list of rates, one a line, not {}", shown(*node)));
-    return;
-  }
-  for (std::size_t i = 0; i < node->items.size(); ++i) {
-    const std::string name = fmt::format("{}[{}]", key, i);
-    const ConfigNode& item = node->items[i];
-    if (item.kind != Kind::map) {
-      refuse(item, name, fmt::format("must be a map of keys, not {}", shown(item)));
-      continue;
-    }
-    frames_.push_back({&item, path_of(name), {}});
-    read_point(item, unit, curve);
+  const std::size_t count = items_of(key, *node);
+  for (std::size_t i = 0; i < count; ++i) {
+    if (!enter_item(key, *node, i)) continue;
+    read_point(node->items[i], unit, curve);
     finish();
     frames_.pop_back();
   }
@@ -274,6 +267,23 @@ bool MachineReader::enter(const char* key, Need need) {
     return false;
   }
   frames_.push_back({node, path_of(key), {}});
+  return true;
+}
+
+std::size_t MachineReader::items_of(const char* key, const ConfigNode& node) {
+  if (node.kind == Kind::sequence && !node.items.empty()) return node.items.size();
+  refuse(node, key, fmt::format("must be a list of maps, one an item, not {}", shown(node)));
+  return 0;
+}
+
+bool MachineReader::enter_item(const char* key, const ConfigNode& node, std::size_t index) {
+  const std::string name = fmt::format("{}[{}]", key, index);
+  const ConfigNode& item = node.items[index];
+  if (item.kind != Kind::map) {
+    refuse(item, name, fmt::format("must be a map of keys, not {}", shown(item)));
+    return false;
+  }
+  frames_.push_back({&item, path_of(name), {}});
   return true;
 }
 

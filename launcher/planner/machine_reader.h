@@ -24,15 +24,30 @@ class MachineReader {
   void finish();
 
   void text(const char* key, std::string& value);
-  void kind(const char* key, std::string& value);
+  /// `wanted` empty: any.
+  void kind(const char* key, std::string& value, const std::string& wanted);
   void flag(const char* key, bool& value);
-  void count(const char* key, std::int32_t& value, std::int32_t lowest, Need need);
+  void count(const char* key, std::int32_t& value, std::int32_t lowest, Need need,
+             std::int32_t most = 100'000);
   void size(const char* key, std::uint64_t& bytes, Need need);
   void dtype(const char* key, DType& value);
   void figure(const char* key, Figure& figure, UnitKind unit, Need need);
   void curve(const char* key, RateCurve& curve, UnitKind unit, Need need);
   void of_dtype(DType dtype, std::map<DType, Figure>& map, UnitKind unit);
   void of_dtype(DType dtype, std::map<DType, RateCurve>& map, UnitKind unit);
+  /// A list of maps, which may be left out.
+  template <typename Item, typename Inside>
+  void list(const char* key, std::vector<Item>& items, const Inside& inside) {
+    const ConfigNode* node = find(key, Need::if_known);
+    if (node == nullptr) return;
+    items.resize(items_of(key, *node));
+    for (std::size_t i = 0; i < items.size(); ++i) {
+      if (!enter_item(key, *node, i)) continue;
+      inside(items[i]);
+      finish();
+      frames_.pop_back();
+    }
+  }
   template <typename Inside>
   void section(const char* key, Need need, const Inside& inside) {
     if (!enter(key, need)) return;
@@ -49,6 +64,9 @@ class MachineReader {
   };
 
   bool enter(const char* key, Need need);
+  /// 0, and a problem, where it is no list.
+  std::size_t items_of(const char* key, const ConfigNode& node);
+  bool enter_item(const char* key, const ConfigNode& node, std::size_t index);
   /// Null where the key is not there, and a problem if it is needed.
   const ConfigNode* find(const char* key, Need need);
   /// The same of a key whose value must be one.

@@ -27,6 +27,7 @@ void fit_to_job(const std::vector<SimulatedRequest>& requests, stage::Batching& 
   }
 }
 
+/// `machine`: that of the stage's kind of device.
 stage::StageLayout layout_of(const RunConfig& config, const std::vector<stage::StageConfig>& stages,
                              std::size_t stage, const OpenedModel& model, const Machine& machine) {
   const bool is_cpu = machine.device.kind == "cpu";
@@ -57,8 +58,11 @@ SimulatedJob paper_job(const RunConfig& config, const std::vector<stage::StageCo
                        std::vector<SimulatedRequest> requests) {
   if (requests.empty()) throw ConfigError("there are no prompts to simulate a run of");
   SimulatedJob job;
+  const std::vector<Machine> kinds = kinds_of(machine);
+  const std::int32_t on_host = stages_on_host(machine, static_cast<std::int32_t>(stages.size()));
   for (std::size_t s = 0; s < stages.size(); ++s) {
-    stage::StageLayout layout = layout_of(config, stages, s, model, machine);
+    const std::size_t kind = kind_of(machine, static_cast<std::int32_t>(s) % on_host);
+    stage::StageLayout layout = layout_of(config, stages, s, model, kinds[kind]);
     fit_to_job(requests, layout.batching);
     ShapeSource source(model, config.weights == WeightsFrom::dummy,
                        layout.config.policy.compress_weight);

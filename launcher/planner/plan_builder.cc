@@ -55,13 +55,26 @@ PlanBuilder::PlanBuilder(const PlanRequest& request)
     const stage::StageConfig& config = request.stages[static_cast<std::size_t>(s)];
     const StageRoom room = papers_.room(s);
     const stage::RateLimits& limits = config.limits;
-    const std::string kind = fmt::format(
-        "{} {} {} {} {} {} {}", s == 0, s + 1 == papers_.stages(), limits.host_to_device_gbps,
-        limits.device_to_host_gbps, limits.disk_read_gbps, limits.disk_write_gbps, config.threads);
+    const std::string kind = fmt::format("{} {} {} {} {} {} {} {}", papers_.device_kind(s), s == 0,
+                                         s + 1 == papers_.stages(), limits.host_to_device_gbps,
+                                         limits.device_to_host_gbps, limits.disk_read_gbps,
+                                         limits.disk_write_gbps, config.threads);
     classes_.push_back(
         {number(kinds, kind), number(rooms, fmt::format("{} {} {} {}", room.tier[0], room.tier[1],
                                                         room.tier[2], room.host_memory))});
   }
+  scored_layers_ = even_layers();
+}
+
+void PlanBuilder::use_layers_of(const PlanChoice& choice) {
+  if (auto layers = split(choice)) scored_layers_ = *std::move(layers);
+}
+
+bool PlanBuilder::has_unlike_devices() const {
+  for (std::int32_t stage = 1; stage < papers_.stages(); ++stage) {
+    if (papers_.device_kind(stage) != papers_.device_kind(0)) return true;
+  }
+  return false;
 }
 
 std::vector<std::int32_t> PlanBuilder::even_layers() const {
@@ -109,7 +122,7 @@ std::optional<ShareChoice> PlanBuilder::shares(std::int32_t stage, std::int32_t 
 }
 
 std::optional<ScoredChoice> PlanBuilder::score(const PlanChoice& choice) try {
-  const std::vector<std::int32_t> layers = even_layers();
+  const std::vector<std::int32_t>& layers = scored_layers_;
   std::map<std::tuple<std::size_t, std::size_t, std::int32_t>, std::pair<double, double>> known;
   std::vector<double> prefill, decode;
   for (std::size_t s = 0; s < layers.size(); ++s) {

@@ -41,8 +41,12 @@ class PlanBuilder {
   StagePapers& papers() { return papers_; }
   const PassMix& mix() const { return mix_; }
 
-  /// With layers split evenly. Empty: no shares fit.
+  /// With layers split evenly, or as use_layers_of() says. Empty: no shares fit.
   std::optional<ScoredChoice> score(const PlanChoice& choice);
+  /// From now on scores count with the exact split of this choice. No-op where it has none.
+  void use_layers_of(const PlanChoice& choice);
+  /// An even split of layers says little of such stages.
+  bool has_unlike_devices() const;
   /// A plan that fits to the byte, with estimates of the real schedule. Empty: none does.
   std::optional<Plan> build(const PlanChoice& choice);
   /// The same layers with other policies. Empty: a stage does not fit.
@@ -71,7 +75,8 @@ class PlanBuilder {
   const PlanRequest& request_;
   StagePapers papers_;
   PassMix mix_;
-  std::vector<StageClass> classes_;  // by stage
+  std::vector<StageClass> classes_;          // by stage
+  std::vector<std::int32_t> scored_layers_;  // by stage
   std::map<std::string, ShareModel> models_;
 };
 

@@ -39,6 +39,7 @@ class Search {
   FoundPlans run() {
     for (const PlanChoice& choice : first_choices()) try_choice(choice);
     if (scored_.empty()) try_smallest();
+    if (builder_.has_unlike_devices() && !scored_.empty()) score_again();
     for (int turn = 0; turn < 3; ++turn) {
       for (const ScoredChoice& best : best_scored(8)) {
         for (const PlanChoice& choice : neighbours(best.choice)) try_choice(choice);
@@ -200,6 +201,15 @@ class Search {
   }
   double rank(const Plan& plan) const {
     return rank_of(static_cast<double>(plan.sequences), plan.seconds, request_.latency_limit);
+  }
+
+  /// By the split of the best choice: with even layers the slowest device decides them all.
+  void score_again() {
+    builder_.use_layers_of(best_scored(1).front().choice);
+    std::vector<ScoredChoice> before;
+    before.swap(scored_);
+    tried_.clear();
+    for (const ScoredChoice& one : before) try_choice(one.choice);
   }
 
   std::vector<ScoredChoice> best_scored(std::size_t count) const {

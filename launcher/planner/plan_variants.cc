@@ -63,6 +63,7 @@ std::vector<Variant> variants_of(const PlanRequest& request) {
     variants.push_back(
         with("twice the GPU memory", request, [](Machine& machine, PlanRequest& changed) {
           machine.device.memory *= 2;
+          for (OtherDevices& other : machine.other_devices) other.device.memory *= 2;
           for (stage::StageConfig& stage : changed.stages) stage.budgets.bytes[0] *= 2;
         }));
   }
@@ -72,9 +73,15 @@ std::vector<Variant> variants_of(const PlanRequest& request) {
   }));
   variants.push_back(
       with("links twice as fast", request, [](Machine& machine, PlanRequest& changed) {
-        for (LinkRates* link : {&machine.host_to_device, &machine.device_to_host}) {
-          times(link->alone, 2);
-          times(link->computing, 2);
+        const auto faster = [](LinkRates& link) {
+          times(link.alone, 2);
+          times(link.computing, 2);
+        };
+        faster(machine.host_to_device);
+        faster(machine.device_to_host);
+        for (OtherDevices& other : machine.other_devices) {
+          faster(other.host_to_device);
+          faster(other.device_to_host);
         }
         for (stage::StageConfig& stage : changed.stages) {
           stage.limits.host_to_device_gbps *= 2;

@@ -62,6 +62,7 @@ class Simulation : public StageNeighbours {
   Simulation(const SimulatedJob& job, const Machine& machine, const SimulationOptions& options)
       : job_(job),
         options_(options),
+        kinds_(kinds_of(machine)),
         requests_(job.requests),
         flights_(requests_, job.stages.front().batching, stage_count(),
                  stage::PageLedger(rooms_of(job), job.stages.front().batching.slots(stage_count())),
@@ -72,7 +73,8 @@ class Simulation : public StageNeighbours {
     prices_.reserve(job.stages.size());
     for (std::size_t s = 0; s < job.stages.size(); ++s) {
       const StagePlace place = place_of(job.stages, s, machine);
-      prices_.emplace_back(machine, place, storage_of(job.placements[s]),
+      kind_of_.push_back(kind_of_stage(job.stages, s, machine));
+      prices_.emplace_back(kinds_[kind_of_[s]], place, storage_of(job.placements[s]),
                            job.stages[s].cache_dtype(), job.stages[s].config.limits);
       host_of_.push_back(host_of_stage(job.stages, s, machine));
     }
@@ -90,14 +92,14 @@ class Simulation : public StageNeighbours {
     }
   }
 
-  SimulatedRun run(const Machine& machine) {
+  SimulatedRun run() {
     flights_.begin();
     // The run is over when the last pass lands; the weight stream would go on for ever.
     while ((flights_.under_way() || flights_.may_come()) && !has_all_spans()) {
       if (step()) continue;
       throw StandsStill("the simulated run stands still with passes under way (a bug of sluice)");
     }
-    return report(machine);
+    return report();
   }
 
   // StageNeighbours
@@ -290,7 +292,7 @@ class Simulation : public StageNeighbours {
     return now;
   }
 
-  SimulatedRun report(const Machine& machine) {
+  SimulatedRun report() {
     steady_.finish();
     for (const auto& stage : stages_) stage->end_run(now_);
     const Progressed& passed_over = steady_.passed_over();
@@ -302,7 +304,8 @@ class Simulation : public StageNeighbours {
     result.passes_simulated = simulated_;
     result.cut_short = has_all_spans();
     for (std::size_t s = 0; s < stages_.size(); ++s) {
-      result.stages.push_back(simulated_report(job_.stages[s], job_.placements[s], machine,
+      result.stages.push_back(simulated_report(job_.stages[s], job_.placements[s],
+                                               kinds_[kind_of_[s]],
                                                static_cast<std::int32_t>(host_of_[s])));
       stage::StageReport& stage = result.stages.back();
       stage.run = stages_[s]->run();
@@ -318,6 +321,8 @@ class Simulation : public StageNeighbours {
 
   const SimulatedJob& job_;
   const SimulationOptions options_;
+  const std::vector<Machine> kinds_;  // of devices
+  std::vector<std::size_t> kind_of_;  // ... by stage
   SimulatedRequests requests_;
   stage::Flights flights_;
   SteadyState steady_;
@@ -353,7 +358,7 @@ class Simulation : public StageNeighbours {
 
 SimulatedRun simulate(const SimulatedJob& job, const Machine& machine,
                       const SimulationOptions& options) {
-  return Simulation(job, machine, options).run(machine);
+  return Simulation(job, machine, options).run();
 }
 
 }  // namespace sluice::launcher

@@ -31,7 +31,8 @@ bool is_gpu(const Machine& machine) { return machine.device.kind != "cpu"; }
 
 }  // namespace
 
-StagePapers::StagePapers(const PlanRequest& request) : request_(request) {
+StagePapers::StagePapers(const PlanRequest& request)
+    : request_(request), kinds_(kinds_of(*request.machine)) {
   const Machine& machine = *request.machine;
   const std::int64_t devices = std::int64_t{machine.hosts} * machine.devices;
   if (is_gpu(machine) && stages() > devices) {
@@ -85,8 +86,12 @@ const Placement& StagePapers::placement(const stage::StageLayout& layout) {
   return entry->second;
 }
 
+std::size_t StagePapers::device_kind(std::int32_t stage) const {
+  return kind_of(*request_.machine, stage % on_host_);
+}
+
 StageRoom StagePapers::room(std::int32_t stage) const {
-  const Machine& machine = *request_.machine;
+  const Machine& machine = machine_of(stage);
   const offload::Budgets& asked = request_.stages[static_cast<std::size_t>(stage)].budgets;
   const auto sharers = static_cast<std::uint64_t>(on_host_);
   StageRoom room;
@@ -129,7 +134,8 @@ CostModel StagePapers::cost(const stage::StageLayout& layout) const {
   const DType storage = policy.compress_weight == offload::Compression::none        ? weight_dtype_
                         : policy.compress_weight == offload::Compression::eight_bit ? DType::q8
                                                                                     : DType::q4;
-  return CostModel(*request_.machine, place, storage, layout.cache_dtype(), layout.config.limits);
+  return CostModel(machine_of(layout.stage), place, storage, layout.cache_dtype(),
+                   layout.config.limits);
 }
 
 offload::PerTier<std::uint64_t> StagePapers::missing(const offload::MemoryPlan& plan,

@@ -41,6 +41,9 @@ class StagePapers {
   /// Stages of a host have equal parts of what they share.
   StageRoom room(std::int32_t stage) const;
 
+  /// Of the stage's device: see kind_of().
+  std::size_t device_kind(std::int32_t stage) const;
+
   CostModel cost(const stage::StageLayout& layout) const;
   /// Stages that share a host.
   std::int32_t on_host() const { return on_host_; }
@@ -53,7 +56,10 @@ class StagePapers {
   static bool fits(const offload::MemoryPlan& plan, const StageRoom& room);
 
  private:
+  const Machine& machine_of(std::int32_t stage) const { return kinds_[device_kind(stage)]; }
+
   const PlanRequest& request_;
+  std::vector<Machine> kinds_;  // of devices
   DType compute_dtype_ = DType::f32;
   DType weight_dtype_ = DType::f32;
   std::int32_t on_host_ = 1;

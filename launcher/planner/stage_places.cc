@@ -14,6 +14,12 @@ std::size_t host_of_stage(const std::vector<stage::StageLayout>& stages, std::si
   return stage / static_cast<std::size_t>(stages_on_host(machine, count));
 }
 
+std::size_t kind_of_stage(const std::vector<stage::StageLayout>& stages, std::size_t stage,
+                          const Machine& machine) {
+  const auto count = static_cast<std::int32_t>(stages.size());
+  return kind_of(machine, static_cast<std::int32_t>(stage) % stages_on_host(machine, count));
+}
+
 StagePlace place_of(const std::vector<stage::StageLayout>& stages, std::size_t stage,
                     const Machine& machine) {
   const std::size_t host = host_of_stage(stages, stage, machine);

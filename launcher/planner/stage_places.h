@@ -19,6 +19,9 @@ constexpr std::uint64_t kCudaWorkspaceBytes = std::uint64_t{240} << 20U;
 std::int32_t stages_on_host(const Machine& machine, std::int32_t stages);
 std::size_t host_of_stage(const std::vector<stage::StageLayout>& stages, std::size_t stage,
                           const Machine& machine);
+/// Of a stage's device: see kind_of() in machine.h.
+std::size_t kind_of_stage(const std::vector<stage::StageLayout>& stages, std::size_t stage,
+                          const Machine& machine);
 StagePlace place_of(const std::vector<stage::StageLayout>& stages, std::size_t stage,
                     const Machine& machine);
 

@@ -184,6 +184,52 @@ TEST(MachineFileTest, ARowOfDevicesNeedsItsNetwork) {
   EXPECT_THAT(refusal_of("hosts: 1\n", "hosts: 4\n"), HasSubstr("'between_hosts': is missing"));
 }
 
+/// Three devices, of which the last two are alike.
+Machine uneven_machine() {
+  Machine machine = support::paper_machine();
+  machine.devices = 3;
+  machine.within_host = {{1e9, 0, "", "a test's"}, {1e-5, 0, "", "a test's"}};
+  OtherDevices other;
+  other.device = machine.device;
+  other.device.name = "another GPU";
+  other.device.memory = std::uint64_t{8} << 30U;
+  other.host_to_device = other.device_to_host = machine.host_to_device;
+  machine.other_devices = {other};
+  return machine;
+}
+
+TEST(MachineFileTest, DevicesOfAHostMayBeOfSeveralKinds) {
+  const Machine machine = uneven_machine();
+  const Machine back = read(to_yaml(machine));
+  EXPECT_EQ(to_yaml(back), to_yaml(machine));
+  ASSERT_EQ(back.other_devices.size(), 1U);
+  EXPECT_EQ(kind_of(back, 0), 0U);
+  EXPECT_EQ(kind_of(back, 1), 1U);
+  EXPECT_EQ(kind_of(back, 2), 1U);
+  const std::vector<Machine> kinds = kinds_of(back);
+  ASSERT_EQ(kinds.size(), 2U);
+  EXPECT_EQ(kinds[0].device.name, "a GPU");
+  EXPECT_EQ(kinds[1].device.name, "another GPU");
+  EXPECT_EQ(kinds[1].device.memory, std::uint64_t{8} << 30U);
+  EXPECT_EQ(kinds[1].host.cores, machine.host.cores);
+}
+
+TEST(MachineFileTest, KindsOfDevicesFollowEachOther) {
+  const std::string text = to_yaml(uneven_machine());
+  const auto refusal = [&](const std::string& from, const std::string& to) {
+    std::string wrong = text;
+    wrong.replace(wrong.rfind(from), from.size(), to);
+    return config_refusal([&] { read(wrong); });
+  };
+  EXPECT_THAT(refusal("first: 1", "first: 3"),
+              AllOf(HasSubstr("'other_devices[0].first'"), HasSubstr("from 1 to 2")));
+  EXPECT_THAT(refusal("first: 1", "first: 0"), HasSubstr("from 1 to 2"));
+  EXPECT_THAT(refusal("kind: \"cuda\"", "kind: \"cpu\""),
+              AllOf(HasSubstr("'other_devices[0].device.kind'"), HasSubstr("must be cuda")));
+  EXPECT_THAT(refusal("    device_to_host:", "    device_to_hosts:"),
+              HasSubstr("'other_devices[0].device_to_host': is missing"));
+}
+
 TEST(MachineFileTest, IsFoundInTheCacheFolder) {
   const char* before = std::getenv("XDG_CACHE_HOME");
   const std::string kept = before == nullptr ? "" : before;
