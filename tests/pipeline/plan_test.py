@@ -163,7 +163,7 @@ exec unshare --mount sh -c 'mount --bind "$0" /proc/meminfo && exec "$@"' {self.
         planned = self.run_job(*base, program=poor, ranks=2)
         told = self.run_job(*base, "--gpu-batch-size", 8, program=poor, ranks=2)  # the default
         self.assertEqual((planned.status, told.status), (DONE, DONE), planned)
-        self.assertIn("weight slots", told.stdout)
+        self.assertIn("weight staging", told.stdout)
         self.assertEqual(planned.stdout, told.stdout)
         self.assertEqual(planned.stderr.count("the plan does not fit; going on with the defaults"), 1, planned)
         self.assertEqual(planned.stderr.count("transport:"), 1, planned)
