@@ -156,10 +156,18 @@ void describe_job(SchemaVisitor& visitor, JobConfig& job) {
                 "--output"},
                job.output);
   visitor.boolean(
-      {"resume", "keep the answers in output and run the rest, rows with an error record included",
+      {"resume",
+       "keep the answers in output, go on with those that its journal has begun, and run the rest, "
+       "rows with an error record included",
        "--resume"},
       job.resume);
   visitor.boolean({"overwrite", "replace an output that is there", "--overwrite"}, job.overwrite);
+  visitor.real(
+      {"journal_seconds",
+       "tokens of unfinished answers are written to OUTPUT.journal within so many seconds, "
+       "and --resume goes on behind them; 0: they are not written",
+       "--journal-seconds"},
+      job.journal_seconds, {0, 3600});
   visitor.boolean({"keep_fields",
                    "give back fields of a row that are not sluice's, as \"fields\" of its record",
                    "--keep-fields"},

@@ -25,10 +25,13 @@ enum class ProbeMode : std::uint8_t { automatic, again, never };
 
 /// Where prompts come from and answers go. Exactly one of input, prompt and dummy prompts.
 struct JobConfig {
-  std::string input;         // JSON Lines, or text with one prompt per line; empty: none
-  std::string output;        // JSON Lines; needed with `input`; empty: standard output
-  bool resume = false;       // keep what `output` has and run the rest
-  bool overwrite = false;    // replace `output`; without both an existing output is refused
+  std::string input;       // JSON Lines, or text with one prompt per line; empty: none
+  std::string output;      // JSON Lines; needed with `input`; empty: standard output
+  bool resume = false;     // keep what `output` has and run the rest
+  bool overwrite = false;  // replace `output`; without both an existing output is refused
+  /// Most seconds that tokens of unfinished answers wait to be written to OUTPUT.journal; 0: they
+  /// are not written.
+  double journal_seconds = 1;
   bool keep_fields = false;  // an answer's record gives back the row's fields that are not ours
   bool strict = false;       // a row with a field that is not ours becomes an error record
   std::string shard;         // "i/n", or "slurm"; empty: all rows (shard.h)

@@ -126,7 +126,8 @@ class Generate {
     const bool plans_first = config_.job.has_dummy_prompts();
     if (plans_first) plan_ = plan_open_run(config_, *model_, {}, *world_);
     const stage::Batching& batching = plan_ ? plan_->batching : config_.batching;
-    job_.emplace(config_, model_->folder, batching.slots(world_->size()), !dry_run_.only_plan);
+    job_.emplace(config_, model_->folder, batching.slots(world_->size()), !dry_run_.only_plan,
+                 dry_run_.only_plan ? 0 : digest_of(*model_));
     if (!plans_first) plan_ = plan_open_run(config_, *model_, job_->scan(), *world_);
   }
 
@@ -260,6 +261,7 @@ class Generate {
       show_report(run);
       return comm::broadcast(*world_, end_status(run, rows_failed));
     } catch (...) {
+      if (job_) job_->keep_journal(false);
       // Over MPI this ends the process. A lone rank has nobody to tell: main says it.
       if (world_->size() > 1) comm::fail_world(*world_, std::current_exception());
       throw;
@@ -303,6 +305,7 @@ class Generate {
         std::cerr << fmt::format("Slurm has started this job again {} time{}.\n", *restarts,
                                  *restarts == 1 ? "" : "s");
       }
+      std::cerr << journal_text(job_->journal_use());
       if (predicted_ && !run.stopped) std::cerr << prediction_text(*predicted_, reports, run);
     }
     if (is_head_ && !config_.report.file.empty()) {
@@ -310,6 +313,7 @@ class Generate {
                         world_->size() > 1 ? "mpi" : "local", std::chrono::system_clock::now()};
       facts.slurm_restarts = slurm_restarts();
       if (predicted_) facts.prediction = predicted_->prediction;
+      facts.journal = job_->journal_use();
       write_report_file(config_.report.file, report_json(reports, run, facts));
     }
     if (!config_.report.trace.empty()) write_trace();

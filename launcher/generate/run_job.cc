@@ -16,6 +16,8 @@
 #include "launcher/jobs/completion_writer.h"
 #include "launcher/jobs/input_file.h"
 #include "launcher/jobs/input_scan.h"
+#include "launcher/jobs/journal.h"
+#include "launcher/jobs/journal_facts.h"
 #include "launcher/jobs/prompt_job.h"
 #include "launcher/jobs/request_parser.h"
 #include "launcher/jobs/row_feed.h"
@@ -34,6 +36,8 @@ class JobSource {
   virtual std::uint64_t rows_done(std::uint64_t ended) const { return ended; }
   /// Returns whether some rows failed.
   virtual bool finish() = 0;
+  virtual void keep_journal(bool /*to_disk*/) {}
+  virtual JournalUse journal_use() const { return {}; }
 };
 
 namespace {
@@ -87,11 +91,12 @@ UnknownFieldRule rule_of(const JobConfig& job) {
 
 class FileSource : public JobSource {
  public:
-  FileSource(const RunConfig& config, const ModelFolder& model, bool needs_output)
-      : tokenizer_(open_tokenizer(model)),
+  FileSource(const RunConfig& config, const ModelFolder& model, bool needs_output,
+             std::uint64_t model_digest)
+      : defaults_(defaults_of(config, model)),
+        tokenizer_(open_tokenizer(model)),
         chat_(ChatTemplate::open(model.path, tokenizer_)),
-        parser_(tokenizer_, defaults_of(config, model), limits_of(model), &chat_,
-                rule_of(config.job)),
+        parser_(tokenizer_, defaults_, limits_of(model), &chat_, rule_of(config.job)),
         file_(config.job.input),
         in_(&file_),
         shard_(parse_shard(config.job.shard).value_or(Shard())) {
@@ -99,7 +104,7 @@ class FileSource : public JobSource {
     scan_.job.longest_sequence = model.config.max_positions;
     if (file_.is_regular()) scan_ = scan_input(file_, parser_, kExactBytes, shard_);
     scan_.job.longest_sequence = std::max(scan_.job.longest_sequence, 1);
-    if (needs_output) open_output(config, model);
+    if (needs_output) open_output(config, model, model_digest);
   }
   ~FileSource() override {
     file_.stop();
@@ -108,18 +113,35 @@ class FileSource : public JobSource {
 
   stage::Job& job() override { return *job_; }
   JobScan scan() const override { return scan_.job; }
-  void start(int cores) override { job_->start(*writer_, parsing_threads(cores)); }
+  void start(int cores) override {
+    if (journal_) {
+      writer_->cut();
+      journal_->begin([this] { writer_->sync(); });
+    }
+    job_->start(*writer_, parsing_threads(cores), journal_ ? &*journal_ : nullptr);
+  }
   std::uint64_t rows_done(std::uint64_t) const override {
     const JobCounts counts = job_->counts();
     return static_cast<std::uint64_t>(counts.written + counts.skipped);
   }
   bool finish() override {
+    if (journal_ && !job_->done()) journal_->flush();
+    if (journal_ && job_->done()) {
+      writer_->sync();
+      journal_->remove();
+      say_unused();
+    }
     writer_->close();
     return job_->counts().failed > 0;
   }
+  void keep_journal(bool to_disk) override {
+    if (!journal_) return;
+    to_disk ? journal_->flush() : journal_->write();
+  }
+  JournalUse journal_use() const override { return job_->counts().journal; }
 
  private:
-  void open_output(const RunConfig& config, const ModelFolder& model) {
+  void open_output(const RunConfig& config, const ModelFolder& model, std::uint64_t model_digest) {
     const Existing existing = config.job.resume      ? Existing::resume
                               : config.job.overwrite ? Existing::overwrite
                                                      : Existing::refuse;
@@ -130,7 +152,9 @@ class FileSource : public JobSource {
       std::cerr << "sluice: " << config.job.output
                 << ": this file system has no locks; see to it that no second run writes here\n";
     }
+    quiet_ = config.report.quiet;
     FinishedRows finished = writer_->take_finished();
+    if (writer_->to_file()) open_journal(config, model, existing, model_digest, finished);
     if (finished.failures() > 0 && !config.report.quiet) {
       std::cerr << fmt::format(
           "sluice: {} keeps {} error records; their rows are tried again, and of two records of a "
@@ -149,6 +173,35 @@ class FileSource : public JobSource {
                  TextJobOptions{model.eos_ids.front(), form, scan_.job.longest_sequence});
   }
 
+  void open_journal(const RunConfig& config, const ModelFolder& model, Existing existing,
+                    std::uint64_t model_digest, const FinishedRows& finished) {
+    JournalOptions options;
+    options.path = Journal::path_of(config.job.output);
+    options.facts =
+        journal_facts(config, defaults_, file_.is_regular() ? file_.name() : "", model_digest);
+    options.vocabulary = model.config.vocabulary;
+    options.seconds = config.job.journal_seconds;
+    options.quiet = quiet_;
+    journal_.emplace(std::move(options), existing);
+    journal_->forget([&](std::uint64_t name) { return finished.ids().is_answered(name); });
+    if (quiet_) return;
+    if (!journal_->damage().empty()) std::cerr << "sluice: " + journal_->damage() + '\n';
+    if (journal_->unused() > 0) {
+      std::cerr << fmt::format(
+          "sluice: going on with {} unfinished answers, which have {} tokens\n", journal_->unused(),
+          journal_->unused_tokens());
+    }
+  }
+
+  void say_unused() const {
+    if (quiet_ || journal_->unused() == 0) return;
+    std::cerr << fmt::format(
+        "sluice: {} unfinished answers of the journal were not used: their rows are not in the "
+        "input, or have changed\n",
+        journal_->unused());
+  }
+
+  GenerationDefaults defaults_;
   Tokenizer tokenizer_;
   ChatTemplate chat_;
   RequestParser parser_;
@@ -156,7 +209,9 @@ class FileSource : public JobSource {
   std::istream in_;
   Shard shard_;
   InputScan scan_;
+  bool quiet_ = false;
   std::optional<CompletionWriter> writer_;
+  std::optional<Journal> journal_;  // where the output is a file
   std::optional<RowFeed> feed_;
   std::optional<TextJob> job_;
 };
@@ -223,14 +278,14 @@ class DummySource : public JobSource {
 }  // namespace
 
 RunJob::RunJob(const RunConfig& config, const ModelFolder& model, std::int32_t slots,
-               bool needs_output)
+               bool needs_output, std::uint64_t model_digest)
     : config_(config) {
   if (config.job.has_dummy_prompts()) {
     source_ = std::make_unique<DummySource>(config, model, slots);
   } else if (!config.job.prompt.empty()) {
     source_ = std::make_unique<PromptSource>(config, model);
   } else {
-    source_ = std::make_unique<FileSource>(config, model, needs_output);
+    source_ = std::make_unique<FileSource>(config, model, needs_output, model_digest);
   }
   scan_ = source_->scan();
 }
@@ -254,6 +309,10 @@ bool RunJob::finish() {
   if (progress_) progress_->finish();
   return source_->finish();
 }
+
+void RunJob::keep_journal(bool to_disk) { source_->keep_journal(to_disk); }
+
+JournalUse RunJob::journal_use() const { return source_->journal_use(); }
 
 void RunJob::show_progress() {
   if (progress_) progress_->update(source_->rows_done(done_), tokens_);

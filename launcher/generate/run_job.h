@@ -20,8 +20,11 @@ class RunJob : public stage::Job {
  public:
   /// Looks at the input (input_scan.h) and opens the output, so that what is wrong with them is
   /// known before anything is loaded. `slots`: how many made-up prompts there are unless told.
-  /// `needs_output`: not when only a plan is asked for. Throws InputError, ConfigError.
-  RunJob(const RunConfig& config, const ModelFolder& model, std::int32_t slots, bool needs_output);
+  /// `needs_output`: not when only a plan is asked for. `model_digest`: of the model with its
+  /// weights; with `needs_output` a journal of another one is refused. Throws InputError,
+  /// ConfigError.
+  RunJob(const RunConfig& config, const ModelFolder& model, std::int32_t slots, bool needs_output,
+         std::uint64_t model_digest = 0);
   ~RunJob() override;
 
   const JobScan& scan() const;
@@ -29,9 +32,13 @@ class RunJob : public stage::Job {
   /// Begins to read rows and to show progress, beside how long it was predicted to take (0: that
   /// is not known). `cores`: threads that this rank computes with.
   void start(int cores, double predicted_seconds = 0);
-  /// Ends progress, closes the output; returns whether some rows failed. Throws IoError,
-  /// CapacityError.
+  /// Ends progress, brings output and journal to the disk; returns whether some rows failed. The
+  /// journal is removed if every row is in the output. Throws IoError, CapacityError.
   bool finish();
+  /// The journal has every token so far, in its file. `to_disk`: and on the disk. By the thread
+  /// that runs the job, or after it.
+  void keep_journal(bool to_disk);
+  JournalUse journal_use() const;
 
   // stage::Job
   stage::HeadLine& line() override;

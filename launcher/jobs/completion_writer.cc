@@ -217,6 +217,13 @@ void CompletionWriter::write(std::string_view bytes) {
   bytes_ += bytes.size();
 }
 
+void CompletionWriter::sync() const {
+  // Pipes and terminals cannot be synchronised, and need not be.
+  if (::fsync(descriptor_) != 0 && errno != EINVAL && errno != EROFS && errno != ENOTSUP) {
+    fail(errno, 0, 0);
+  }
+}
+
 void CompletionWriter::close() {
   if (descriptor_ < 0) return;
   cut();
@@ -226,14 +233,11 @@ void CompletionWriter::close() {
     is_open_ = false;
     write(coded_);
   }
-  // Pipes and terminals cannot be synchronised, and need not be.
-  if (::fsync(descriptor_) != 0 && errno != EINVAL && errno != EROFS && errno != ENOTSUP) {
-    fail(errno, 0, 0);
-  }
+  sync();
   if (::close(std::exchange(descriptor_, -1)) != 0) fail(errno, 0, 0);
 }
 
-void CompletionWriter::fail(int code, std::uint64_t wanted, std::uint64_t got) {
+void CompletionWriter::fail(int code, std::uint64_t wanted, std::uint64_t got) const {
   // Remove a part of a line: the next record would be glued to it.
   const bool mended =
       !regular_ || got == 0 || ::ftruncate(descriptor_, static_cast<off_t>(bytes_)) == 0;

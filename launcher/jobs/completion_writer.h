@@ -41,13 +41,20 @@ class CompletionWriter {
   /// CapacityError (disk full, quota, file size limit) or IoError is thrown.
   void append(std::string_view record);
 
-  /// Makes what was written outlast a power cut. Throws IoError or CapacityError.
+  /// Removes now what is not to be kept. Throws IoError.
+  void cut();
+  /// Makes what was written outlast a power cut. Any thread, before close(). Throws IoError or
+  /// CapacityError.
+  void sync() const;
+  /// The same, and no more can be written.
   void close();
 
   /// What was there at the start, with resume.
   const FinishedRows& finished() const { return finished_; }
   FinishedRows take_finished() { return std::move(finished_); }
 
+  /// A file of this run's own, and no pipe, device or standard output.
+  bool to_file() const { return regular_; }
   /// False on file systems that have no locks: nothing keeps a second run away.
   bool locked() const { return locked_; }
 
@@ -57,9 +64,8 @@ class CompletionWriter {
   void read_finished();
   void add_finished(const std::string& record, std::int64_t line);
   void read_coded();
-  void cut();
   void write(std::string_view bytes);
-  [[noreturn]] void fail(int code, std::uint64_t wanted, std::uint64_t got);
+  [[noreturn]] void fail(int code, std::uint64_t wanted, std::uint64_t got) const;
 
   std::string name_;
   int descriptor_ = -1;

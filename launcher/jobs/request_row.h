@@ -75,6 +75,13 @@ struct JobScan {
   std::vector<RowTokens> looked_at = {};
 };
 
+/// What a run took from the journal of an earlier one.
+struct JournalUse {
+  std::int64_t restored_tokens = 0;  // of answers
+  /// Of rows that had been begun: prompts, and answers so far, which go through prefill again.
+  std::int64_t recomputed_tokens = 0;
+};
+
 /// Takes the length of a row into account.
 void add_to_scan(const RequestRow& row, JobScan& scan);
 

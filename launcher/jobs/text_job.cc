@@ -6,6 +6,8 @@
 #include <stdexcept>
 #include <utility>
 
+#include "launcher/jobs/journal_facts.h"
+
 namespace sluice::launcher {
 namespace {
 
@@ -28,8 +30,9 @@ TextJob::TextJob(const Tokenizer& tokenizer, RowFeed& feed, TextJobOptions optio
   if (options_.eos < 0) options_.eos = tokenizer.eos();
 }
 
-void TextJob::start(CompletionWriter& writer, int threads) {
+void TextJob::start(CompletionWriter& writer, int threads, Journal* journal) {
   writer_ = &writer;
+  journal_ = journal;
   feed_.start(line(), threads);
 }
 
@@ -47,6 +50,7 @@ stage::Next TextJob::next(stage::Request& request) {
     for (const std::string& warning : feed_.take_warnings()) {
       std::cerr << "sluice: " + warning + '\n';
     }
+    no_more_ = answer == stage::Next::no_more;
     if (answer != stage::Next::request) return answer;
     if (const auto* failure = std::get_if<RowFailure>(&row.row)) {
       write_failure(*failure, row.error_before);
@@ -60,10 +64,38 @@ stage::Next TextJob::next(stage::Request& request) {
                     row.error_before);
       continue;
     }
-    request = to_request(good, next_id_);
-    works_.try_emplace(next_id_++, tokenizer_, std::move(good), row.error_before, options_.eos);
-    return stage::Next::request;
+    const std::uint64_t id = next_id_++;
+    request = to_request(good, id);
+    const auto added =
+        works_.try_emplace(id, tokenizer_, std::move(good), row.error_before, options_.eos).first;
+    if (journal_ == nullptr || !restore(added->second, request)) return stage::Next::request;
+    write(id);  // only its line was missing
   }
+}
+
+/// Gives the answer the tokens that the journal has of it. To the request they are prompt: it goes
+/// on behind them. True: the answer is finished with them.
+bool TextJob::restore(Work& begun, stage::Request& request) {
+  const std::size_t prompt_results = request.prompt_logprobs ? request.prompt.size() - 1 : 0;
+  const Journal::Start start = journal_->start(journal_key(begun.row), prompt_results);
+  begun.number = start.number;
+  const auto result_of = [](const ScoredToken& token) {
+    return stage::TokenResult{token.token, token.logprob, token.top};
+  };
+  for (const ScoredToken& token : start.made.prompt) {
+    begun.answer.add_prompt_token(result_of(token));
+    request.prompt_logprobs = false;
+  }
+  for (const ScoredToken& token : start.made.answer) {
+    ++counts_.journal.restored_tokens;
+    request.prompt.push_back(token.token);
+    --request.max_tokens;
+    if (begun.answer.add(result_of(token))) return true;
+  }
+  if (start.again) {
+    counts_.journal.recomputed_tokens += static_cast<std::int64_t>(request.prompt.size());
+  }
+  return false;
 }
 
 bool TextJob::is_too_long(const RequestRow& row) const {
@@ -87,6 +119,12 @@ void TextJob::write(std::uint64_t id) {
   ++counts_.written;
   counts_.prompt_tokens += static_cast<std::int64_t>(finished.row().prompt.size());
   counts_.completion_tokens += static_cast<std::int64_t>(finished.tokens().size());
+  let_go(id);
+}
+
+/// The row's record is in the output.
+void TextJob::let_go(std::uint64_t id) {
+  if (journal_ != nullptr) journal_->done(work(id).number);
   works_.erase(id);
 }
 
@@ -103,11 +141,21 @@ void TextJob::write_failure(const RowFailure& failure, std::uint64_t error_befor
 }
 
 void TextJob::on_prompt_token(std::uint64_t id, std::int32_t, const stage::TokenResult& result) {
-  work(id).answer.add_prompt_token(result);
+  Work& asked = work(id);
+  // Without a token of the answer there is nothing to go on with.
+  if (journal_ != nullptr && asked.row.max_tokens > 0) {
+    journal_->add(asked.number, JournalToken::prompt, result);
+  }
+  asked.answer.add_prompt_token(result);
 }
 
 bool TextJob::on_token(std::uint64_t id, const stage::TokenResult& result) {
-  if (!work(id).answer.add(result)) return false;
+  Work& made = work(id);
+  if (journal_ != nullptr) {
+    const bool scored = made.row.wants_logprobs();
+    journal_->add(made.number, scored ? JournalToken::scored : JournalToken::plain, result);
+  }
+  if (!made.answer.add(result)) return false;
   write(id);
   return true;
 }
@@ -120,7 +168,7 @@ void TextJob::on_prompt_done(std::uint64_t id) {
 void TextJob::on_failed(std::uint64_t id, const std::string& reason) {
   const Work& failed = work(id);
   write_failure(failure_of(failed.row, reason), failed.error_before);
-  works_.erase(id);
+  let_go(id);
 }
 
 }  // namespace sluice::launcher

@@ -8,6 +8,7 @@
 #include "launcher/jobs/answer.h"
 #include "launcher/jobs/answer_form.h"
 #include "launcher/jobs/completion_writer.h"
+#include "launcher/jobs/journal.h"
 #include "launcher/jobs/row_feed.h"
 #include "stage/request.h"
 
@@ -29,6 +30,7 @@ struct JobCounts {
   std::int64_t written = 0;        // records, of answers and of failures
   std::int64_t prompt_tokens = 0;  // of answered rows
   std::int64_t completion_tokens = 0;
+  JournalUse journal;
 };
 
 /// In order: make it, start() it, run it. One thread.
@@ -39,10 +41,13 @@ class TextJob : public stage::Job {
   TextJob(const TextJob&) = delete;
   TextJob& operator=(const TextJob&) = delete;
 
-  /// Begins to read rows, with so many threads that parse. `writer` must outlive the run.
-  void start(CompletionWriter& writer, int threads);
+  /// Begins to read rows, with so many threads that parse. `writer` and `journal` must outlive the
+  /// run. `journal`: which has begun, or null.
+  void start(CompletionWriter& writer, int threads, Journal* journal = nullptr);
 
   JobCounts counts() const;
+  /// Every row of the input is in the output.
+  bool done() const { return no_more_ && works_.empty(); }
 
   // stage::Job; whatever CompletionWriter or RowFeed throws goes through.
   stage::Next next(stage::Request& request) override;
@@ -58,11 +63,14 @@ class TextJob : public stage::Job {
         : row(std::move(given)), error_before(error), answer(tokenizer, row, eos) {}
     RequestRow row;
     std::uint64_t error_before;
-    Answer answer;  // of row
+    Answer answer;             // of row
+    std::uint32_t number = 0;  // in the journal
   };
 
   Work& work(std::uint64_t id);
+  bool restore(Work& work, stage::Request& request);
   void write(std::uint64_t id);
+  void let_go(std::uint64_t id);
   void write_failure(const RowFailure& failure, std::uint64_t error_before);
   bool is_too_long(const RequestRow& row) const;
 
@@ -70,9 +78,11 @@ class TextJob : public stage::Job {
   RowFeed& feed_;
   TextJobOptions options_;
   CompletionWriter* writer_ = nullptr;
+  Journal* journal_ = nullptr;
   std::uint64_t next_id_ = 0;
   std::unordered_map<std::uint64_t, Work> works_;  // of rows under way
   JobCounts counts_;                               // without the feed's
+  bool no_more_ = false;                           // the feed has none
 };
 
 }  // namespace sluice::launcher

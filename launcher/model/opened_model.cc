@@ -4,6 +4,8 @@
 
 #include "kernels/device/error.h"
 #include "launcher/model/hub_cache.h"
+#include "offload/checkpoint/digest.h"
+#include "offload/checkpoint/weight_sample.h"
 #include "stage/weight_groups.h"
 
 namespace sluice::launcher {
@@ -30,6 +32,16 @@ OpenedModel open_checkpoint(ModelFolder folder) {
   opened.names = find_tensors(*opened.folder.family, *opened.checkpoint, opened.folder.config);
   opened.folder.digest = digest_of(opened.folder);
   return opened;
+}
+
+std::uint64_t digest_of(const OpenedModel& model) {
+  offload::Digest digest;
+  digest.add(model.folder.digest);
+  if (model.checkpoint) {
+    digest.add(model.checkpoint->digest());
+    digest.add(offload::sample_of(*model.checkpoint));
+  }
+  return digest.value();
 }
 
 DType weight_dtype(const OpenedModel& model) {

@@ -18,6 +18,10 @@ struct OpenedModel {
 /// Opens the checkpoint in folder.path. Throws InputError.
 OpenedModel open_checkpoint(ModelFolder folder);
 
+/// What the model is, in one number: its folder's digest, its checkpoint's, and a sample of its
+/// weights. Reads a few hundred KiB. Throws InputError.
+std::uint64_t digest_of(const OpenedModel& model);
+
 /// Of the matrices as they lie in the checkpoint; without one, config.json's.
 DType weight_dtype(const OpenedModel& model);
 

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "launcher/jobs/request_row.h"
 #include "launcher/report/prediction.h"
 #include "stage/report.h"
 
@@ -29,6 +30,7 @@ struct ReportFacts {
   /// ... and so many rows were simulated, the first. The rest is extrapolated.
   std::int64_t rows_simulated = 0;
   std::optional<int> slurm_restarts = std::nullopt;
+  JournalUse journal = {};
 };
 
 /// How often Slurm has started this job again (SLURM_RESTART_COUNT); nothing where it has not.

@@ -192,4 +192,10 @@ std::string report_text(const std::vector<stage::StageReport>& stages,
   return out + resources(stages);
 }
 
+std::string journal_text(const JournalUse& use) {
+  if (use.restored_tokens + use.recomputed_tokens == 0) return "";
+  return fmt::format("\nJournal: {} tokens of answers restored, {} tokens computed again\n",
+                     use.restored_tokens, use.recomputed_tokens);
+}
+
 }  // namespace sluice::launcher

@@ -123,7 +123,7 @@ class CapacityTest(JobTest):
                      self.write_rows("rows.jsonl", rows)]
         output = disk / "output.jsonl"
         for ranks in (0, 2):
-            output.unlink(missing_ok=True)
+            self.remove_output(output)
             ended = self.run_job(*arguments, "--output", output, ranks=ranks)
             self.assert_refused(ended, NO_SPACE, r"output\.jsonl", "No space left", "--resume",
                                 seconds=30)

@@ -103,10 +103,14 @@ class Running:
 
     def wait_for_lines(self, path, count):
         """Until the job has written so many lines to a file; then its ranks' pids are known."""
+        self.wait_for(path, f"{count} lines", lambda file: file.count(b"\n") >= count)
+
+    def wait_for(self, path, what, is_there):
+        """The same for anything that can be seen in the bytes of a file."""
         deadline = time.monotonic() + MAX_SECONDS
-        while not (path.exists() and path.read_bytes().count(b"\n") >= count):
+        while not (path.exists() and is_there(path.read_bytes())):
             if self.process.poll() is not None or time.monotonic() > deadline:
-                raise AssertionError(f"no {count} lines in {path}: {self.end()}")
+                raise AssertionError(f"no {what} in {path}: {self.end()}")
             time.sleep(0.002)
         self.find_ranks()
 
@@ -195,6 +199,11 @@ class JobTest(unittest.TestCase):
             self.skipTest(f"cannot mount a small disk: {mounted.stderr.strip()}")
         self.addCleanup(subprocess.run, ["umount", "-l", folder], check=True)
         return folder
+
+    def remove_output(self, path):
+        """With the journal that a killed job left beside it."""
+        path.unlink(missing_ok=True)
+        path.with_name(path.name + ".journal").unlink(missing_ok=True)
 
     def write(self, name, text):
         path = self.scratch / name

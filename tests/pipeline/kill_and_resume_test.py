@@ -84,7 +84,7 @@ class KillAndResumeTest(JobTest):
         expected = self.undisturbed()
         for victim in range(RANKS):
             with self.subTest(victim=victim):
-                self.output.unlink(missing_ok=True)
+                self.remove_output(self.output)
                 job = self.start_and_wait(RANKS)
                 struck = time.monotonic()
                 os.kill(job.ranks[victim], signal.SIGKILL)
@@ -119,7 +119,7 @@ class KillAndResumeTest(JobTest):
         expected = self.undisturbed()
         for number in (signal.SIGTERM, signal.SIGINT):
             with self.subTest(number=number):
-                self.output.unlink(missing_ok=True)
+                self.remove_output(self.output)
                 job = self.start_and_wait(2)
                 struck = time.monotonic()
                 job.process.send_signal(number)
@@ -133,7 +133,7 @@ class KillAndResumeTest(JobTest):
         expected = self.undisturbed()
         for number in (signal.SIGTERM, signal.SIGKILL):
             with self.subTest(number=number):
-                self.output.unlink(missing_ok=True)
+                self.remove_output(self.output)
                 job = self.start_and_wait(0)
                 struck = time.monotonic()
                 job.process.send_signal(number)

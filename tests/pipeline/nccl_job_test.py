@@ -110,7 +110,7 @@ class NcclJobTest(JobTest):
         for victim in range(3):
             with self.subTest(victim=victim):
                 output, job = self.arguments("nccl", "--quiet", rows=60, tokens=40)
-                output.unlink(missing_ok=True)
+                self.remove_output(output)
                 running = self.start(*job, ranks=3, environment=gpus(3))
                 running.wait_for_lines(output, 1)
                 struck = time.monotonic()

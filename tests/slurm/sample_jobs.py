@@ -69,7 +69,7 @@ class SampleJobTest(ClusterTest):
 
     def send_waiting(self, script, **options):
         """A job that has answered half of its rows, and waits for more; and what it waits for."""
-        self.output.unlink(missing_ok=True)
+        self.remove_output(self.output)
         self.input.unlink(missing_ok=True)
         lines = self.rows.read_text(encoding="utf-8").splitlines(keepends=True)
         pipe = WaitingInput(self.input, "".join(lines[:HALF]), "".join(lines[HALF:]))

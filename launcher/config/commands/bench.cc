@@ -27,7 +27,7 @@ constexpr std::array kNotHere = {"--model",         "--input",
                                  "--stop-token-id", "--max-new-tokens",
                                  "--ignore-eos",    "--skip-special-tokens",
                                  "--logprobs",      "--generation-config",
-                                 "--stop-after"};
+                                 "--stop-after",    "--journal-seconds"};
 constexpr std::int32_t kMost = 1'000'000;
 
 std::string usage() {

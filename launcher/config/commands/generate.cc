@@ -18,6 +18,7 @@ std::vector<FlagGroup> groups() {
         {"--output", "FILE"},
         {"--resume", ""},
         {"--overwrite", ""},
+        {"--journal-seconds", "S"},
         {"--keep-fields", ""},
         {"--strict", ""},
         {"--shard", "I/N|slurm"},

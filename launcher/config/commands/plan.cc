@@ -30,9 +30,10 @@ answer.
 )";
 }
 
-constexpr const char* kNotOfPlans[] = {"--output",       "--resume",  "--overwrite", "--prompt",
-                                       "--print-config", "--dry-run", "--schedule",  "--report",
-                                       "--trace",        "--quiet",   "--color",     "--probe"};
+constexpr const char* kNotOfPlans[] = {
+    "--output",       "--resume",  "--overwrite", "--journal-seconds", "--prompt",
+    "--print-config", "--dry-run", "--schedule",  "--report",          "--trace",
+    "--quiet",        "--color",   "--probe"};
 
 std::vector<FlagGroup> flags() {
   std::vector<FlagGroup> groups = generate_page().flags();

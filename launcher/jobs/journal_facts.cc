@@ -1,0 +1,70 @@
+#include "launcher/jobs/journal_facts.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <filesystem>
+#include <set>
+#include <string_view>
+#include <utility>
+
+#include "kernels/device/dtype.h"
+#include "launcher/jobs/row_ids.h"
+
+namespace sluice::launcher {
+namespace {
+
+/// How the weights and the cache are stored, of all stages.
+std::string precision_of(const RunConfig& config) {
+  const auto text = [](const stage::StageConfig& stage) {
+    static constexpr const char* kWeights[] = {"as they are", "8 bits", "4 bits"};
+    const offload::Policy& policy = stage.policy;
+    return fmt::format("weights {}, cache {}",
+                       kWeights[static_cast<std::size_t>(policy.compress_weight)],
+                       policy.cache_dtype ? name_of(*policy.cache_dtype) : "auto");
+  };
+  std::set<std::string> kinds;
+  for (const stage::StageConfig& stage : config.stages) kinds.insert(text(stage));
+  if (kinds.empty()) kinds.insert(text(config.stage_defaults));
+  return fmt::format("{}", fmt::join(kinds, "; "));
+}
+
+}  // namespace
+
+std::vector<JournalFact> journal_facts(const RunConfig& config, const GenerationDefaults& defaults,
+                                       const std::string& input_name, std::uint64_t model) {
+  const stage::Sampling& sampling = defaults.sampling;
+  std::vector<JournalFact> facts = {
+      {"model", fmt::format("{:016x}", model)},
+      {"precision", precision_of(config)},
+      {"max_new_tokens", fmt::format("{}", defaults.max_new_tokens)},
+      {"temperature", fmt::format("{}", sampling.temperature)},
+      {"top_k", fmt::format("{}", sampling.top_k)},
+      {"top_p", fmt::format("{}", sampling.top_p)},
+      {"repetition_penalty", fmt::format("{}", sampling.repetition_penalty)},
+      {"seed", fmt::format("{}", sampling.seed)},
+      {"logprobs", fmt::format("{}", sampling.logprobs)},
+      {"echo", fmt::format("{}", defaults.echo)},
+      {"stop", fmt::format("{}", defaults.stop)},
+      {"stop_token_ids", fmt::format("{}", defaults.stop_token_ids)},
+      {"ignore_eos", fmt::format("{}", defaults.ignore_eos)}};
+  const std::string input = std::filesystem::path(input_name).filename().string();
+  if (!input.empty()) facts.insert(facts.begin(), {"input", input});
+  return facts;
+}
+
+JournalKey journal_key(const RequestRow& row) {
+  JournalKey key;
+  key.name = row.naming == Naming::none ? key_of_line(row.line) : key_of_id(row.custom_id);
+  const stage::Sampling& sampling = row.sampling;
+  const auto* prompt = reinterpret_cast<const char*>(row.prompt.data());
+  const std::uint64_t prompt_hash =
+      hash_of({prompt, row.prompt.size() * sizeof(row.prompt.front())});
+  key.digest = hash_of(fmt::format(
+      "{} {} {} {} {} {} {} {} {} {} {} {}", prompt_hash, row.max_tokens, sampling.temperature,
+      sampling.top_k, sampling.top_p, sampling.repetition_penalty, sampling.seed, sampling.logprobs,
+      row.ignore_eos, row.echo, row.stop, row.stop_token_ids));
+  return key;
+}
+
+}  // namespace sluice::launcher

@@ -1,0 +1,24 @@
+// What a journal belongs to: the run by its facts, a row by its key.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "launcher/config/run_config.h"
+#include "launcher/jobs/journal_format.h"
+#include "launcher/jobs/request_row.h"
+
+namespace sluice::launcher {
+
+/// The input by its file's name, without the folder; the model by `model`, a digest of all that it
+/// is; how its numbers are kept; and what rows get that do not say otherwise. `input_name` is empty
+/// for a pipe, of which nothing is known. Where bytes lie, and how many ranks there are, changes no
+/// token and is left out.
+std::vector<JournalFact> journal_facts(const RunConfig& config, const GenerationDefaults& defaults,
+                                       const std::string& input_name, std::uint64_t model);
+
+/// Everything that a row's tokens depend on, beside the facts.
+JournalKey journal_key(const RequestRow& row);
+
+}  // namespace sluice::launcher
