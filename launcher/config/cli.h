@@ -6,9 +6,9 @@
 #include <vector>
 
 #include "launcher/config/bench_arguments.h"
+#include "launcher/config/launch_arguments.h"
 #include "launcher/config/merge_arguments.h"
 #include "launcher/config/run_config.h"
-#include "launcher/launch/launch_command.h"
 
 namespace sluice::launcher {
 

@@ -14,6 +14,7 @@
 #include "comm/launch.h"
 #include "kernels/device/error.h"
 #include "launcher/config/cli.h"
+#include "launcher/launch/mpirun_line.h"
 #include "launcher/launch/restart_rule.h"
 #include "launcher/process/child_process.h"
 

@@ -5,17 +5,9 @@
 #include <string>
 #include <vector>
 
-#include "launcher/config/run_config.h"
-#include "launcher/launch/mpirun_line.h"
+#include "launcher/config/launch_arguments.h"
 
 namespace sluice::launcher {
-
-struct LaunchArguments {
-  RankStart start;
-  int max_restarts = 10;
-  std::vector<std::string> words;  // of the run: "generate", and its flags
-  RunConfig config;                // of the run
-};
 
 /// The words of a run that goes on with what an earlier one left.
 std::vector<std::string> resumed(const LaunchArguments& arguments);

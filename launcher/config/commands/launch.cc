@@ -4,7 +4,6 @@
 #include <cstdlib>
 
 #include "launcher/config/commands/pages.h"
-#include "launcher/launch/mpirun_line.h"
 
 namespace sluice::launcher {
 
@@ -22,8 +21,8 @@ Examples:
     sluice launch -n 4 --host a:2,b:2 --interface eth0 generate --config cluster.yaml
 
 Prints the mpirun line that it runs. A run that loses a rank, or fails at run time, is started again
-with --resume, after 1, 2, 4, ... 60 s; statuses 2, 3 and 4 end it at once, and so do five restarts in
-a row that bring nothing new. SIGTERM, SIGUSR1 and Ctrl-C reach the ranks once: they stop with all
+with --resume, after 1, 2, 4, ... 60 s; statuses 2, 3 and 4 end it at once, and so do five restarts
+in a row that bring nothing new. SIGTERM, SIGUSR1 and Ctrl-C reach the ranks once: they stop with all
 that was made kept, and launch ends with 75 (Ctrl-C: 130). A second Ctrl-C ends them at once.
 
 )";
