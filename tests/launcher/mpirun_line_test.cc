@@ -1,3 +1,4 @@
+#include "launcher/launch/launch_command.h"
 #include "launcher/launch/mpirun_line.h"
 
 #include <gmock/gmock.h>

@@ -24,6 +24,7 @@ TEST(TraceJson, HasAProcessPerStageAndAThreadPerActivity) {
                     "node\"2\"",
                     {{Activity::idle, -1, -1, 0, 1000}, {Activity::send, 7, -1, 10, 20}},
                     5,
+                    false,
                     500});
   const Json events = events_of({first, "", second});
   std::map<std::pair<int, int>, std::string> threads;

@@ -12,11 +12,10 @@ import time
 import unittest
 
 from job_support import (BAD_INPUT, DEMO_MODEL, DEVICE, DONE, MAX_SECONDS, NO_SPACE, PEER_LOST,
-                         ROWS_FAILED, STOPPED, USAGE, JobTest, is_running)
+                         ROWS_FAILED, SLUICE, STOPPED, USAGE, JobTest, is_running)
 
 ROWS = 120
 INTERRUPTED = 128 + signal.SIGINT
-FOLDERS = [pathlib.Path("/dev/shm"), pathlib.Path("/tmp")]
 
 
 def descendants(pid):
@@ -41,11 +40,20 @@ def descendants(pid):
     return found
 
 
-def left_files(pids):
-    """What Open MPI and sluice name after processes or the session: of these pids."""
-    return [str(path) for folder in FOLDERS for path in folder.rglob("*")
-            if re.search(r"ompi|vader|sluice-\d", path.name)
-            and any(str(pid) in str(path) for pid in pids)]
+def files_of(pids):
+    """Files in shared memory and temporary folders that these processes have mapped, and the session
+    folders of mpirun among them.
+    """
+    files = set()
+    for pid in pids:
+        try:
+            with open(f"/proc/{pid}/maps", encoding="utf-8") as maps:
+                files |= {line.split(None, 5)[5].strip() for line in maps
+                          if re.search(r" /(dev/shm|tmp)/", line) and "(deleted)" not in line}
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        files |= {str(path) for path in pathlib.Path("/tmp").glob(f"ompi.*/pid.{pid}")}
+    return {path for path in files if not path.endswith(SLUICE)}
 
 
 class LaunchCommandTest(JobTest):
@@ -86,19 +94,23 @@ class LaunchCommandTest(JobTest):
                 return sorted(ranks)
             time.sleep(0.002)
 
-    def check_clean(self, pids):
+    def check_clean(self, pids, files):
+        """These processes, and the files that they had, have gone, or go in a moment."""
         deadline = time.monotonic() + 10
-        while any(map(is_running, pids)) or left_files(pids):
+        while any(map(is_running, pids)) or any(map(os.path.exists, files)):
             self.assertLess(time.monotonic(), deadline,
-                            ([pid for pid in pids if is_running(pid)], left_files(pids)))
+                            ([pid for pid in pids if is_running(pid)],
+                             [path for path in files if os.path.exists(path)]))
             time.sleep(0.01)
 
     def test_a_lost_rank_is_replaced(self):
         job = self.launch(3)
         pids = set()
+        files = set()
         for victim in range(2):
             ranks = self.ranks_of(job, beyond=self.answers() + 5)
             pids |= descendants(job.process.pid).keys()
+            files |= files_of(pids)
             os.kill(ranks[victim], signal.SIGKILL)
             while is_running(ranks[victim]):
                 time.sleep(0.002)
@@ -110,7 +122,8 @@ class LaunchCommandTest(JobTest):
         self.assertEqual(self.records(self.output), LaunchCommandTest.expected)
         self.assertIn("a rank was ended by signal 9 (status 137); starting again in 1 s", ended.stderr)
         self.assertIn("starting again in 2 s (restart 2 of 10)", ended.stderr)
-        self.check_clean(pids)
+        self.assertNotEqual(files, set())
+        self.check_clean(pids, files)
 
     def test_a_lone_rank_is_replaced(self):
         job = self.launch(1)
@@ -175,12 +188,13 @@ class LaunchCommandTest(JobTest):
                 job = self.launch(ranks)
                 self.ranks_of(job)
                 pids = descendants(job.process.pid).keys()
+                files = files_of(pids)
                 job.process.send_signal(number)
                 ended = job.end()
                 self.assertEqual(ended.status, status, ended)
                 stops = [line for line in ended.said() if "stopped by" in line]
                 self.assertEqual(len(stops), 1, ended)
-                self.check_clean(pids)
+                self.check_clean(pids, files)
                 self.assertLess(self.answers(), ROWS)
                 ended = self.launch(ranks, "--resume").end()
                 self.assertEqual(ended.status, DONE, ended)
@@ -204,9 +218,10 @@ class LaunchCommandTest(JobTest):
         self.ranks_of(job)
         pids = descendants(job.process.pid).keys()
         self.assertGreaterEqual(len(pids), 4)
+        files = files_of(pids)
         job.process.kill()
         job.process.wait()
-        self.check_clean(pids)
+        self.check_clean(pids, files)
 
     def test_no_rank_listens(self):
         if shutil.which("ss") is None:

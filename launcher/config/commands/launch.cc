@@ -20,10 +20,11 @@ Examples:
   Over two hosts with two GPUs each:
     sluice launch -n 4 --host a:2,b:2 --interface eth0 generate --config cluster.yaml
 
-Prints the mpirun line that it runs. A run that loses a rank, or fails at run time, is started again
-with --resume, after 1, 2, 4, ... 60 s; statuses 2, 3 and 4 end it at once, and so do five restarts
-in a row that bring nothing new. SIGTERM, SIGUSR1 and Ctrl-C reach the ranks once: they stop with all
-that was made kept, and launch ends with 75 (Ctrl-C: 130). A second Ctrl-C ends them at once.
+Prints the mpirun line that it runs. A run that loses a rank, or fails at run time, is started
+again with --resume, after 1, 2, 4, ... 60 s; statuses 2, 3 and 4 end it at once, and so do five
+restarts in a row that bring nothing new. SIGTERM, SIGUSR1 and Ctrl-C reach the ranks once: they
+stop with all that was made kept, and launch ends with 75 (Ctrl-C: 130). A second Ctrl-C ends
+them at once. More: docs/reliability.md.
 
 )";
 }
