@@ -1,5 +1,5 @@
-#include "launcher/launch/launch_command.h"
 #include "launcher/launch/mpirun_line.h"
+#include "launcher/launch/launch_command.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
