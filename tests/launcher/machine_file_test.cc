@@ -188,7 +188,8 @@ TEST(MachineFileTest, ARowOfDevicesNeedsItsNetwork) {
 Machine uneven_machine() {
   Machine machine = support::paper_machine();
   machine.devices = 3;
-  machine.within_host = {{1e9, 0, "", "a test's"}, {1e-5, 0, "", "a test's"}};
+  const std::string date = machine.date;
+  machine.within_host = {{1e9, 0, date, "a test's"}, {1e-5, 0, date, "a test's"}};
   OtherDevices other;
   other.device = machine.device;
   other.device.name = "another GPU";
