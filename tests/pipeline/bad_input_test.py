@@ -259,7 +259,7 @@ class BadInputTest(JobTest):
         answers = []
         for ranks in (0, 2):
             self.output.unlink(missing_ok=True)
-            ended = self.job(rows=path, ranks=ranks)
+            ended = self.job(TINY, "--strict", rows=path, ranks=ranks)
             self.assertEqual((ended.status, ended.said()), (ROWS_FAILED, []), ended)
             self.assert_no_crash(ended)
             answers.append(self.records(self.output))
