@@ -2,6 +2,7 @@
 // happened: the same tokens and the same bits of log-probabilities, in every family and cache type.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <string>
 
 #include "tests/support/list_job.h"
@@ -16,6 +17,7 @@ using support::PipelineOptions;
 using support::policy_of;
 
 constexpr std::int32_t kTokens = 12;
+constexpr std::int32_t kLongest = 96;  // prompt and answer: no model here has fewer positions
 
 /// Greedy, by chance, and with a penalty that looks back at prompt and answer, in turn.
 std::vector<stage::Request> requests_of(const support::ReferenceCases& cases) {
@@ -24,6 +26,7 @@ std::vector<stage::Request> requests_of(const support::ReferenceCases& cases) {
     const std::size_t kind = requests.size() % 3;
     stage::Request& request = requests.emplace_back();
     request.prompt = prompt.prompt;
+    request.prompt.resize(std::min<std::size_t>(request.prompt.size(), kLongest - kTokens));
     request.max_tokens = kTokens;
     request.sampling.logprobs = 2;
     request.sampling.seed = requests.size();
@@ -39,7 +42,7 @@ PipelineOptions options_of(const offload::Policy& policy, std::int32_t chunk) {
   options.policy = policy;
   options.batching.gpu_batch_size = 3;
   options.batching.max_tokens_per_gpu_batch = chunk;
-  options.batching.max_sequence_tokens = 160;
+  options.batching.max_sequence_tokens = kLongest;
   return options;
 }
 
