@@ -2,21 +2,12 @@
 they end in order, are queued again, and go on.
 """
 
-import subprocess
 import unittest
 
-from job_support import SLUICE
 from sample_jobs import FOUR_NODES, ONE_NODE, SampleJobTest
 
 
 class LimitsTest(SampleJobTest):
-    @classmethod
-    def setUpClass(cls):
-        said = subprocess.run([SLUICE, "generate", "--help"], capture_output=True, text=True, check=True)
-        if "--stop-after" not in said.stdout:
-            raise unittest.SkipTest("this sluice does not stop in order when it is asked to")
-        super().setUpClass()
-
     def check_second_run(self, job):
         self.check_done(job, starts=None, runs=2)
         self.assertRegex(job.log(), r"sluice: stopped by SIG(TERM|USR1)")
