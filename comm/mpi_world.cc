@@ -172,8 +172,10 @@ bool MpiWorld::settles(int signal) {
   if (words != nullptr) return words->is_settled();
   if (signal == SIGCONT) return true;
   // Still starting: there is nothing to save, and no rank yet but the launcher's.
+  // Over several hosts SIGTERM mostly means that a rank has refused the start, and has said why.
   const StopCause cause = cause_of(signal);
-  if (find_launch().rank == 0) {
+  const Launch launch = find_launch();
+  if (launch.rank == 0 && (launch.one_host || signal != SIGTERM)) {
     print_error(fmt::format("stopped by {}; {}.", cause.text, options_.advice));
   }
   _exit(static_cast<int>(cause.status));
