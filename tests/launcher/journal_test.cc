@@ -163,6 +163,18 @@ TEST_F(JournalTest, AnotherJobIsRefusedByName) {
   }
 }
 
+TEST_F(JournalTest, APipeHasNoNameToCompare) {
+  JournalOptions of_pipe = options();
+  of_pipe.facts.erase(of_pipe.facts.begin());
+  {
+    Journal journal(of_pipe, Existing::refuse);
+    journal.begin([] {});
+    add(journal, journal.start({1, 1}, 0).number, 10);
+  }
+  Journal journal(options(), Existing::resume);
+  EXPECT_EQ(journal.unused_tokens(), 1);
+}
+
 TEST_F(JournalTest, ADamagedEndIsSaidAndLeftOut) {
   make_journal();
   const std::string whole = bytes();
