@@ -66,23 +66,33 @@ def is_running(pid):
         return False
 
 
-def ranks_of(mpirun_pid):
-    """rank -> pid of the processes that this mpirun started and that have joined the job."""
-    ranks = {}
+def parents():
+    """pid -> pid of its parent, of all processes."""
+    found = {}
     for folder in os.scandir("/proc"):
         if not folder.name.isdigit():
             continue
         try:
             with open(f"{folder.path}/stat", encoding="utf-8") as stat:
-                parent = int(stat.read().rsplit(")", 1)[1].split()[1])
-            if parent != mpirun_pid:
-                continue
-            with open(f"{folder.path}/environ", "rb") as environ:
+                found[int(folder.name)] = int(stat.read().rsplit(")", 1)[1].split()[1])
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
+
+
+def ranks_of(mpirun_pid):
+    """rank -> pid of the processes that this mpirun started and that have joined the job."""
+    ranks = {}
+    for pid, parent in parents().items():
+        if parent != mpirun_pid:
+            continue
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as environ:
                 variables = dict(entry.partition(b"=")[::2] for entry in environ.read().split(b"\0"))
         except (FileNotFoundError, ProcessLookupError):
             continue
         if b"OMPI_COMM_WORLD_RANK" in variables:
-            ranks[int(variables[b"OMPI_COMM_WORLD_RANK"])] = int(folder.name)
+            ranks[int(variables[b"OMPI_COMM_WORLD_RANK"])] = pid
     return ranks
 
 

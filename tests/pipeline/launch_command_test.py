@@ -12,7 +12,7 @@ import time
 import unittest
 
 from job_support import (BAD_INPUT, DEMO_MODEL, DEVICE, DONE, MAX_SECONDS, NO_SPACE, PEER_LOST,
-                         ROWS_FAILED, SLUICE, STOPPED, USAGE, JobTest, is_running)
+                         ROWS_FAILED, SLUICE, STOPPED, USAGE, JobTest, is_running, parents)
 
 ROWS = 120
 INTERRUPTED = 128 + signal.SIGINT
@@ -21,21 +21,17 @@ INTERRUPTED = 128 + signal.SIGINT
 def descendants(pid):
     """pid -> command line of all that it started, and they."""
     children = {}
-    for folder in os.scandir("/proc"):
-        if not folder.name.isdigit():
-            continue
-        try:
-            with open(f"{folder.path}/stat", encoding="utf-8") as stat:
-                parent = int(stat.read().rsplit(")", 1)[1].split()[1])
-            with open(f"{folder.path}/cmdline", "rb") as line:
-                children.setdefault(parent, {})[int(folder.name)] = line.read().split(b"\0")
-        except (FileNotFoundError, ProcessLookupError):
-            continue
+    for child, parent in parents().items():
+        children.setdefault(parent, []).append(child)
     found = {}
     waiting = [pid]
     while waiting:
-        for child, line in children.get(waiting.pop(), {}).items():
-            found[child] = line
+        for child in children.get(waiting.pop(), []):
+            try:
+                with open(f"/proc/{child}/cmdline", "rb") as line:
+                    found[child] = line.read().split(b"\0")
+            except (FileNotFoundError, ProcessLookupError):
+                continue
             waiting.append(child)
     return found
 
