@@ -31,7 +31,7 @@ Grammars::Grammar& Grammars::find(std::int32_t number) {
 }
 
 void Grammars::drop(Entries::iterator entry) {
-  mask_bytes_ -= entry->mask.size() * sizeof(std::uint64_t);
+  mask_bytes_ -= entry->mask.size() * sizeof(std::uint32_t);
   grammars_[static_cast<std::size_t>(entry->grammar)]->masks.erase(entry->state);
   entries_.erase(entry);
 }
@@ -50,13 +50,13 @@ void Grammars::count(Grammar& grammar) {
   automata_bytes_ += grammar.counted_bytes;
 }
 
-std::span<const std::uint64_t> Grammars::used(Entries::iterator entry) {
+std::span<const std::uint32_t> Grammars::used(Entries::iterator entry) {
   entries_.splice(entries_.begin(), entries_, entry);
   if (!entry->any) return {};
   return entry->mask;
 }
 
-std::span<const std::uint64_t> Grammars::allowed(std::int32_t number,
+std::span<const std::uint32_t> Grammars::allowed(std::int32_t number,
                                                  std::span<const std::int32_t> answer,
                                                  Place& place) {
   Grammar& grammar = find(number);
@@ -78,7 +78,7 @@ std::span<const std::uint64_t> Grammars::allowed(std::int32_t number,
     return used(found->second);
   }
   ++counts_.masks_made;
-  const std::size_t bytes = trie_.mask_words() * sizeof(std::uint64_t);
+  const std::size_t bytes = trie_.mask_words() * sizeof(std::uint32_t);
   while (!entries_.empty() && memory_bytes() + bytes > most_bytes_) {
     drop(std::prev(entries_.end()));
   }

@@ -44,7 +44,7 @@ class Grammars {
   /// those of the last call with this place. Without a place from before: an empty one, also where
   /// the row has tokens already. The mask is valid until the next call. Empty: no token is allowed.
   /// Throws CommError for a number that was never defined.
-  std::span<const std::uint64_t> allowed(std::int32_t number, std::span<const std::int32_t> answer,
+  std::span<const std::uint32_t> allowed(std::int32_t number, std::span<const std::int32_t> answer,
                                          Place& place);
 
   const GrammarCounts& counts() const { return counts_; }
@@ -70,7 +70,7 @@ class Grammars {
   void drop(Entries::iterator entry);
   void forget(Grammar& grammar);
   void count(Grammar& grammar);
-  std::span<const std::uint64_t> used(Entries::iterator entry);
+  std::span<const std::uint32_t> used(Entries::iterator entry);
 
   const TokenTrie& trie_;
   const std::size_t most_bytes_;

@@ -9,8 +9,8 @@ namespace {
 
 std::size_t at(std::int32_t index) { return static_cast<std::size_t>(index); }
 
-void set_bit(std::span<std::uint64_t> mask, std::int32_t token) {
-  mask[at(token) / 64] |= std::uint64_t{1} << (at(token) % 64);
+void set_bit(std::span<std::uint32_t> mask, std::int32_t token) {
+  mask[at(token) / 32] |= 1U << (at(token) % 32);
 }
 
 /// Bytes that two texts begin with alike.
@@ -70,7 +70,7 @@ Matcher::State TokenTrie::next(Matcher& matcher, Matcher::State state, std::int3
 }
 
 bool TokenTrie::allowed(Matcher& matcher, Matcher::State state,
-                        std::span<std::uint64_t> mask) const {
+                        std::span<std::uint32_t> mask) const {
   std::ranges::fill(mask, 0);
   bool any = false;
   std::vector<Matcher::State> states(deepest_ + 1);  // by depth: before the byte there
@@ -92,10 +92,10 @@ bool TokenTrie::allowed(Matcher& matcher, Matcher::State state,
   }
   for (const std::int32_t end : matcher.program().end_tokens) {
     if (end < 0 || end >= vocabulary()) continue;
-    const std::uint64_t bit = std::uint64_t{1} << (at(end) % 64);
-    mask[at(end) / 64] &= ~bit;
+    const std::uint32_t bit = 1U << (at(end) % 32);
+    mask[at(end) / 32] &= ~bit;
     if (!matcher.may_end(state)) continue;
-    mask[at(end) / 64] |= bit;
+    mask[at(end) / 32] |= bit;
     any = true;
   }
   return any;

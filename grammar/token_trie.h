@@ -12,8 +12,8 @@
 
 namespace sluice::grammar {
 
-/// A bit for each token id, 64 in a word: set where the token is allowed.
-using Mask = std::vector<std::uint64_t>;
+/// Bit t % 32 of word t / 32 says that token t is allowed.
+using Mask = std::vector<std::uint32_t>;
 
 class TokenTrie {
  public:
@@ -22,7 +22,7 @@ class TokenTrie {
   explicit TokenTrie(std::vector<std::string> tokens);
 
   std::int32_t vocabulary() const { return static_cast<std::int32_t>(first_byte_.size()) - 1; }
-  std::size_t mask_words() const { return (first_byte_.size() - 1 + 63) / 64; }
+  std::size_t mask_words() const { return (first_byte_.size() - 1 + 31) / 32; }
   std::span<const std::uint8_t> bytes_of(std::int32_t token) const;
 
   /// The state behind a token; kDead where the grammar does not allow it.
@@ -30,7 +30,7 @@ class TokenTrie {
 
   /// Sets `mask`, [mask_words()], to the tokens that may follow in `state`, end tokens included.
   /// Returns whether there is one.
-  bool allowed(Matcher& matcher, Matcher::State state, std::span<std::uint64_t> mask) const;
+  bool allowed(Matcher& matcher, Matcher::State state, std::span<std::uint32_t> mask) const;
 
   std::size_t memory_bytes() const;
 

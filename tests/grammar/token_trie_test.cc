@@ -12,7 +12,7 @@ namespace sluice::grammar {
 namespace {
 
 bool has(const Mask& mask, std::int32_t token) {
-  return (mask[static_cast<std::size_t>(token) / 64] >> (token % 64) & 1) != 0;
+  return (mask[static_cast<std::size_t>(token) / 32] >> (token % 32) & 1) != 0;
 }
 
 std::vector<std::string> random_tokens(std::mt19937& random, std::size_t count) {
