@@ -12,13 +12,13 @@ namespace sluice::comm {
 StopCause cause_of(int signal) {
   switch (signal) {
     case SIGTERM:
-      return {kStopped, "SIGTERM"};
+      return {ExitStatus::stopped, "SIGTERM"};
     case SIGUSR1:
-      return {kStopped, "SIGUSR1"};
+      return {ExitStatus::stopped, "SIGUSR1"};
     case SIGINT:
       return {static_cast<ExitStatus>(128 + SIGINT), "SIGINT"};
     default:
-      return {kStopped, "its time limit (--stop-after)"};
+      return {ExitStatus::stopped, "its time limit (--stop-after)"};
   }
 }
 

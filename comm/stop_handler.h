@@ -15,11 +15,11 @@ namespace sluice::comm {
 
 /// What asked the job to stop.
 struct StopCause {
-  ExitStatus status = kStopped;
+  ExitStatus status = ExitStatus::stopped;
   std::string text;  // "SIGTERM"
 };
 
-/// A scheduler's signals give kStopped, the user's Ctrl-C (SIGINT) 130.
+/// A scheduler's signals give ExitStatus::stopped, the user's Ctrl-C (SIGINT) 130.
 StopCause cause_of(int signal);
 
 /// Times between the wish and the end of the processes. Slurm kills 30 s after its SIGTERM.

@@ -30,9 +30,6 @@ namespace sluice::comm {
 enum class Route : std::uint8_t { passes, hidden, results };
 constexpr int kRouteCount = 3;
 
-/// A job was stopped on request (SIGTERM, SIGUSR1, the time limit), with what was made kept.
-constexpr auto kStopped = static_cast<ExitStatus>(75);
-
 /// A message under way. Valid until wait() or done() said it is complete.
 struct Transfer {
   std::int32_t index = -1;
@@ -101,7 +98,7 @@ class World {
   /// Rank 0 only. `function(argument)` runs once, on a thread of the world, when the job is asked
   /// to stop: by SIGTERM, SIGUSR1 or SIGINT to any rank, or by MpiOptions::stop_after; at once
   /// where it was asked already. The job then has 7 s to come to its normal end, on all ranks. A
-  /// job that takes longer, or has given no function, is ended with kStopped (SIGINT:
+  /// job that takes longer, or has given no function, is ended with ExitStatus::stopped (SIGINT:
   /// 130).
   using StopFunction = void (*)(void* argument) noexcept;
   virtual void on_stop(StopFunction /*function*/, void* /*argument*/) {}

@@ -16,6 +16,7 @@ enum class ExitStatus : int {
   no_space = 4,     // a tier, or a disk, is too small or full
   peer_lost = 5,    // another rank failed or fell silent
   rows_failed = 6,  // the job is done, but some rows failed
+  stopped = 75,     // on request (SIGTERM, SIGUSR1, the time limit), with what was made kept
 };
 
 /// Base of all. `what()` is the sentence shown to the user, without a trailing newline.

@@ -11,7 +11,6 @@
 #include <optional>
 #include <system_error>
 
-#include "comm/world.h"
 #include "kernels/device/error.h"
 #include "launcher/launch/mpirun_line.h"
 #include "launcher/process/child_process.h"
@@ -38,7 +37,7 @@ std::string last_words(const std::string& text) {
 
 /// Both its outputs go to `log`; a signal to this process goes on to the child, so that mpirun ends
 /// its ranks. Returns the child's status, as a shell says it. Throws Error where signal n came
-/// meanwhile: comm::kStopped, or 128 + n where it was not SIGTERM or SIGUSR1.
+/// meanwhile: ExitStatus::stopped, or 128 + n where it was not SIGTERM or SIGUSR1.
 int run(const std::vector<std::string>& words, const std::filesystem::path& log) {
   HeldSignals signals;
   ChildProcess child(words, signals, log);
@@ -56,7 +55,7 @@ int run(const std::vector<std::string>& words, const std::filesystem::path& log)
   }
   if (caught == 0) return *end;
   const bool is_wish = caught == SIGTERM || caught == SIGUSR1;
-  throw Error(is_wish ? comm::kStopped : static_cast<ExitStatus>(128 + caught),
+  throw Error(is_wish ? ExitStatus::stopped : static_cast<ExitStatus>(128 + caught),
               fmt::format("ended by signal {} during a run", caught));
 }
 

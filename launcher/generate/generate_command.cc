@@ -270,7 +270,7 @@ class Generate {
 
   /// The head's, of the whole job.
   ExitStatus end_status(const stage::RunReport& run, bool rows_failed) const {
-    if (run.stopped) return world_->stop_status().value_or(comm::kStopped);
+    if (run.stopped) return world_->stop_status().value_or(ExitStatus::stopped);
     return rows_failed ? ExitStatus::rows_failed : ExitStatus::done;
   }
 

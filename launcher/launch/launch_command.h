@@ -13,7 +13,7 @@ namespace sluice::launcher {
 std::vector<std::string> resumed(const LaunchArguments& arguments);
 
 /// Returns the exit status of the whole: the last run's; where this process was asked to stop,
-/// comm::kStopped or 128 + its signal. Says what happens on standard error. Throws
+/// ExitStatus::stopped or 128 + its signal. Says what happens on standard error. Throws
 /// ConfigError, IoError.
 int launch(const LaunchArguments& arguments);
 

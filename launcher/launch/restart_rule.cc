@@ -4,7 +4,6 @@
 
 #include <algorithm>
 
-#include "comm/world.h"
 #include "kernels/device/error.h"
 
 namespace sluice::launcher {
@@ -27,7 +26,7 @@ std::string cause_of_end(int status) {
 
 RestartRule::Verdict RestartRule::judge(int status, bool has_news) {
   const auto is = [status](ExitStatus one) { return status == static_cast<int>(one); };
-  if (is(ExitStatus::done) || is(ExitStatus::rows_failed) || is(comm::kStopped)) {
+  if (is(ExitStatus::done) || is(ExitStatus::rows_failed) || is(ExitStatus::stopped)) {
     return {false, {}, status, ""};
   }
   if (is(ExitStatus::usage) || is(ExitStatus::bad_input) || is(ExitStatus::no_space)) {

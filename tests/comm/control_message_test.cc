@@ -22,11 +22,11 @@ TEST(ControlMessage, ComesBackAsItWas) {
 
 TEST(ControlMessage, AWishToStopHasItsStatusAndWhatAskedForIt) {
   ControlBytes bytes;
-  const std::size_t length = encode({ControlKind::stop, kStopped, {}, "SIGUSR1"}, bytes);
+  const std::size_t length = encode({ControlKind::stop, ExitStatus::stopped, {}, "SIGUSR1"}, bytes);
   const auto got = decode(std::span(bytes).first(length));
   ASSERT_TRUE(got.has_value());
   EXPECT_EQ(got->kind, ControlKind::stop);
-  EXPECT_EQ(got->status, kStopped);
+  EXPECT_EQ(got->status, ExitStatus::stopped);
   EXPECT_EQ(got->sentence, "SIGUSR1");
 }
 

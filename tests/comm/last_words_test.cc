@@ -140,7 +140,7 @@ TEST_F(LastWordsTest, ASignalAfterAnotherRankSpokeIsAboutWhatItSaid) {
 TEST_F(LastWordsTest, WhatWasSaidBeforeIsNotSaidAgain) {
   EXPECT_EXIT(
       {
-        make(0)->say("", kStopped);
+        make(0)->say("", ExitStatus::stopped);
         make(1)->is_settled();
       },
       ExitedWithCode(75), "^$");

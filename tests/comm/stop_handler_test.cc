@@ -100,7 +100,7 @@ TEST(StopHandler, TheHeadIsToldOnceAndTheFirstWishCounts) {
   handler.ask(cause_of(SIGUSR1));
   handler.ask(cause_of(SIGINT));
   EXPECT_EQ(head.told, 1);
-  EXPECT_EQ(handler.status(), kStopped);
+  EXPECT_EQ(handler.status(), ExitStatus::stopped);
   EXPECT_FALSE(owner.has_calls());
 }
 
@@ -119,8 +119,9 @@ TEST(StopHandler, OneLineSaysWhyAndHowToGoOn) {
 }
 
 TEST(StopHandler, SignalsAreWishes) {
-  for (const auto& [signal, status] :
-       {std::pair{SIGTERM, kStopped}, {SIGUSR1, kStopped}, {SIGINT, kInterrupted}}) {
+  for (const auto& [signal, status] : {std::pair{SIGTERM, ExitStatus::stopped},
+                                       {SIGUSR1, ExitStatus::stopped},
+                                       {SIGINT, kInterrupted}}) {
     Owner owner;
     Head head;
     StopHandler handler(owner, "");
@@ -154,7 +155,7 @@ TEST(StopHandler, WithoutAHeadTheProcessEnds) {
   handler.ask(cause_of(SIGTERM));
   const Owner::Call call = owner.next();
   EXPECT_EQ(call.what, "end");
-  EXPECT_EQ(call.cause.status, kStopped);
+  EXPECT_EQ(call.cause.status, ExitStatus::stopped);
 }
 
 TEST(StopHandler, AHeadThatTakesTooLongIsEnded) {
@@ -214,7 +215,7 @@ TEST(StopHandler, TheTimeLimitIsAWish) {
   handler.on_stop(&Head::stop, &head);
   handler.set_limit(milliseconds(1));
   head.wait();
-  EXPECT_EQ(handler.status(), kStopped);
+  EXPECT_EQ(handler.status(), ExitStatus::stopped);
   EXPECT_THAT(testing::internal::GetCapturedStderr(), HasSubstr("--stop-after"));
 }
 
