@@ -181,7 +181,6 @@ class FileSource : public JobSource {
         journal_facts(config, defaults_, file_.is_regular() ? file_.name() : "", model_digest);
     options.vocabulary = model.config.vocabulary;
     options.seconds = config.job.journal_seconds;
-    options.quiet = quiet_;
     journal_.emplace(std::move(options), existing);
     journal_->forget([&](std::uint64_t name) { return finished.ids().is_answered(name); });
     if (quiet_) return;

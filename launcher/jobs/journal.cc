@@ -212,7 +212,6 @@ void Journal::with_file(const Call& call) {
     call();
   } catch (const std::exception& error) {
     off_ = true;
-    if (options_.quiet) return;
     std::cerr << fmt::format(
         "sluice: {}; the job goes on, and --resume will know only what the journal has so far\n",
         error.what());

@@ -54,7 +54,6 @@ struct JournalOptions {
   double seconds = 1;
   /// The journal is made anew when it is larger than this and four times what rows under way need.
   std::size_t slack_bytes = std::size_t{16} << 20;
-  bool quiet = false;  // does not say that writing failed
 };
 
 class Journal {

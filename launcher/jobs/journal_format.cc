@@ -106,11 +106,12 @@ class Reader {
   }
 
  private:
-  static std::string_view next_record(Cursor& cursor) {
+  std::string_view next_record(Cursor& cursor) {
     const auto size = cursor.number<std::uint32_t>();
     const auto sum = cursor.number<std::uint64_t>();
     const std::string_view payload = cursor.text(size);
-    if (hash_of(payload) != sum) throw Damage();
+    if (hash_of(payload, sum_) != sum) throw Damage();
+    sum_ = sum;
     return payload;
   }
 
@@ -173,6 +174,7 @@ class Reader {
   std::unordered_map<std::uint32_t, std::ptrdiff_t> places_;  // by number, in rows_
   std::map<JournalKey, std::ptrdiff_t> latest_;
   std::ptrdiff_t chosen_ = -1;
+  std::uint64_t sum_ = 0;  // of the record before
 };
 
 }  // namespace
@@ -207,6 +209,7 @@ MadeTokens decode_tokens(std::string_view entries) {
 void JournalRecords::begin(const std::vector<JournalFact>& facts) {
   bytes_ = kMagic;
   open_ = false;
+  sum_ = 0;
   open();
   for (const JournalFact& fact : facts) {
     put_text(fact.name, bytes_);
@@ -247,9 +250,9 @@ void JournalRecords::close() {
   if (!std::exchange(open_, false)) return;
   const std::string_view payload = std::string_view(bytes_).substr(begin_ + kHeaderBytes);
   const auto size = static_cast<std::uint32_t>(payload.size());
-  const std::uint64_t sum = hash_of(payload);
+  sum_ = hash_of(payload, sum_);
   std::memcpy(bytes_.data() + begin_, &size, sizeof size);
-  std::memcpy(bytes_.data() + begin_ + sizeof size, &sum, sizeof sum);
+  std::memcpy(bytes_.data() + begin_ + sizeof size, &sum_, sizeof sum_);
 }
 
 std::optional<JournalContent> read_journal(std::string_view bytes, std::int32_t vocabulary) {

@@ -1,7 +1,9 @@
 // The bytes of a journal: the tokens of answers that are under way.
 //
 //   file      "SLUICEJ1", then records
-//   record    length of the payload u32, XXH3-64 of the payload u64, payload
+//   record    length of the payload u32, XXH3-64 u64 of the payload with that of the record before
+//   as
+//             its seed (0 for the first), payload
 //   payload   of the first record: the facts, each a name and a value (length u32, bytes);
 //             of all others: entries, one after the other
 //   entry     's' number u32, name u64, digest u64: a row starts, and is chosen
@@ -12,7 +14,8 @@
 //             'p' as 'l': of the prompt
 //
 // A record counts whole or not at all. The first record that is cut off, or whose checksum does not
-// fit, ends the journal. Numbers are little-endian, as on every machine that sluice runs on.
+// fit, ends the journal: also one that is there twice, or follows one that is missing. Numbers are
+// little-endian, as on every machine that sluice runs on.
 #pragma once
 
 #include <cstddef>
@@ -78,6 +81,7 @@ class JournalRecords {
 
   std::string bytes_;
   std::size_t begin_ = 0;  // of the open record, in bytes_
+  std::uint64_t sum_ = 0;  // of the record before
   bool open_ = false;
 };
 

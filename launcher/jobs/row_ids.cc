@@ -15,7 +15,9 @@ std::size_t places_for(std::size_t ids) { return std::max(kFewestPlaces, ids + i
 
 }  // namespace
 
-std::uint64_t hash_of(std::string_view bytes) { return XXH3_64bits(bytes.data(), bytes.size()); }
+std::uint64_t hash_of(std::string_view bytes, std::uint64_t seed) {
+  return XXH3_64bits_withSeed(bytes.data(), bytes.size(), seed);
+}
 
 std::uint64_t key_of_id(std::string_view custom_id) { return hash_of(custom_id); }
 

@@ -12,7 +12,7 @@
 
 namespace sluice::launcher {
 
-std::uint64_t hash_of(std::string_view bytes);
+std::uint64_t hash_of(std::string_view bytes, std::uint64_t seed = 0);
 
 /// The name that a row has in the output: its custom_id or, where it has none, its line. The two
 /// never have the same key.

@@ -25,11 +25,12 @@ void check(bool right, const char* what) {
 
 std::string with_checksums(std::string_view payloads) {
   std::string bytes = "SLUICEJ1";
+  std::uint64_t sum = 0;
   while (!payloads.empty()) {
     const auto size = static_cast<unsigned char>(payloads.front());
     const std::string_view payload = payloads.substr(1, size);
     const auto length = static_cast<std::uint32_t>(payload.size());
-    const std::uint64_t sum = sluice::launcher::hash_of(payload);
+    sum = sluice::launcher::hash_of(payload, sum);
     bytes.append(reinterpret_cast<const char*>(&length), sizeof length);
     bytes.append(reinterpret_cast<const char*>(&sum), sizeof sum);
     bytes += payload;

@@ -118,7 +118,6 @@ TEST(JournalFormat, ChangedFilesAreReadAsFarAsTheyAreWhole) {
   const Sample sample;
   for (std::uint64_t seed = 0; seed < 20'000; ++seed) {
     const std::string changed = support::mutated(sample.bytes, seed);
-    if (changed.size() > sample.bytes.size()) continue;  // a whole record twice is no damage
     const auto content = read_journal(changed, kVocabulary);
     if (!content) continue;
     std::size_t whole = 0;
@@ -127,38 +126,52 @@ TEST(JournalFormat, ChangedFilesAreReadAsFarAsTheyAreWhole) {
   }
 }
 
-/// Records of which each is whole, behind the facts.
-JournalContent read_records(JournalRecords& records) {
-  JournalRecords facts;
-  facts.begin(kFacts);
-  const std::string beginning = facts.take();
-  const std::string rest = records.take();
-  const auto content = read_journal(beginning + rest, kVocabulary);
-  EXPECT_TRUE(content);
-  EXPECT_EQ(content->bytes, beginning.size() + rest.size());
-  return *content;
+TEST(JournalFormat, ARecordTwiceOrOutOfItsPlaceEndsTheJournal) {
+  const Sample sample;
+  std::vector<std::string> records;
+  std::size_t begin = 0;
+  for (const std::size_t end : sample.ends) {
+    records.push_back(sample.bytes.substr(begin, end - begin));
+    begin = end;
+  }
+  const auto expect_whole = [&](const std::vector<std::size_t>& order, std::size_t whole) {
+    std::string bytes;
+    for (const std::size_t record : order) bytes += records[record];
+    const auto content = read_journal(bytes, kVocabulary);
+    ASSERT_TRUE(content);
+    expect_records(*content, sample, whole);
+  };
+  expect_whole({0, 1, 1, 2, 3}, 2);
+  expect_whole({0, 1, 2, 2, 3}, 3);
+  expect_whole({0, 1, 2, 3, 3}, 4);
+  expect_whole({0, 2, 3}, 1);
+  expect_whole({0, 1, 3}, 2);
+  expect_whole({0, 1, 3, 2}, 2);
 }
 
 TEST(JournalFormat, OfTwoStartsOfARowTheLaterCounts) {
   JournalRecords records;
+  records.begin(kFacts);
   records.start(0, {1, 1});
   records.add(0, token(JournalToken::plain, 3));
   records.start(1, {1, 1});
   records.add(0, token(JournalToken::plain, 4));
   records.add(1, token(JournalToken::plain, 5));
-  const JournalContent content = read_records(records);
-  ASSERT_EQ(content.rows.size(), 1U);
-  EXPECT_EQ(ids(decode_tokens(content.rows[0].entries).answer), std::vector{5});
+  const std::string bytes = records.take();
+  const auto content = read_journal(bytes, kVocabulary);
+  ASSERT_TRUE(content);
+  EXPECT_EQ(content->bytes, bytes.size());
+  ASSERT_EQ(content->rows.size(), 1U);
+  EXPECT_EQ(ids(decode_tokens(content->rows[0].entries).answer), std::vector{5});
 }
 
 TEST(JournalFormat, RecordsAreClosedWhenTheyAreLong) {
   JournalRecords records;
+  records.begin(kFacts);
   records.start(0, {1, 1});
   constexpr int kTokens = 100'000;
   for (int i = 0; i < kTokens; ++i) records.add(0, token(JournalToken::plain, i % kVocabulary));
-  JournalRecords facts;
-  facts.begin(kFacts);
-  const std::string bytes = facts.take() + records.take();
+  const std::string bytes = records.take();
   const auto content = read_journal(bytes.substr(0, bytes.size() - 1), kVocabulary);
   ASSERT_TRUE(content);
   ASSERT_EQ(content->rows.size(), 1U);
