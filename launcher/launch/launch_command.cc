@@ -27,6 +27,10 @@ using std::chrono::milliseconds;
 /// After that a run which was asked to stop is ended: ranks end by themselves within 10 s.
 constexpr milliseconds kStopTime{12000};
 constexpr milliseconds kEndTime{5000};  // from one attempt to end it to the next
+/// How often a run over several hosts is looked at, and how often in a row it may be without ranks
+/// on this host, where it had some.
+constexpr milliseconds kLookTime{1000};
+constexpr int kMostLooks = 5;
 
 void say(const std::string& sentence) {
   std::cerr << fmt::format("sluice: launch: {}\n", sentence);
@@ -43,6 +47,27 @@ std::uintmax_t left_by(const JobConfig& job) {
   }
   return bytes;
 }
+
+/// The ranks of this host have ended, but mpirun has not: it waits for a host that it does not
+/// reach, until that is there again.
+class AbandonedRun {
+ public:
+  /// What is seen now. True: it has been so for long enough.
+  bool look(bool has_ranks) {
+    had_ranks_ = had_ranks_ || has_ranks;
+    looks_ = has_ranks || !had_ranks_ ? 0 : looks_ + 1;
+    if (looks_ == kMostLooks) {
+      say("the ranks of this host have ended, but mpirun waits for a host that it does not reach; "
+          "ending mpirun");
+    }
+    return is();
+  }
+  bool is() const { return looks_ >= kMostLooks; }
+
+ private:
+  bool had_ranks_ = false;
+  int looks_ = 0;
+};
 
 class Launch {
  public:
@@ -64,25 +89,32 @@ class Launch {
       words = resumed(arguments_);
       say(fmt::format("{}; starting again in {} s (restart {} of {})", verdict.reason,
                       verdict.pause.count(), rule_.restarts(), arguments_.max_restarts));
-      if (!pause(verdict.pause)) return status_after_signal(static_cast<int>(comm::kStopped));
+      if (!pause(verdict.pause)) return status_after_signal(static_cast<int>(ExitStatus::stopped));
     }
   }
 
  private:
   int run_once(const std::vector<std::string>& words) {
-    const std::vector<std::string> command = rank_command(arguments_.start, own_program(), words);
+    const std::string program = own_program();
+    const std::vector<std::string> command = rank_command(arguments_.start, program, words);
     std::vector<const char*> shown;
     for (const std::string& word : command) shown.push_back(word.c_str());
     if (!arguments_.config.report.quiet) {
       say(command_line_text(static_cast<int>(shown.size()), shown.data()));
     }
+    insists_ = false;
     uses_mpirun_ = command.front() == "mpirun";
     ChildProcess child(command, signals_);
     std::optional<milliseconds> time;  // until the next attempt to end it
+    AbandonedRun abandoned;
     for (;;) {
-      const std::optional<int> signal = signals_.wait(time);
-      if (const auto end = child.end()) return *end;
+      const bool looks = !time && !arguments_.start.is_one_host;
+      const std::optional<int> signal = signals_.wait(looks ? kLookTime : time);
+      if (const auto end = child.end()) {
+        return abandoned.is() ? static_cast<int>(ExitStatus::peer_lost) : *end;
+      }
       if (signal == SIGCHLD) continue;
+      if (looks && !signal && !abandoned.look(child.is_running(program))) continue;
       time = ask_to_end(child, signal);
     }
   }
@@ -122,7 +154,7 @@ class Launch {
       return status;
     }
     const bool is_wish = signal_ == SIGTERM || signal_ == SIGUSR1;
-    return is_wish ? static_cast<int>(comm::kStopped) : 128 + signal_;
+    return is_wish ? static_cast<int>(ExitStatus::stopped) : 128 + signal_;
   }
 
   const LaunchArguments& arguments_;

@@ -8,6 +8,7 @@
 
 #include <array>
 #include <cerrno>
+#include <fstream>
 #include <system_error>
 
 #include "kernels/device/error.h"
@@ -110,6 +111,22 @@ std::optional<int> ChildProcess::end() {
   if (waitpid(pid_, &status, WNOHANG) != pid_) return std::nullopt;
   end_ = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   return end_;
+}
+
+bool ChildProcess::is_running(const std::filesystem::path& program) const {
+  std::error_code gone;  // threads and processes end while they are looked at
+  const auto threads =
+      std::filesystem::directory_iterator(fmt::format("/proc/{}/task", pid_), gone);
+  if (gone) return false;
+  for (const std::filesystem::directory_entry& thread : threads) {
+    std::ifstream children(thread.path() / "children");
+    for (pid_t child = 0; children >> child;) {
+      if (std::filesystem::read_symlink(fmt::format("/proc/{}/exe", child), gone) == program) {
+        return true;
+      }
+    }
+  }
+  return false;
 }
 
 }  // namespace sluice::launcher

@@ -49,6 +49,8 @@ class ChildProcess {
   void send(int signal) const;
   /// How it ended, as a shell says it: its exit status, or 128 + its signal; none: it still runs.
   std::optional<int> end();
+  /// Whether a child of its own runs this program (a path without links).
+  bool is_running(const std::filesystem::path& program) const;
 
  private:
   pid_t pid_ = -1;

@@ -134,6 +134,15 @@ class HostsTest(JobTest):
         programs = [[program, *arguments], *([others] if others else [])]
         parts = [["-n", str(ranks // len(programs)), *map(str, one)] for one in programs]
         command += parts[0] if len(parts) == 1 else [*parts[0], ":", *parts[1]]
+        return self.start_on(hosts, command, environment)
+
+    def start_launch(self, hosts, *arguments):
+        """`sluice launch` on the first host, one rank on each."""
+        names = ",".join(f"{host.name}:1" for host in hosts)
+        return self.start_on(hosts, [SLUICE, "launch", "-n", str(len(hosts)), "--host", names, *map(str, arguments)],
+                             {"OMPI_MCA_plm_rsh_agent": str(self.agent)})
+
+    def start_on(self, hosts, command, environment):
         job = Running(hosts[0].entered(*command, folder=self.scratch), self.scratch,
                       ENVIRONMENT | {"TMPDIR": str(self.scratch)} | (environment or {}), None)
         self.addCleanup(job.out.close)

@@ -69,14 +69,14 @@ class AnswersTest(HostsTest):
 class LossTest(HostsTest):
     """Of a job over two hosts that would run for minutes."""
 
-    def start_job(self, hosts, deadline=DEADLINE, **options):
+    def start_job(self, hosts, deadline=DEADLINE, start=None, **options):
         rows = self.write_rows("rows.jsonl", [
             {"custom_id": f"{i}", "prompt": f"Question: What is {i} plus 2?", "max_tokens": 200,
              "ignore_eos": True} for i in range(20000)])
         self.output = self.scratch / "output.jsonl"
         config = self.write("config.yaml", f"comm: {{deadline_seconds: {deadline}}}\n")
-        job = self.start_over(hosts, "generate", "--device", "cpu", "--quiet", "--config", config, "--model",
-                              DEMO_MODEL, "--input", rows, "--output", self.output, **options)
+        job = (start or self.start_over)(hosts, "generate", "--device", "cpu", "--quiet", "--config", config, "--model",
+                                         DEMO_MODEL, "--input", rows, "--output", self.output, **options)
         job.wait_for_lines(self.output, 1)
         return job
 
@@ -108,6 +108,18 @@ class LossTest(HostsTest):
         hosts[1].set_link("down")
         hosts[1].kill(all_processes=True)
         self.assert_named(self.wait_for_sentence(job, DEADLINE + MAX_SECONDS_TO_NAME))
+
+    def test_launch_goes_on_after_a_link_was_down(self):
+        hosts = self.make_hosts(2)
+        job = self.start_job(hosts, start=self.start_launch)
+        hosts[1].set_link("down")
+        job.wait_for_text("ending mpirun")
+        hosts[1].set_link("up")
+        job.wait_for_text("starting again")
+        lines = self.output.read_bytes().count(b"\n")
+        job.wait_for_lines(self.output, lines + 10)
+        self.assertEqual([line for line in said(job) if "restart" in line],
+                         ["sluice: launch: a rank was lost (status 5); starting again in 1 s (restart 1 of 10)"])
 
     def test_an_outage_of_less_than_half_the_deadline_is_survived(self):
         hosts = self.make_hosts(2)

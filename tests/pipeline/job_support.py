@@ -124,6 +124,14 @@ class Running:
             time.sleep(0.002)
         self.find_ranks()
 
+    def wait_for_text(self, text):
+        """Until the job has printed it."""
+        deadline = time.monotonic() + MAX_SECONDS
+        while not any(text in printed for printed in self.texts()):
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError(f"no '{text}': {self.end()}")
+            time.sleep(0.02)
+
     def find_ranks(self):
         """The ranks' pids, of a job that has begun."""
         self.ranks = ranks_of(self.process.pid)
