@@ -34,7 +34,7 @@ void check_job(const JobConfig& job, bool needs_job, std::vector<std::string>& p
         job.gen_len > 0 ? "--gen-len (job.gen_len)" : "--num-prompts (job.num_prompts)",
         job.gen_len > 0 ? "for your own prompts use --max-new-tokens" : "or leave it out"));
   }
-  if (!job.input.empty() && job.output.empty()) {
+  if (needs_job && !job.input.empty() && job.output.empty()) {
     problems.emplace_back("--input needs --output FILE (job.output) for the answers");
   }
   if (job.resume && job.overwrite) {

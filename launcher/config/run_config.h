@@ -109,7 +109,7 @@ std::filesystem::path offload_directory(const RunConfig& config);
 std::string advice_after_end(const JobConfig& job);
 
 /// What single keys cannot show: contradictions between them, each in one sentence (empty: none).
-/// `needs_job`: a run, not only a plan: there must be prompts.
+/// `needs_job`: a run, not only a plan: there must be prompts, and a place for their answers.
 std::vector<std::string> contradictions(const RunConfig& config, bool needs_job);
 
 }  // namespace sluice::launcher

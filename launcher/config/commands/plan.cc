@@ -92,7 +92,6 @@ void read(GivenFlags& given, const Words& words, ParsedCommand& parsed) {
   if (given.has("--config")) read_config_file(given.value("--config"), file);
   config.job.output = file.job.output;
   RunConfig complete = config;
-  if (!complete.job.input.empty() && complete.job.output.empty()) complete.job.output = "-";
   const bool has_prompts = !complete.job.input.empty() || !complete.job.prompt.empty();
   if (!has_prompts && complete.job.prompt_len == 0) complete.job.prompt_len = 1;  // plan() says
   std::vector<std::string> problems = contradictions(complete, false);

@@ -68,6 +68,11 @@ TEST(SimulateFlags, AreARunsAndRanks) {
   EXPECT_THROW(parse({"--dry-run"}), ConfigError);
 }
 
+TEST(SimulateFlags, AnInputNeedsNoPlaceForItsAnswers) {
+  const char* words[] = {"sluice", "simulate", "--model", "m", "--input", "rows.jsonl"};
+  EXPECT_EQ(parse_command_line(6, words).config.job.input, "rows.jsonl");
+}
+
 TEST_F(Simulate, WritesTheReportOfARun) {
   EXPECT_THAT(printed(2), testing::HasSubstr("nothing ran"));
   const Json report = this->report();
