@@ -23,6 +23,7 @@ Queue queue_of(const Task& task, const ScheduleShape& shape) {
       return Queue::none;
     case Resource::disk:
       if (task.kind == TaskKind::read_weights) return Queue::weight_disk;
+      if (task.kind == TaskKind::write_cache) return Queue::cache_writes;
       return mover ? Queue::hidden_disk : Queue::disk;
     case Resource::host_to_device:
       if (task.kind == TaskKind::load_weights) return Queue::weight_copies;
@@ -52,6 +53,7 @@ ScheduleEdges::ScheduleEdges(const ScheduleShape& shape, std::int32_t gpu_batche
   released_.resize(shape.ring.cycle() * (shape.ring.slots() + 1) + 1);
   hidden_.resize(shape.moves_hidden ? 2 : batches);
   homes_.resize(batches);
+  read_.resize(batches);
   for (std::vector<Pair>* pairs : {&tables_, &indices_, &received_, &outgoing_}) {
     pairs->resize(batches);
   }
@@ -321,6 +323,17 @@ void ScheduleEdges::add_compute(Task& task) {
   }
 }
 
+void ScheduleEdges::append_cache(Task& task) {
+  read(task, tables(task));
+  read(task, rows());
+  appended_[static_cast<std::size_t>(key_of(task))] = {pass_, index_};
+  if (task.part != 1) return;
+  Staging& staging = write_staging_[next_write_];
+  next_write_ = 1 - next_write_;
+  staging.content = key_of(task);
+  write(task, staging.buffer);
+}
+
 void ScheduleEdges::add_moves(Task& task) {
   switch (task.kind) {
     case TaskKind::read_weights:
@@ -337,13 +350,20 @@ void ScheduleEdges::add_moves(Task& task) {
       leave_hidden(task);
       return write(task, homes_[batch_of(task)]);
     case TaskKind::write_hidden:
+      return read(task, homes_[batch_of(task)]);
     case TaskKind::read_hidden:
+      read_[batch_of(task)] = {pass_, index_};
       return read(task, homes_[batch_of(task)]);
     case TaskKind::fetch_hidden:
+      wait_for(task, std::exchange(read_[batch_of(task)], {}));
       read(task, homes_[batch_of(task)]);
       return write(task, take_hidden(task));
+    case TaskKind::read_cache:
+      staging_of(task).read = {pass_, index_};
+      return;
     case TaskKind::fetch_cache: {
       Staging& staging = staging_of(task);
+      wait_for(task, std::exchange(staging.read, {}));
       wait_for(task, appended_[static_cast<std::size_t>(key_of(task))]);
       staging.fetched = {pass_, index_};
       return write(task, staging.buffer);
@@ -362,16 +382,7 @@ void ScheduleEdges::add_moves(Task& task) {
       read(task, vectors());
       return write(task, rows());
     case TaskKind::append_cache:
-      read(task, tables(task));
-      read(task, rows());
-      appended_[static_cast<std::size_t>(key_of(task))] = {pass_, index_};
-      if (task.part == 1) {
-        Staging& staging = write_staging_[next_write_];
-        next_write_ = 1 - next_write_;
-        staging.content = key_of(task);
-        write(task, staging.buffer);
-      }
-      return;
+      return append_cache(task);
     case TaskKind::write_cache:
       return read(task, write_staging_[1 - next_write_].buffer);
     case TaskKind::stage_hidden:

@@ -19,6 +19,7 @@ enum class Queue : std::uint8_t {
   none,
   // Of the executor's thread. What it issues comes after every await before it in the list.
   disk,
+  cache_writes,  // pages that are full: no read of others waits for them
   host_to_device,
   cache_to_device,  // where pages come from disk: their copies are issued when the disk is done
   device_to_host,
@@ -34,7 +35,7 @@ enum class Queue : std::uint8_t {
   hidden_to_host,
   outbox,
 };
-constexpr std::size_t kQueueCount = 15;
+constexpr std::size_t kQueueCount = 16;
 Queue queue_of(const Task& task, const ScheduleShape& shape);
 constexpr bool is_executors(Queue queue) { return queue >= Queue::disk && queue <= Queue::receive; }
 
@@ -68,6 +69,7 @@ class ScheduleEdges {
   struct Staging {
     Buffer buffer;
     std::int64_t content = -1;  // key_of() what is in it; -1: nothing
+    Reference read;             // from disk, for the next fetch; -1: nothing is
     Reference fetched;
   };
 
@@ -75,6 +77,7 @@ class ScheduleEdges {
   void add_await(Task& task);
   void add_compute(Task& task);
   void add_moves(Task& task);
+  void append_cache(Task& task);
   void finish_lanes(Task& task);
 
   void read(Task& task, Buffer& buffer);
@@ -130,7 +133,8 @@ class ScheduleEdges {
   std::int64_t vector_sets_ = 0, row_sets_ = 0, logit_sets_ = 0;  // used so far
   std::vector<HiddenBuffer> hidden_;
   std::int64_t hidden_takes_ = 0;
-  std::vector<Buffer> homes_;                                 // by GPU batch
+  std::vector<Buffer> homes_;    // by GPU batch
+  std::vector<Reference> read_;  // hidden states from disk, for the next fetch; by GPU batch
   std::vector<Pair> tables_, indices_, received_, outgoing_;  // by GPU batch
   std::vector<std::int64_t> begun_;                           // passes, by GPU batch
   std::vector<Reference> appended_;                           // by layer, micro-batch and GPU batch

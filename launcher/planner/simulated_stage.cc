@@ -1,7 +1,10 @@
 #include "launcher/planner/simulated_stage.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
+#include "kernels/device/error.h"
 #include "launcher/planner/task_activity.h"
 
 namespace sluice::launcher {
@@ -55,6 +58,7 @@ bool SimulatedStage::take_header() {
   const stage::Pass& pass = *headers_.front();
   headers_.pop_front();
   LivePass& taken = live(arrived_);
+  check_done(taken);
   taken.number = arrived_++;
   taken.decodes = decodes(pass);
   stage::set_pass(taken.shape, layout_, pass,
@@ -82,6 +86,17 @@ bool SimulatedStage::take_header() {
   }
   if (!layout_.last()) neighbours_.forward_header(layout_.stage);
   return true;
+}
+
+/// The place of a pass is used again long after all it had to do.
+void SimulatedStage::check_done(const LivePass& pass) {
+  for (std::size_t i = 0; i < pass.tasks.size(); ++i) {
+    if (pass.done[i] != 0 || pass.tasks[i].resource == Resource::none) continue;
+    throw Error(
+        ExitStatus::failure,
+        fmt::format("task '{}' of simulated pass {} was awaited by nobody (a bug of sluice)",
+                    name_of(pass.tasks[i].kind), pass.number));
+  }
 }
 
 /// Receives are posted when a header comes, ahead of their use, as soon as their buffer is free.
@@ -198,7 +213,7 @@ bool SimulatedStage::start_lanes(double now) {
   moved = start_to_device(now) || moved;
   moved = start_one_of(now, 2, {Queue::device_to_host, Queue::hidden_to_host}) || moved;
   moved = start_one_of(now, 3, {Queue::host_compute}) || moved;
-  for (const Queue which : {Queue::disk, Queue::hidden_disk}) {
+  for (const Queue which : {Queue::disk, Queue::cache_writes, Queue::hidden_disk}) {
     if (!is_ready(now, queue(which))) continue;
     start(now, which);
     moved = true;

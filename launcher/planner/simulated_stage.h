@@ -107,6 +107,7 @@ class SimulatedStage {
   WaitingQueue& queue(stage::Queue which) { return queues_[static_cast<std::size_t>(which)]; }
 
   bool take_header();
+  static void check_done(const LivePass& pass);
   bool post_receives();
   bool run_executor(double now);
   bool issue(const LivePass& pass, std::int32_t index);

@@ -79,7 +79,8 @@ class ScheduleLaw {
     const stage::Queue its = queue(node);
     if (its == stage::Queue::outbox) return node.task->kind == stage::TaskKind::send;
     return its != stage::Queue::none && its != stage::Queue::disk &&
-           its != stage::Queue::weight_disk && its != stage::Queue::hidden_disk;
+           its != stage::Queue::cache_writes && its != stage::Queue::weight_disk &&
+           its != stage::Queue::hidden_disk;
   }
 
   std::string name(const Node& node) const {
