@@ -6,13 +6,26 @@ import os
 import signal
 import unittest
 
-from sample_jobs import FOUR_NODES, ONE_NODE, ROWS, SampleJobTest
+from cluster import Job
+from job_support import DONE
+from sample_jobs import FLAGS, FOUR_NODES, ONE_NODE, ROWS, SampleJobTest
 
 # Dies as Open MPI's start does now and then: rank 2 of the first starts, before anything else.
 DYING_START = """#!/bin/bash
 if [ "$PMIX_RANK" = 2 ]; then
   echo start >>starts
   [ "$(wc -l <starts)" -gt {deaths} ] || kill -SEGV $$
+fi
+exec build/sluice "$@"
+"""
+
+# Of a job array: the first start of task 0 loses rank 2, that of task 1 waits until it is struck.
+STRUCK_ARRAY = """#!/bin/bash
+if mkdir "seen-$SLURM_ARRAY_TASK_ID-$PMIX_RANK" 2>/dev/null; then
+  case $SLURM_ARRAY_TASK_ID-$PMIX_RANK in
+    0-2) kill -SEGV $$ ;;
+    1-*) exec sleep infinity ;;
+  esac
 fi
 exec build/sluice "$@"
 """
@@ -70,6 +83,25 @@ class ScriptsTest(SampleJobTest):
         job, _ = self.send_waiting(FOUR_NODES)
         self.cluster.run("scontrol", "requeue", job.number)
         self.check_done(job, starts=None, runs=2)
+
+    def test_an_array_of_which_one_task_loses_a_rank_and_one_is_queued_again(self):
+        program = self.write("struck", STRUCK_ARRAY)
+        program.chmod(0o755)
+        array = self.submit(ONE_NODE, "models/demo", self.rows.name, "part.{shard}.jsonl", *FLAGS,
+                            flags=["--array=0-1"], environment={"SLUICE": str(program)})
+        tasks = [Job(self.cluster, f"{array.number}_{task}", array.log_path) for task in (0, 1)]
+        waiting = [self.scratch / f"seen-1-{rank}" for rank in range(4)]
+        tasks[1].wait_until(lambda fields: all(folder.exists() for folder in waiting), "its ranks")
+        self.cluster.run("scontrol", "requeue", tasks[1].number)
+        for task, restarts in zip(tasks, ("0", "1")):
+            ended = task.end()
+            self.assertEqual((ended["JobState"], ended["Restarts"]), ("COMPLETED", restarts), task.log())
+        merged = self.scratch / "merged.jsonl"
+        ended = self.run_job("merge", *sorted(self.scratch.glob("part.?.jsonl")), "--input", self.rows,
+                             "--output", merged)
+        self.assertEqual(ended.status, DONE, ended)
+        self.assertEqual(self.records(merged), SampleJobTest.expected)
+        self.assertEqual(list(self.records(merged)), [f"sum-{i}" for i in range(ROWS)])
 
     def test_scancel_and_the_same_line_again(self):
         for script in (FOUR_NODES, ONE_NODE):
