@@ -1,9 +1,12 @@
 """What the journal costs: the same job with and without it, in turn, so that both have the machine's noise.
 
     scripts/bench journal [--pairs 7] [--shape 125m] [--batch 32]
+
+Two ratios: of tokens per second, and of the processes' CPU time, which varies less.
 """
 import argparse
 import json
+import os
 import pathlib
 import statistics
 import subprocess
@@ -13,14 +16,17 @@ from bench_shapes import SHAPES, VOCABULARY, write_config
 
 
 def run(arguments, folder, seconds):
-    """Tokens of answers per second of a whole run."""
+    """Tokens of answers per second of a whole run, and the seconds of CPU that its process took."""
     report = folder / "report.json"
-    subprocess.run([arguments.sluice, "generate", "--model", folder / "model", "--weights", "dummy",
-                    "--device", "cpu", "--input", folder / "rows.jsonl", "--output",
-                    folder / "answers.jsonl", "--overwrite", "--quiet", "--gpu-batch-size",
-                    str(arguments.batch), "--report", report, "--probe", "never",
-                    "--journal-seconds", str(seconds)], check=True)
-    return json.loads(report.read_text())["run"]["completion_tokens_per_second"]
+    process = subprocess.Popen(
+        [arguments.sluice, "generate", "--model", folder / "model", "--weights", "dummy", "--device", "cpu",
+         "--input", folder / "rows.jsonl", "--output", folder / "answers.jsonl", "--overwrite", "--quiet",
+         "--gpu-batch-size", str(arguments.batch), "--report", report, "--probe", "never",
+         "--journal-seconds", str(seconds)])
+    _, status, used = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"sluice ended with {os.waitstatus_to_exitcode(status)}")
+    return json.loads(report.read_text())["run"]["completion_tokens_per_second"], used.ru_utime + used.ru_stime
 
 
 def main():
@@ -41,14 +47,16 @@ def main():
                 for i in range(arguments.batch)]
         (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         run(arguments, folder, 0)  # to warm up the machine
-        ratios = []
+        rates, times = [], []
         for pair in range(arguments.pairs):
             order = (1, 0) if pair % 2 == 0 else (0, 1)
-            rate = {seconds: run(arguments, folder, seconds) for seconds in order}
-            ratios.append(rate[1] / rate[0])
-            print(f"with a journal {rate[1]:.1f} tokens/s, without {rate[0]:.1f}, ratio {ratios[-1]:.4f}",
-                  flush=True)
-        print(f"median ratio {statistics.median(ratios):.4f}, from {min(ratios):.4f} to {max(ratios):.4f}")
+            seen = {seconds: run(arguments, folder, seconds) for seconds in order}
+            rates.append(seen[1][0] / seen[0][0])
+            times.append(seen[0][1] / seen[1][1])
+            print(f"with a journal {seen[1][0]:.1f} tokens/s, without {seen[0][0]:.1f}, ratio {rates[-1]:.4f}; "
+                  f"of CPU time {times[-1]:.4f}", flush=True)
+        for name, ratios in (("tokens/s", rates), ("CPU time", times)):
+            print(f"{name}: median ratio {statistics.median(ratios):.4f}, from {min(ratios):.4f} to {max(ratios):.4f}")
 
 
 if __name__ == "__main__":
