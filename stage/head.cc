@@ -150,9 +150,10 @@ void Admission::add_row(std::int32_t slot, std::int32_t gpu_batch, std::int32_t 
   if (!source.decoding()) {
     const auto begin = request.prompt.begin() + source.issued;
     pass.tokens.insert(pass.tokens.end(), begin, begin + tokens);
-    added.prompt_logprobs = request.prompt_logprobs;
-    if (request.prompt_logprobs && end < source.prompt_size()) {
-      added.next_token = request.prompt[static_cast<std::size_t>(end)];
+    added.scores_from = request.scores_from;
+    const auto next = static_cast<std::size_t>(end);
+    if (request.scores_from > 0 && next < request.prompt.size()) {
+      added.next_token = request.prompt[next];
     }
   } else {
     pass.tokens.push_back(source.last_token);

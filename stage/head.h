@@ -90,7 +90,12 @@ class Admission {
     /// Most tokens the cache ever holds. The last sampled token is not computed, so it needs no
     /// place.
     std::int32_t total() const { return prompt_size() + std::max(request.max_tokens - 1, 0); }
-    std::int32_t prompt_size() const { return static_cast<std::int32_t>(request.prompt.size()); }
+    /// Tokens of the prompt that are computed. The last one of a prompt that is only scored is
+    /// not: nobody asks what follows it.
+    std::int32_t prompt_size() const {
+      const auto size = static_cast<std::int32_t>(request.prompt.size());
+      return request.max_tokens == 0 && request.scores_from > 0 && size > 1 ? size - 1 : size;
+    }
     bool decoding() const { return issued >= prompt_size(); }  // the whole prompt is in passes
     bool samples_after(std::int32_t position) const {
       return position >= prompt_size() && request.max_tokens > 0;

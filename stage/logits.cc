@@ -45,11 +45,11 @@ void Logits::add_rows(const Pass& pass, std::int32_t row_index, const std::int32
                       std::int32_t* rows, std::int32_t& count) {
   const PassRow& row = pass.rows[static_cast<std::size_t>(row_index)];
   std::vector<LogitRow>& wanted = sampler_.source(pass.number).rows;
-  for (std::int32_t i = 0; row.prompt_logprobs && i < row.new_tokens; ++i) {
-    const std::int32_t following = i + 1 < row.new_tokens ? tokens[i + 1] : row.next_token;
-    if (following < 0) continue;  // the prompt's last token: what follows is sampled
-    rows[count++] = row.first_token + i;
-    wanted.push_back({row_index, row.position + i + 1, following});
+  for (std::int32_t scored = row.first_scored(); scored < row.end_scored(); ++scored) {
+    const std::int32_t following = scored - row.position;  // among the row's new tokens
+    const std::int32_t token = following < row.new_tokens ? tokens[following] : row.next_token;
+    rows[count++] = row.first_token + following - 1;
+    wanted.push_back({row_index, scored, token});
   }
   if (row.sample) {
     rows[count++] = row.first_token + row.new_tokens - 1;

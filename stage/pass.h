@@ -3,6 +3,7 @@
 // hidden states. So every decision reaches every stage in the same order: the pipeline is the log.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -21,11 +22,17 @@ struct PassRow {
   std::int32_t total = 0;        // most tokens the cache will ever hold of the sequence
   std::int32_t first_token = 0;  // of the first, counted from the start of the row's GPU batch
   std::int32_t gpu_batch = 0;    // of the micro-batch; rows are sorted by it
-  std::int32_t next_token = -1;  // with prompt_logprobs: the prompt token after the chunk, or -1
+  std::int32_t next_token = -1;  // with scores_from: the prompt token after the chunk, or -1
+  std::int32_t scores_from = 0;  // as Request::scores_from; 0 of a row that is no prompt
   bool sample = false;           // a token is wanted after the last new one
-  bool prompt_logprobs =
-      false;  // ... and the log-probabilities of the prompt tokens after the first
   Sampling sampling;
+
+  /// The prompt tokens whose log-probabilities are wanted, from the first to before the end.
+  std::int32_t first_scored() const { return std::max(scores_from, position + 1); }
+  std::int32_t end_scored() const {
+    const std::int32_t known = position + new_tokens + (next_token >= 0 ? 1 : 0);
+    return scores_from > 0 ? std::max(known, first_scored()) : first_scored();
+  }
 };
 
 /// tokens holds the new tokens of all rows, by GPU batch, then by row. `first_token` counts from

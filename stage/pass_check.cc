@@ -35,7 +35,9 @@ void check_row(const Pass& pass, const PassRow& row, const Batching& batching, s
           pass, "a row of more tokens than a sequence may have");
   require(row.next_token == -1 || is_below(row.next_token, vocabulary), pass,
           "a row with a token that is not in the vocabulary");
-  require(is_flag(row.sample) && is_flag(row.prompt_logprobs), pass, "a row with a damaged flag");
+  require(is_flag(row.sample), pass, "a row with a damaged flag");
+  require(row.scores_from >= 0 && !(row.sample && row.next_token >= 0), pass,
+          "a row that scores other tokens than it has");
   require(row.sampling.logprobs <= kMaxLogprobs, pass, "a row with too many log-probabilities");
 }
 

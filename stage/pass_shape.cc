@@ -37,9 +37,7 @@ void add_row(CachedRows& rows, const PassRow& row, std::int32_t window, std::int
 }  // namespace
 
 std::int64_t logits_wanted(const PassRow& row) {
-  std::int64_t wanted = row.sample ? 1 : 0;
-  if (row.prompt_logprobs) wanted += row.new_tokens - (row.next_token >= 0 ? 0 : 1);
-  return wanted;
+  return (row.sample ? 1 : 0) + row.end_scored() - row.first_scored();
 }
 
 ScheduleShape schedule_shape(const StageLayout& layout,

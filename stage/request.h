@@ -30,7 +30,9 @@ struct Request {
   std::vector<std::int32_t> prompt;  // >= 1 token, each in [0, vocabulary)
   std::int32_t max_tokens = 16;      // >= 0; prompt + max_tokens <= Batching::max_sequence_tokens
   Sampling sampling;
-  bool prompt_logprobs = false;  // of every prompt token but the first (echo with logprobs)
+  /// Log-probabilities of the prompt tokens from this one on are wanted; 0: of none; 1: of all but
+  /// the first, which none has. What comes before scores_from - 1 only has to be in the cache.
+  std::int32_t scores_from = 0;
 };
 
 struct Candidate {
@@ -95,7 +97,8 @@ class Job {
 
   /// The next prompt, if there is one. It does not wait for one that may be long in coming.
   virtual Next next(Request& request) = 0;
-  /// The log-probabilities of prompt token `index` >= 1, in order, before the first on_token().
+  /// The log-probabilities of prompt token `index` >= scores_from, in order, before the first
+  /// on_token().
   virtual void on_prompt_token(std::uint64_t id, std::int32_t index, const TokenResult& result) = 0;
   /// A new token; true: the request is finished (stop string, EOS, max_tokens) and its place free.
   virtual bool on_token(std::uint64_t id, const TokenResult& result) = 0;

@@ -76,7 +76,7 @@ stage::Next TextJob::next(stage::Request& request) {
 /// Gives the answer the tokens that the journal has of it. To the request they are prompt: it goes
 /// on behind them. True: the answer is finished with them.
 bool TextJob::restore(Work& begun, stage::Request& request) {
-  const std::size_t prompt_results = request.prompt_logprobs ? request.prompt.size() - 1 : 0;
+  const std::size_t prompt_results = request.scores_from > 0 ? request.prompt.size() - 1 : 0;
   const Journal::Start start = journal_->start(journal_key(begun.row), prompt_results);
   begun.number = start.number;
   const auto result_of = [](const ScoredToken& token) {
@@ -84,7 +84,7 @@ bool TextJob::restore(Work& begun, stage::Request& request) {
   };
   for (const ScoredToken& token : start.made.prompt) {
     begun.answer.add_prompt_token(result_of(token));
-    request.prompt_logprobs = false;
+    request.scores_from = 0;
   }
   for (const ScoredToken& token : start.made.answer) {
     ++counts_.journal.restored_tokens;

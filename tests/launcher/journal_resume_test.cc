@@ -81,7 +81,8 @@ class Model {
     return {kTokens[chance / 1000 % 8], row.sampling.logprobs >= 0 ? score : 0.0F, top};
   }
   static bool begin(stage::Job& job, const stage::Request& row) {
-    for (std::size_t i = 1; row.prompt_logprobs && i < row.prompt.size(); ++i) {
+    const auto first = static_cast<std::size_t>(row.scores_from);
+    for (std::size_t i = first; first > 0 && i < row.prompt.size(); ++i) {
       std::vector<stage::Candidate> top;
       stage::TokenResult scored = result(row, i, top);
       scored.token = row.prompt[i];

@@ -60,7 +60,8 @@ class Pipeline {
       job.on_failed(request.id, "logits are not finite");
       return false;
     }
-    for (std::size_t i = 1; request.prompt_logprobs && i < request.prompt.size(); ++i) {
+    const auto first = static_cast<std::size_t>(request.scores_from);
+    for (std::size_t i = first; first > 0 && i < request.prompt.size(); ++i) {
       job.on_prompt_token(request.id, static_cast<std::int32_t>(i),
                           {.token = request.prompt[i], .logprob = -1});
     }

@@ -30,7 +30,7 @@ std::vector<stage::Request> requests_of(const support::ReferenceCases& cases) {
     sampling.repetition_penalty = i % 2 == 0 ? 1.0F : 1.3F;
     sampling.seed = 1000 + i;
     sampling.logprobs = static_cast<std::int32_t>(i % 5) - 1;
-    request.prompt_logprobs = i % 3 != 1;
+    request.scores_from = i % 3 != 1 ? 1 + static_cast<std::int32_t>(i % 5) : 0;
   }
   return requests;
 }

@@ -162,7 +162,7 @@ TEST(ExactnessCaseTest, SampledAnswersDependOnTheRequestAlone) {
     requests[i].sampling.seed = 1000 + i;
     requests[i].sampling.repetition_penalty = 1.1F;
     requests[i].sampling.logprobs = 3;
-    requests[i].prompt_logprobs = i % 3 == 0;
+    if (i % 3 == 0) requests[i].scores_from = 1 + static_cast<std::int32_t>(i % 4);
   }
   ListJob expected(requests);
   support::run_pipeline(model, configuration("", 1, {}, 1, 1, 200).options, expected);
@@ -178,7 +178,8 @@ TEST(ExactnessCaseTest, SampledAnswersDependOnTheRequestAlone) {
       }
       for (std::size_t k = 0; k < answer.prompt_results.size(); ++k) {
         ASSERT_EQ(answer.prompt_results[k].logprob, expected.answers[i].prompt_results[k].logprob);
-        EXPECT_EQ(answer.prompt_results[k].token, requests[i].prompt[k + 1]);
+        const auto index = k + static_cast<std::size_t>(requests[i].scores_from);
+        EXPECT_EQ(answer.prompt_results[k].token, requests[i].prompt[index]);
       }
     }
   }

@@ -199,7 +199,7 @@ TEST(AdmissionPassesTest, NoTokenIsLostWithAnyNumberOfPassesUnderWay) {
 // bring is nobody's.
 TEST(AdmissionPassesTest, AFailedRowsPlaceIsFreeWhenItsChunksAreBack) {
   Request scored = request_of(24, 1);
-  scored.prompt_logprobs = true;
+  scored.scores_from = 1;
   support::ListJob job({scored, request_of(4, 1)});
   Admission admission(job, batching_of(1, 1, 8), 1);
   admission.admit_all();

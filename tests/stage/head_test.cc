@@ -114,6 +114,37 @@ TEST(AdmissionTest, PromptsWithoutAnswerEndAfterTheirLastChunk) {
   EXPECT_EQ(admission.active_rows(), 0);
 }
 
+/// What follows the last token of a prompt that is only scored is nobody's question.
+TEST(AdmissionTest, OnlyTokensAskedForAreScoredAndTheLastIsNotComputed) {
+  Request scored = request_of(20, 0);
+  scored.scores_from = 12;
+  support::ListJob job({scored});
+  Admission admission(job, batching_of(1, 1, 1, 8), 1);
+  admission.admit_all();
+  std::vector<std::int32_t> computed, wanted;
+  for (Pass pass; admission.make_pass(0, pass);) {
+    PassResults results;
+    results.micro_batch = pass.micro_batch;
+    const PassRow& row = pass.rows.at(0);
+    EXPECT_FALSE(row.sample);
+    EXPECT_EQ(row.total, 19);
+    computed.push_back(row.new_tokens);
+    for (std::int32_t i = row.first_scored(); i < row.end_scored(); ++i) {
+      wanted.push_back(i);
+      results.add(row.slot, i, {scored.prompt[static_cast<std::size_t>(i)], -1.0F, {}});
+    }
+    EXPECT_EQ(row.next_token,
+              scored.prompt[static_cast<std::size_t>(row.position + row.new_tokens)]);
+    admission.take(pass, results);
+  }
+  EXPECT_EQ(computed, (std::vector<std::int32_t>{8, 8, 3}));
+  EXPECT_EQ(wanted, (std::vector<std::int32_t>{12, 13, 14, 15, 16, 17, 18, 19}));
+  EXPECT_EQ(job.answers[0].prompt_results.size(), 8U);
+  EXPECT_TRUE(job.answers[0].prompt_done);
+  EXPECT_EQ(job.answers[0].failure, "");
+  EXPECT_EQ(admission.active_rows(), 0);
+}
+
 TEST(AdmissionTest, AFailedRowEndsAloneAndTheOthersGoOn) {
   support::ListJob job({request_of(2, 2), request_of(2, 2)});
   Admission admission(job, batching_of(2, 1, 1, 8), 1);

@@ -75,6 +75,12 @@ TEST(PassCheck, WhatNoBufferOrTableHasRoomForIsRefused) {
       {"more tokens than a sequence", [](Pass& pass) { pass.rows[0].new_tokens = 0; }},
       {"more tokens than a sequence", [](Pass& pass) { pass.rows[0].position = INT32_MAX; }},
       {"more tokens than a sequence", [](Pass& pass) { pass.rows[0].total = 33; }},
+      {"scores other tokens", [](Pass& pass) { pass.rows[0].scores_from = -1; }},
+      {"scores other tokens",
+       [](Pass& pass) {
+         pass.rows[0].sample = true;
+         pass.rows[0].next_token = 3;
+       }},
       {"too many log-probabilities", [](Pass& pass) { pass.rows[0].sampling.logprobs = 21; }},
       {"rows, though it ends the job", [](Pass& pass) { pass.end = true; }},
       {"larger than was planned",

@@ -38,7 +38,8 @@ class ListJob : public stage::Job {
   }
   void on_prompt_token(std::uint64_t id, std::int32_t index,
                        const stage::TokenResult& result) override {
-    if (index != static_cast<std::int32_t>(answers[id].prompt_results.size()) + 1) {
+    const auto scored = static_cast<std::int32_t>(answers[id].prompt_results.size());
+    if (index != requests_[id].scores_from + scored) {
       answers[id].failure = "prompt tokens out of order";
     }
     answers[id].prompt_results.push_back(copy(result));

@@ -1,5 +1,6 @@
 #include "tests/support/reference_cases.h"
 
+#include <cmath>
 #include <cstdlib>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -101,19 +102,31 @@ std::vector<std::string> family_names() {
           "yalm"};
 }
 
-ReferenceCases read_reference(const std::string& name) {
-  ReferenceCases cases;
-  cases.name = name;
+namespace {
+
+std::filesystem::path folder_of(const std::string& name) {
   // Outside the folder where they were built, as in a bundle, the tests are told where their data
   // is.
   const char* const moved = std::getenv("SLUICE_SOURCE_DIR");
   const std::filesystem::path source = moved != nullptr ? moved : SLUICE_SOURCE_DIR;
   const std::filesystem::path data = source / "tests/data";
   const bool is_opt = std::filesystem::exists(data / "opt-reference" / name);
-  cases.folder = data / (is_opt ? "opt-reference" : "families") / name;
-  std::ifstream file(cases.folder / "cases.json");
-  if (!file) throw std::runtime_error("cannot read the reference cases of " + name);
-  const json all = json::parse(file);
+  return data / (is_opt ? "opt-reference" : "families") / name;
+}
+
+json read_cases(const std::filesystem::path& folder) {
+  std::ifstream file(folder / "cases.json");
+  if (!file) throw std::runtime_error("cannot read the reference cases of " + folder.string());
+  return json::parse(file);
+}
+
+}  // namespace
+
+ReferenceCases read_reference(const std::string& name) {
+  ReferenceCases cases;
+  cases.name = name;
+  cases.folder = folder_of(name);
+  const json all = read_cases(cases.folder);
   cases.new_tokens = all["new_tokens"].get<std::int32_t>();
   for (const char* list : {"single", "prefill_only"}) {
     if (!all.contains(list)) continue;
@@ -132,6 +145,32 @@ ReferenceCases read_reference(const std::string& name) {
     for (const json& entry : all["eos"]) add_eos(entry, cases);
   }
   return cases;
+}
+
+ReferenceRows read_reference_rows(const std::string& name) {
+  ReferenceRows rows;
+  rows.folder = folder_of(name);
+  const json layers = read_cases(rows.folder)["layers"];
+  layers.at("input_ids").get_to(rows.prompt);
+  layers.at("final_hidden").get_to(rows.features);
+  rows.is_whole = layers.contains("logits");
+  if (rows.is_whole) {
+    layers.at("logits").get_to(rows.logits);
+    for (std::size_t i = 0; i < rows.logits.front().size(); ++i) {
+      rows.logit_ids.push_back(static_cast<std::int32_t>(i));
+    }
+  } else {
+    layers.at("logits_sample").at("ids").get_to(rows.logit_ids);
+    layers.at("logits_sample").at("values").get_to(rows.logits);
+  }
+  return rows;
+}
+
+std::optional<double> ReferenceRows::logprob(std::size_t position, std::int32_t token) const {
+  if (!is_whole) return {};
+  double sum = 0;
+  for (const float logit : logits.at(position)) sum += std::exp(static_cast<double>(logit));
+  return static_cast<double>(logits[position].at(static_cast<std::size_t>(token))) - std::log(sum);
 }
 
 }  // namespace sluice::support

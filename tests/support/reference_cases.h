@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -33,9 +34,24 @@ struct ReferenceCases {
   std::vector<Eos> eos;
 };
 
+/// What comes out of every position of one prompt.
+struct ReferenceRows {
+  std::filesystem::path folder;
+  std::vector<std::int32_t> prompt;
+  std::vector<std::int32_t> logit_ids;       // whose logits are there: of a small vocabulary, all
+  bool is_whole = true;                      // ... they are all
+  std::vector<std::vector<float>> logits;    // [prompt][logit_ids]
+  std::vector<std::vector<float>> features;  // [prompt][width]: what the head's last product gets
+
+  /// Of `token` after the prompt token at `position`. Nothing: its logit is not there, or not all
+  /// are.
+  std::optional<double> logprob(std::size_t position, std::int32_t token) const;
+};
+
 std::vector<std::string> reference_names();  // of OPT
 std::vector<std::string> family_names();     // of all other families
 /// Throws std::runtime_error if the case file cannot be read.
 ReferenceCases read_reference(const std::string& name);
+ReferenceRows read_reference_rows(const std::string& name);
 
 }  // namespace sluice::support
