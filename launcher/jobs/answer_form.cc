@@ -2,10 +2,10 @@
 
 #include <fmt/format.h>
 
-#include <cmath>
 #include <string_view>
 
 #include "launcher/jobs/request_parser.h"
+#include "launcher/jobs/score_form.h"
 #include "launcher/json/json.h"
 #include "launcher/tokenizer/utf8.h"
 
@@ -21,17 +21,14 @@ std::string token_name(const Tokenizer& tokenizer, std::int32_t token) {
   return name;
 }
 
-/// JSON has no infinity; OpenAI's clients take -9999 for "never".
-float finite(float logprob) { return std::isfinite(logprob) ? logprob : -9999.0F; }
-
 /// The n likeliest and the token itself, by name; of equal names the likelier stays.
 Json top_of(const Tokenizer& tokenizer, const ScoredToken& result) {
   Json top = Json::object();
   for (const stage::Candidate& candidate : result.top) {
     const std::string name = token_name(tokenizer, candidate.token);
-    if (!top.contains(name)) top[name] = finite(candidate.logprob);
+    if (!top.contains(name)) top[name] = finite_logprob(candidate.logprob);
   }
-  top[token_name(tokenizer, result.token)] = finite(result.logprob);
+  top[token_name(tokenizer, result.token)] = finite_logprob(result.logprob);
   return top;
 }
 
@@ -65,7 +62,7 @@ class LogprobTable {
   }
   void add(const ScoredToken& result, std::size_t offset) {
     add_token(result.token, offset);
-    token_logprobs_.push_back(finite(result.logprob));
+    token_logprobs_.push_back(finite_logprob(result.logprob));
     top_logprobs_.push_back(top_of(tokenizer_, result));
   }
   Json take() {
@@ -100,7 +97,7 @@ Json chat_token(const Tokenizer& tokenizer, std::int32_t token, float logprob) {
     bytes.push_back(static_cast<std::int64_t>(static_cast<unsigned char>(byte)));
   }
   return {{"token", token_name(tokenizer, token)},
-          {"logprob", finite(logprob)},
+          {"logprob", finite_logprob(logprob)},
           {"bytes", std::move(bytes)}};
 }
 
@@ -202,12 +199,32 @@ std::string line_of(const Json& record, const std::string& kept_fields) {
   return line;
 }
 
+/// Of a row with choices.
+Json score_record(std::span<const Answer> answers, const AnswerForm& form) {
+  const RequestRow& row = answers.front().row();
+  Json::Object members = score_members(answers);
+  Json record;
+  if (row.form == RowForm::plain) {
+    add_name(record, row);
+    for (auto& [name, value] : members) record[name] = std::move(value);
+    return record;
+  }
+  record["id"] = "score-" + digits_of(row.custom_id, row.line);
+  record["object"] = "score";
+  record["created"] = form.created;
+  record["model"] = form.model;
+  for (auto& [name, value] : members) record[name] = std::move(value);
+  return batch_record(row, 200, std::move(record));
+}
+
 Json text_or_null(const std::string& text) { return text.empty() ? Json() : Json(text); }
 
 }  // namespace
 
-std::string answer_record(const Answer& answer, const AnswerForm& form) {
+std::string answer_record(std::span<const Answer> answers, const AnswerForm& form) {
+  const Answer& answer = answers.front();
   const RequestRow& row = answer.row();
+  if (!row.choices.empty()) return line_of(score_record(answers, form), row.kept_fields);
   const std::size_t prompt = row.prompt.size();
   const std::size_t completion = answer.tokens().size();
   if (row.form == RowForm::chat) return line_of(chat_record(answer, form), row.kept_fields);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 
 #include "launcher/jobs/answer.h"
@@ -24,7 +25,13 @@ struct AnswerForm {
 /// so that no two tokens look alike. The plain form's token_ids are those of the answer, without
 /// the prompt's. Fields that the row keeps stand at the end, in an object "fields": their names may
 /// be ours ("text").
-std::string answer_record(const Answer& answer, const AnswerForm& form);
+///
+/// A row with choices: {"custom_id", and score_members()}; of the batch form these are the body's.
+/// `answers`: of all of the row's requests, in their order.
+std::string answer_record(std::span<const Answer> answers, const AnswerForm& form);
+inline std::string answer_record(const Answer& answer, const AnswerForm& form) {
+  return answer_record(std::span(&answer, 1), form);
+}
 
 /// A row whose custom_id is null (Naming::none) has its "line" beside it, in answers and failures.
 /// Plain rows: {"custom_id", "line", "error": {"message", "type", "param"}}; batch rows: a response

@@ -60,8 +60,9 @@ CompletionWriter::CompletionWriter(int descriptor, std::string name)
     : name_(std::move(name)), descriptor_(descriptor), regular_(is_regular(descriptor)) {}
 
 CompletionWriter::CompletionWriter(const std::filesystem::path& path, Existing existing,
-                                   std::int64_t rows)
+                                   std::int64_t rows, RecordWatch watch)
     : CompletionWriter(open_output(path, existing), path.string()) {
+  watch_ = std::move(watch);
   finished_.ids().reserve(static_cast<std::size_t>(rows));
   if (const Coding coding = coding_of_name(name_); coding != Coding::none) {
     packer_ = make_packer(coding);
@@ -112,7 +113,8 @@ CompletionWriter::CompletionWriter(CompletionWriter&& other) noexcept
       is_open_(other.is_open_),
       closing_(std::move(other.closing_)),
       coded_(std::move(other.coded_)),
-      finished_(std::move(other.finished_)) {}
+      finished_(std::move(other.finished_)),
+      watch_(std::move(other.watch_)) {}
 
 CompletionWriter::~CompletionWriter() {
   if (descriptor_ >= 0) ::close(descriptor_);
@@ -135,6 +137,7 @@ void CompletionWriter::lock() {
 
 void CompletionWriter::add_finished(const std::string& record, std::int64_t line) {
   if (!finished_.take(record)) FinishedRows::refuse(fmt::format("{}, line {}", name_, line));
+  if (watch_) watch_(record);
 }
 
 /// bytes_ becomes the end of the last whole line. Bytes behind it are half a record: the last run
@@ -191,12 +194,13 @@ void CompletionWriter::append(std::string_view record) {
   line_.push_back('\n');
   if (!packer_) {
     write(line_);
-    return;
+  } else {
+    coded_.clear();
+    packer_->add(line_, true, coded_);
+    is_open_ = true;
+    write(coded_);
   }
-  coded_.clear();
-  packer_->add(line_, true, coded_);
-  is_open_ = true;
-  write(coded_);
+  if (watch_) watch_(record);
 }
 
 void CompletionWriter::write(std::string_view bytes) {

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -23,6 +24,9 @@ enum class Existing : std::uint8_t {
   resume,
 };
 
+/// Sees each record that an output keeps from before, and then each one that is appended.
+using RecordWatch = std::function<void(std::string_view record)>;
+
 /// Move-only owner of the open file. One thread. A regular file is locked against a second writer.
 class CompletionWriter {
  public:
@@ -30,7 +34,8 @@ class CompletionWriter {
   /// it; InputError if it has a line that is no record (resume). Devices and pipes are always
   /// taken.
   /// `rows`: so many records are expected in all, where that is known.
-  CompletionWriter(const std::filesystem::path& path, Existing existing, std::int64_t rows = 0);
+  CompletionWriter(const std::filesystem::path& path, Existing existing, std::int64_t rows = 0,
+                   RecordWatch watch = {});
   static CompletionWriter standard_output();
   ~CompletionWriter();
   CompletionWriter(CompletionWriter&& other) noexcept;
@@ -79,6 +84,7 @@ class CompletionWriter {
   std::string closing_;             // the end of one that a killed run left, until it is written
   std::string coded_;               // the last record
   FinishedRows finished_;
+  RecordWatch watch_;
 };
 
 }  // namespace sluice::launcher

@@ -36,12 +36,13 @@ std::int64_t largest_of(std::string_view line, std::string_view name) {
   return largest;
 }
 
-/// The most tokens that the prompt of a line may have. A conversation's template may write any
-/// number of bytes beside the line's own, so it is rendered.
+/// The most tokens that the prompt of a line may have. A conversation's template and a translation
+/// may write any number of bytes beside the line's own.
 std::int64_t most_prompt_tokens(std::string_view line, bool is_json, const RequestParser& parser) {
-  const bool may_be_chat = is_json && line.find(kMessages) != std::string_view::npos;
+  const bool may_grow =
+      is_json && (parser.translates() || line.find(kMessages) != std::string_view::npos);
   const std::size_t bytes =
-      may_be_chat ? std::max(parser.prompt_bytes(line), line.size()) : line.size();
+      may_grow ? std::max(parser.prompt_bytes(line), line.size()) : line.size();
   return static_cast<std::int64_t>(bytes) + 1;  // and the BOS token
 }
 

@@ -53,17 +53,20 @@ std::vector<JournalFact> journal_facts(const RunConfig& config, const Generation
   return facts;
 }
 
-JournalKey journal_key(const RequestRow& row) {
+JournalKey journal_key(const RequestRow& row, std::size_t part) {
   JournalKey key;
   key.name = row.naming == Naming::none ? key_of_line(row.line) : key_of_id(row.custom_id);
   const stage::Sampling& sampling = row.sampling;
   const auto* prompt = reinterpret_cast<const char*>(row.prompt.data());
   const std::uint64_t prompt_hash =
       hash_of({prompt, row.prompt.size() * sizeof(row.prompt.front())});
-  key.digest = hash_of(fmt::format(
+  std::string settings = fmt::format(
       "{} {} {} {} {} {} {} {} {} {} {} {}", prompt_hash, row.max_tokens, sampling.temperature,
       sampling.top_k, sampling.top_p, sampling.repetition_penalty, sampling.seed, sampling.logprobs,
-      row.ignore_eos, row.echo, row.stop, row.stop_token_ids));
+      row.ignore_eos, row.echo, row.stop, row.stop_token_ids);
+  for (const Choice& choice : row.choices) settings += fmt::format(" {}", choice.tokens);
+  if (part > 0) settings += fmt::format(" part {}", part);
+  key.digest = hash_of(settings);
   return key;
 }
 

@@ -1,6 +1,7 @@
 // What a journal belongs to: the run by its facts, a row by its key.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -18,7 +19,8 @@ namespace sluice::launcher {
 std::vector<JournalFact> journal_facts(const RunConfig& config, const GenerationDefaults& defaults,
                                        const std::string& input_name, std::uint64_t model);
 
-/// Everything that a row's tokens depend on, beside the facts.
-JournalKey journal_key(const RequestRow& row);
+/// Everything that the tokens of a row's request depend on, beside the facts. `part`: which of the
+/// row's requests it is.
+JournalKey journal_key(const RequestRow& row, std::size_t part = 0);
 
 }  // namespace sluice::launcher

@@ -10,6 +10,8 @@
 
 #include "kernels/device/error.h"
 #include "launcher/jobs/chat_fields.h"
+#include "launcher/jobs/choice_fields.h"
+#include "launcher/jobs/prompt_fields.h"
 #include "launcher/jobs/readable_id.h"
 #include "launcher/jobs/row_fields.h"
 #include "launcher/json/json.h"
@@ -113,69 +115,6 @@ void read_settings(const RowFields& fields, const ModelLimits& limits, RequestRo
   }
 }
 
-/// The text of a prompt of ids, without the BOS token, which a text would not show.
-std::string text_of_ids(const Tokenizer& tokenizer, const std::vector<std::int32_t>& ids) {
-  const bool bos = tokenizer.bos() >= 0 && ids.front() == tokenizer.bos();
-  return tokenizer.decode(std::span(ids).subspan(bos ? 1 : 0), false);
-}
-
-/// Without tokenizing it: no token has more bytes than the longest of the vocabulary, but for
-/// blanks beside an added token, which may be part of it.
-void refuse_huge(std::string_view text, const ModelLimits& limits, const char* field) {
-  const std::size_t most = static_cast<std::size_t>(limits.positions) * limits.longest_token_bytes;
-  if (text.size() <= most || most == 0) return;
-  const auto is_blank = [](char byte) { return byte == ' ' || (byte >= '\t' && byte <= '\r'); };
-  const auto blanks = static_cast<std::size_t>(std::ranges::count_if(text, is_blank));
-  if (text.size() - blanks <= most) return;
-  throw RowProblem{fmt::format("the prompt has {} bytes, which come to more tokens than the {} "
-                               "positions of the model; shorten the prompt",
-                               text.size(), limits.positions),
-                   field};
-}
-
-void read_prompt(const RowFields& fields, const Tokenizer& tokenizer, const ModelLimits& limits,
-                 RequestRow& row) {
-  const Json* prompt = fields.find("prompt");
-  if (prompt == nullptr) throw RowProblem{"the row has no prompt", "prompt"};
-  if (!prompt->is_string() && !prompt->is_array()) {
-    RowFields::refuse("prompt", *prompt, "one text or one list of token ids");
-  }
-  if (prompt->empty() || *prompt == "") throw RowProblem{"the prompt is empty", "prompt"};
-  if (prompt->is_string()) {
-    const std::string& text = prompt->text();
-    refuse_huge(text, limits, "prompt");
-    row.prompt = tokenizer.encode(text);
-    if (row.echo) row.prompt_text = text;
-    return;
-  }
-  if (prompt->front().is_string() || prompt->front().is_array()) {
-    throw RowProblem{"prompt is a list of prompts; give each prompt a row of its own", "prompt"};
-  }
-  row.prompt = fields.ids("prompt", limits.vocabulary).value();
-  if (row.echo) row.prompt_text = text_of_ids(tokenizer, row.prompt);
-}
-
-/// The text that the folder's template makes of the row's messages.
-std::string chat_text(const RowFields& fields, const ChatTemplate* chat, RowForm form) {
-  const Chat talk = chat_of(fields, form);
-  if (chat == nullptr) throw RowProblem{"messages are not answered here", "messages"};
-  try {
-    return chat->render(talk);
-  } catch (const InputError& problem) {
-    throw RowProblem{problem.what(), "messages"};
-  }
-}
-
-/// The template has written BOS and all other special tokens itself.
-void read_messages(const RowFields& fields, const Tokenizer& tokenizer, const ChatTemplate* chat,
-                   const ModelLimits& limits, RequestRow& row) {
-  const std::string text = chat_text(fields, chat, row.form);
-  if (text.empty()) throw RowProblem{"the chat template makes no text of the messages", "messages"};
-  refuse_huge(text, limits, "messages");
-  row.prompt = tokenizer.encode(text, false);
-  row.echo = false;
-}
-
 /// `given`: the row's own max_tokens. `field`: what the prompt came from.
 void fit_to_positions(std::optional<std::int64_t> given, const ModelLimits& limits,
                       const char* field, RequestRow& row) {
@@ -211,11 +150,10 @@ void read_request(const RowFields& fields, const Tokenizer& tokenizer, const Cha
                   const ModelLimits& limits, RequestRow& row) {
   refuse_foreign(fields);
   read_settings(fields, limits, row);
+  if (has_choices(fields.object())) return read_scored(fields, tokenizer, chat, limits, row);
   const auto max_tokens = max_tokens_of(fields);
-  const bool is_chat =
-      row.form == RowForm::chat || (row.form == RowForm::plain && has_messages(fields.object()));
+  const bool is_chat = is_conversation(fields, row.form);
   if (is_chat) {
-    refuse_foreign_chat_fields(fields);
     read_messages(fields, tokenizer, chat, limits, row);
   } else {
     read_prompt(fields, tokenizer, limits, row);
@@ -262,6 +200,20 @@ const Json& batch_body(const Json& object) {
   return *body;
 }
 
+/// Of prompt and longest choice.
+std::size_t translated_bytes(const RowTranslation& translate, const Json& object) {
+  try {
+    const Json row = translate(object);
+    std::size_t longest = 0;
+    for (const Json& choice : row.member("choices")) {
+      longest = std::max(longest, choice.text().size());
+    }
+    return row.at("prompt").text().size() + longest;
+  } catch (const RowProblem&) {
+    return 0;  // it will be refused
+  }
+}
+
 RowForm form_of(const Json& object) {
   const bool batch = object.contains("body") || object.contains("url") || object.contains("method");
   if (!batch) return RowForm::plain;
@@ -284,10 +236,12 @@ std::uint64_t default_seed(std::uint64_t run_seed, std::string_view custom_id) {
 std::string default_custom_id(std::int64_t line) { return fmt::format("row-{}", line); }
 
 RequestParser::RequestParser(const Tokenizer& tokenizer, GenerationDefaults defaults,
-                             ModelLimits limits, const ChatTemplate* chat, UnknownFieldRule rule)
+                             ModelLimits limits, const ChatTemplate* chat, UnknownFieldRule rule,
+                             RowTranslation translate)
     : tokenizer_(tokenizer),
       chat_(chat),
       rule_(rule),
+      translate_(std::move(translate)),
       defaults_(std::move(defaults)),
       limits_(limits) {
   for (std::int32_t id = 0; id < tokenizer.table_size(); ++id) {
@@ -349,9 +303,9 @@ RowDraft RequestParser::draft_json(std::string_view line, std::int64_t number,
   RowDraft draft;
   RequestRow row = with_defaults(number);
   try {
-    const Json object = parse_row(line, row);
+    Json object = parse_row(line, row);
     if (!object.is_object()) throw RowProblem{"the row is no JSON object", ""};
-    row.form = form_of(object);
+    if (!translates()) row.form = form_of(object);
     draft.has_form = true;
     if (auto id = RowFields(object).text("custom_id")) {
       row.custom_id = std::move(*id);
@@ -359,6 +313,7 @@ RowDraft RequestParser::draft_json(std::string_view line, std::int64_t number,
     }
     draft.left_out = is_answered && is_answered(row);
     if (!draft.left_out) {
+      if (translates()) object = translate_(object);
       const Json& request = row.form == RowForm::plain ? object : batch_body(object);
       row.sampling.seed = default_seed(defaults_.sampling.seed, row.custom_id);
       auto unknown = unknown_fields(object, row.form);
@@ -378,6 +333,7 @@ RowDraft RequestParser::draft_json(std::string_view line, std::int64_t number,
 
 std::size_t RequestParser::prompt_bytes(std::string_view line) const {
   const Json object = Json::parse_or_null(line);
+  if (translates()) return translated_bytes(translate_, object);
   const Json& body = object.member("body");
   const Json& request = body.is_object() ? body : object;
   if (chat_ == nullptr || !has_messages(request)) return line.size();
@@ -400,6 +356,7 @@ RowDraft RequestParser::draft_text(std::string_view prompt, std::int64_t number,
   }
   row.sampling.seed = default_seed(defaults_.sampling.seed, row.custom_id);
   try {
+    if (translates()) throw RowProblem{"the row is no JSON object", ""};
     if (!is_valid_utf8(prompt) || prompt.find('\0') != std::string_view::npos) {
       throw RowProblem{"this is no UTF-8 text; save the file as UTF-8", "prompt"};
     }

@@ -13,6 +13,7 @@
 #include "launcher/config/run_config.h"
 #include "launcher/jobs/request_row.h"
 #include "launcher/jobs/unknown_fields.h"
+#include "launcher/json/json.h"
 #include "launcher/tokenizer/tokenizer.h"
 
 namespace sluice::launcher {
@@ -34,6 +35,10 @@ std::uint64_t default_seed(std::uint64_t run_seed, std::string_view custom_id);
 /// "row-7": the custom_id of a row that has none.
 std::string default_custom_id(std::int64_t line);
 
+/// Makes a row of sluice's plain form out of a line's object, where the input has another form. Its
+/// custom_id is not read. Throws RowProblem. Any thread.
+using RowTranslation = std::function<Json(const Json& object)>;
+
 /// A row, or what is wrong with it.
 using ParsedRow = std::variant<RequestRow, RowFailure>;
 
@@ -47,17 +52,18 @@ struct RowDraft {
 
 /// Fields, all optional but prompt: custom_id, prompt (text or token ids), max_tokens, temperature,
 /// top_p, top_k, repetition_penalty, seed, logprobs, echo, stop (text or up to 16), stop_token_ids,
-/// ignore_eos, skip_special_tokens; null counts as absent. A text prompt gets the model's BOS
-/// token, token ids are taken as they are. `max_tokens` that is not given is cut to what the
+/// ignore_eos, skip_special_tokens, add_special_tokens, choices (choice_fields.h); null counts as
+/// absent. A text prompt gets the model's BOS token unless add_special_tokens is false, token ids
+/// are taken as they are. `max_tokens` that is not given is cut to what the
 /// model's positions leave. In place of a prompt a row may have messages (chat_fields.h), of which
 /// the model folder's chat template makes the text.
 class RequestParser {
  public:
   /// `tokenizer` and `chat` must outlive it. `defaults.sampling.seed` is the run's seed. Without
-  /// `chat` rows with messages are refused.
+  /// `chat` rows with messages are refused. `translate`: empty for rows of sluice's own forms.
   RequestParser(const Tokenizer& tokenizer, GenerationDefaults defaults, ModelLimits limits,
                 const ChatTemplate* chat = nullptr,
-                UnknownFieldRule rule = UnknownFieldRule::ignore);
+                UnknownFieldRule rule = UnknownFieldRule::ignore, RowTranslation translate = {});
 
   /// Whether the output has the answer of a row, by its line, custom_id and naming. Such a row is
   /// not tokenized: it is given back without a prompt.
@@ -81,9 +87,10 @@ class RequestParser {
     return settle(draft_text(prompt, number));
   }
 
-  /// The most bytes of text that the line's prompt has: rendered where the line has messages, or
-  /// else those of the line.
+  /// The most bytes of text that the line's prompt and longest choice have: rendered where the line
+  /// has messages, translated where it is of another form, or else those of the line.
   std::size_t prompt_bytes(std::string_view line) const;
+  bool translates() const { return translate_ != nullptr; }
 
   /// One sentence for each name of an unknown field met since the last call.
   std::vector<std::string> take_warnings() { return std::exchange(warnings_, {}); }
@@ -99,6 +106,7 @@ class RequestParser {
   const Tokenizer& tokenizer_;
   const ChatTemplate* chat_;
   UnknownFieldRule rule_;
+  RowTranslation translate_;
   GenerationDefaults defaults_;
   ModelLimits limits_;
   std::set<std::string> warned_;

@@ -23,6 +23,12 @@ enum class Naming : std::uint8_t {
   none,     // the input has none for it, and gives row-N to another: null in the record
 };
 
+/// A text that is scored behind the row's prompt.
+struct Choice {
+  std::string text;                  // as it was given; of ids, what they decode to
+  std::vector<std::int32_t> tokens;  // >= 1, of which each has a score
+};
+
 struct RequestRow {
   std::int64_t line = 0;  // of the input, from 1
   std::string custom_id;
@@ -37,6 +43,8 @@ struct RequestRow {
   bool ignore_eos = false;
   bool skip_special = true;  // the text leaves special tokens out
   bool echo = false;
+  /// Scored instead of an answer, with max_tokens 0. Each is a request of its own.
+  std::vector<Choice> choices;
   std::string kept_fields;  // a JSON object of fields that are not ours, to be given back; or empty
 
   bool wants_logprobs() const { return sampling.logprobs >= 0; }
@@ -85,7 +93,12 @@ struct JournalUse {
 /// Takes the length of a row into account.
 void add_to_scan(const RequestRow& row, JobScan& scan);
 
-/// What stage::Job::next() hands out for a row.
-stage::Request to_request(const RequestRow& row, std::uint64_t id);
+/// Requests that a row takes, >= 1.
+std::size_t parts_of(const RequestRow& row);
+/// Most tokens of the row's longest request, prompt and answer.
+std::int64_t longest_request(const RequestRow& row);
+
+/// What stage::Job::next() hands out for a row, of its requests the one of this index.
+stage::Request to_request(const RequestRow& row, std::uint64_t id, std::size_t part = 0);
 
 }  // namespace sluice::launcher

@@ -22,7 +22,9 @@ constexpr std::size_t kWorkBytes = 1U << 16;  // or one line
 std::size_t tokens_of(const ParsedRow& row) {
   const auto* request = std::get_if<RequestRow>(&row);
   if (request == nullptr) return 0;
-  return request->prompt.size() + request->kept_fields.size() / sizeof(std::int32_t);
+  std::size_t tokens = request->prompt.size();
+  for (const Choice& choice : request->choices) tokens += choice.tokens.size();
+  return tokens + request->kept_fields.size() / sizeof(std::int32_t);
 }
 
 }  // namespace

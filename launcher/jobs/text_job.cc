@@ -43,8 +43,8 @@ JobCounts TextJob::counts() const {
   return counts;
 }
 
-stage::Next TextJob::next(stage::Request& request) {
-  if (writer_ == nullptr) throw std::logic_error("TextJob::next before start");
+/// The next row that can be answered begins. Failures on the way are written.
+stage::Next TextJob::take_row(RowWork*& begun) {
   for (JobRow row;;) {
     const stage::Next answer = feed_.next(row);
     for (const std::string& warning : feed_.take_warnings()) {
@@ -57,40 +57,54 @@ stage::Next TextJob::next(stage::Request& request) {
       continue;
     }
     auto& good = std::get<RequestRow>(row.row);
-    if (is_too_long(good)) {
-      write_failure(failure_of(good, fmt::format("line {} has more tokens than any had when the "
-                                                 "run began; run it again with --resume",
-                                                 good.line)),
-                    row.error_before);
-      continue;
+    if (!is_too_long(good)) {
+      begun = &works_.begin(tokenizer_, std::move(good), row.error_before, options_.eos);
+      return answer;
     }
-    const std::uint64_t id = next_id_++;
-    request = to_request(good, id);
-    const auto added =
-        works_.try_emplace(id, tokenizer_, std::move(good), row.error_before, options_.eos).first;
-    if (journal_ == nullptr || !restore(added->second, request)) return stage::Next::request;
-    write(id);  // only its line was missing
+    write_failure(failure_of(good, fmt::format("line {} has more tokens than any had when the run "
+                                               "began; run it again with --resume",
+                                               good.line)),
+                  row.error_before);
+  }
+}
+
+stage::Next TextJob::next(stage::Request& request) {
+  if (writer_ == nullptr) throw std::logic_error("TextJob::next before start");
+  for (;;) {
+    if (open_ == nullptr) {
+      const stage::Next answer = take_row(open_);
+      if (answer != stage::Next::request) return answer;
+    }
+    RowWork& work = *open_;
+    const std::size_t part = work.begun++;
+    if (work.all_begun()) open_ = nullptr;
+    request = to_request(work.row, work.first_id + part, part);
+    if (!restore(work, part, request)) return stage::Next::request;
+    end_part(work);  // the record was missing, or the row's other requests
   }
 }
 
 /// Gives the answer the tokens that the journal has of it. To the request they are prompt: it goes
 /// on behind them. True: the answer is finished with them.
-bool TextJob::restore(Work& begun, stage::Request& request) {
+bool TextJob::restore(RowWork& work, std::size_t part, stage::Request& request) {
+  // Without a token of an answer there is nothing to go on with.
+  if (journal_ == nullptr || request.max_tokens == 0) return false;
   const std::size_t prompt_results = request.scores_from > 0 ? request.prompt.size() - 1 : 0;
-  const Journal::Start start = journal_->start(journal_key(begun.row), prompt_results);
-  begun.number = start.number;
+  const Journal::Start start = journal_->start(journal_key(work.row, part), prompt_results);
+  work.numbers[part] = start.number;
+  Answer& answer = work.answers[part];
   const auto result_of = [](const ScoredToken& token) {
     return stage::TokenResult{token.token, token.logprob, token.top};
   };
   for (const ScoredToken& token : start.made.prompt) {
-    begun.answer.add_prompt_token(result_of(token));
+    answer.add_prompt_token(result_of(token));
     request.scores_from = 0;
   }
   for (const ScoredToken& token : start.made.answer) {
     ++counts_.journal.restored_tokens;
     request.prompt.push_back(token.token);
     --request.max_tokens;
-    if (begun.answer.add(result_of(token))) return true;
+    if (answer.add(result_of(token))) return true;
   }
   if (start.again) {
     counts_.journal.recomputed_tokens += static_cast<std::int64_t>(request.prompt.size());
@@ -99,33 +113,32 @@ bool TextJob::restore(Work& begun, stage::Request& request) {
 }
 
 bool TextJob::is_too_long(const RequestRow& row) const {
-  const auto tokens = static_cast<std::int64_t>(row.prompt.size()) + row.max_tokens;
-  return options_.longest_sequence > 0 && tokens > options_.longest_sequence;
+  return options_.longest_sequence > 0 && longest_request(row) > options_.longest_sequence;
 }
 
-TextJob::Work& TextJob::work(std::uint64_t id) {
-  const auto found = works_.find(id);
-  if (found == works_.end()) {
-    throw std::logic_error(fmt::format("request {} is not under way", id));
+/// One of the row's requests has ended.
+void TextJob::end_part(RowWork& work) {
+  ++work.ended;
+  if (!work.done()) return;
+  if (work.failure.empty()) {
+    write(work);
+  } else {
+    write_failure(failure_of(work.row, work.failure), work.error_before);
   }
-  return found->second;
+  for (const auto& number : work.numbers) {
+    if (journal_ != nullptr && number) journal_->done(*number);
+  }
+  works_.erase(work);
 }
 
-/// Appends the finished answer, and lets go of all that the row took.
-void TextJob::write(std::uint64_t id) {
-  const Answer& finished = work(id).answer;
-  writer_->append(answer_record(finished, options_.form));
+void TextJob::write(RowWork& work) {
+  writer_->append(answer_record(work.answers, options_.form));
   ++counts_.answered;
   ++counts_.written;
-  counts_.prompt_tokens += static_cast<std::int64_t>(finished.row().prompt.size());
-  counts_.completion_tokens += static_cast<std::int64_t>(finished.tokens().size());
-  let_go(id);
-}
-
-/// The row's record is in the output.
-void TextJob::let_go(std::uint64_t id) {
-  if (journal_ != nullptr) journal_->done(work(id).number);
-  works_.erase(id);
+  counts_.prompt_tokens += static_cast<std::int64_t>(work.row.prompt.size());
+  for (const Answer& answer : work.answers) {
+    counts_.completion_tokens += static_cast<std::int64_t>(answer.tokens().size());
+  }
 }
 
 /// A row that fails as it did before has its record.
@@ -141,34 +154,36 @@ void TextJob::write_failure(const RowFailure& failure, std::uint64_t error_befor
 }
 
 void TextJob::on_prompt_token(std::uint64_t id, std::int32_t, const stage::TokenResult& result) {
-  Work& asked = work(id);
-  // Without a token of the answer there is nothing to go on with.
-  if (journal_ != nullptr && asked.row.max_tokens > 0) {
-    journal_->add(asked.number, JournalToken::prompt, result);
+  const auto [work, part] = works_.part_of(id);
+  if (journal_ != nullptr && work.numbers[part]) {
+    journal_->add(*work.numbers[part], JournalToken::prompt, result);
   }
-  asked.answer.add_prompt_token(result);
+  work.answers[part].add_prompt_token(result);
 }
 
 bool TextJob::on_token(std::uint64_t id, const stage::TokenResult& result) {
-  Work& made = work(id);
+  const auto [work, part] = works_.part_of(id);
   if (journal_ != nullptr) {
-    const bool scored = made.row.wants_logprobs();
-    journal_->add(made.number, scored ? JournalToken::scored : JournalToken::plain, result);
+    const bool scored = work.row.wants_logprobs();
+    journal_->add(work.numbers[part].value(), scored ? JournalToken::scored : JournalToken::plain,
+                  result);
   }
-  if (!made.answer.add(result)) return false;
-  write(id);
+  if (!work.answers[part].add(result)) return false;
+  end_part(work);
   return true;
 }
 
 void TextJob::on_prompt_done(std::uint64_t id) {
-  work(id).answer.finish_without_tokens();
-  write(id);
+  const auto [work, part] = works_.part_of(id);
+  work.answers[part].finish_without_tokens();
+  end_part(work);
 }
 
 void TextJob::on_failed(std::uint64_t id, const std::string& reason) {
-  const Work& failed = work(id);
-  write_failure(failure_of(failed.row, reason), failed.error_before);
-  let_go(id);
+  RowWork& work = works_.part_of(id).work;
+  work.failure = reason;
+  if (open_ == &work) open_ = nullptr;
+  end_part(work);
 }
 
 }  // namespace sluice::launcher

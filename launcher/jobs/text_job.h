@@ -1,15 +1,14 @@
-// A file of prompts as the head's job: hands the rows out in order as they are read, and writes
-// each answer the moment it is finished.
+// A file of prompts as the head's job: hands the rows' requests out in order as rows are read, and
+// writes each row's record the moment all its requests have ended.
 #pragma once
 
 #include <cstdint>
-#include <unordered_map>
 
-#include "launcher/jobs/answer.h"
 #include "launcher/jobs/answer_form.h"
 #include "launcher/jobs/completion_writer.h"
 #include "launcher/jobs/journal.h"
 #include "launcher/jobs/row_feed.h"
+#include "launcher/jobs/row_work.h"
 #include "stage/request.h"
 
 namespace sluice::launcher {
@@ -58,19 +57,10 @@ class TextJob : public stage::Job {
   void on_failed(std::uint64_t id, const std::string& reason) override;
 
  private:
-  struct Work {
-    Work(const Tokenizer& tokenizer, RequestRow given, std::uint64_t error, std::int32_t eos)
-        : row(std::move(given)), error_before(error), answer(tokenizer, row, eos) {}
-    RequestRow row;
-    std::uint64_t error_before;
-    Answer answer;             // of row
-    std::uint32_t number = 0;  // in the journal
-  };
-
-  Work& work(std::uint64_t id);
-  bool restore(Work& work, stage::Request& request);
-  void write(std::uint64_t id);
-  void let_go(std::uint64_t id);
+  stage::Next take_row(RowWork*& begun);
+  bool restore(RowWork& work, std::size_t part, stage::Request& request);
+  void end_part(RowWork& work);
+  void write(RowWork& work);
   void write_failure(const RowFailure& failure, std::uint64_t error_before);
   bool is_too_long(const RequestRow& row) const;
 
@@ -79,10 +69,10 @@ class TextJob : public stage::Job {
   TextJobOptions options_;
   CompletionWriter* writer_ = nullptr;
   Journal* journal_ = nullptr;
-  std::uint64_t next_id_ = 0;
-  std::unordered_map<std::uint64_t, Work> works_;  // of rows under way
-  JobCounts counts_;                               // without the feed's
-  bool no_more_ = false;                           // the feed has none
+  RowWorks works_;
+  RowWork* open_ = nullptr;  // the row whose requests are being handed out
+  JobCounts counts_;         // without the feed's
+  bool no_more_ = false;     // the feed has none
 };
 
 }  // namespace sluice::launcher

@@ -12,6 +12,7 @@ namespace {
 
 constexpr std::string_view kFields[] = {"custom_id",
                                         "prompt",
+                                        "choices",
                                         "max_tokens",
                                         "temperature",
                                         "top_p",
@@ -23,7 +24,8 @@ constexpr std::string_view kFields[] = {"custom_id",
                                         "repetition_penalty",
                                         "stop_token_ids",
                                         "ignore_eos",
-                                        "skip_special_tokens"};
+                                        "skip_special_tokens",
+                                        "add_special_tokens"};
 // OpenAI's fields for things that sluice does not do. A value that asks for nothing is accepted.
 constexpr std::string_view kForeignFields[] = {
     "n", "best_of", "stream", "suffix", "logit_bias", "presence_penalty", "frequency_penalty"};

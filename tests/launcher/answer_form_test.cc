@@ -153,5 +153,54 @@ TEST_F(AnswerFormTest, Failures) {
   EXPECT_EQ(batch.at("response").at("body").at("error").at("type"), "server_error");
 }
 
+class ScoreFormTest : public AnswerFormTest {
+ protected:
+  void SetUp() override {
+    AnswerFormTest::SetUp();
+    row_.max_tokens = 0;
+    row_.choices = {{"ab", {5, 6}}, {"\xC3\xA9", {7}}, {"", {8}}};
+  }
+  json scores(const std::vector<std::vector<float>>& logprobs) {
+    std::vector<Answer> answers;
+    for (std::size_t i = 0; i < row_.choices.size(); ++i) {
+      Answer& answer = answers.emplace_back(tokenizer_, row_, 2);
+      for (std::size_t k = 0; k < row_.choices[i].tokens.size(); ++k) {
+        answer.add_prompt_token({row_.choices[i].tokens[k], logprobs[i][k], {}});
+      }
+      answer.finish_without_tokens();
+    }
+    return json::parse(answer_record(answers, {"demo", 1700000000}));
+  }
+};
+
+TEST_F(ScoreFormTest, EachMeasureHasItsBest) {
+  EXPECT_EQ(scores({{-1, -2}, {-2.5F}, {-2.75F}}), json::parse(R"({"custom_id": "id", "scores": [
+                {"text": "ab", "logprob": -3, "logprob_per_token": -1.5, "logprob_per_byte": -1.5,
+                 "token_ids": [5, 6], "token_logprobs": [-1, -2]},
+                {"text": "\u00e9", "logprob": -2.5, "logprob_per_token": -2.5,
+                 "logprob_per_byte": -1.25, "token_ids": [7], "token_logprobs": [-2.5]},
+                {"text": "", "logprob": -2.75, "logprob_per_token": -2.75,
+                 "logprob_per_byte": null, "token_ids": [8], "token_logprobs": [-2.75]}],
+                "best": 1, "best_per_token": 0, "best_per_byte": 1,
+                "usage": {"prompt_tokens": 4, "choice_tokens": 4}})"));
+}
+
+TEST_F(ScoreFormTest, OfEqualChoicesTheFirstIsBestAndNeverIsANumber) {
+  const float never = -std::numeric_limits<float>::infinity();
+  const json made = scores({{-1, never}, {-4}, {-4}});
+  EXPECT_EQ(made.at("best"), 1);
+  EXPECT_EQ(made.at("scores")[0].at("logprob"), -9999.0);
+  EXPECT_EQ(made.at("scores")[0].at("token_logprobs")[1], -9999.0);
+}
+
+TEST_F(ScoreFormTest, BatchRowsHaveThemInTheBody) {
+  row_.form = RowForm::batch;
+  row_.kept_fields = R"({"gold":1})";
+  const json made = scores({{-1, -2}, {-2.5F}, {-2.75F}});
+  EXPECT_EQ(made.at("response").at("body").at("best"), 1);
+  EXPECT_EQ(made.at("response").at("body").at("object"), "score");
+  EXPECT_EQ(made.at("fields").at("gold"), 1);
+}
+
 }  // namespace
 }  // namespace sluice::launcher

@@ -57,6 +57,10 @@ TEST(FinishedRows, AnswersAsTheyAreWrittenAreKnownWhateverTheirNames) {
       answer.finish_without_tokens();
       finished.add(answer_record(answer, {"m", 1}), "test");
       EXPECT_EQ(met(finished, id), Met::answered) << id;
+      row.custom_id += " scored";
+      row.choices = {{"b", {6}}};
+      finished.add(answer_record(answer, {"m", 1}), "test");
+      EXPECT_EQ(met(finished, row.custom_id), Met::answered) << id;
     }
     RequestRow nameless;
     nameless.line = 12;

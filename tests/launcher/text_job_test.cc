@@ -138,6 +138,77 @@ TEST_F(TextJobTest, AnswersEveryRowOnce) {
   EXPECT_EQ(first.at("row-4").at("line"), 4);
 }
 
+const std::string kScored =
+    "{\"custom_id\": \"a\", \"prompt\": \"first\", \"choices\": [\"x\", \"yz\", \"no\"]}\n"
+    "{\"custom_id\": \"b\", \"prompt\": \"second\", \"max_tokens\": 3}\n"
+    "{\"custom_id\": \"c\", \"prompt\": \"fail\", \"choices\": [\"ed\", \"s\", \"x\", \"y\"]}\n";
+
+TEST_F(TextJobTest, ARowOfSeveralRequestsHasOneRecord) {
+  const ModelFolder folder;
+  CompletionWriter writer(folder.path() / "out.jsonl", Existing::refuse);
+  Run scored(tokenizer_, kScored, writer);
+  Pipeline pipeline(tokenizer_);
+  pipeline.run(scored.job);
+  const JobCounts counts = scored.job.counts();
+  EXPECT_EQ(counts.answered, 2);
+  EXPECT_EQ(counts.failed, 1);
+  EXPECT_EQ(counts.written, 3);
+  EXPECT_TRUE(scored.job.done());
+  // A row that fails has no further requests.
+  EXPECT_EQ(pipeline.prompts, (std::vector<std::string>{"firstx", "firstyz", "firstno", "second",
+                                                        "failed", "fails"}));
+  std::map<std::string, json> records;
+  for (const std::string& line : lines(folder)) {
+    const json record = json::parse(line);
+    records.emplace(record.at("custom_id"), record);
+  }
+  ASSERT_EQ(records.size(), 3U);
+  const json& scores = records.at("a").at("scores");
+  ASSERT_EQ(scores.size(), 3U);
+  EXPECT_EQ(scores[0].at("token_logprobs"), json::parse("[-1]"));
+  EXPECT_EQ(scores[1].at("logprob"), -2.0);
+  EXPECT_EQ(records.at("a").at("best"), 0);
+  EXPECT_EQ(records.at("a").at("usage").at("choice_tokens"), 5);
+  EXPECT_EQ(records.at("c").at("error").at("message"), "logits are not finite");
+}
+
+TEST_F(TextJobTest, ARowOfSeveralRequestsIsAnsweredWholeAfterACutAtEveryByte) {
+  const ModelFolder undisturbed;
+  run(undisturbed, Existing::refuse, kScored);
+  const std::multiset<std::string> expected = lines(undisturbed);
+  const std::string whole = undisturbed.read("out.jsonl");
+  for (std::size_t cut = 0; cut <= whole.size(); ++cut) {
+    const ModelFolder folder;
+    folder.write("out.jsonl", whole.substr(0, cut));
+    run(folder, Existing::resume, kScored);
+    ASSERT_EQ(lines(folder), expected) << cut;
+  }
+}
+
+/// Whichever of a row's requests fails, and however many others are under way.
+TEST_F(TextJobTest, ARequestThatFailsIsTheRowsFailure) {
+  for (std::size_t failing = 0; failing < 3; ++failing) {
+    const ModelFolder folder;
+    CompletionWriter writer(folder.path() / "out.jsonl", Existing::refuse);
+    Run scored(tokenizer_, kScored, writer);
+    std::vector<stage::Request> requests(3);
+    for (stage::Request& request : requests) {
+      ASSERT_EQ(scored.job.next(request), stage::Next::request);
+    }
+    scored.job.on_failed(requests[failing].id, "broken");
+    EXPECT_EQ(lines(folder).size(), 0U) << "others of the row are under way";
+    for (std::size_t i = 0; i < 3; ++i) {
+      if (i != failing) scored.job.on_prompt_done(requests[i].id);
+    }
+    ASSERT_EQ(lines(folder).size(), 1U);
+    EXPECT_EQ(json::parse(*lines(folder).begin()).at("error").at("message"), "broken");
+    stage::Request next;
+    ASSERT_EQ(scored.job.next(next), stage::Next::request);
+    EXPECT_EQ(tokenizer_.decode(next.prompt, true), "second");
+    EXPECT_THROW(scored.job.on_prompt_done(requests[0].id), std::logic_error);
+  }
+}
+
 TEST_F(TextJobTest, ARefusedRowIsWrittenInItsTurn) {
   const ModelFolder folder;
   CompletionWriter writer(folder.path() / "out.jsonl", Existing::refuse);
