@@ -22,6 +22,7 @@
 #include "launcher/model/model_folder.h"
 #include "launcher/plan/plan_command.h"
 #include "launcher/plan/simulate_command.h"
+#include "launcher/score/score_command.h"
 #include "launcher/tokenizer/tokenizer_facts.h"
 
 namespace {
@@ -84,6 +85,9 @@ ExitStatus run(int argc, char** argv) {
       return tokenize(parsed.tokenize);
     case launcher::Command::merge:
       return launcher::merge(parsed.merge, std::cerr);
+    case launcher::Command::score:
+      return launcher::score(parsed.config, parsed.score, {parsed.dry_run, parsed.schedule},
+                             launcher::command_line_text(argc, argv), say, std::cout);
     case launcher::Command::launch:
       return static_cast<ExitStatus>(launcher::launch(parsed.launch));
     case launcher::Command::bench:

@@ -9,6 +9,7 @@
 #include "launcher/config/launch_arguments.h"
 #include "launcher/config/merge_arguments.h"
 #include "launcher/config/run_config.h"
+#include "launcher/config/score_arguments.h"
 
 namespace sluice::launcher {
 
@@ -61,7 +62,8 @@ enum class Command : std::uint8_t {
   calibrate,
   bench,
   merge,
-  launch
+  launch,
+  score
 };
 
 struct ParsedCommand {
@@ -80,6 +82,7 @@ struct ParsedCommand {
   BenchArguments bench;
   CalibrateArguments calibrate;
   MergeArguments merge;
+  ScoreArguments score;
   LaunchArguments launch;
 };
 

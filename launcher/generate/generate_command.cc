@@ -19,7 +19,6 @@
 #include "launcher/generate/auto_plan.h"
 #include "launcher/generate/machine_rates.h"
 #include "launcher/generate/rank.h"
-#include "launcher/generate/run_job.h"
 #include "launcher/generate/run_prediction.h"
 #include "launcher/machine/core_share.h"
 #include "launcher/planner/machine_file.h"
@@ -67,11 +66,13 @@ class StopsHead {
 
 class Generate {
  public:
-  Generate(const RunConfig& config, DryRun dry_run, const std::string& command_line)
+  Generate(const RunConfig& config, DryRun dry_run, const std::string& command_line,
+           const JobHooks& hooks)
       : asked_(config),
         config_(config),
         dry_run_(dry_run),
         command_line_(command_line),
+        hooks_(hooks),
         world_(make_world(config)),
         is_head_(world_->rank() == 0) {}
 
@@ -127,7 +128,7 @@ class Generate {
     if (plans_first) plan_ = plan_open_run(config_, *model_, {}, *world_);
     const stage::Batching& batching = plan_ ? plan_->batching : config_.batching;
     job_.emplace(config_, model_->folder, batching.slots(world_->size()), !dry_run_.only_plan,
-                 dry_run_.only_plan ? 0 : digest_of(*model_));
+                 dry_run_.only_plan ? 0 : digest_of(*model_), hooks_);
     if (!plans_first) plan_ = plan_open_run(config_, *model_, job_->scan(), *world_);
   }
 
@@ -339,6 +340,7 @@ class Generate {
   RunConfig config_;  // asked_, with what was planned
   DryRun dry_run_;
   const std::string& command_line_;
+  const JobHooks& hooks_;
   std::unique_ptr<comm::World> world_;
   bool is_head_;
   std::optional<OpenedModel> model_;
@@ -355,8 +357,9 @@ class Generate {
 }  // namespace
 
 ExitStatus generate(const RunConfig& config, DryRun dry_run, const std::string& command_line,
-                    const std::function<void(const std::string& sentence)>& say) {
-  Generate command(config, dry_run, command_line);
+                    const std::function<void(const std::string& sentence)>& say,
+                    const JobHooks& hooks) {
+  Generate command(config, dry_run, command_line, hooks);
   // Say it before the world ends, because the world waits for all ranks. mpirun ends a job as soon
   // as one rank leaves with a status, even if another rank still has its sentence to say.
   try {

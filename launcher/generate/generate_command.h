@@ -6,6 +6,7 @@
 
 #include "kernels/device/error.h"
 #include "launcher/config/run_config.h"
+#include "launcher/generate/run_job.h"
 
 namespace sluice::launcher {
 
@@ -20,6 +21,7 @@ struct DryRun {
 /// every rank, and is the status returned; over MPI, what fails once the ranks are at work ends the
 /// process instead (World::fail). Throws where there can be no world of ranks.
 ExitStatus generate(const RunConfig& config, DryRun dry_run, const std::string& command_line,
-                    const std::function<void(const std::string& sentence)>& say);
+                    const std::function<void(const std::string& sentence)>& say,
+                    const JobHooks& hooks = {});
 
 }  // namespace sluice::launcher

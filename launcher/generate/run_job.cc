@@ -92,11 +92,12 @@ UnknownFieldRule rule_of(const JobConfig& job) {
 class FileSource : public JobSource {
  public:
   FileSource(const RunConfig& config, const ModelFolder& model, bool needs_output,
-             std::uint64_t model_digest)
+             std::uint64_t model_digest, const JobHooks& hooks)
       : defaults_(defaults_of(config, model)),
         tokenizer_(open_tokenizer(model)),
         chat_(ChatTemplate::open(model.path, tokenizer_)),
-        parser_(tokenizer_, defaults_, limits_of(model), &chat_, rule_of(config.job)),
+        parser_(tokenizer_, defaults_, limits_of(model), &chat_, rule_of(config.job),
+                hooks.translate),
         file_(config.job.input),
         in_(&file_),
         shard_(parse_shard(config.job.shard).value_or(Shard())) {
@@ -104,7 +105,7 @@ class FileSource : public JobSource {
     scan_.job.longest_sequence = model.config.max_positions;
     if (file_.is_regular()) scan_ = scan_input(file_, parser_, kExactBytes, shard_);
     scan_.job.longest_sequence = std::max(scan_.job.longest_sequence, 1);
-    if (needs_output) open_output(config, model, model_digest);
+    if (needs_output) open_output(config, model, model_digest, hooks.on_record);
   }
   ~FileSource() override {
     file_.stop();
@@ -141,12 +142,13 @@ class FileSource : public JobSource {
   JournalUse journal_use() const override { return job_->counts().journal; }
 
  private:
-  void open_output(const RunConfig& config, const ModelFolder& model, std::uint64_t model_digest) {
+  void open_output(const RunConfig& config, const ModelFolder& model, std::uint64_t model_digest,
+                   const RecordWatch& watch) {
     const Existing existing = config.job.resume      ? Existing::resume
                               : config.job.overwrite ? Existing::overwrite
                                                      : Existing::refuse;
     const bool to_file = !config.job.output.empty() && config.job.output != "-";
-    writer_.emplace(to_file ? CompletionWriter(config.job.output, existing, scan_.job.rows)
+    writer_.emplace(to_file ? CompletionWriter(config.job.output, existing, scan_.job.rows, watch)
                             : CompletionWriter::standard_output());
     if (std::filesystem::is_regular_file(config.job.output) && !writer_->locked()) {
       std::cerr << "sluice: " << config.job.output
@@ -277,14 +279,15 @@ class DummySource : public JobSource {
 }  // namespace
 
 RunJob::RunJob(const RunConfig& config, const ModelFolder& model, std::int32_t slots,
-               bool needs_output, std::uint64_t model_digest)
+               bool needs_output, std::uint64_t model_digest, const JobHooks& hooks)
     : config_(config) {
+  if (hooks.on_open) hooks.on_open();
   if (config.job.has_dummy_prompts()) {
     source_ = std::make_unique<DummySource>(config, model, slots);
   } else if (!config.job.prompt.empty()) {
     source_ = std::make_unique<PromptSource>(config, model);
   } else {
-    source_ = std::make_unique<FileSource>(config, model, needs_output, model_digest);
+    source_ = std::make_unique<FileSource>(config, model, needs_output, model_digest, hooks);
   }
   scan_ = source_->scan();
 }

@@ -2,16 +2,26 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 
 #include "launcher/config/run_config.h"
+#include "launcher/jobs/completion_writer.h"
+#include "launcher/jobs/request_parser.h"
 #include "launcher/jobs/request_row.h"
 #include "launcher/model/model_folder.h"
 #include "launcher/report/progress.h"
 #include "stage/request.h"
 
 namespace sluice::launcher {
+
+/// What a command does beside answering rows; each may be empty.
+struct JobHooks {
+  std::function<void()> on_open;  // on the head, before it reads a row. May throw InputError.
+  RowTranslation translate;       // of an input in another form; see RequestParser
+  RecordWatch on_record;          // of the output file
+};
 
 class JobSource;  // the rows, in one of the three forms, and where their answers go
 
@@ -24,7 +34,7 @@ class RunJob : public stage::Job {
   /// weights; with `needs_output` a journal of another one is refused. Throws InputError,
   /// ConfigError.
   RunJob(const RunConfig& config, const ModelFolder& model, std::int32_t slots, bool needs_output,
-         std::uint64_t model_digest = 0);
+         std::uint64_t model_digest = 0, const JobHooks& hooks = {});
   ~RunJob() override;
 
   const JobScan& scan() const;
