@@ -77,7 +77,14 @@ run_job() {
     shard=(--shard "${SLUICE_SHARDS:+$SLURM_ARRAY_TASK_ID/$SLUICE_SHARDS}")
     [ -n "${shard[1]}" ] || shard[1]=slurm
   fi
-  output=${3//"{shard}"/${SLURM_ARRAY_TASK_ID:-}} report=$output.report.json lost=0 status=0 limit_near="" signalled="" ranks=""
+  output=${3//"{shard}"/${SLURM_ARRAY_TASK_ID:-}} lost=0 status=0 limit_near="" signalled="" ranks=""
+  # The report says that a run came to its end: the user's, where there is one among the flags.
+  local report=$output.report.json own_report=(--report "$output.report.json") word before_word=""
+  for word in "${@:4}"; do
+    [ "$before_word" != --report ] || report=$word own_report=()
+    before_word=$word
+  done
+  report=${report//"{shard}"/${SLURM_ARRAY_TASK_ID:-}}
   local sluice most="${SLUICE_RESTARTS:-5}" at_first before start
   sluice=$(find_sluice)
   # --mpi=pmix: without it every task would be a job of its own. -K1: when a rank dies, the others are
@@ -85,7 +92,7 @@ run_job() {
   start=(srun --mpi=pmix -K1 --cpus-per-task="$(cores_of_a_task)")
   [ "${SLUICE_START:-srun}" = srun ] || start=(mpirun --bind-to none -n "$SLURM_NTASKS")
   start+=("$sluice" generate --model "$1" --input "$2" --output "$3" --resume
-    --report "$report" "${shard[@]}" "${@:4}")
+    "${own_report[@]}" "${shard[@]}" "${@:4}")
   # With its default (mixed), the PMIx plugin of Slurm 22.05 now and then lets ranks out of MPI_Init before
   # all have come so far, and their first message kills one that has not (docs/cluster.md).
   export SLURM_PMIX_FENCE="${SLURM_PMIX_FENCE:-ring}"

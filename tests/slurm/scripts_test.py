@@ -73,6 +73,11 @@ class ScriptsTest(SampleJobTest):
         job = self.send(ONE_NODE, environment={"SLUICE": str(program)})
         self.check_done(job, starts=2)
 
+    def test_a_report_of_the_users_own(self):
+        self.check_done(self.send(ONE_NODE, "--report", "own.json"))
+        self.assertEqual(self.read_json(self.scratch / "own.json")["run"]["requests"], ROWS)
+        self.assertFalse((self.scratch / "output.jsonl.report.json").exists())
+
     def test_wrong_use_is_not_tried_again(self):
         job = self.send(ONE_NODE, "--no-such-flag")
         ended = job.end()
