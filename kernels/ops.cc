@@ -15,7 +15,7 @@ float alibi_slope(std::int32_t head, std::int32_t heads) {
 }
 
 void Ops::sample(SampledRow* /*out*/, TensorView /*logits*/, const SampleRow* /*rows*/,
-                 const std::int32_t* /*history*/) {
+                 const SampleLists& /*lists*/) {
   throw DeviceError(
       "sample: this engine's logits are sampled on the host; this is a bug of the "
       "caller");

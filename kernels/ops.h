@@ -100,24 +100,54 @@ struct KvBatch {
 
 constexpr std::int32_t kMostCandidates = 20;
 
+/// A change to one token's logit.
+struct TokenEdit {
+  std::int32_t token = 0;
+  float value = 0.0F;  // may be infinite where it is subtracted: then the token is ruled out
+};
+
 /// What is wanted of one row of logits. The meaning of each is stage::Sampler's.
 struct SampleRow {
   double uniform = 0.0;             // in [0, 1): the only source of chance
   float temperature = 0.0F;         // 0: greedy
   float top_p = 1.0F;               // (0, 1]
+  float min_p = 0.0F;               // [0, 1]; 0: all
   float repetition_penalty = 1.0F;  // > 0
   std::int32_t top_k = 0;           // 0: all
   std::int32_t logprobs = -1;       // -1: none; n: the token's own and the n likeliest
   std::int32_t token = -1;          // >= 0: nothing is chosen, this one is scored
-  /// For the penalty: tokens [history_first, history_first + history_count) of `history`; one that
-  /// is there twice is penalised once.
-  std::int32_t history_first = 0;
-  std::int32_t history_count = 0;
+  /// The row's edits begin here in SampleLists::edits. First come `biases`: value is added to the
+  /// token's logit. Then `repeated`: repetition_penalty is applied, and value subtracted. Then
+  /// `others`: value is subtracted. A token is once at most among the biases, and once at most
+  /// among the rest.
+  std::int32_t first_edit = 0;
+  std::int32_t biases = 0;
+  std::int32_t repeated = 0;
+  std::int32_t others = 0;
+  /// >= 0: the row's words in SampleLists::masks begin here.
+  std::int32_t first_mask_word = -1;
+  /// Of a beam search: log-probabilities are edited, not logits, and are told as edited. The token
+  /// is the likeliest of them.
+  bool of_beam = false;
 };
 
+/// What the rows of a call refer to.
+struct SampleLists {
+  const TokenEdit* edits = nullptr;
+  /// Of a row [ceil(vocabulary / 32)]: bit t % 32 of word t / 32 says that token t may follow. The
+  /// others are ruled out after all edits.
+  const std::uint32_t* masks = nullptr;
+
+  bool operator==(const SampleLists&) const = default;
+};
+
+/// In place of a token.
+constexpr std::int32_t kNotFinite = -1;    // a logit is NaN, or none is finite
+constexpr std::int32_t kAllRuledOut = -2;  // edits or the mask left no finite one
+
 struct SampledRow {
-  std::int32_t token = -1;  // -1: a logit is NaN, or none is finite
-  float logprob = 0.0F;     // of the model, before temperature and penalty
+  std::int32_t token = kNotFinite;  // or kAllRuledOut
+  float logprob = 0.0F;  // of the model, before temperature and edits (but SampleRow::of_beam)
   std::int32_t top_count = 0;
   std::int32_t top_token[kMostCandidates] = {};  // likeliest first; equals by id
   float top_logprob[kMostCandidates] = {};
@@ -190,7 +220,7 @@ class Ops {
   /// out[i] = what rows[i] asks of logits[i, :] (f32). Everything lies in the lane's memory; logits
   /// may be overwritten. Only where BackendInfo::samples: elsewhere throws DeviceError.
   virtual void sample(SampledRow* out, TensorView logits, const SampleRow* rows,
-                      const std::int32_t* history);
+                      const SampleLists& lists);
 };
 
 /// A backend with the operations of its two computing lanes. Members are destroyed in reverse

@@ -78,10 +78,11 @@ ResultSampler::ResultSampler(const StageLayout& layout, const Workspace& workspa
     : Departures(world, trace),
       layout_(layout),
       workspace_(workspace),
-      sampler_(layout.device_samples ? 0 : layout.model.vocabulary),
-      histories_(workspace.histories,
-                 layout.device_samples ? 0 : layout.batching.slots(layout.stages),
-                 layout.batching.max_sequence_tokens) {
+      sampler_(layout.device_samples ? 0 : layout.model.vocabulary,
+               layout.batching.max_sequence_tokens, layout.batching.max_rule_words),
+      histories_(
+          workspace.histories, layout.device_samples ? 0 : layout.batching.slots(layout.stages),
+          layout.batching.max_sequence_tokens, workspace.rules, layout.batching.max_rule_words) {
   const Batching& batching = layout.batching;
   const auto most = static_cast<std::size_t>(batching.num_gpu_batches) *
                     static_cast<std::size_t>(batching.max_tokens_per_gpu_batch);
@@ -124,7 +125,7 @@ TokenResult ResultSampler::sample_on_host(const PassRow& row, const LogitRow& wa
   const std::span<const float> line(static_cast<const float*>(logits.data),
                                     static_cast<std::size_t>(logits.columns));
   if (wanted.prompt_index >= 0) return sampler_.score(line, wanted.token, row.sampling.logprobs);
-  return sampler_.sample(line, row.sampling, histories_.of(row.slot), sampled_position(row));
+  return sampler_.sample(line, row.sampling, histories_.so_far(row.slot), sampled_position(row));
 }
 
 void ResultSampler::finish(const Pass& pass) {

@@ -30,6 +30,9 @@ Flights::Flights(Job& job, const Batching& batching, std::int32_t stages, PageLe
   flights_of_.resize(static_cast<std::size_t>(admission_.micro_batches()), 0);
   for (Pass& pass : flights_) {
     pass.freed.reserve(static_cast<std::size_t>(batching.slots(stages)));
+    pass.rules.reserve(static_cast<std::size_t>(batching.num_gpu_batches) *
+                       static_cast<std::size_t>(batching.gpu_batch_size) *
+                       static_cast<std::size_t>(batching.max_rule_words));
   }
 }
 

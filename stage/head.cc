@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "kernels/ops.h"
+
 namespace sluice::stage {
 
 Admission::Admission(Job& job, const Batching& batching, std::int32_t stages, PageLedger ledger)
@@ -41,6 +43,7 @@ bool Admission::fill(std::int32_t slot) {
   }
   has_next_ = false;
   target.active = true;
+  target.started = false;
   target.dropped = false;
   target.issued = 0;
   target.passes = 0;
@@ -146,6 +149,11 @@ void Admission::add_row(std::int32_t slot, std::int32_t gpu_batch, std::int32_t 
   added.first_token = pass.batch_tokens.back();
   added.gpu_batch = gpu_batch;
   added.sampling = request.sampling;
+  added.starts = !source.started;
+  if (added.starts) {
+    added.rule_words = static_cast<std::int32_t>(request.rules.size());
+    pass.rules.insert(pass.rules.end(), request.rules.begin(), request.rules.end());
+  }
   const std::int32_t end = source.issued + tokens;
   if (!source.decoding()) {
     const auto begin = request.prompt.begin() + source.issued;
@@ -161,6 +169,7 @@ void Admission::add_row(std::int32_t slot, std::int32_t gpu_batch, std::int32_t 
   added.sample = source.samples_after(end);
   pass.batch_tokens.back() += tokens;
   pass.rows.push_back(added);
+  source.started = true;
   source.issued = end;
   ++source.passes;
 }
@@ -208,7 +217,7 @@ void Admission::take_entry(const PassRow& made, Row& target, const PassResult& e
                            const PassResults& results) {
   if (target.dropped) return;  // earlier in this pass, or before it was back
   if (entry.failed()) {
-    fail(target);
+    fail(target, entry.token);
   } else if (entry.prompt_index >= 0) {
     job_.on_prompt_token(target.request.id, entry.prompt_index, results.result_of(entry));
   } else {
@@ -217,10 +226,15 @@ void Admission::take_entry(const PassRow& made, Row& target, const PassResult& e
   }
 }
 
-void Admission::fail(Row& target) {
+/// `why`: in place of a token.
+void Admission::fail(Row& target, std::int32_t why) {
   target.dropped = true;
   ++failed_;
-  job_.on_failed(target.request.id, "the model's logits are not finite numbers");
+  job_.on_failed(target.request.id,
+                 why == kernels::kAllRuledOut
+                     ? "the row's settings (bad_words, no_repeat_ngram_size, min_tokens, "
+                       "logit_bias) rule out every token"
+                     : "the model's logits are not finite numbers");
 }
 
 void Admission::cancel(std::uint64_t id) {

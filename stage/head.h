@@ -63,9 +63,11 @@ class Admission {
   /// The job has said that there will be no more, and all that it gave have ended.
   bool is_done() const { return no_more_ && !has_next_ && active_ == 0; }
 
-  /// Memory of a slot whose request has a prompt of so many tokens.
-  static std::uint64_t slot_bytes(std::int32_t prompt_tokens) {
-    return sizeof(Row) + static_cast<std::uint64_t>(prompt_tokens) * sizeof(std::int32_t);
+  /// Memory of a slot whose request has a prompt of so many tokens, and rules of so many words.
+  static std::uint64_t slot_bytes(std::int32_t prompt_tokens, std::int32_t rule_words) {
+    return sizeof(Row) +
+           (static_cast<std::uint64_t>(prompt_tokens) + static_cast<std::uint64_t>(rule_words)) *
+               sizeof(std::int32_t);
   }
 
   std::int32_t micro_batches() const { return micro_batches_; }
@@ -81,6 +83,7 @@ class Admission {
  private:
   struct Row {
     bool active = false;
+    bool started = false;  // a pass has told the stages of it
     bool dropped = false;  // failed or cancelled: its place is free once its passes are back
     Request request;
     std::int32_t issued = 0;     // tokens in passes so far: what the cache holds after them
@@ -115,7 +118,7 @@ class Admission {
   void take_entry(const PassRow& made, Row& row, const PassResult& entry,
                   const PassResults& results);
   void take_token(Row& row, const TokenResult& result);
-  void fail(Row& row);
+  void fail(Row& row, std::int32_t why);
   void finish(Row& row);
 
   Job& job_;

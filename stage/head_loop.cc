@@ -166,7 +166,7 @@ std::uint64_t head_memory(const Batching& batching, std::int32_t stages) {
       2 * std::uint64_t{Flights::most(batching, stages)} * max_pass_bytes(batching, stages);
   const auto slots = static_cast<std::uint64_t>(batching.slots(stages));
   return flights + 3 * max_results_bytes(batching) +
-         slots * Admission::slot_bytes(batching.max_sequence_tokens);
+         slots * Admission::slot_bytes(batching.max_sequence_tokens, batching.max_rule_words);
 }
 
 RunReport run_head(Job& job, const Batching& batching, comm::World& world,

@@ -15,9 +15,10 @@ Logits::Logits(const StageLayout& layout, const Workspace& workspace, kernels::E
       backend_(*engine.backend),
       ops_(*engine.device_ops),
       sampler_(layout, workspace, world, trace),
-      histories_(workspace.histories,
-                 layout.device_samples ? layout.batching.slots(layout.stages) : 0,
-                 layout.batching.max_sequence_tokens),
+      histories_(
+          workspace.histories, layout.device_samples ? layout.batching.slots(layout.stages) : 0,
+          layout.batching.max_sequence_tokens, workspace.rules, layout.batching.max_rule_words),
+      edits_(layout.device_samples ? layout.model.vocabulary : 0),
       outbox_(backend_, sampler_, kOutboxCapacity),
       first_(static_cast<std::size_t>(layout.batching.num_gpu_batches)),
       count_(first_.size()) {}
@@ -80,20 +81,22 @@ void Logits::upload_samples(const Pass& pass, std::size_t set, std::int32_t firs
   const std::span<const LogitRow> wanted =
       std::span<const LogitRow>(sampler_.source(pass.number).rows)
           .subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(count));
-  const std::int32_t history = fill_sample_rows(pass, wanted, histories_, sampling.host_rows[set],
-                                                sampling.host_history[set]);
+  const std::int32_t edits =
+      fill_sample_rows(pass, wanted, histories_, edits_, sampling.host_rows[set],
+                       {sampling.host_edits[set], static_cast<std::size_t>(layout_.logit_edits())});
   // On the lane that reads them, which is done with the last chunk's then.
   backend_.copy(Lane::compute, sampling.device_rows, sampling.host_rows[set],
                 wanted.size() * sizeof(kernels::SampleRow));
-  if (history == 0) return;
-  backend_.copy(Lane::compute, sampling.device_history, sampling.host_history[set],
-                static_cast<std::size_t>(history) * sizeof(std::int32_t));
+  if (edits == 0) return;
+  backend_.copy(Lane::compute, sampling.device_edits, sampling.host_edits[set],
+                static_cast<std::size_t>(edits) * sizeof(kernels::TokenEdit));
 }
 
 void Logits::take_home(TensorView logits, std::size_t set) {
   const SampleBuffers& sampling = workspace_.sampling;
   if (layout_.device_samples) {
-    ops_.sample(sampling.device_results, logits, sampling.device_rows, sampling.device_history);
+    ops_.sample(sampling.device_results, logits, sampling.device_rows,
+                {sampling.device_edits, nullptr});
   }
   backend_.wait(Lane::device_to_host, backend_.record(Lane::compute));
   if (layout_.device_samples) {

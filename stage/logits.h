@@ -45,7 +45,9 @@ class Logits {
   Backend& backend_;
   kernels::Ops& ops_;
   ResultSampler sampler_;
-  Histories histories_;  // where the device samples
+  // Where the device samples:
+  Histories histories_;
+  TokenEdits edits_;
   Outbox outbox_;
   std::vector<std::int32_t> first_, count_;  // by GPU batch, in the sampler's source
   PerPass<Outbox::Ticket> ended_;

@@ -18,7 +18,9 @@ struct PassPreamble {
   std::int32_t rows;
   std::int32_t tokens;
   std::int32_t batches;
+  std::int32_t rules;
   std::int32_t freed;
+  std::int32_t unused;
 };
 
 struct ResultsPreamble {
@@ -108,6 +110,7 @@ void Pass::clear() {
   rows.clear();
   tokens.clear();
   batch_tokens.clear();
+  rules.clear();
   freed.clear();
 }
 
@@ -115,6 +118,8 @@ std::size_t max_pass_bytes(const Batching& batching, std::int32_t stages) {
   return sizeof(PassPreamble) + micro_batch_rows(batching) * sizeof(PassRow) +
          micro_batch_tokens(batching) * sizeof(std::int32_t) +
          static_cast<std::size_t>(batching.num_gpu_batches) * sizeof(std::int32_t) +
+         micro_batch_rows(batching) * static_cast<std::size_t>(batching.max_rule_words) *
+             sizeof(std::int32_t) +
          static_cast<std::size_t>(batching.slots(stages)) * sizeof(std::int32_t);
 }
 
@@ -126,11 +131,14 @@ std::span<const std::byte> encode(const Pass& pass, std::span<std::byte> buffer)
                               static_cast<std::int32_t>(pass.rows.size()),
                               static_cast<std::int32_t>(pass.tokens.size()),
                               static_cast<std::int32_t>(pass.batch_tokens.size()),
-                              static_cast<std::int32_t>(pass.freed.size())};
+                              static_cast<std::int32_t>(pass.rules.size()),
+                              static_cast<std::int32_t>(pass.freed.size()),
+                              0};
   writer.put(&preamble, 1);
   writer.put(pass.rows.data(), pass.rows.size());
   writer.put(pass.tokens.data(), pass.tokens.size());
   writer.put(pass.batch_tokens.data(), pass.batch_tokens.size());
+  writer.put(pass.rules.data(), pass.rules.size());
   writer.put(pass.freed.data(), pass.freed.size());
   return writer.done();
 }
@@ -145,6 +153,7 @@ void decode(std::span<const std::byte> bytes, Pass& pass) {
   reader.get(pass.rows, preamble.rows);
   reader.get(pass.tokens, preamble.tokens);
   reader.get(pass.batch_tokens, preamble.batches);
+  reader.get(pass.rules, preamble.rules);
   reader.get(pass.freed, preamble.freed);
 }
 

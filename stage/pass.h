@@ -24,6 +24,8 @@ struct PassRow {
   std::int32_t gpu_batch = 0;    // of the micro-batch; rows are sorted by it
   std::int32_t next_token = -1;  // with scores_from: the prompt token after the chunk, or -1
   std::int32_t scores_from = 0;  // as Request::scores_from; 0 of a row that is no prompt
+  std::int32_t rule_words = 0;   // of Pass::rules; 0 but in the first pass of a sequence
+  bool starts = false;           // the first pass of a sequence in this slot
   bool sample = false;           // a token is wanted after the last new one
   Sampling sampling;
 
@@ -44,6 +46,7 @@ struct Pass {
   std::vector<PassRow> rows;
   std::vector<std::int32_t> tokens;
   std::vector<std::int32_t> batch_tokens;  // new tokens of each GPU batch, [num_gpu_batches]
+  std::vector<std::int32_t> rules;  // of the rows that start, one after the other (token_rules.h)
   std::vector<std::int32_t> freed;  // slots, of any micro-batch, whose sequences have ended since
                                     // the pass before: their pages may go to rows of this one
 
@@ -63,7 +66,7 @@ void decode(std::span<const std::byte> bytes, Pass& pass);
 struct PassResult {
   std::int32_t slot = 0;
   std::int32_t prompt_index = -1;  // >= 1: of a prompt token; -1: a new token
-  std::int32_t token = -1;         // -1: it failed, as the logits were not finite
+  std::int32_t token = -1;         // below 0: none, kernels::kNotFinite or kAllRuledOut
   float logprob = 0.0F;
   std::int32_t first_candidate = 0;  // in PassResults::candidates
   std::int32_t candidate_count = 0;

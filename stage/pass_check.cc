@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "kernels/device/error.h"
+#include "stage/token_rules.h"
 
 namespace sluice::stage {
 
@@ -35,10 +36,27 @@ void check_row(const Pass& pass, const PassRow& row, const Batching& batching, s
           pass, "a row of more tokens than a sequence may have");
   require(row.next_token == -1 || is_below(row.next_token, vocabulary), pass,
           "a row with a token that is not in the vocabulary");
-  require(is_flag(row.sample), pass, "a row with a damaged flag");
+  require(is_flag(row.sample) && is_flag(row.starts) && is_flag(row.sampling.of_beam), pass,
+          "a row with a damaged flag");
   require(row.scores_from >= 0 && !(row.sample && row.next_token >= 0), pass,
           "a row that scores other tokens than it has");
+  require(row.sampling.answer_begin >= 0, pass, "a row whose answer begins before its prompt");
   require(row.sampling.logprobs <= kMaxLogprobs, pass, "a row with too many log-probabilities");
+}
+
+/// The rules of rows that start lie one behind the other.
+void check_rules(const Pass& pass, const Batching& batching, std::int32_t vocabulary) {
+  std::span<const std::int32_t> left(pass.rules);
+  for (const PassRow& row : pass.rows) {
+    require(row.rule_words >= 0 && row.rule_words <= batching.max_rule_words &&
+                (row.starts || row.rule_words == 0) &&
+                static_cast<std::size_t>(row.rule_words) <= left.size(),
+            pass, "a row with more rules than a sequence may have");
+    const auto own = left.first(static_cast<std::size_t>(row.rule_words));
+    require(are_rules(own, vocabulary), pass, "a row with damaged rules");
+    left = left.subspan(own.size());
+  }
+  require(left.empty(), pass, "rules of no row");
 }
 
 /// Rows are sorted by GPU batch, and lie in it one behind the other.
@@ -82,6 +100,7 @@ void check_pass(const Pass& pass, const Batching& batching, std::int32_t stages,
   require(pass.batch_tokens.size() == static_cast<std::size_t>(batching.num_gpu_batches), pass,
           "another number of GPU batches than was planned");
   check_rows(pass, batching, slots, vocabulary);
+  check_rules(pass, batching, vocabulary);
   std::int64_t tokens = 0;
   for (const std::int32_t of_batch : pass.batch_tokens) tokens += of_batch;
   require(static_cast<std::int64_t>(pass.tokens.size()) == tokens, pass,

@@ -26,6 +26,8 @@ PassInbox::PassInbox(const StageLayout& layout, const Workspace& workspace, comm
     pass.tokens.reserve(static_cast<std::size_t>(layout.batching.num_gpu_batches) *
                         static_cast<std::size_t>(layout.batching.max_tokens_per_gpu_batch));
     pass.batch_tokens.reserve(static_cast<std::size_t>(layout.batching.num_gpu_batches));
+    pass.rules.reserve(pass.rows.capacity() *
+                       static_cast<std::size_t>(layout.batching.max_rule_words));
     pass.freed.reserve(static_cast<std::size_t>(layout.batching.slots(layout.stages)));
   }
   post_header();

@@ -16,13 +16,22 @@ namespace sluice::stage {
 constexpr std::int32_t kMaxLogprobs = 20;
 
 struct Sampling {
-  float temperature = 0.0F;         // 0: greedy
-  std::int32_t top_k = 0;           // 0: all
-  float top_p = 1.0F;               // (0, 1]
-  float repetition_penalty = 1.0F;  // > 0; over prompt and answer (Hugging Face's processor)
-  std::uint64_t seed = 0;           // with the position: the only source of chance
+  float temperature = 0.0F;          // 0: greedy
+  std::int32_t top_k = 0;            // 0: all
+  float top_p = 1.0F;                // (0, 1]
+  float min_p = 0.0F;                // [0, 1]: of the likeliest token's probability; 0: all
+  float repetition_penalty = 1.0F;   // > 0; over prompt and answer (Hugging Face's processor)
+  float frequency_penalty = 0.0F;    // for each time that the answer has the token (OpenAI's)
+  float presence_penalty = 0.0F;     // once, where the answer has the token (OpenAI's)
+  std::int32_t no_repeat_ngram = 0;  // no n-gram comes twice in prompt and answer; 0: any may
+  std::int32_t min_tokens = 0;       // of the answer, before TokenRules::ends may come
+  std::int32_t answer_begin = 0;     // tokens before the answer: a request may begin within it
+  std::uint64_t seed = 0;            // with the position: the only source of chance
   std::int32_t logprobs =
       -1;  // -1: none; n: the token's own and the n likeliest, n <= kMaxLogprobs
+  /// A step of a beam search: greedy, and what edits logits edits log-probabilities, which are
+  /// those that are told (Hugging Face's _beam_search).
+  bool of_beam = false;
 };
 
 struct Request {
@@ -33,6 +42,8 @@ struct Request {
   /// Log-probabilities of the prompt tokens from this one on are wanted; 0: of none; 1: of all but
   /// the first, which none has. What comes before scores_from - 1 only has to be in the cache.
   std::int32_t scores_from = 0;
+  /// As encode(TokenRules) writes them; at most Batching::max_rule_words.
+  std::vector<std::int32_t> rules = {};
 };
 
 struct Candidate {
@@ -41,10 +52,10 @@ struct Candidate {
 };
 
 /// A token the model chose (or, for prompt tokens, was given). Log-probabilities are those of the
-/// model: before temperature, top-k, top-p and penalties.
+/// model: before temperature, top-k, top-p and penalties (but Sampling::of_beam).
 struct TokenResult {
-  std::int32_t token = -1;
-  float logprob = 0.0F;  // 0 when none were asked for
+  std::int32_t token = -1;  // below 0: none, kernels::kNotFinite or kAllRuledOut
+  float logprob = 0.0F;     // 0 when none were asked for
   /// Likeliest first; empty unless asked for. Whoever made the result owns them: a callback copies
   /// what it keeps.
   std::span<const Candidate> top = {};

@@ -9,16 +9,24 @@ namespace sluice::stage {
 
 static_assert(kernels::kMostCandidates == kMaxLogprobs);
 
-Histories::Histories(std::int32_t* memory, std::int32_t slots, std::int32_t tokens_per_slot)
+Histories::Histories(std::int32_t* memory, std::int32_t slots, std::int32_t tokens_per_slot,
+                     std::int32_t* rules, std::int32_t words_per_slot)
     : memory_(memory),
       tokens_per_slot_(tokens_per_slot),
-      counts_(static_cast<std::size_t>(slots), 0) {}
+      rules_(rules),
+      words_per_slot_(words_per_slot),
+      counts_(static_cast<std::size_t>(slots), 0),
+      rule_words_(static_cast<std::size_t>(slots), 0) {}
 
 void Histories::take(const Pass& pass) {
   const std::int32_t* next = pass.tokens.data();
+  std::span<const std::int32_t> rules(pass.rules);
   for (const PassRow& row : pass.rows) {
     std::int32_t& count = counts_[static_cast<std::size_t>(row.slot)];
-    if (row.position == 0) count = 0;
+    if (row.starts || row.position == 0) {
+      start(row, rules.first(static_cast<std::size_t>(row.rule_words)));
+      rules = rules.subspan(static_cast<std::size_t>(row.rule_words));
+    }
     if (row.new_tokens > tokens_per_slot_ - count) {
       throw CommError("a sequence is longer than the job's longest; this is a bug in sluice");
     }
@@ -28,31 +36,59 @@ void Histories::take(const Pass& pass) {
   }
 }
 
+void Histories::start(const PassRow& row, std::span<const std::int32_t> rules) {
+  if (row.rule_words > words_per_slot_) {
+    throw CommError("a sequence has more rules than the job's longest; this is a bug in sluice");
+  }
+  counts_[static_cast<std::size_t>(row.slot)] = 0;
+  rule_words_[static_cast<std::size_t>(row.slot)] = row.rule_words;
+  std::ranges::copy(rules, rules_of(row.slot));
+}
+
+SequenceSoFar Histories::so_far(std::int32_t slot) const {
+  const auto words = static_cast<std::size_t>(rule_words_[static_cast<std::size_t>(slot)]);
+  return {of(slot), TokenRuleView(std::span<const std::int32_t>(rules_of(slot), words))};
+}
+
+namespace {
+
+/// Where the device finds the edits of a row, which end `used` of them.
+void place_edits(const LogitEdits& edits, std::int32_t& used, kernels::SampleRow& row) {
+  row.first_edit = used;
+  row.biases = static_cast<std::int32_t>(edits.biases.size());
+  row.repeated = static_cast<std::int32_t>(edits.repeated.size());
+  row.others = static_cast<std::int32_t>(edits.others.size());
+  used += row.biases + row.repeated + row.others;
+}
+
+}  // namespace
+
 std::int32_t fill_sample_rows(const Pass& pass, std::span<const LogitRow> wanted,
-                              const Histories& histories, kernels::SampleRow* rows,
-                              std::int32_t* history) {
+                              const Histories& histories, TokenEdits& edits,
+                              kernels::SampleRow* rows, std::span<kernels::TokenEdit> room) {
   std::int32_t used = 0;
   for (const LogitRow& one : wanted) {
     const PassRow& from = pass.rows[static_cast<std::size_t>(one.row)];
+    const Sampling& sampling = from.sampling;
     kernels::SampleRow& row = *rows++;
     row = {};
     if (one.prompt_index >= 0) {
       row.token = one.token;
-      row.logprobs = std::max(from.sampling.logprobs, 0);
+      row.logprobs = std::max(sampling.logprobs, 0);
       continue;
     }
-    row.uniform = uniform_of(from.sampling.seed, sampled_position(from));
-    row.temperature = from.sampling.temperature;
-    row.top_p = from.sampling.top_p;
-    row.repetition_penalty = from.sampling.repetition_penalty;
-    row.top_k = from.sampling.top_k;
-    row.logprobs = from.sampling.logprobs;
-    if (row.repetition_penalty == 1.0F) continue;
-    const std::span<const std::int32_t> seen = histories.of(from.slot);
-    row.history_first = used;
-    row.history_count = static_cast<std::int32_t>(seen.size());
-    std::copy(seen.begin(), seen.end(), history + used);
-    used += row.history_count;
+    row.uniform = uniform_of(sampling.seed, sampled_position(from));
+    row.temperature = sampling.temperature;
+    row.top_p = sampling.top_p;
+    row.min_p = sampling.min_p;
+    row.repetition_penalty = sampling.repetition_penalty;
+    row.top_k = sampling.top_k;
+    row.logprobs = sampling.logprobs;
+    row.of_beam = sampling.of_beam;
+    const SequenceSoFar so_far = histories.so_far(from.slot);
+    if (!edits_logits(sampling, so_far)) continue;
+    place_edits(edits.make(sampling, so_far, room.subspan(static_cast<std::size_t>(used))), used,
+                row);
   }
   return used;
 }

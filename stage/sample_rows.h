@@ -8,6 +8,7 @@
 #include "kernels/ops.h"
 #include "stage/pass.h"
 #include "stage/request.h"
+#include "stage/token_edits.h"
 
 namespace sluice::stage {
 
@@ -18,37 +19,47 @@ struct LogitRow {
   std::int32_t token = -1;         // the prompt token
 };
 
-/// Tokens that went through, by slot: what a repetition penalty looks back at.
+/// What sampling looks back at, by slot: the tokens that went through, and the rules of requests.
 class Histories {
  public:
-  /// Over `memory` [slots, tokens_per_slot], which must outlive it.
-  Histories(std::int32_t* memory, std::int32_t slots, std::int32_t tokens_per_slot);
+  /// Over `memory` [slots, tokens_per_slot] and `rules` [slots, words_per_slot], which must outlive
+  /// it.
+  Histories(std::int32_t* memory, std::int32_t slots, std::int32_t tokens_per_slot,
+            std::int32_t* rules = nullptr, std::int32_t words_per_slot = 0);
 
-  /// The tokens of a pass, which must follow on those before. A sequence that starts takes its
-  /// slot over.
+  /// The tokens of a pass, which must follow on those before, and the rules of sequences that
+  /// start: these take their slots over.
   void take(const Pass& pass);
+  SequenceSoFar so_far(std::int32_t slot) const;
   std::span<const std::int32_t> of(std::int32_t slot) const {
     return {begin_of(slot), static_cast<std::size_t>(counts_[static_cast<std::size_t>(slot)])};
   }
 
  private:
+  void start(const PassRow& row, std::span<const std::int32_t> rules);
   std::int32_t* begin_of(std::int32_t slot) const {
     return memory_ + std::int64_t{slot} * tokens_per_slot_;
+  }
+  std::int32_t* rules_of(std::int32_t slot) const {
+    return rules_ + std::int64_t{slot} * words_per_slot_;
   }
 
   std::int32_t* memory_;
   std::int32_t tokens_per_slot_;
-  std::vector<std::int32_t> counts_;  // by slot
+  std::int32_t* rules_;
+  std::int32_t words_per_slot_;
+  std::vector<std::int32_t> counts_;      // by slot
+  std::vector<std::int32_t> rule_words_;  // by slot
 };
 
 /// Position of the token that a row samples, counted from its prompt's start.
 inline std::int64_t sampled_position(const PassRow& row) { return row.position + row.new_tokens; }
 
-/// Fills rows [wanted.size()], and `history` with the tokens of those that have a penalty, at most
-/// a whole sequence each. Returns how many tokens these are. `histories` have taken the pass.
+/// Fills rows [wanted.size()], and `room` with their edits, of which it holds TokenEdits::most()
+/// for each row. Returns how many these are. `histories` have taken the pass.
 std::int32_t fill_sample_rows(const Pass& pass, std::span<const LogitRow> wanted,
-                              const Histories& histories, kernels::SampleRow* rows,
-                              std::int32_t* history);
+                              const Histories& histories, TokenEdits& edits,
+                              kernels::SampleRow* rows, std::span<kernels::TokenEdit> room);
 
 /// `top` [kMaxLogprobs] takes the candidates, and the result points to them.
 TokenResult result_of(const kernels::SampledRow& row, std::span<Candidate> top);

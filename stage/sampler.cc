@@ -34,6 +34,19 @@ std::int32_t greatest(std::span<const float> logits) {
   return static_cast<std::int32_t>(index);
 }
 
+/// The logarithm of the sum of all exponentials.
+double log_sum_of(std::span<const float> logits) {
+  float top = -INFINITY;
+  for (const float logit : logits) top = std::max(top, logit);
+  double sum = 0.0;
+  for (const float logit : logits) sum += std::exp(static_cast<double>(logit - top));
+  return std::log(sum) + static_cast<double>(top);
+}
+
+float logprob_of(float logit, double log_sum) {
+  return static_cast<float>(static_cast<double>(logit) - log_sum);
+}
+
 bool likelier(const Candidate& a, const Candidate& b) {
   return a.logprob > b.logprob || (a.logprob == b.logprob && a.token < b.token);
 }
@@ -96,38 +109,70 @@ double uniform_of(std::uint64_t seed, std::int64_t position) {
   return static_cast<double>(mixed >> 11) * 0x1.0p-53;
 }
 
-Sampler::Sampler(std::int32_t vocabulary) {
-  penalised_.resize(static_cast<std::size_t>(vocabulary));
+Sampler::Sampler(std::int32_t vocabulary, std::int32_t sequence_tokens, std::int32_t rule_words)
+    : edits_(vocabulary) {
+  edit_room_.resize(
+      static_cast<std::size_t>(TokenEdits::most(vocabulary, sequence_tokens, rule_words)));
+  edited_.resize(static_cast<std::size_t>(vocabulary));
   candidates_.reserve(static_cast<std::size_t>(vocabulary));
 }
 
 TokenResult Sampler::sample(std::span<const float> logits, const Sampling& sampling,
-                            std::span<const std::int32_t> history, std::int64_t position) {
-  return sample_with(logits, sampling, history, uniform_of(sampling.seed, position));
+                            const SequenceSoFar& so_far, std::int64_t position) {
+  LogitEdits edits;
+  if (edits_logits(sampling, so_far)) edits = edits_.make(sampling, so_far, edit_room_);
+  return sample_with(logits, sampling, edits, uniform_of(sampling.seed, position));
 }
 
 TokenResult Sampler::sample_with(std::span<const float> logits, const Sampling& sampling,
-                                 std::span<const std::int32_t> history, double uniform) {
+                                 const LogitEdits& edits, double uniform) {
   TokenResult result;
-  std::span<const float> scores = logits;
-  if (sampling.repetition_penalty != 1.0F) {
-    std::copy(logits.begin(), logits.end(), penalised_.begin());
-    for (const std::int32_t token : history) {
-      // From the original logit, so that a token seen twice is penalised once.
-      const float logit = logits[static_cast<std::size_t>(token)];
-      penalised_[static_cast<std::size_t>(token)] =
-          logit > 0.0F ? logit / sampling.repetition_penalty : logit * sampling.repetition_penalty;
-    }
-    scores = std::span<const float>(penalised_).first(logits.size());
-  }
-  result.token = greatest(scores);
+  result.token = greatest(logits);
   if (result.token < 0) return result;
+  std::span<const float> scores = logits;
+  if (!edits.empty() || sampling.of_beam) {
+    scores = edited(logits, sampling, edits);
+    result.token = greatest(scores);
+    if (result.token < 0) {
+      result.token = kernels::kAllRuledOut;
+      return result;
+    }
+  }
+  if (sampling.of_beam) {
+    if (sampling.logprobs >= 0) add_logprobs(scores, 0.0, sampling.logprobs, result);
+    return result;
+  }
   if (sampling.temperature > 0.0F) {
     const float top = scores[static_cast<std::size_t>(result.token)];
     result.token = choose(scores, sampling, top, uniform);
   }
-  if (sampling.logprobs >= 0) add_logprobs(logits, sampling.logprobs, result);
+  if (sampling.logprobs >= 0) add_logprobs(logits, log_sum_of(logits), sampling.logprobs, result);
   return result;
+}
+
+std::span<const float> Sampler::edited(std::span<const float> logits, const Sampling& sampling,
+                                       const LogitEdits& edits) {
+  const std::span<float> scores = std::span(edited_).first(logits.size());
+  std::ranges::copy(logits, scores.begin());
+  if (sampling.of_beam) {
+    const double log_sum = log_sum_of(logits);
+    for (float& score : scores) score = logprob_of(score, log_sum);
+  }
+  const auto of = [&](const kernels::TokenEdit& edit) -> float& {
+    return scores[static_cast<std::size_t>(edit.token)];
+  };
+  for (const kernels::TokenEdit& edit : edits.biases) of(edit) += edit.value;
+  for (const kernels::TokenEdit& edit : edits.repeated) {
+    float& score = of(edit);
+    score =
+        score > 0.0F ? score / sampling.repetition_penalty : score * sampling.repetition_penalty;
+    score -= edit.value;
+  }
+  for (const kernels::TokenEdit& edit : edits.others) of(edit) -= edit.value;
+  for (std::size_t i = 0; i < scores.size() && !edits.mask.empty(); ++i) {
+    if ((edits.mask[i / 32] >> (i % 32) & 1U) == 0) scores[i] = -INFINITY;
+  }
+  return scores;
 }
 
 TokenResult Sampler::score(std::span<const float> logits, std::int32_t token,
@@ -135,7 +180,7 @@ TokenResult Sampler::score(std::span<const float> logits, std::int32_t token,
   TokenResult result;
   if (greatest(logits) < 0) return result;
   result.token = token;
-  add_logprobs(logits, std::max(logprobs, 0), result);
+  add_logprobs(logits, log_sum_of(logits), std::max(logprobs, 0), result);
   return result;
 }
 
@@ -148,7 +193,7 @@ std::int32_t Sampler::choose(std::span<const float> logits, const Sampling& samp
     return std::exp((static_cast<double>(logit) - top) / temperature);
   };
   const bool all = sampling.top_k <= 0 || static_cast<std::size_t>(sampling.top_k) >= logits.size();
-  if (all && sampling.top_p >= 1.0F) {
+  if (all && sampling.top_p >= 1.0F && sampling.min_p <= 0.0F) {
     double total = 0.0;
     for (const float logit : logits) total += weight(logit);
     return static_cast<std::int32_t>(draw(
@@ -158,6 +203,9 @@ std::int32_t Sampler::choose(std::span<const float> logits, const Sampling& samp
   for (std::size_t i = 0; i < logits.size(); ++i) {
     candidates_.push_back({static_cast<std::int32_t>(i), logits[i]});
   }
+  const auto is_light = [&](const Candidate& candidate) {
+    return weight(candidate.logprob) < static_cast<double>(sampling.min_p);
+  };
   // likelier() is a total order, so what is kept, and in which order, depends on the logits alone.
   if (!all) {
     std::nth_element(candidates_.begin(), candidates_.begin() + sampling.top_k - 1,
@@ -166,29 +214,25 @@ std::int32_t Sampler::choose(std::span<const float> logits, const Sampling& samp
     std::sort(candidates_.begin(), candidates_.end(), likelier);
   }
   double wanted = INFINITY;
-  if (sampling.top_p < 1.0F) {
+  if (sampling.top_p >= 1.0F) {
+    if (sampling.min_p > 0.0F) std::erase_if(candidates_, is_light);
+  } else {
     double total = 0.0;
     for (const Candidate& candidate : candidates_) total += weight(candidate.logprob);
     wanted = static_cast<double>(sampling.top_p) * total;
   }
-  const Nucleus kept = sort_nucleus(candidates_, wanted, weight);
+  Nucleus kept = sort_nucleus(candidates_, wanted, weight);
+  for (; sampling.min_p > 0.0F && is_light(candidates_[kept.count - 1]); --kept.count) {
+    kept.weight -= weight(candidates_[kept.count - 1].logprob);
+  }
   const std::size_t chosen = draw(kept.count, uniform * kept.weight,
                                   [&](std::size_t i) { return weight(candidates_[i].logprob); });
   return candidates_[chosen].token;
 }
 
-void Sampler::add_logprobs(std::span<const float> logits, std::int32_t logprobs,
+void Sampler::add_logprobs(std::span<const float> logits, double log_sum, std::int32_t logprobs,
                            TokenResult& result) {
-  float top = -INFINITY;
-  for (const float logit : logits) top = std::max(top, logit);
-  double sum = 0.0;
-  for (const float logit : logits) sum += std::exp(static_cast<double>(logit - top));
-  const double log_sum = std::log(sum) + static_cast<double>(top);
-  const auto logprob_of = [&](std::int32_t token) {
-    return static_cast<float>(static_cast<double>(logits[static_cast<std::size_t>(token)]) -
-                              log_sum);
-  };
-  result.logprob = logprob_of(result.token);
+  result.logprob = logprob_of(logits[static_cast<std::size_t>(result.token)], log_sum);
   const auto wanted = std::min<std::size_t>(
       static_cast<std::size_t>(std::min(logprobs, kMaxLogprobs)), logits.size());
   if (wanted == 0) return;
@@ -199,7 +243,7 @@ void Sampler::add_logprobs(std::span<const float> logits, std::int32_t logprobs,
   std::partial_sort(candidates_.begin(), candidates_.begin() + static_cast<std::ptrdiff_t>(wanted),
                     candidates_.end(), likelier);
   for (std::size_t i = 0; i < wanted; ++i) {
-    top_[i] = {candidates_[i].token, logprob_of(candidates_[i].token)};
+    top_[i] = {candidates_[i].token, logprob_of(candidates_[i].logprob, log_sum)};
   }
   result.top = std::span(top_).first(wanted);
 }

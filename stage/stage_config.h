@@ -51,6 +51,9 @@ struct Batching {
   /// What the KV cache has room for in every slot; longer sequences find room where others leave
   /// it. 0: max_sequence_tokens. Set by the launcher, where few rows bound the longest.
   std::int32_t usual_sequence_tokens = 0;
+  /// Most numbers of a request's rules (token_rules.h), which every place of the job has memory
+  /// for. Set by the launcher.
+  std::int32_t max_rule_words = 0;
 
   std::int32_t micro_batches_for(std::int32_t stages) const {
     return micro_batches > 0 ? micro_batches : stages > 1 ? stages + 1 : 1;

@@ -25,6 +25,11 @@ std::int64_t StageLayout::logit_rows() const {
   return std::clamp<std::int64_t>(batching.gpu_batch_size, 1, 64);
 }
 
+std::int64_t StageLayout::logit_edits() const {
+  return logit_rows() *
+         TokenEdits::most(model.vocabulary, batching.max_sequence_tokens, batching.max_rule_words);
+}
+
 std::vector<offload::GroupSpec> layer_specs(const StageLayout& layout) {
   std::vector<offload::GroupSpec> specs;
   if (layout.first()) specs.push_back(embedding_group(layout.model));

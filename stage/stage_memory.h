@@ -43,6 +43,8 @@ struct StageLayout {
   std::int32_t buffers() const { return PassBuffers(batching.num_gpu_batches).count(); }
   /// Rows of logits computed at a time.
   std::int64_t logit_rows() const;
+  /// Most edits (TokenEdits) of so many.
+  std::int64_t logit_edits() const;
   std::int64_t tokens() const { return batching.max_tokens_per_gpu_batch; }
 };
 

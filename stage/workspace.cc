@@ -74,14 +74,14 @@ void take_layer(const StageLayout& layout, Taker& device, LayerWorkspace& layer)
 void take_sampling(const StageLayout& layout, Taker& device, Taker& control,
                    SampleBuffers& sampling) {
   const std::int64_t rows = layout.logit_rows();
-  const std::int64_t history = rows * layout.batching.max_sequence_tokens;
+  const std::int64_t edits = layout.logit_edits();
   for (int set = 0; set < 2; ++set) {
     sampling.host_rows[set] = control.array<kernels::SampleRow>(rows);
-    sampling.host_history[set] = control.indices(history);
+    sampling.host_edits[set] = control.array<kernels::TokenEdit>(edits);
     sampling.host_results[set] = control.array<kernels::SampledRow>(rows);
   }
   sampling.device_rows = device.array<kernels::SampleRow>(rows);
-  sampling.device_history = device.indices(history);
+  sampling.device_edits = device.array<kernels::TokenEdit>(edits);
   sampling.device_results = device.array<kernels::SampledRow>(rows);
 }
 
@@ -97,6 +97,8 @@ void take_head(const StageLayout& layout, Takers& takers, Workspace& workspace) 
   head.logits = device.matrix(rows, model.vocabulary, DType::f32);
   workspace.histories = takers.histories.indices(
       std::int64_t{layout.batching.slots(layout.stages)} * layout.batching.max_sequence_tokens);
+  workspace.rules = takers.histories.indices(std::int64_t{layout.batching.slots(layout.stages)} *
+                                             layout.batching.max_rule_words);
   if (layout.device_samples) {
     return take_sampling(layout, device, takers.control, workspace.sampling);
   }

@@ -26,10 +26,10 @@ struct IndexBuffers {
 /// on the host, for chunks in turn.
 struct SampleBuffers {
   kernels::SampleRow* host_rows[2] = {};      // [logit_rows]
-  std::int32_t* host_history[2] = {};         // [logit_rows * max_sequence_tokens]
+  kernels::TokenEdit* host_edits[2] = {};     // [logit_edits]
   kernels::SampledRow* host_results[2] = {};  // [logit_rows]
   kernels::SampleRow* device_rows = nullptr;
-  std::int32_t* device_history = nullptr;
+  kernels::TokenEdit* device_edits = nullptr;
   kernels::SampledRow* device_results = nullptr;
 };
 
@@ -50,7 +50,9 @@ struct Workspace {
   float* host_frequencies = nullptr;
   float* device_frequencies = nullptr;
 
-  std::int32_t* histories = nullptr;  // host [slots, max_sequence_tokens]: Histories
+  // Histories:
+  std::int32_t* histories = nullptr;  // host [slots, max_sequence_tokens]
+  std::int32_t* rules = nullptr;      // host [slots, max_rule_words]
 
   Workspace() = default;
   /// Takes exactly workspace_bytes(layout) from the arenas. What a pass uploads, and the samples

@@ -182,7 +182,7 @@ void CudaOps::attention(TensorView out, TensorView query, const kernels::KvPages
 }
 
 void CudaOps::sample(kernels::SampledRow* out, TensorView logits, const kernels::SampleRow* rows,
-                     const std::int32_t* history) {
+                     const kernels::SampleLists& lists) {
   if (logits.rows == 0) return;
   if (logits.dtype != DType::f32 || logits.data == nullptr || logits.columns < 1 ||
       logits.columns > kMostVocabulary) {
@@ -194,7 +194,7 @@ void CudaOps::sample(kernels::SampledRow* out, TensorView logits, const kernels:
   OpCall call;
   call.kind = OpKind::sample;
   call.in = logits;
-  call.ids = history;
+  call.sample_lists = lists;
   call.sample_rows = rows;
   call.sampled = out;
   backend_.compute(call);

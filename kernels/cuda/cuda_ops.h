@@ -35,7 +35,7 @@ class CudaOps final : public kernels::Ops {
   void attention(TensorView out, TensorView query, const kernels::KvPages& cache,
                  const kernels::KvBatch& batch, const kernels::AttentionRule& rule) override;
   void sample(kernels::SampledRow* out, TensorView logits, const kernels::SampleRow* rows,
-              const std::int32_t* history) override;
+              const kernels::SampleLists& lists) override;
 
  private:
   CudaBackend& backend_;

@@ -49,7 +49,7 @@ void KernelRunner::run(cudaStream_t stream, const OpCall& call) {
       return launch_attention(stream, call.out, call.in, call.cache, call.batch, call.rule,
                               attention_);
     case OpKind::sample:
-      return launch_sample(stream, call.sampled, call.in, call.sample_rows, call.ids,
+      return launch_sample(stream, call.sampled, call.in, call.sample_rows, call.sample_lists,
                            reinterpret_cast<float*>(workspace_.data() + Products::kWorkspaceBytes +
                                                     kAttentionScratchBytes),
                            kSampleBytes);

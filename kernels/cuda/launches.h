@@ -89,8 +89,8 @@ void launch_prefill_attention(cudaStream_t stream, TensorView out, TensorView qu
 constexpr std::int64_t kMostVocabulary = std::int64_t{1} << 19;
 /// `scratch`: at least a row of the logits, of this stream alone.
 void launch_sample(cudaStream_t stream, kernels::SampledRow* sampled, TensorView logits,
-                   const kernels::SampleRow* rows, const std::int32_t* history, float* scratch,
-                   std::size_t scratch_bytes);
+                   const kernels::SampleRow* rows, const kernels::SampleLists& lists,
+                   float* scratch, std::size_t scratch_bytes);
 /// At least: every logit read once and compared.
 KernelWork sample_work(TensorView logits);
 

@@ -41,8 +41,9 @@ struct OpCall {
   kernels::KvPages cache;
   kernels::KvBatch batch;
   kernels::AttentionRule rule;
-  const std::int32_t* ids = nullptr;  // gather, select_rows; rotate: positions; sample: the history
+  const std::int32_t* ids = nullptr;  // gather, select_rows; rotate: positions
   const kernels::SampleRow* sample_rows = nullptr;
+  kernels::SampleLists sample_lists;
   kernels::SampledRow* sampled = nullptr;
 
   bool operator==(const OpCall&) const = default;

@@ -20,14 +20,14 @@ KernelWork sample_work(TensorView logits) {
 const void* kernel_of_sample() { return reinterpret_cast<const void*>(sample_kernel); }
 
 void launch_sample(cudaStream_t stream, kernels::SampledRow* sampled, TensorView logits,
-                   const kernels::SampleRow* rows, const std::int32_t* history, float* scratch,
-                   std::size_t scratch_bytes) {
+                   const kernels::SampleRow* rows, const kernels::SampleLists& lists,
+                   float* scratch, std::size_t scratch_bytes) {
   const auto at_once = static_cast<std::int64_t>(scratch_bytes / logits.row_bytes());
   for (std::int64_t row = 0; row < logits.rows; row += at_once) {
     const std::int64_t count = std::min(at_once, logits.rows - row);
     launch("sample_kernel", stream, static_cast<unsigned>(count), kSampleThreads, 0, sample_kernel,
            sampled + row, reinterpret_cast<const float*>(logits.row(row)),
-           static_cast<std::int32_t>(logits.columns), rows + row, history, scratch);
+           static_cast<std::int32_t>(logits.columns), rows + row, lists, scratch);
   }
 }
 

@@ -36,6 +36,8 @@ __device__ inline Number ranked(float value, std::int32_t id) {
   return Number{key_of(value)} << 32U | ~static_cast<unsigned>(id);
 }
 constexpr Number kNoNumber = ~Number{0};
+constexpr unsigned kLeastKey = 0x007FFFFFU;  // of -infinity
+__device__ inline bool is_finite(float value) { return fabsf(value) <= 3.402823466e38F; }
 __device__ inline std::int32_t id_of(Number rank) {
   return static_cast<std::int32_t>(~static_cast<unsigned>(rank));
 }
@@ -116,7 +118,7 @@ class Draw {
 
   __device__ std::int32_t choose(const kernels::SampleRow& row) {
     const bool all = row.top_k <= 0 || row.top_k >= vocabulary_;
-    if (all && row.top_p >= 1.0F) return along_ids(row.uniform);
+    if (all && row.top_p >= 1.0F && row.min_p <= 0.0F) return along_ids(row.uniform);
     unsigned low = 0;  // no token below this key is kept
     Number kept = 0;   // the weight of those that are
     if (all) {
@@ -136,6 +138,7 @@ class Draw {
       const Number own = weigh_(value_of(low));
       kept = above.weight + ties_of(wanted - above.weight, own) * own;
     }
+    if (row.min_p > 0.0F) cut_below(row.min_p, low, kept);
     const Number reached = part_of(kept, row.uniform) + 1;
     low = bisect(low, [reached](const Tally& tally) { return tally.weight >= reached; });
     return tie(low, ties_of(reached - from(low + 1).weight, weigh_(value_of(low))));
@@ -146,6 +149,29 @@ class Draw {
     Number count;
     Number weight;
   };
+
+  /// Keeps of the kept tokens those that weigh `share` of the greatest at least.
+  __device__ void cut_below(float share, unsigned& low, Number& kept) {
+    const auto least = static_cast<Number>(ceil(static_cast<double>(share) * kWeightUnit));
+    if (low < kLeastKey) low = kLeastKey;
+    if (weigh_(value_of(low)) >= least) return;
+    const unsigned heavy = lightest_of(low, least);
+    low = heavy;
+    kept = from(low).weight;
+  }
+
+  /// The least key from `low` on whose token weighs `least`; the greatest token does.
+  __device__ unsigned lightest_of(unsigned low, Number least) const {
+    for (unsigned high = top_; low < high;) {
+      const unsigned middle = low + (high - low) / 2;
+      if (weigh_(value_of(middle)) >= least) {
+        high = middle;
+      } else {
+        low = middle + 1;
+      }
+    }
+    return low;
+  }
 
   /// A number in [0, kept).
   __device__ static Number part_of(Number kept, double uniform) {
@@ -263,27 +289,9 @@ class Draw {
   SampleRoom& room_;
 };
 
-/// to = logits, with the tokens of the history penalised, each once, from its own logit.
-__device__ inline void penalise(float* to, const float* logits, std::int32_t count,
-                                const kernels::SampleRow& row, const std::int32_t* history) {
-  const auto first = static_cast<std::int32_t>(threadIdx.x);
-  const auto step = static_cast<std::int32_t>(blockDim.x);
-  for (std::int32_t i = first; i < count; i += step) to[i] = logits[i];
-  __syncthreads();
-  for (std::int32_t i = first; i < row.history_count; i += step) {
-    const std::int32_t token = history[row.history_first + i];
-    if (token < 0 || token >= count) continue;
-    const float logit = logits[token];
-    to[token] = logit > 0.0F ? logit / row.repetition_penalty : logit * row.repetition_penalty;
-  }
-  __syncthreads();
-}
-
-/// Log-probabilities of result->token and of the row.logprobs likeliest, of which `best` is the
-/// first.
-__device__ inline void add_logprobs(const float* logits, std::int32_t count, Number best,
-                                    std::int32_t token, std::int32_t logprobs, Number* partial,
-                                    kernels::SampledRow* result) {
+/// The logarithm of the sum of all exponentials. `best`: the likeliest token.
+__device__ inline double log_sum_of(const float* logits, std::int32_t count, Number best,
+                                    Number* partial) {
   const Weigher weigh = {value_of(best), 1.0F};
   Number own = 0;
   for (std::int32_t i = static_cast<std::int32_t>(threadIdx.x); i < count;
@@ -291,62 +299,110 @@ __device__ inline void add_logprobs(const float* logits, std::int32_t count, Num
     own += weigh(logits[i]);
   }
   const auto weight = static_cast<double>(block_total(own, partial));
-  const double log_sum =
-      log(weight / static_cast<double>(kWeightUnit)) + static_cast<double>(weigh.top);
-  const auto logprob_of = [log_sum](float logit) {
-    return static_cast<float>(static_cast<double>(logit) - log_sum);
-  };
+  return log(weight / static_cast<double>(kWeightUnit)) + static_cast<double>(weigh.top);
+}
+
+__device__ inline float logprob_of(float logit, double log_sum) {
+  return static_cast<float>(static_cast<double>(logit) - log_sum);
+}
+
+__device__ inline bool is_edited(const kernels::SampleRow& row) {
+  return row.biases + row.repeated + row.others > 0 || row.first_mask_word >= 0 || row.of_beam;
+}
+
+/// to = logits, or with SampleRow::of_beam their log-probabilities, with the row's edits and mask.
+__device__ inline void edit(float* to, const float* logits, std::int32_t count, double log_sum,
+                            const kernels::SampleRow& row, const kernels::SampleLists& lists) {
+  const auto first = static_cast<std::int32_t>(threadIdx.x);
+  const auto step = static_cast<std::int32_t>(blockDim.x);
+  for (std::int32_t i = first; i < count; i += step) {
+    to[i] = row.of_beam ? logprob_of(logits[i], log_sum) : logits[i];
+  }
+  __syncthreads();
+  const kernels::TokenEdit* edits = lists.edits + row.first_edit;
+  for (std::int32_t i = first; i < row.biases; i += step) to[edits[i].token] += edits[i].value;
+  __syncthreads();
+  edits += row.biases;
+  for (std::int32_t i = first; i < row.repeated + row.others; i += step) {
+    float& score = to[edits[i].token];
+    if (i < row.repeated) {
+      score = score > 0.0F ? score / row.repetition_penalty : score * row.repetition_penalty;
+    }
+    score -= edits[i].value;
+  }
+  __syncthreads();
+  if (row.first_mask_word < 0) return;
+  const std::uint32_t* const mask = lists.masks + row.first_mask_word;
+  for (std::int32_t i = first; i < count; i += step) {
+    if ((mask[i / 32] >> (i % 32) & 1U) == 0) to[i] = value_of(kLeastKey);
+  }
+  __syncthreads();
+}
+
+/// Log-probabilities of result->token and of the row.logprobs likeliest, of which `best` is the
+/// first.
+__device__ inline void add_logprobs(const float* logits, std::int32_t count, Number best,
+                                    double log_sum, std::int32_t token, std::int32_t logprobs,
+                                    Number* partial, kernels::SampledRow* result) {
   const std::int32_t most =
       logprobs < kernels::kMostCandidates ? logprobs : kernels::kMostCandidates;
   const std::int32_t wanted = most < count ? most : count;
   for (std::int32_t i = 0; i < wanted; ++i) {
     if (threadIdx.x == 0) {
       result->top_token[i] = id_of(best);
-      result->top_logprob[i] = logprob_of(logits[id_of(best)]);
+      result->top_logprob[i] = logprob_of(logits[id_of(best)], log_sum);
     }
     if (i + 1 < wanted) best = likeliest(logits, count, best, partial);
   }
   if (threadIdx.x != 0) return;
-  result->logprob = logprob_of(logits[token]);
+  result->logprob = logprob_of(logits[token], log_sum);
   result->top_count = wanted > 0 ? wanted : 0;
 }
 
-/// One block per row of logits [rows, count]. `scratch`: [rows, count], for rows with a penalty.
+/// One block per row of logits [rows, count]. `scratch`: [rows, count], for rows with edits.
 static __global__ void sample_kernel(kernels::SampledRow* sampled, const float* logits,
                                      std::int32_t count, const kernels::SampleRow* rows,
-                                     const std::int32_t* history, float* scratch) {
+                                     kernels::SampleLists lists, float* scratch) {
   __shared__ SampleRoom room;
   const kernels::SampleRow row = rows[blockIdx.x];
   const float* const own = logits + std::int64_t{blockIdx.x} * count;
   kernels::SampledRow* const result = sampled + blockIdx.x;
   if (threadIdx.x == 0) {
-    result->token = -1;
+    result->token = kernels::kNotFinite;
     result->logprob = 0.0F;
     result->top_count = 0;
   }
   const bool scored = row.token >= 0;
-  const bool penalised = !scored && row.repetition_penalty != 1.0F;
+  if (scored && row.token >= count) return;
+  const bool edited = !scored && is_edited(row);
+  const Number model_best = likeliest(own, count, kNoNumber, room.partial);
+  if (!is_finite(value_of(model_best))) return;  // NaN of kNoNumber
   const bool wants_logprobs = scored || row.logprobs >= 0;
+  const double log_sum =
+      wants_logprobs || row.of_beam ? log_sum_of(own, count, model_best, room.partial) : 0.0;
   const float* scores = own;
-  if (penalised) {
+  Number best = model_best;
+  if (edited) {
     float* const to = scratch + std::int64_t{blockIdx.x} * count;
-    penalise(to, own, count, row, history);
+    edit(to, own, count, log_sum, row, lists);
     scores = to;
+    best = likeliest(scores, count, kNoNumber, room.partial);
+    if (!is_finite(value_of(best))) {
+      if (threadIdx.x == 0) result->token = kernels::kAllRuledOut;
+      return;
+    }
   }
-  const Number best = likeliest(scores, count, kNoNumber, room.partial);
-  const float top = value_of(best);  // NaN of kNoNumber
-  if (!(fabsf(top) <= 3.402823466e38F)) return;
-  std::int32_t token = id_of(best);
-  if (scored) {
-    token = row.token;
-    if (token >= count) return;
-  } else if (row.temperature > 0.0F) {
-    token = Draw(scores, count, top, row.temperature, room).choose(row);
+  std::int32_t token = scored ? row.token : id_of(best);
+  if (!scored && !row.of_beam && row.temperature > 0.0F) {
+    token = Draw(scores, count, value_of(best), row.temperature, room).choose(row);
   }
   if (threadIdx.x == 0) result->token = token;
   if (!wants_logprobs) return;
-  const Number model_best = penalised ? likeliest(own, count, kNoNumber, room.partial) : best;
-  add_logprobs(own, count, model_best, token, row.logprobs, room.partial, result);
+  if (edited && row.of_beam) {
+    add_logprobs(scores, count, best, 0.0, token, row.logprobs, room.partial, result);
+  } else {
+    add_logprobs(own, count, model_best, log_sum, token, row.logprobs, room.partial, result);
+  }
 }
 
 }  // namespace sluice::cuda

@@ -221,7 +221,6 @@ void sample(EngineBench& bench, const Settings& settings) {
   const std::int64_t vocabulary = settings["--tiny"] != 0 ? 512 : kVocabulary;
   constexpr std::int64_t kRows = 32;
   const Rotating logits = bench.matrices(DType::f32, kRows, vocabulary);
-  const std::int32_t* const history = bench.integers({1, 2, 3});
   auto* const out =
       reinterpret_cast<kernels::SampledRow*>(bench.bytes(kRows * sizeof(kernels::SampledRow)));
   for (const bool greedy : {true, false}) {
@@ -238,8 +237,7 @@ void sample(EngineBench& bench, const Settings& settings) {
         bench.upload(rows.data(), rows.size() * sizeof(kernels::SampleRow)));
     Figure figure{fmt::format("kernel_sample_{}_{}rows", greedy ? "greedy" : "top_k_top_p", kRows)};
     figure.bytes = static_cast<double>(logits[0].bytes());
-    bench.measure(figure,
-                  [&](std::size_t i) { bench.ops().sample(out, logits[i], wanted, history); });
+    bench.measure(figure, [&](std::size_t i) { bench.ops().sample(out, logits[i], wanted, {}); });
   }
 }
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "stage/token_rules.h"
 #include "tests/support/list_job.h"
 #include "tests/support/local_pipeline.h"
 #include "tests/support/reference_cases.h"
@@ -14,6 +15,15 @@ namespace {
 using support::ListJob;
 using support::PipelineOptions;
 using support::policy_of;
+
+/// Of every kind; those of two prompts differ.
+stage::TokenRules rules_of(const std::vector<std::int32_t>& prompt) {
+  stage::TokenRules rules;
+  rules.biases = {{prompt.front(), 1.5F}, {prompt.front() + 1, -4.0F}};
+  rules.banned = {{prompt.back()}, {prompt.back(), prompt.front()}};
+  rules.ends = {2, 3, prompt.front() + 2};
+  return rules;
+}
 
 /// Of every kind of sampling, some with all at once.
 std::vector<stage::Request> requests_of(const support::ReferenceCases& cases) {
@@ -28,6 +38,13 @@ std::vector<stage::Request> requests_of(const support::ReferenceCases& cases) {
     sampling.top_k = i % 4 == 1 ? 40 : 0;
     sampling.top_p = i % 4 == 2 ? 0.9F : 1.0F;
     sampling.repetition_penalty = i % 2 == 0 ? 1.0F : 1.3F;
+    sampling.min_p = i % 5 == 3 ? 0.1F : 0.0F;
+    sampling.frequency_penalty = i % 4 == 3 ? 0.7F : 0.0F;
+    sampling.presence_penalty = i % 6 == 5 ? 1.1F : 0.0F;
+    sampling.no_repeat_ngram = i % 3 == 2 ? 2 : 0;
+    sampling.min_tokens = i % 2 == 0 ? 4 : 0;
+    sampling.answer_begin = static_cast<std::int32_t>(request.prompt.size());
+    if (i % 3 != 0) request.rules = encode(rules_of(request.prompt));
     sampling.seed = 1000 + i;
     sampling.logprobs = static_cast<std::int32_t>(i % 5) - 1;
     request.scores_from = i % 3 != 1 ? 1 + static_cast<std::int32_t>(i % 5) : 0;
@@ -64,6 +81,7 @@ TEST(DeviceSampling, AnswersAreThoseOfSamplingOnTheHost) {
     PipelineOptions options;
     options.batching.gpu_batch_size = 4;
     options.batching.max_tokens_per_gpu_batch = 200;
+    options.batching.max_rule_words = 20;
     ListJob expected(requests);
     support::run_pipeline(model, options, expected);
     for (const Shape& shape : {Shape{1, 4, 1, 200}, Shape{1, 1, 3, 7}, Shape{3, 3, 2, 17}}) {

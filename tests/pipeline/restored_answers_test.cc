@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <string>
 
+#include "stage/token_rules.h"
 #include "tests/support/list_job.h"
 #include "tests/support/local_pipeline.h"
 #include "tests/support/reference_cases.h"
@@ -19,11 +20,24 @@ using support::policy_of;
 constexpr std::int32_t kTokens = 12;
 constexpr std::int32_t kLongest = 96;  // prompt and answer: no model here has fewer positions
 
-/// Greedy, by chance, and with a penalty that looks back at prompt and answer, in turn.
+/// All that tells prompt and answer apart.
+void look_at_answer(stage::Request& request) {
+  request.sampling.answer_begin = static_cast<std::int32_t>(request.prompt.size());
+  request.sampling.frequency_penalty = 0.6F;
+  request.sampling.presence_penalty = 0.3F;
+  request.sampling.no_repeat_ngram = 2;
+  request.sampling.min_tokens = 8;
+  stage::TokenRules rules;
+  for (std::int32_t token = 0; token < 60; token += 2) rules.ends.push_back(token);
+  request.rules = encode(rules);
+}
+
+/// Greedy, by chance, with a penalty that looks back at prompt and answer, and with all that looks
+/// at the answer's tokens, in turn.
 std::vector<stage::Request> requests_of(const support::ReferenceCases& cases) {
   std::vector<stage::Request> requests;
   for (const support::ReferencePrompt& prompt : cases.prompts) {
-    const std::size_t kind = requests.size() % 3;
+    const std::size_t kind = requests.size() % 4;
     stage::Request& request = requests.emplace_back();
     request.prompt = prompt.prompt;
     request.prompt.resize(std::min<std::size_t>(request.prompt.size(), kLongest - kTokens));
@@ -33,6 +47,7 @@ std::vector<stage::Request> requests_of(const support::ReferenceCases& cases) {
     if (kind >= 1) request.sampling.temperature = 0.9F;
     if (kind == 1) request.sampling.top_p = 0.8F;
     if (kind == 2) request.sampling.repetition_penalty = 1.3F;
+    if (kind == 3) look_at_answer(request);
   }
   return requests;
 }
@@ -43,6 +58,7 @@ PipelineOptions options_of(const offload::Policy& policy, std::int32_t chunk) {
   options.batching.gpu_batch_size = 3;
   options.batching.max_tokens_per_gpu_batch = chunk;
   options.batching.max_sequence_tokens = kLongest;
+  options.batching.max_rule_words = 40;
   return options;
 }
 

@@ -20,6 +20,7 @@ Batching small_batching() {
   batching.num_gpu_batches = 3;
   batching.max_tokens_per_gpu_batch = 8;
   batching.max_sequence_tokens = 32;
+  batching.max_rule_words = 6;
   return batching;
 }
 
@@ -41,6 +42,9 @@ Pass good_pass() {
   pass.rows = {row(0, 0, 0, 3), row(17, 0, 3, 1), row(5, 2, 0, 6)};
   pass.tokens = {0, 1, 2, 3, 4, 5, 6, 7, 8, 299};
   pass.batch_tokens = {4, 0, 6};
+  pass.rows[1].starts = true;
+  pass.rows[1].rule_words = 4;
+  pass.rules = {0, 0, 1, 299};
   pass.freed = {0, 17};
   return pass;
 }
@@ -82,6 +86,14 @@ TEST(PassCheck, WhatNoBufferOrTableHasRoomForIsRefused) {
          pass.rows[0].next_token = 3;
        }},
       {"too many log-probabilities", [](Pass& pass) { pass.rows[0].sampling.logprobs = 21; }},
+      {"before its prompt", [](Pass& pass) { pass.rows[0].sampling.answer_begin = -1; }},
+      {"more rules than a sequence", [](Pass& pass) { pass.rows[1].rule_words = 7; }},
+      {"more rules than a sequence", [](Pass& pass) { pass.rows[1].rule_words = -1; }},
+      {"more rules than a sequence", [](Pass& pass) { pass.rows[1].starts = false; }},
+      {"more rules than a sequence", [](Pass& pass) { pass.rules.pop_back(); }},
+      {"damaged rules", [](Pass& pass) { pass.rules[3] = kVocabulary; }},
+      {"damaged rules", [](Pass& pass) { pass.rules[2] = 2; }},
+      {"rules of no row", [](Pass& pass) { pass.rules.push_back(0); }},
       {"rows, though it ends the job", [](Pass& pass) { pass.end = true; }},
       {"larger than was planned",
        [](Pass& pass) {

@@ -15,6 +15,7 @@ Batching small_batching() {
   batching.num_gpu_batches = 2;
   batching.max_tokens_per_gpu_batch = 8;
   batching.max_sequence_tokens = 32;
+  batching.max_rule_words = 7;
   return batching;
 }
 
@@ -32,6 +33,7 @@ Pass sample_pass() {
   pass.rows = {row, row};
   pass.tokens = {1, 2, 3, 4, 5, 6};
   pass.batch_tokens = {3, 3};
+  pass.rules = {5, 6, 7};
   pass.freed = {11, 2};
   return pass;
 }
@@ -51,6 +53,7 @@ TEST(PassTest, ReadsWhatWasWritten) {
   EXPECT_EQ(read.rows[1].sampling.seed, 99U);
   EXPECT_EQ(read.tokens, pass.tokens);
   EXPECT_EQ(read.batch_tokens, pass.batch_tokens);
+  EXPECT_EQ(read.rules, pass.rules);
   EXPECT_EQ(read.freed, pass.freed);
 }
 
@@ -66,8 +69,8 @@ TEST(PassTest, EveryTruncationIsRefused) {
 TEST(PassTest, ACountOfWhatIsNotThereTakesNoMemory) {
   std::vector<std::byte> buffer(max_pass_bytes(small_batching(), 2));
   const std::size_t size = encode(sample_pass(), buffer).size();
-  constexpr std::size_t kCounts = 16;  // behind number, micro_batch and end: four of 32 bits
-  for (std::size_t count = 0; count < 4; ++count) {
+  constexpr std::size_t kCounts = 16;  // behind number, micro_batch and end: five of 32 bits
+  for (std::size_t count = 0; count < 5; ++count) {
     for (const std::int32_t claimed : {INT32_MAX, -1}) {
       std::vector<std::byte> changed = buffer;
       std::memcpy(changed.data() + kCounts + 4 * count, &claimed, sizeof claimed);
@@ -83,6 +86,7 @@ TEST(PassTest, FullestPassFits) {
   pass.rows.resize(6);
   pass.tokens.resize(16);
   pass.batch_tokens.resize(2);
+  pass.rules.resize(6 * 7);
   pass.freed.resize(18);  // all slots of three micro-batches
   std::vector<std::byte> buffer(max_pass_bytes(batching, 2));
 

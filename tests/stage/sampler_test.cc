@@ -114,6 +114,26 @@ TEST(SamplerTest, AnyTemperatureIsWorkable) {
   }
 }
 
+TEST(SamplerTest, MinPKeepsAShareOfTheLikeliest) {
+  Sampler sampler(5);
+  const std::vector<float> logits = {std::log(0.1F), std::log(0.4F), std::log(0.05F),
+                                     std::log(0.25F), std::log(0.2F)};
+  for (const float top_p : {1.0F, 0.99F}) {
+    for (const std::int32_t top_k : {0, 4}) {
+      Sampling sampling = with_temperature(1.0F, 3);
+      sampling.min_p = 0.4F;  // of 0.4: 0.25 and 0.2 are above
+      sampling.top_p = top_p;
+      sampling.top_k = top_k;
+      std::map<std::int32_t, int> seen;
+      for (int i = 0; i < 500; ++i) ++seen[sampler.sample(logits, sampling, {}, i).token];
+      EXPECT_EQ(seen.size(), 3U);
+      EXPECT_TRUE(seen.contains(1) && seen.contains(3) && seen.contains(4));
+      sampling.min_p = 1.0F;
+      EXPECT_EQ(sampler.sample(logits, sampling, {}, 1).token, 1);
+    }
+  }
+}
+
 /// By the definition: all sorted (or, where nothing is cut, by id), cut, then walked.
 std::int32_t reference(const std::vector<float>& logits, const Sampling& sampling,
                        std::int64_t position) {
@@ -170,13 +190,47 @@ TEST(SamplerTest, ChoosesWhatTheDefinitionDoes) {
 }
 
 TEST(SamplerTest, RepetitionPenaltyIsHuggingFaces) {
-  Sampler sampler(3);
   Sampling sampling;
   sampling.repetition_penalty = 2.0F;
   const std::vector<std::int32_t> history = {0, 0, 2};
   // 3 -> 1.5 (once, though seen twice), 2 stays, -1 -> -2.
-  EXPECT_EQ(sampler.sample(std::vector<float>{3.0F, 2.0F, -1.0F}, sampling, history, 0).token, 1);
-  EXPECT_EQ(sampler.sample(std::vector<float>{-3.0F, -5.0F, -2.9F}, sampling, history, 0).token, 1);
+  Sampler sampler(3, 3);
+  EXPECT_EQ(sampler.sample(std::vector<float>{3.0F, 2.0F, -1.0F}, sampling, {history}, 0).token, 1);
+  EXPECT_EQ(sampler.sample(std::vector<float>{-3.0F, -5.0F, -2.9F}, sampling, {history}, 0).token,
+            1);
+}
+
+TEST(SamplerTest, ARowWithoutATokenLeftIsToldFromLogitsThatAreNotFinite) {
+  Sampler sampler(3, 3, kMaxRuleWords);
+  TokenRules rules;
+  rules.banned = {{0}, {1}, {2}};
+  const std::vector<std::int32_t> words = encode(rules);
+  const SequenceSoFar so_far = {{}, TokenRuleView(words)};
+  const std::vector<float> logits = {1.0F, 2.0F, 3.0F};
+  EXPECT_EQ(sampler.sample(logits, {}, so_far, 0).token, kernels::kAllRuledOut);
+  EXPECT_EQ(sampler.sample(std::vector<float>{1, NAN, 3}, {}, so_far, 0).token,
+            kernels::kNotFinite);
+  const std::uint32_t only_one = 2;
+  EXPECT_EQ(sampler.sample(logits, {}, {{}, {}, {&only_one, 1}}, 0).token, 1);
+}
+
+// A step of a beam search: log-probabilities are edited, not logits.
+TEST(SamplerTest, ABeamsStepTellsEditedLogProbabilities) {
+  Sampler sampler(3, 1);
+  Sampling sampling;
+  sampling.of_beam = true;
+  sampling.temperature = 1.0F;
+  sampling.repetition_penalty = 2.0F;
+  sampling.logprobs = 3;
+  const std::vector<std::int32_t> history = {2};
+  const std::vector<float> logits = {1.0F, 2.0F, 4.0F};
+  const TokenResult result = sampler.sample(logits, sampling, {history}, 1);
+  const double log_sum = std::log(std::exp(1.0) + std::exp(2.0) + std::exp(4.0));
+  ASSERT_EQ(result.top.size(), 3U);
+  EXPECT_EQ(result.token, 2);
+  EXPECT_NEAR(result.top[0].logprob, 2 * (4.0 - log_sum), 1e-6);
+  EXPECT_NEAR(result.top[1].logprob, 2.0 - log_sum, 1e-6);
+  EXPECT_EQ(result.top[2].token, 0);
 }
 
 TEST(SamplerTest, LogprobsAreTheModelsAndTheChosenOneEqualsItsEntry) {

@@ -13,9 +13,9 @@ TEST(WorkspaceBytes, LogitsHaveNoPlaceOnTheHostWhereTheDeviceSamples) {
   const WorkspaceBytes by_host = workspace_bytes(layout);
   layout.device_samples = true;
   const WorkspaceBytes by_device = workspace_bytes(layout);
-  // Two sets of 32 rows of parameters, histories and results, instead of two of logits.
+  // Two sets of 32 rows of parameters, edits and results, instead of two of logits.
   const std::uint64_t set =
-      32U * (sizeof(kernels::SampleRow) + sizeof(kernels::SampledRow)) + 32U * 100 * 4;
+      32U * (sizeof(kernels::SampleRow) + sizeof(kernels::SampledRow)) + 32U * 100 * 8;
   EXPECT_EQ(by_host.host - by_device.host, 2U * 32 * 50272 * 4);
   EXPECT_EQ(by_device.control - by_host.control, 2 * set);
   EXPECT_EQ(by_device.device - by_host.device, set);

@@ -59,7 +59,7 @@ class Products final : public kernels::Ops {
     ADD_FAILURE() << "nothing is attended to";
   }
   void sample(kernels::SampledRow*, TensorView, const kernels::SampleRow*,
-              const std::int32_t*) override {
+              const kernels::SampleLists&) override {
     ADD_FAILURE() << "nothing is sampled";
   }
 

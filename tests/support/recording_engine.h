@@ -235,7 +235,7 @@ class RecordingOps final : public kernels::Ops {
     add(Operation::Kind::cache, out.data, cache.base);
   }
   void sample(kernels::SampledRow* out, TensorView logits, const kernels::SampleRow*,
-              const std::int32_t*) override {
+              const kernels::SampleLists&) override {
     add(Operation::Kind::other, out, logits.data);
   }
 

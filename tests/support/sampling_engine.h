@@ -86,16 +86,16 @@ class SamplingOps final : public kernels::Ops {
         cpu_(backend.cpu(), Lane::compute, std::move(pool), 0) {}
 
   void sample(kernels::SampledRow* out, TensorView logits, const kernels::SampleRow* rows,
-              const std::int32_t* history) override {
+              const kernels::SampleLists& lists) override {
     const auto count = static_cast<std::size_t>(logits.rows);
     if (!backend_.on_device(out, count * sizeof(*out)) ||
         !backend_.on_device(logits.data, logits.bytes()) ||
-        !backend_.on_device(rows, count * sizeof(*rows)) || !backend_.on_device(history, 1)) {
+        !backend_.on_device(rows, count * sizeof(*rows)) || !backend_.on_device(lists.edits, 1)) {
       throw std::logic_error("sample: memory that the device has not");
     }
-    backend_.cpu().put(Lane::compute, [this, out, logits, rows, history] {
+    backend_.cpu().put(Lane::compute, [this, out, logits, rows, lists] {
       for (std::int64_t i = 0; i < logits.rows; ++i) {
-        sample_row(out[i], logits.slice(i, 1), rows[i], history);
+        sample_row(out[i], logits.slice(i, 1), rows[i], lists);
       }
     });
   }
@@ -144,20 +144,33 @@ class SamplingOps final : public kernels::Ops {
 
  private:
   void sample_row(kernels::SampledRow& out, TensorView logits, const kernels::SampleRow& row,
-                  const std::int32_t* history) {
+                  const kernels::SampleLists& lists) {
     const std::span<float> line(static_cast<float*>(logits.data),
                                 static_cast<std::size_t>(logits.columns));
     stage::Sampling sampling;
     sampling.temperature = row.temperature;
     sampling.top_k = row.top_k;
     sampling.top_p = row.top_p;
+    sampling.min_p = row.min_p;
     sampling.repetition_penalty = row.repetition_penalty;
     sampling.logprobs = row.logprobs;
-    const std::span<const std::int32_t> seen(history + row.history_first,
-                                             static_cast<std::size_t>(row.history_count));
-    const stage::TokenResult result = row.token >= 0
-                                          ? sampler_.score(line, row.token, row.logprobs)
-                                          : sampler_.sample_with(line, sampling, seen, row.uniform);
+    sampling.of_beam = row.of_beam;
+    const kernels::TokenEdit* next = lists.edits + row.first_edit;
+    const auto take = [&next](std::int32_t count) {
+      const std::span<const kernels::TokenEdit> edits(next, static_cast<std::size_t>(count));
+      next += count;
+      return edits;
+    };
+    stage::LogitEdits edits;
+    edits.biases = take(row.biases);
+    edits.repeated = take(row.repeated);
+    edits.others = take(row.others);
+    if (row.first_mask_word >= 0) {
+      edits.mask = {lists.masks + row.first_mask_word, (line.size() + 31) / 32};
+    }
+    const stage::TokenResult result =
+        row.token >= 0 ? sampler_.score(line, row.token, row.logprobs)
+                       : sampler_.sample_with(line, sampling, edits, row.uniform);
     std::fill(line.begin(), line.end(), NAN);
     out.token = result.token;
     out.logprob = result.logprob;

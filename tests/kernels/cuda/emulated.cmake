@@ -82,7 +82,7 @@ set_discovered_tests(test_calibrate_emulated_list "LABELS \"unit;cuda\"")
 
 # The engine's tests, each also with streams as late and threads as disordered as a GPU may have them.
 add_executable(test_cuda_engine_emulated engine_test.cc emulated_engine_test.cc
-               sample_engine_test.cc ${CMAKE_SOURCE_DIR}/stage/sampler.cc
+               sample_engine_test.cc ${SAMPLER_SOURCES}
                ${CMAKE_SOURCE_DIR}/kernels/cuda_plugin.cc
                ${CMAKE_SOURCE_DIR}/tests/support/reference_ops.cc)
 target_link_libraries(test_cuda_engine_emulated PRIVATE sluice::kernels fmt::fmt GTest::gtest

@@ -38,7 +38,8 @@ class SampleOnDevice : public testing::Test {
     Backend& backend = *engine_.backend;
     const SampleInput input(asked);
     const Memory logits = on_device(input.logits);
-    const Memory history = on_device(input.history);
+    const Memory edits = on_device(input.edits);
+    const Memory masks = on_device(input.masks);
     const Memory rows = on_device(input.rows);
     std::vector<SampledRow> results(asked.size());
     const Memory out = on_device(results);
@@ -46,7 +47,8 @@ class SampleOnDevice : public testing::Test {
                                {logits.data(), DType::f32, static_cast<std::int64_t>(asked.size()),
                                 static_cast<std::int64_t>(asked[0].logits.size())},
                                reinterpret_cast<const kernels::SampleRow*>(rows.data()),
-                               reinterpret_cast<const std::int32_t*>(history.data()));
+                               {reinterpret_cast<const kernels::TokenEdit*>(edits.data()),
+                                reinterpret_cast<const std::uint32_t*>(masks.data())});
     backend.wait(Lane::device_to_host, backend.record(Lane::compute));
     backend.copy(Lane::device_to_host, results.data(), out.data(), out.bytes());
     backend.synchronize(backend.record(Lane::device_to_host));
@@ -90,11 +92,10 @@ TEST_F(SampleOnDevice, RowsWithPenaltiesGoInPieces) {
 TEST_F(SampleOnDevice, RefusesLogitsThatCannotBe) {
   float one = 0;
   SampledRow out;
-  EXPECT_THROW(engine_.device_ops->sample(&out, {&one, DType::f16, 1, 1}, nullptr, nullptr),
+  EXPECT_THROW(engine_.device_ops->sample(&out, {&one, DType::f16, 1, 1}, nullptr, {}),
                DeviceError);
-  EXPECT_THROW(
-      engine_.device_ops->sample(&out, {&one, DType::f32, 1, (1 << 19) + 1}, nullptr, nullptr),
-      DeviceError);
+  EXPECT_THROW(engine_.device_ops->sample(&out, {&one, DType::f32, 1, (1 << 19) + 1}, nullptr, {}),
+               DeviceError);
 }
 
 }  // namespace

@@ -21,7 +21,7 @@ std::vector<SampledRow> sampled(const std::vector<Asked>& asked, unsigned thread
   launch_on_host({static_cast<unsigned>(asked.size()), 1, 1}, threads, 0, [&] {
     cuda::sample_kernel(results.data(), input.logits.data(),
                         static_cast<std::int32_t>(asked[0].logits.size()), input.rows.data(),
-                        input.history.data(), scratch.data());
+                        {input.edits.data(), input.masks.data()}, scratch.data());
   });
   return results;
 }
