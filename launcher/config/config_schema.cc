@@ -218,6 +218,26 @@ void describe_generation(SchemaVisitor& visitor, GenerationDefaults& generation)
        {"repetition_penalty", "above 1: tokens seen before become less likely",
         "--repetition-penalty"},
        sampling.repetition_penalty, {0.01, 100});
+  real(visitor,
+       {"frequency_penalty", "subtracted from a token's logit for each time the answer has it",
+        "--frequency-penalty"},
+       sampling.frequency_penalty, {-2, 2});
+  real(visitor,
+       {"presence_penalty", "subtracted from the logits of tokens that the answer has",
+        "--presence-penalty"},
+       sampling.presence_penalty, {-2, 2});
+  real(visitor,
+       {"min_p", "sample among the tokens that have this share of the likeliest one's probability",
+        "--min-p"},
+       sampling.min_p, {0, 1});
+  integer(visitor,
+          {"no_repeat_ngram_size", "no n tokens come twice in this order; 0: they may",
+           "--no-repeat-ngram-size"},
+          sampling.no_repeat_ngram, {0, kMostTokens});
+  integer(
+      visitor,
+      {"min_tokens", "the answer does not end by a token before it has so many", "--min-tokens"},
+      sampling.min_tokens, {0, kMostTokens});
   integer(visitor, {"seed", "of sampling; the same seed and prompt give the same answer", "--seed"},
           sampling.seed, {0, std::numeric_limits<std::int64_t>::max()});
   visitor.texts(

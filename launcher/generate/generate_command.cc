@@ -188,9 +188,9 @@ class Generate {
   /// The head's, on every rank.
   SequenceTokens share_tokens() {
     const JobScan scan = job_ ? job_->scan() : JobScan();
-    const SequenceTokens tokens =
-        comm::broadcast(*world_, SequenceTokens{scan.longest_sequence, scan.usual_sequence});
-    return {std::max(tokens.longest, 1), tokens.usual};
+    const SequenceTokens tokens = comm::broadcast(
+        *world_, SequenceTokens{scan.longest_sequence, scan.usual_sequence, scan.most_rule_words});
+    return {std::max(tokens.longest, 1), tokens.usual, tokens.rule_words};
   }
 
   /// Reports of all ranks, on every rank.

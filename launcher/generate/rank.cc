@@ -142,6 +142,7 @@ stage::StageLayout Rank::layout(const SequenceTokens& tokens) const {
   layout.batching = config_.batching;
   layout.batching.max_sequence_tokens = tokens.longest;
   layout.batching.usual_sequence_tokens = std::min(tokens.usual, tokens.longest);
+  layout.batching.max_rule_words = tokens.rule_words;
   return layout;
 }
 

@@ -36,11 +36,12 @@ struct LoadWatch {
   std::function<void(std::uint64_t bytes)> loaded;            // after each tensor
 };
 
-/// Prompt and answer of a job's sequences: see stage::Batching.
+/// Prompt and answer of a job's sequences, and their rules: see stage::Batching.
 struct SequenceTokens {
   std::int32_t longest = 1;
   std::int32_t usual = 0;
-  static auto fields(auto& self) { return std::tie(self.longest, self.usual); }
+  std::int32_t rule_words = 0;
+  static auto fields(auto& self) { return std::tie(self.longest, self.usual, self.rule_words); }
 };
 
 class Rank {

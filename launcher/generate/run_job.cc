@@ -80,6 +80,7 @@ GenerationDefaults defaults_of(const RunConfig& config, const ModelFolder& model
 ModelLimits limits_of(const ModelFolder& model) {
   ModelLimits limits{model.config.vocabulary, model.config.max_positions};
   limits.further_eos.assign(model.eos_ids.begin() + 1, model.eos_ids.end());
+  limits.eos = model.eos_ids.front();
   return limits;
 }
 
@@ -103,6 +104,7 @@ class FileSource : public JobSource {
         shard_(parse_shard(config.job.shard).value_or(Shard())) {
     // Of a pipe nothing is known but what the model can take.
     scan_.job.longest_sequence = model.config.max_positions;
+    scan_.job.most_rule_words = stage::kMaxRuleWords;
     if (file_.is_regular()) scan_ = scan_input(file_, parser_, kExactBytes, shard_);
     scan_.job.longest_sequence = std::max(scan_.job.longest_sequence, 1);
     if (needs_output) open_output(config, model, model_digest, hooks.on_record);
@@ -172,7 +174,8 @@ class FileSource : public JobSource {
     const AnswerForm form{config.model,
                           std::chrono::duration_cast<std::chrono::seconds>(now).count()};
     job_.emplace(tokenizer_, *feed_,
-                 TextJobOptions{model.eos_ids.front(), form, scan_.job.longest_sequence});
+                 TextJobOptions{model.eos_ids.front(), form, scan_.job.longest_sequence,
+                                scan_.job.most_rule_words});
   }
 
   void open_journal(const RunConfig& config, const ModelFolder& model, Existing existing,

@@ -24,6 +24,7 @@ void Answer::add_prompt_token(const stage::TokenResult& result) {
 
 bool Answer::add(const stage::TokenResult& result) {
   tokens_.push_back(result.token);
+  logprob_sum_ += static_cast<double>(result.logprob);
   if (row_->wants_logprobs()) results_.push_back(scored(result));
   const auto& stop_ids = row_->stop_token_ids;
   if (result.token == eos_ || std::ranges::count(stop_ids, result.token) > 0) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -49,6 +50,11 @@ class Answer {
   /// log-probabilities were asked for.
   const std::vector<ScoredToken>& prompt_results() const { return prompt_results_; }
   const std::vector<ScoredToken>& results() const { return results_; }
+  /// Of all new tokens; 0 where the row does not need it.
+  double logprob_sum() const { return logprob_sum_; }
+  /// Of a beam search; else nothing.
+  std::optional<float> beam_score() const { return beam_score_; }
+  void set_beam_score(float score) { beam_score_ = score; }
 
  private:
   const Tokenizer* tokenizer_;
@@ -60,6 +66,8 @@ class Answer {
   std::vector<std::int32_t> tokens_;
   std::vector<ScoredToken> prompt_results_;
   std::vector<ScoredToken> results_;
+  double logprob_sum_ = 0.0;
+  std::optional<float> beam_score_;
 };
 
 }  // namespace sluice::launcher

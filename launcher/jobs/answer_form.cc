@@ -168,28 +168,94 @@ Json batch_record(const Row& row, int status, Json body) {
   return record;
 }
 
-Json usage_of(const Answer& answer) {
-  const std::size_t prompt = answer.row().prompt.size();
-  const std::size_t completion = answer.tokens().size();
-  return {{"prompt_tokens", prompt},
-          {"completion_tokens", completion},
-          {"total_tokens", prompt + completion}};
+using Answers = std::vector<const Answer*>;
+
+/// Those that a row with several gives back: the likeliest; equals by their number.
+Answers chosen_of(std::span<const Answer> answers) {
+  Answers chosen;
+  for (const Answer& one : answers) chosen.push_back(&one);
+  const auto n = static_cast<std::size_t>(answers.front().row().n);
+  if (chosen.size() <= n) return chosen;
+  std::ranges::stable_sort(
+      chosen, [](const Answer* a, const Answer* b) { return a->logprob_sum() > b->logprob_sum(); });
+  chosen.resize(n);
+  return chosen;
 }
 
-Json chat_record(const Answer& answer, const AnswerForm& form) {
-  const RequestRow& row = answer.row();
-  Json choice = {
-      {"index", 0},
-      {"message", {{"role", "assistant"}, {"content", answer.text()}, {"refusal", nullptr}}},
-      {"logprobs", chat_logprobs_of(answer)},
-      {"finish_reason", name_of(answer.finish())}};
-  Json body = {{"id", "chatcmpl-" + digits_of(row.custom_id, row.line)},
-               {"object", "chat.completion"},
-               {"created", form.created},
-               {"model", form.model},
-               {"choices", Json::array({std::move(choice)})},
-               {"usage", usage_of(answer)}};
-  return batch_record(row, 200, std::move(body));
+std::size_t completion_tokens(std::span<const Answer> answers) {
+  std::size_t tokens = 0;
+  for (const Answer& answer : answers) tokens += answer.tokens().size();
+  return tokens;
+}
+
+Json chat_choice(const Answer& answer, std::size_t index) {
+  return {{"index", index},
+          {"message", {{"role", "assistant"}, {"content", answer.text()}, {"refusal", nullptr}}},
+          {"logprobs", chat_logprobs_of(answer)},
+          {"finish_reason", name_of(answer.finish())}};
+}
+
+Json text_choice(const Answer& answer, std::size_t index) {
+  return {{"text", whole_text(answer)},
+          {"index", index},
+          {"logprobs", logprobs_of(answer)},
+          {"finish_reason", name_of(answer.finish())}};
+}
+
+/// OpenAI's completion of a text or a chat.
+Json completion_of(std::span<const Answer> answers, const AnswerForm& form) {
+  const RequestRow& row = answers.front().row();
+  const bool chat = row.form == RowForm::chat;
+  Json choices = Json::array();
+  for (const Answer* answer : chosen_of(answers)) {
+    const std::size_t index = choices.size();
+    choices.push_back(chat ? chat_choice(*answer, index) : text_choice(*answer, index));
+  }
+  const std::size_t prompt = row.prompt.size();
+  const std::size_t completion = completion_tokens(answers);
+  return {{"id", (chat ? "chatcmpl-" : "cmpl-") + digits_of(row.custom_id, row.line)},
+          {"object", chat ? "chat.completion" : "text_completion"},
+          {"created", form.created},
+          {"model", form.model},
+          {"choices", std::move(choices)},
+          {"usage",
+           {{"prompt_tokens", prompt},
+            {"completion_tokens", completion},
+            {"total_tokens", prompt + completion}}}};
+}
+
+void add_plain(const Answer& answer, Json& record) {
+  record["text"] = whole_text(answer);
+  record["token_ids"] = answer.tokens();
+  record["finish_reason"] = name_of(answer.finish());
+}
+
+void add_plain_scores(const Answer& answer, Json& record) {
+  if (answer.row().wants_logprobs()) record["logprobs"] = logprobs_of(answer);
+  if (answer.beam_score()) record["score"] = finite_logprob(*answer.beam_score());
+}
+
+Json plain_record(std::span<const Answer> answers) {
+  const Answers chosen = chosen_of(answers);
+  const RequestRow& row = answers.front().row();
+  Json record;
+  add_name(record, row);
+  if (row.n == 1) {
+    add_plain(*chosen.front(), record);
+  } else {
+    Json choices = Json::array();
+    for (const Answer* answer : chosen) {
+      Json choice = {{"index", choices.size()}};
+      add_plain(*answer, choice);
+      add_plain_scores(*answer, choice);
+      choices.push_back(std::move(choice));
+    }
+    record["choices"] = std::move(choices);
+  }
+  record["usage"] = {{"prompt_tokens", row.prompt.size()},
+                     {"completion_tokens", completion_tokens(answers)}};
+  if (row.n == 1) add_plain_scores(*chosen.front(), record);
+  return record;
 }
 
 /// The record as a line, with the row's own fields behind ours.
@@ -222,34 +288,10 @@ Json text_or_null(const std::string& text) { return text.empty() ? Json() : Json
 }  // namespace
 
 std::string answer_record(std::span<const Answer> answers, const AnswerForm& form) {
-  const Answer& answer = answers.front();
-  const RequestRow& row = answer.row();
+  const RequestRow& row = answers.front().row();
   if (!row.choices.empty()) return line_of(score_record(answers, form), row.kept_fields);
-  const std::size_t prompt = row.prompt.size();
-  const std::size_t completion = answer.tokens().size();
-  if (row.form == RowForm::chat) return line_of(chat_record(answer, form), row.kept_fields);
-  Json logprobs = logprobs_of(answer);
-  if (row.form == RowForm::plain) {
-    Json record;
-    add_name(record, row);
-    record["text"] = whole_text(answer);
-    record["token_ids"] = answer.tokens();
-    record["finish_reason"] = name_of(answer.finish());
-    record["usage"] = {{"prompt_tokens", prompt}, {"completion_tokens", completion}};
-    if (row.wants_logprobs()) record["logprobs"] = std::move(logprobs);
-    return line_of(record, row.kept_fields);
-  }
-  Json choice = {{"text", whole_text(answer)},
-                 {"index", 0},
-                 {"logprobs", std::move(logprobs)},
-                 {"finish_reason", name_of(answer.finish())}};
-  Json body = {{"id", "cmpl-" + digits_of(row.custom_id, row.line)},
-               {"object", "text_completion"},
-               {"created", form.created},
-               {"model", form.model},
-               {"choices", Json::array({std::move(choice)})},
-               {"usage", usage_of(answer)}};
-  return line_of(batch_record(row, 200, std::move(body)), row.kept_fields);
+  if (row.form == RowForm::plain) return line_of(plain_record(answers), row.kept_fields);
+  return line_of(batch_record(row, 200, completion_of(answers, form)), row.kept_fields);
 }
 
 std::string failure_record(const RowFailure& failure) {

@@ -67,6 +67,7 @@ void refuse_answer_fields(const RowFields& fields) {
   refuse("max_completion_tokens", is_zero);
   refuse("n", is_one);
   refuse("best_of", is_one);
+  refuse("num_beams", is_one);
   refuse("echo", is_false);
   refuse("logprobs", [](const Json& value) { return value == 0 || value.is_boolean(); });
   refuse("stop", is_empty);

@@ -46,14 +46,28 @@ std::int64_t most_prompt_tokens(std::string_view line, bool is_json, const Reque
   return static_cast<std::int64_t>(bytes) + 1;  // and the BOS token
 }
 
+/// The most numbers that the rules of a line may take.
+std::int32_t most_rule_words(std::string_view line, bool is_json, const RequestParser& parser) {
+  const auto names = [line](std::string_view field) {
+    return line.find(field) != std::string_view::npos;
+  };
+  const bool may_have =
+      parser.rules_by_default() || (is_json && (names("\"logit_bias\"") || names("\"bad_words\"") ||
+                                                names("\"min_tokens\"") || may_hide_a_name(line)));
+  return may_have ? stage::kMaxRuleWords : 0;
+}
+
 /// That a file may have. Of a coded one its bytes do not tell.
 std::uint64_t most_lines(const InputFile& file) {
   constexpr std::uint64_t kMostCoded = 1U << 28;  // in 32 MiB, a bit each
   return file.coding() == Coding::none ? file.bytes() / 2 + 1 : kMostCoded;
 }
 
-void add_bound(std::int64_t tokens, JobScan& scan) {
+void add_bounds(const InputLine& line, const RequestParser& parser, JobScan& scan) {
+  const std::int64_t tokens = most_tokens_of(line.text, line.is_json, parser);
   scan.longest_sequence = std::max(scan.longest_sequence, static_cast<std::int32_t>(tokens));
+  scan.most_rule_words =
+      std::max(scan.most_rule_words, most_rule_words(line.text, line.is_json, parser));
 }
 
 }  // namespace
@@ -107,7 +121,7 @@ InputScan scan_input(InputFile& file, RequestParser parser, std::uint64_t exact_
       const auto parsed = parse(line, parser);
       if (const auto* row = std::get_if<RequestRow>(&parsed)) add_to_scan(*row, scan.job);
     } else {
-      add_bound(most_tokens_of(line.text, line.is_json, parser), scan.job);
+      add_bounds(line, parser, scan.job);
     }
   }
   file.rewind();

@@ -29,6 +29,8 @@ std::string precision_of(const RunConfig& config) {
   return fmt::format("{}", fmt::join(kinds, "; "));
 }
 
+constexpr std::string_view kNoFurtherSettings = " 0 0 0 0 0 [] false";
+
 }  // namespace
 
 std::vector<JournalFact> journal_facts(const RunConfig& config, const GenerationDefaults& defaults,
@@ -48,6 +50,15 @@ std::vector<JournalFact> journal_facts(const RunConfig& config, const Generation
       {"stop", fmt::format("{}", defaults.stop)},
       {"stop_token_ids", fmt::format("{}", defaults.stop_token_ids)},
       {"ignore_eos", fmt::format("{}", defaults.ignore_eos)}};
+  // Older journals lack these facts, and were written where they were not set.
+  const auto add_if_set = [&facts](const char* name, auto value) {
+    if (value != decltype(value){}) facts.push_back({name, fmt::format("{}", value)});
+  };
+  add_if_set("frequency_penalty", sampling.frequency_penalty);
+  add_if_set("presence_penalty", sampling.presence_penalty);
+  add_if_set("min_p", sampling.min_p);
+  add_if_set("min_tokens", sampling.min_tokens);
+  add_if_set("no_repeat_ngram_size", sampling.no_repeat_ngram);
   const std::string input = std::filesystem::path(input_name).filename().string();
   if (!input.empty()) facts.insert(facts.begin(), {"input", input});
   return facts;
@@ -66,6 +77,12 @@ JournalKey journal_key(const RequestRow& row, std::size_t part) {
       row.ignore_eos, row.echo, row.stop, row.stop_token_ids);
   for (const Choice& choice : row.choices) settings += fmt::format(" {}", choice.tokens);
   if (part > 0) settings += fmt::format(" part {}", part);
+  const std::string more =
+      fmt::format(" {} {} {} {} {} {} {}", sampling.frequency_penalty, sampling.presence_penalty,
+                  sampling.min_p, sampling.min_tokens, sampling.no_repeat_ngram, encode(row.rules),
+                  row.needs_logprobs() && !row.wants_logprobs());
+  // Rows without these settings keep the digest that older journals have.
+  if (more != kNoFurtherSettings) settings += more;
   key.digest = hash_of(settings);
   return key;
 }

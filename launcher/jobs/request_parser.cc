@@ -14,15 +14,13 @@
 #include "launcher/jobs/prompt_fields.h"
 #include "launcher/jobs/readable_id.h"
 #include "launcher/jobs/row_fields.h"
+#include "launcher/jobs/sampling_fields.h"
 #include "launcher/json/json.h"
 #include "launcher/tokenizer/utf8.h"
 
 namespace sluice::launcher {
 namespace {
 
-constexpr std::size_t kMaxStopStrings = 16;
-constexpr std::size_t kMaxStopBytes = 4096;
-constexpr std::size_t kMaxStopTokens = 256;
 constexpr std::size_t kMostWarnings = 100;  // of names: an input may have any number of them
 
 constexpr const char* kCompletions = "/v1/completions";
@@ -45,72 +43,6 @@ Json parse_row(std::string_view line, RequestRow& row) {
         throw RowProblem{"the row is nested too deeply", ""};
       default:
         throw RowProblem{fmt::format("the row is no JSON: {}", problem.what()), ""};
-    }
-  }
-}
-
-void refuse_foreign(const RowFields& fields) {
-  const auto is_one = [](const Json& value) { return value == 1; };
-  const auto is_zero = [](const Json& value) { return value == 0; };
-  const auto is_false = [](const Json& value) { return value == false; };
-  const auto is_empty = [](const Json& value) { return value.empty() || value == ""; };
-  fields.require("n", is_one);
-  fields.require("best_of", is_one);
-  fields.require("stream", is_false);
-  fields.require("suffix", is_empty);
-  fields.require("logit_bias", is_empty);
-  fields.require("presence_penalty", is_zero);
-  fields.require("frequency_penalty", is_zero);
-}
-
-void read_stop(const RowFields& fields, RequestRow& row) {
-  const Json* value = fields.find("stop");
-  if (value == nullptr) return;
-  const Json list = value->is_string() ? Json::array({*value}) : *value;
-  if (!list.is_array()) RowFields::refuse("stop", *value, "a text or a list of texts");
-  row.stop.clear();
-  for (const Json& one : list) {
-    if (!one.is_string() || one.text().empty() || one.text().size() > kMaxStopBytes) {
-      RowFields::refuse("stop", one, fmt::format("a text of 1 to {} bytes", kMaxStopBytes));
-    }
-    row.stop.push_back(one.text());
-  }
-  if (row.stop.size() > kMaxStopStrings) {
-    throw RowProblem{
-        fmt::format("stop has {} texts; it may have {}", row.stop.size(), kMaxStopStrings), "stop"};
-  }
-}
-
-void read_settings(const RowFields& fields, const ModelLimits& limits, RequestRow& row) {
-  constexpr float kMost = 100.0F;
-  constexpr float kLeastPenalty = 0.01F;  // logits divided by less may overflow
-  stage::Sampling& sampling = row.sampling;
-  sampling.temperature =
-      fields.number("temperature", 0, kMost, false).value_or(sampling.temperature);
-  sampling.top_p = fields.number("top_p", 0, 1, true).value_or(sampling.top_p);
-  sampling.repetition_penalty = fields.number("repetition_penalty", kLeastPenalty, kMost, false)
-                                    .value_or(sampling.repetition_penalty);
-  if (const auto top_k = fields.integer("top_k", 0, INT32_MAX)) {
-    sampling.top_k = static_cast<std::int32_t>(*top_k);
-  }
-  if (row.form == RowForm::chat) {
-    read_chat_logprobs(fields, row);
-  } else if (const auto logprobs = fields.integer("logprobs", 0, stage::kMaxLogprobs)) {
-    sampling.logprobs = static_cast<std::int32_t>(*logprobs);
-  }
-  if (const auto seed = fields.integer("seed", INT64_MIN, INT64_MAX)) {
-    sampling.seed = static_cast<std::uint64_t>(*seed);
-  }
-  row.echo = fields.boolean("echo").value_or(row.echo);
-  row.ignore_eos = fields.boolean("ignore_eos").value_or(row.ignore_eos);
-  row.skip_special = fields.boolean("skip_special_tokens").value_or(row.skip_special);
-  read_stop(fields, row);
-  if (auto ids = fields.ids("stop_token_ids", limits.vocabulary)) {
-    row.stop_token_ids = std::move(*ids);
-    if (row.stop_token_ids.size() > kMaxStopTokens) {
-      throw RowProblem{fmt::format("stop_token_ids has {} ids; it may have {}",
-                                   row.stop_token_ids.size(), kMaxStopTokens),
-                       "stop_token_ids"};
     }
   }
 }
@@ -148,8 +80,7 @@ std::optional<std::int64_t> max_tokens_of(const RowFields& fields) {
 /// The request itself: the short form's row, or the batch form's body.
 void read_request(const RowFields& fields, const Tokenizer& tokenizer, const ChatTemplate* chat,
                   const ModelLimits& limits, RequestRow& row) {
-  refuse_foreign(fields);
-  read_settings(fields, limits, row);
+  read_sampling(fields, tokenizer, limits, row);
   if (has_choices(fields.object())) return read_scored(fields, tokenizer, chat, limits, row);
   const auto max_tokens = max_tokens_of(fields);
   const bool is_chat = is_conversation(fields, row.form);
@@ -159,6 +90,7 @@ void read_request(const RowFields& fields, const Tokenizer& tokenizer, const Cha
     read_prompt(fields, tokenizer, limits, row);
   }
   fit_to_positions(max_tokens, limits, is_chat ? "messages" : "prompt", row);
+  check_min_tokens(fields, row);
 }
 
 /// Throws for the first field that is not ours.
@@ -265,12 +197,12 @@ RequestRow RequestParser::with_defaults(std::int64_t number) const {
   return row;
 }
 
-RequestRow RequestParser::finished(RequestRow row) const {
+void RequestParser::finish(RequestRow& row) const {
   if (!row.ignore_eos) {
     row.stop_token_ids.insert(row.stop_token_ids.end(), limits_.further_eos.begin(),
                               limits_.further_eos.end());
   }
-  return row;
+  finish_rules(limits_.eos >= 0 ? limits_.eos : tokenizer_.eos(), row);
 }
 
 void RequestParser::warn(std::int64_t number, const UnknownField& field) {
@@ -322,7 +254,8 @@ RowDraft RequestParser::draft_json(std::string_view line, std::int64_t number,
       draft.unknown_fields = std::move(unknown);
       read_request(RowFields(request), tokenizer_, chat_, limits_, row);
     }
-    draft.row = finished(std::move(row));
+    finish(row);
+    draft.row = std::move(row);
   } catch (const RowProblem& problem) {
     draft.row = failure_of(row, problem);
   } catch (const InputError& problem) {  // of the tokenizer
@@ -364,7 +297,8 @@ RowDraft RequestParser::draft_text(std::string_view prompt, std::int64_t number,
     row.prompt = tokenizer_.encode(prompt);
     if (row.echo) row.prompt_text = prompt;
     fit_to_positions({}, limits_, "prompt", row);
-    draft.row = finished(std::move(row));
+    finish(row);
+    draft.row = std::move(row);
   } catch (const RowProblem& problem) {
     draft.row = failure_of(row, problem);
   } catch (const InputError& problem) {

@@ -26,6 +26,7 @@ struct ModelLimits {
   std::size_t longest_token_bytes = 0;  // the parser finds it out
   /// Further ids that end an answer as the model's EOS does: of rows that do not ignore it.
   std::vector<std::int32_t> further_eos = {};
+  std::int32_t eos = -1;  // ends an answer by itself; -1: the tokenizer's
 };
 
 /// The seed of a request that names none: of the run's seed and the custom_id alone, so that a
@@ -50,13 +51,12 @@ struct RowDraft {
   std::vector<UnknownField> unknown_fields;
 };
 
-/// Fields, all optional but prompt: custom_id, prompt (text or token ids), max_tokens, temperature,
-/// top_p, top_k, repetition_penalty, seed, logprobs, echo, stop (text or up to 16), stop_token_ids,
-/// ignore_eos, skip_special_tokens, add_special_tokens, choices (choice_fields.h); null counts as
-/// absent. A text prompt gets the model's BOS token unless add_special_tokens is false, token ids
-/// are taken as they are. `max_tokens` that is not given is cut to what the
-/// model's positions leave. In place of a prompt a row may have messages (chat_fields.h), of which
-/// the model folder's chat template makes the text.
+/// Fields, all optional but prompt: custom_id, prompt (text or token ids), max_tokens, those of
+/// sampling_fields.h, add_special_tokens, choices (choice_fields.h); null counts as absent. A text
+/// prompt gets the model's BOS token unless add_special_tokens is false, token ids are taken as
+/// they are. `max_tokens` that is not given is cut to what the model's positions leave. In place of
+/// a prompt a row may have messages (chat_fields.h), of which the model folder's chat template
+/// makes the text.
 class RequestParser {
  public:
   /// `tokenizer` and `chat` must outlive it. `defaults.sampling.seed` is the run's seed. Without
@@ -97,10 +97,13 @@ class RequestParser {
 
   std::int32_t default_max_tokens() const { return defaults_.max_new_tokens; }
   std::int32_t positions() const { return limits_.positions; }
+  /// Rows that do not say otherwise have rules.
+  bool rules_by_default() const { return defaults_.sampling.min_tokens > 0; }
 
  private:
   RequestRow with_defaults(std::int64_t number) const;
-  RequestRow finished(RequestRow row) const;
+  /// What is known once all fields are read. Throws RowProblem.
+  void finish(RequestRow& row) const;
   void warn(std::int64_t number, const UnknownField& field);
 
   const Tokenizer& tokenizer_;

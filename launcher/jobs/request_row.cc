@@ -1,6 +1,10 @@
 #include "launcher/jobs/request_row.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+
+#include "launcher/jobs/request_parser.h"
 
 namespace sluice::launcher {
 
@@ -11,7 +15,10 @@ constexpr std::size_t kMostLookedAt = 100'000;
 
 }  // namespace
 
-std::size_t parts_of(const RequestRow& row) { return std::max<std::size_t>(row.choices.size(), 1); }
+std::size_t parts_of(const RequestRow& row) {
+  if (!row.choices.empty()) return row.choices.size();
+  return row.beams.beams > 1 ? 1 : static_cast<std::size_t>(row.best_of);
+}
 
 std::int64_t longest_request(const RequestRow& row) {
   // The last token of a choice is only asked for.
@@ -24,6 +31,8 @@ void add_to_scan(const RequestRow& row, JobScan& scan) {
   const auto tokens = static_cast<std::int32_t>(longest_request(row));
   scan.longest_sequence = std::max(scan.longest_sequence, tokens);
   scan.usual_sequence = std::max(scan.usual_sequence, tokens);
+  scan.most_rule_words =
+      std::max(scan.most_rule_words, static_cast<std::int32_t>(encode(row.rules).size()));
   if (scan.looked_at.size() == kMostLookedAt) return;
   // Requests of a row share its prompt, so they are one sequence to a prediction.
   std::size_t prompt = row.prompt.size();
@@ -32,7 +41,10 @@ void add_to_scan(const RequestRow& row, JobScan& scan) {
 }
 
 stage::Request to_request(const RequestRow& row, std::uint64_t id, std::size_t part) {
-  stage::Request request{id, row.prompt, row.max_tokens, row.sampling, 0};
+  stage::Request request{id, row.prompt, row.max_tokens, row.sampling, 0, encode(row.rules)};
+  request.sampling.answer_begin = static_cast<std::int32_t>(row.prompt.size());
+  if (row.needs_logprobs()) request.sampling.logprobs = std::max(row.sampling.logprobs, 0);
+  if (part > 0) request.sampling.seed = default_seed(row.sampling.seed, fmt::format("{}", part));
   if (!row.choices.empty()) {
     const std::vector<std::int32_t>& tokens = row.choices[part].tokens;
     request.scores_from = static_cast<std::int32_t>(row.prompt.size());

@@ -5,7 +5,9 @@
 #include <string>
 #include <vector>
 
+#include "launcher/jobs/beam_search.h"
 #include "stage/request.h"
+#include "stage/token_rules.h"
 
 namespace sluice::launcher {
 
@@ -37,7 +39,11 @@ struct RequestRow {
   std::vector<std::int32_t> prompt;
   std::string prompt_text;  // with echo only: the prompt as it is given back
   std::int32_t max_tokens = 0;
+  std::int32_t n = 1;        // answers in the record
+  std::int32_t best_of = 1;  // >= n: of which those are the likeliest; without a beam search
+  BeamSettings beams;        // beams 1: no search
   stage::Sampling sampling;
+  stage::TokenRules rules;
   std::vector<std::string> stop;
   std::vector<std::int32_t> stop_token_ids;
   bool ignore_eos = false;
@@ -48,6 +54,8 @@ struct RequestRow {
   std::string kept_fields;  // a JSON object of fields that are not ours, to be given back; or empty
 
   bool wants_logprobs() const { return sampling.logprobs >= 0; }
+  /// ... or the answers are compared by them.
+  bool needs_logprobs() const { return wants_logprobs() || best_of > n; }
 };
 
 struct RowFailure {
@@ -78,6 +86,8 @@ struct JobScan {
   std::int32_t longest_sequence = 0;
   /// The longest of those that were looked at: Batching::usual_sequence_tokens; 0: none was.
   std::int32_t usual_sequence = 0;
+  /// No row has more rules: Batching::max_rule_words.
+  std::int32_t most_rule_words = 0;
   /// The first rows that were looked at, in their order. A prediction takes the others to be like
   /// them.
   std::vector<RowTokens> looked_at = {};
@@ -93,12 +103,13 @@ struct JournalUse {
 /// Takes the length of a row into account.
 void add_to_scan(const RequestRow& row, JobScan& scan);
 
-/// Requests that a row takes, >= 1.
+/// Requests that a row takes, >= 1; of a beam search those of its first step.
 std::size_t parts_of(const RequestRow& row);
 /// Most tokens of the row's longest request, prompt and answer.
 std::int64_t longest_request(const RequestRow& row);
 
-/// What stage::Job::next() hands out for a row, of its requests the one of this index.
+/// What stage::Job::next() hands out for a row, of its requests the one of this index. The seed of
+/// the first is the row's, so that its answer is that of the row without further ones.
 stage::Request to_request(const RequestRow& row, std::uint64_t id, std::size_t part = 0);
 
 }  // namespace sluice::launcher

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <stdexcept>
 #include <utility>
 
@@ -20,6 +21,8 @@ RowWork::RowWork(const Tokenizer& tokenizer, RequestRow given, std::uint64_t err
   answers.reserve(parts);
   for (std::size_t i = 0; i < parts; ++i) answers.emplace_back(tokenizer, row, eos);
   numbers.resize(parts);
+  known = parts;
+  if (row.beams.beams > 1) search = std::make_unique<BeamWork>(tokenizer, row, eos);
 }
 
 RowWork& RowWorks::begin(const Tokenizer& tokenizer, RequestRow row, std::uint64_t error_before,
@@ -37,6 +40,10 @@ RowWorks::Part RowWorks::part_of(std::uint64_t id) {
     throw std::logic_error(fmt::format("request {} is not under way", id));
   }
   return {found->second, static_cast<std::size_t>(id % kIdsOfRow)};
+}
+
+bool RowWorks::may_grow() const {
+  return std::ranges::any_of(works_, [](const auto& one) { return one.second.search != nullptr; });
 }
 
 void RowWorks::erase(const RowWork& work) { works_.erase(work.first_id / kIdsOfRow); }

@@ -4,12 +4,14 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
 
 #include "launcher/jobs/answer.h"
+#include "launcher/jobs/beam_work.h"
 #include "launcher/jobs/request_row.h"
 #include "launcher/tokenizer/tokenizer.h"
 
@@ -24,16 +26,21 @@ class RowWork {
   RowWork& operator=(const RowWork&) = delete;
 
   RequestRow row;
-  std::uint64_t error_before;                         // JobRow::error_before
-  std::vector<Answer> answers;                        // of row, one for each request
+  std::uint64_t error_before;   // JobRow::error_before
+  std::vector<Answer> answers;  // of row, one for each request, or the best of a beam search
   std::vector<std::optional<std::uint32_t>> numbers;  // likewise: in the journal
   std::string failure;     // why the row cannot be answered; empty: nothing has failed
   std::size_t begun = 0;   // requests that were handed out, in their order
   std::size_t ended = 0;   // ... of which so many have ended
   std::uint64_t first_id;  // of its requests, which have numbers in turn
 
-  /// No further request is handed out: all were, or one has failed and the others are in vain.
-  bool all_begun() const { return begun == answers.size() || !failure.empty(); }
+  std::unique_ptr<BeamWork> search;  // null: no beam search
+  std::size_t known = 0;             // requests so far: those of a search's steps come with these
+  std::size_t step_begin = 0;        // of a search: the first request of the present step
+
+  /// No further request is handed out: all that are known were, or one has failed and the others
+  /// are in vain.
+  bool all_begun() const { return begun == known || !failure.empty(); }
   bool done() const { return all_begun() && ended == begun; }
 };
 
@@ -51,6 +58,8 @@ class RowWorks {
   Part part_of(std::uint64_t id);
   void erase(const RowWork& work);
   bool empty() const { return works_.empty(); }
+  /// A row may have further requests once those under way have ended.
+  bool may_grow() const;
 
  private:
   std::uint64_t next_row_ = 0;

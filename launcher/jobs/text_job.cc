@@ -45,27 +45,34 @@ JobCounts TextJob::counts() const {
 
 /// The next row that can be answered begins. Failures on the way are written.
 stage::Next TextJob::take_row(RowWork*& begun) {
-  for (JobRow row;;) {
+  if (!stepping_.empty()) {
+    begun = stepping_.front();
+    stepping_.pop_front();
+    return stage::Next::request;
+  }
+  const stage::Next ended = works_.may_grow() ? stage::Next::none_now : stage::Next::no_more;
+  for (JobRow row; !no_more_;) {
     const stage::Next answer = feed_.next(row);
     for (const std::string& warning : feed_.take_warnings()) {
       std::cerr << "sluice: " + warning + '\n';
     }
     no_more_ = answer == stage::Next::no_more;
-    if (answer != stage::Next::request) return answer;
+    if (answer != stage::Next::request) return no_more_ ? ended : answer;
     if (const auto* failure = std::get_if<RowFailure>(&row.row)) {
       write_failure(*failure, row.error_before);
       continue;
     }
     auto& good = std::get<RequestRow>(row.row);
-    if (!is_too_long(good)) {
+    if (!is_too_large(good)) {
       begun = &works_.begin(tokenizer_, std::move(good), row.error_before, options_.eos);
       return answer;
     }
-    write_failure(failure_of(good, fmt::format("line {} has more tokens than any had when the run "
-                                               "began; run it again with --resume",
+    write_failure(failure_of(good, fmt::format("line {} has more tokens or rules than any had when "
+                                               "the run began; run it again with --resume",
                                                good.line)),
                   row.error_before);
   }
+  return ended;
 }
 
 stage::Next TextJob::next(stage::Request& request) {
@@ -78,6 +85,10 @@ stage::Next TextJob::next(stage::Request& request) {
     RowWork& work = *open_;
     const std::size_t part = work.begun++;
     if (work.all_begun()) open_ = nullptr;
+    if (work.search) {
+      request = work.search->request(part - work.step_begin, work.first_id + part);
+      return stage::Next::request;
+    }
     request = to_request(work.row, work.first_id + part, part);
     if (!restore(work, part, request)) return stage::Next::request;
     end_part(work);  // the record was missing, or the row's other requests
@@ -112,8 +123,26 @@ bool TextJob::restore(RowWork& work, std::size_t part, stage::Request& request) 
   return false;
 }
 
-bool TextJob::is_too_long(const RequestRow& row) const {
-  return options_.longest_sequence > 0 && longest_request(row) > options_.longest_sequence;
+bool TextJob::is_too_large(const RequestRow& row) const {
+  const auto rule_words = static_cast<std::int32_t>(encode(row.rules).size());
+  return (options_.longest_sequence > 0 && longest_request(row) > options_.longest_sequence) ||
+         rule_words > options_.most_rule_words;
+}
+
+/// A token of a beam search. The answers are there when it is done.
+bool TextJob::add_to_search(RowWork& work, std::size_t part, const stage::TokenResult& result) {
+  BeamWork& search = *work.search;
+  if (work.failure.empty() && search.take(part - work.step_begin, result)) {
+    work.step_begin = work.known;
+    work.known += search.requests();
+    if (search.requests() > 0) {
+      stepping_.push_back(&work);
+    } else {
+      work.answers = search.answers();
+    }
+  }
+  end_part(work);
+  return true;
 }
 
 /// One of the row's requests has ended.
@@ -163,8 +192,9 @@ void TextJob::on_prompt_token(std::uint64_t id, std::int32_t, const stage::Token
 
 bool TextJob::on_token(std::uint64_t id, const stage::TokenResult& result) {
   const auto [work, part] = works_.part_of(id);
+  if (work.search) return add_to_search(work, part, result);
   if (journal_ != nullptr) {
-    const bool scored = work.row.wants_logprobs();
+    const bool scored = work.row.needs_logprobs();
     journal_->add(work.numbers[part].value(), scored ? JournalToken::scored : JournalToken::plain,
                   result);
   }
@@ -183,6 +213,7 @@ void TextJob::on_failed(std::uint64_t id, const std::string& reason) {
   RowWork& work = works_.part_of(id).work;
   work.failure = reason;
   if (open_ == &work) open_ = nullptr;
+  std::erase(stepping_, &work);
   end_part(work);
 }
 

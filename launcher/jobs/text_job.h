@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 
 #include "launcher/jobs/answer_form.h"
 #include "launcher/jobs/completion_writer.h"
@@ -19,6 +20,7 @@ struct TextJobOptions {
   /// Prompt and answer of the longest row that the run is made for; 0: any. A longer one, of an
   /// input that was changed since it was looked at, fails alone.
   std::int32_t longest_sequence = 0;
+  std::int32_t most_rule_words = stage::kMaxRuleWords;  // that the run is made for
 };
 
 /// Of this run, but for `failed`.
@@ -59,10 +61,11 @@ class TextJob : public stage::Job {
  private:
   stage::Next take_row(RowWork*& begun);
   bool restore(RowWork& work, std::size_t part, stage::Request& request);
+  bool add_to_search(RowWork& work, std::size_t part, const stage::TokenResult& result);
   void end_part(RowWork& work);
   void write(RowWork& work);
   void write_failure(const RowFailure& failure, std::uint64_t error_before);
-  bool is_too_long(const RequestRow& row) const;
+  bool is_too_large(const RequestRow& row) const;
 
   const Tokenizer& tokenizer_;
   RowFeed& feed_;
@@ -70,9 +73,10 @@ class TextJob : public stage::Job {
   CompletionWriter* writer_ = nullptr;
   Journal* journal_ = nullptr;
   RowWorks works_;
-  RowWork* open_ = nullptr;  // the row whose requests are being handed out
-  JobCounts counts_;         // without the feed's
-  bool no_more_ = false;     // the feed has none
+  RowWork* open_ = nullptr;        // the row whose requests are being handed out
+  std::deque<RowWork*> stepping_;  // searches whose next step has begun
+  JobCounts counts_;               // without the feed's
+  bool no_more_ = false;           // the feed has none
 };
 
 }  // namespace sluice::launcher

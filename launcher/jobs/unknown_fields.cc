@@ -22,13 +22,24 @@ constexpr std::string_view kFields[] = {"custom_id",
                                         "logprobs",
                                         "echo",
                                         "repetition_penalty",
+                                        "frequency_penalty",
+                                        "presence_penalty",
+                                        "logit_bias",
+                                        "min_p",
+                                        "min_tokens",
+                                        "bad_words",
+                                        "no_repeat_ngram_size",
+                                        "n",
+                                        "best_of",
+                                        "num_beams",
+                                        "length_penalty",
+                                        "early_stopping",
                                         "stop_token_ids",
                                         "ignore_eos",
                                         "skip_special_tokens",
                                         "add_special_tokens"};
 // OpenAI's fields for things that sluice does not do. A value that asks for nothing is accepted.
-constexpr std::string_view kForeignFields[] = {
-    "n", "best_of", "stream", "suffix", "logit_bias", "presence_penalty", "frequency_penalty"};
+constexpr std::string_view kForeignFields[] = {"stream", "suffix"};
 // Of the batch form, around the body.
 constexpr std::string_view kBatchFields[] = {"custom_id", "method", "url", "body"};
 // Of the batch form's body, beside those of every row.

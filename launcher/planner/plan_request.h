@@ -18,9 +18,10 @@ struct PlannedJob {
 
   std::vector<SimulatedRequest> requests;  // at least one; the first of all, or some of them
   std::int64_t rows = 0;  // of the job; 0: as many as a plan has slots, each like the first one
-  /// Batching::max_sequence_tokens and usual_sequence_tokens of the run.
+  /// Batching::max_sequence_tokens, usual_sequence_tokens and max_rule_words of the run.
   std::int32_t longest_sequence = 1;
   std::int32_t usual_sequence = 0;
+  std::int32_t most_rule_words = 0;
 
   /// Made-up prompts; `count` 0: one for every slot.
   static PlannedJob alike(std::int32_t prompt_tokens, std::int32_t new_tokens, std::int64_t count);

@@ -62,6 +62,7 @@ stage::StageLayout StagePapers::layout(std::int32_t stage, const stage::StageCon
   layout.batching.max_sequence_tokens = request_.job.longest_sequence;
   layout.batching.usual_sequence_tokens =
       std::min(request_.job.usual_sequence, request_.job.longest_sequence);
+  layout.batching.max_rule_words = request_.job.most_rule_words;
   layout.stage = stage;
   layout.stages = stages();
   layout.compute_dtype = compute_dtype_;

@@ -44,8 +44,15 @@ void check_row(const RequestRow& row) {
   fuzz::require(sampling.temperature >= 0 && std::isfinite(sampling.temperature) &&
                     sampling.top_k >= 0 && sampling.top_p > 0 && sampling.top_p <= 1 &&
                     sampling.repetition_penalty > 0 && std::isfinite(sampling.repetition_penalty) &&
+                    sampling.min_p >= 0 && sampling.min_p <= 1 && sampling.min_tokens >= 0 &&
+                    sampling.no_repeat_ngram >= 0 && std::abs(sampling.frequency_penalty) <= 2 &&
+                    std::abs(sampling.presence_penalty) <= 2 &&
                     sampling.logprobs <= sluice::stage::kMaxLogprobs,
                 "a row is sampled in an impossible way");
+  const std::vector<std::int32_t> rules = encode(row.rules);
+  fuzz::require(
+      rules.size() <= sluice::stage::kMaxRuleWords && sluice::stage::are_rules(rules, kVocabulary),
+      "a row has rules that cannot travel");
 }
 
 /// One line, which a later run takes for what it is.

@@ -56,6 +56,19 @@ TEST_F(InputScanTest, OfALargeOneBytesBoundTheTokens) {
   EXPECT_GE(found.job.longest_sequence, 101 + 50);
 }
 
+TEST_F(InputScanTest, RulesAreCountedOrBounded) {
+  const std::string bias = "{\"prompt\": \"abc\", \"logit_bias\": {\"7\": 1, \"8\": 1}}\n";
+  EXPECT_EQ(scan("in.jsonl", kRows).job.most_rule_words, 0);
+  EXPECT_EQ(scan("in.jsonl", kRows + bias).job.most_rule_words, 3 + 2 * 2);
+  EXPECT_EQ(scan("in.jsonl", kRows, 1).job.most_rule_words, 0);
+  for (const char* field : {"\"logit_bias\": {}", "\"bad_words\": []", "\"min_tokens\": 2",
+                            "\"bad\\u005fwords\": []"}) {
+    const std::string line = "{\"prompt\": \"abc\", " + std::string(field) + "}\n";
+    EXPECT_EQ(scan("in.jsonl", line + line, line.size()).job.most_rule_words, stage::kMaxRuleWords)
+        << field;
+  }
+}
+
 TEST_F(InputScanTest, NoRowHasMoreTokensThanItsBound) {
   RequestParser parser(tokenizer_, {}, {tokenizer_.table_size(), 500});
   for (const std::string line :

@@ -263,6 +263,15 @@ TEST(JournalKey, HasAllThatTokensDependOn) {
   change([](RequestRow& row) { row.sampling.repetition_penalty = 1.5F; });
   change([](RequestRow& row) { row.sampling.seed = 1; });
   change([](RequestRow& row) { row.sampling.logprobs = 0; });
+  change([](RequestRow& row) { row.sampling.min_p = 0.1F; });
+  change([](RequestRow& row) { row.sampling.frequency_penalty = 1.0F; });
+  change([](RequestRow& row) { row.sampling.presence_penalty = 1.0F; });
+  change([](RequestRow& row) { row.sampling.no_repeat_ngram = 2; });
+  change([](RequestRow& row) { row.sampling.min_tokens = 2; });
+  change([](RequestRow& row) { row.rules.biases = {{4, 1.0F}}; });
+  change([](RequestRow& row) { row.rules.biases = {{4, 2.0F}}; });
+  change([](RequestRow& row) { row.rules.banned = {{4, 5}}; });
+  change([](RequestRow& row) { row.rules.banned = {{4}, {5}}; });
   change([](RequestRow& row) { row.stop = {"x", "y"}; });
   change([](RequestRow& row) { row.stop = {"x\", \"y"}; });
   change([](RequestRow& row) { row.stop_token_ids = {1}; });

@@ -145,7 +145,7 @@ TEST_F(RequestParserTest, BadBatchRows) {
   refused(R"({"custom_id": "q", "url": "/v1/completions", "body": "prompt"})", "body");
   refused(R"({"custom_id": "q", "body": {"prompt": "a"}})", "url");
   refused(R"({"custom_id": "q", "url": "/v1/completions", "body": {}})", "prompt");
-  refused(R"({"custom_id": "q", "url": "/v1/completions", "body": {"prompt": "a", "n": 2}})", "n");
+  refused(R"({"custom_id": "q", "url": "/v1/completions", "body": {"prompt": "a", "n": 0}})", "n");
   // A line that is no JSON is answered in the form of those before it.
   EXPECT_EQ(refuse("{").form, RowForm::batch);
 }
@@ -182,14 +182,77 @@ TEST_F(RequestParserTest, TypesAndRanges) {
   refuse_field(R"("stop_token_ids": 3)", "stop_token_ids", "list");
   refuse_field(R"("stop_token_ids": [270])", "stop_token_ids", "269");
   refuse_field(R"("stop_token_ids": [-1])", "stop_token_ids", "stop_token_ids[0]");
-  refuse_field(R"("n": 2)", "n", "not supported");
-  refuse_field(R"("best_of": 2)", "best_of", "not supported");
+  refuse_field(R"("n": 0)", "n", "from 1 to 128");
+  refuse_field(R"("n": 129)", "n", "from 1 to 128");
+  refuse_field(R"("n": 3, "best_of": 2)", "best_of", "n is 3");
+  refuse_field(R"("num_beams": 11)", "num_beams", "from 1 to 10");
+  refuse_field(R"("num_beams": 6, "stop_token_ids": [4, 5])", "num_beams", "it may be 5");
+  refuse_field(R"("num_beams": 2, "temperature": 1)", "temperature", "does not sample");
+  refuse_field(R"("num_beams": 2, "n": 3)", "n", "no more answers");
+  refuse_field(R"("num_beams": 2, "n": 1, "best_of": 2)", "best_of", "num_beams");
+  refuse_field(R"("num_beams": 2, "logprobs": 1)", "logprobs", "scores instead");
+  refuse_field(R"("length_penalty": "x")", "length_penalty", "number");
+  refuse_field(R"("early_stopping": 1)", "early_stopping", "never");
   refuse_field(R"("stream": true)", "stream", "not supported");
   refuse_field(R"("suffix": "x")", "suffix", "not supported");
-  refuse_field(R"("logit_bias": {"5": 1})", "logit_bias", "not supported");
-  refuse_field(R"("frequency_penalty": 0.5)", "frequency_penalty", "not supported");
+  refuse_field(R"("frequency_penalty": 2.5)", "frequency_penalty", "at most 2");
+  refuse_field(R"("presence_penalty": -2.5)", "presence_penalty", "at least -2");
+  refuse_field(R"("min_p": 1.5)", "min_p", "at most 1");
+  refuse_field(R"("min_tokens": -1)", "min_tokens", "integer");
+  refuse_field(R"("min_tokens": 4, "max_tokens": 3)", "min_tokens", "3 tokens");
+  refuse_field(R"("no_repeat_ngram_size": 1.5)", "no_repeat_ngram_size", "integer");
+  refuse_field(R"("logit_bias": [5])", "logit_bias", "object");
+  refuse_field(R"("logit_bias": {"270": 1})", "logit_bias", "269");
+  refuse_field(R"("logit_bias": {"05": 1})", "logit_bias", "05");
+  refuse_field(R"("logit_bias": {"a": 1})", "logit_bias", "key \"a\"");
+  refuse_field(R"("logit_bias": {"5": 101})", "logit_bias", "101");
+  refuse_field(R"("logit_bias": {"5": null})", "logit_bias", "null");
+  refuse_field(R"("bad_words": "a")", "bad_words", "list");
+  refuse_field(R"("bad_words": [""])", "bad_words", "none empty");
+  refuse_field(R"("bad_words": [[]])", "bad_words", "none empty");
+  refuse_field(R"("bad_words": [3])", "bad_words", "texts");
+  refuse_field(R"("bad_words": [[270]])", "bad_words", "269");
+  refuse_field(R"("bad_words": [[2]])", "bad_words", "ends answers");
   refuse_field(R"("echo": true, "echo": false)", "echo", "twice");
   EXPECT_EQ(refuse(R"({"prompt": "a", "custom_id": 7})").param, "custom_id");
+}
+
+TEST_F(RequestParserTest, RulesOfTokensAreRead) {
+  const RequestRow row = accept(
+      R"({"prompt": "ab", "logit_bias": {"7": -1.5, "0": 100}, "bad_words": ["ab", " a", [9, 8]],
+          "min_tokens": 3, "stop_token_ids": [4], "min_p": 0.25, "frequency_penalty": -0.5,
+          "presence_penalty": 1.5, "no_repeat_ngram_size": 3})");
+  ASSERT_EQ(row.rules.biases.size(), 2U);
+  EXPECT_EQ(row.rules.biases[0].token, 7);
+  EXPECT_EQ(row.rules.biases[0].bias, -1.5F);
+  const Ids a = {byte_id('a')};
+  const Ids blank_a = tokenizer_.encode(" a", false);
+  EXPECT_EQ(
+      row.rules.banned,
+      (std::vector<Ids>{
+          tokenizer_.encode("ab", false), tokenizer_.encode(" ab", false), a, blank_a, {9, 8}}));
+  EXPECT_EQ(row.rules.ends, (Ids{4, tokenizer_.eos()}));
+  EXPECT_EQ(row.sampling.min_tokens, 3);
+  EXPECT_EQ(row.sampling.min_p, 0.25F);
+  EXPECT_EQ(row.sampling.frequency_penalty, -0.5F);
+  EXPECT_EQ(row.sampling.presence_penalty, 1.5F);
+  EXPECT_EQ(row.sampling.no_repeat_ngram, 3);
+  const stage::Request request = to_request(row, 1);
+  EXPECT_EQ(request.sampling.answer_begin, 3);
+  EXPECT_EQ(request.rules, encode(row.rules));
+  EXPECT_TRUE(accept(R"({"prompt": "ab", "stop_token_ids": [4]})").rules.empty());
+  EXPECT_EQ(
+      accept(R"({"prompt": "ab", "min_tokens": 1, "ignore_eos": true, "stop_token_ids": [4]})")
+          .rules.ends,
+      Ids{4});
+}
+
+TEST_F(RequestParserTest, RulesThatCannotTravelAreRefused) {
+  std::string words;
+  for (int i = 0; i < 1022; ++i) words += (i > 0 ? ", [" : "[") + std::to_string(3 + i % 200) + "]";
+  EXPECT_EQ(encode(accept("{\"prompt\": \"ab\", \"bad_words\": [" + words + "]}").rules).size(),
+            3U + 2 * 1022);
+  refuse_field("\"bad_words\": [" + words + ", [1, 2]]", "bad_words", "2050 numbers");
 }
 
 TEST_F(RequestParserTest, BadPrompts) {

@@ -105,7 +105,7 @@ TEST_F(ChatRowsTest, WhatIsRefused) {
   const std::string hi = R"("messages": [{"role": "user", "content": "hi"}])";
   refuse("{" + hi + R"(, "prompt": "a"})", RowForm::plain, "prompt");
   refuse("{" + hi + R"(, "echo": true})", RowForm::plain, "echo");
-  refuse("{" + hi + R"(, "n": 2})", RowForm::plain, "n");
+  refuse("{" + hi + R"(, "n": 0})", RowForm::plain, "n");
   refuse("{" + hi + R"(, "add_generation_prompt": "yes"})", RowForm::plain,
          "add_generation_prompt");
   refuse("{" + hi + R"(, "tools": 3})", RowForm::plain, "tools");
