@@ -4,6 +4,7 @@ rounding, for every variant of OPT and placement, and the same tokens whatever t
 SLUICE_TEST_DEVICE (cpu, cuda, cuda:N) says which device; a GPU computes in the checkpoint's 16 bits.
 """
 
+import math
 import unittest
 
 from job_support import DEMO_MODEL, DEVICE, REFERENCE, JobTest, percent
@@ -34,6 +35,10 @@ def margins_of(cases):
     return margins
 
 
+def log_softmax(logits, token):
+    return logits[token] - math.log(sum(map(math.exp, logits)))
+
+
 class DeviceJobTest(JobTest):
     def tokens(self, model, rows, *arguments, name="output", ranks=0):
         output, report = self.scratch / f"{name}.jsonl", self.scratch / "report.json"
@@ -62,6 +67,26 @@ class DeviceJobTest(JobTest):
                     compared += sure
                     self.assertEqual(got[name][:sure], greedy[:sure], name)
                 self.assertGreater(compared, 0.6 * sum(map(len, margins.values())))
+
+    def test_scores_of_choices_are_hugging_faces_within_rounding(self):
+        for model, placement, ranks in [("opt-pre", 0, 1), ("opt-deep", 3, 2), ("opt-odd", 1, 1)]:
+            layers = self.read_json(REFERENCE / model / "cases.json")["layers"]
+            ids, rows, expected = layers["input_ids"], [], {}
+            for border in range(1, len(ids)):
+                others = [(border * 37 + i * 101) % len(layers["logits"][0]) for i in range(3)]
+                choices = [ids[border:], *([token] for token in others)]
+                rows.append({"custom_id": str(border), "prompt": ids[:border], "choices": choices})
+                expected[str(border)] = [
+                    [log_softmax(layers["logits"][border + i - 1], token)
+                     for i, token in enumerate(choice)] for choice in choices]
+            output = self.scratch / "scores.jsonl"
+            self.generate(REFERENCE / model, "--input", self.write_rows("rows.jsonl", rows),
+                          "--output", output, "--overwrite", *PLACEMENTS[placement],
+                          "--gpu-batch-size", 3, "--max-batch-tokens", 8, ranks=ranks)
+            for name, record in self.records(output).items():
+                for score, logprobs in zip(record["scores"], expected[name], strict=True):
+                    for ours, theirs in zip(score["token_logprobs"], logprobs, strict=True):
+                        self.assertLess(abs(ours - theirs), MARGIN, (model, name))
 
     def test_any_number_of_ranks_on_one_device_gives_the_same_tokens(self):
         cases = self.read_json(REFERENCE / "opt-deep/cases.json")
