@@ -82,7 +82,8 @@ ResultSampler::ResultSampler(const StageLayout& layout, const Workspace& workspa
                layout.batching.max_sequence_tokens, layout.batching.max_rule_words),
       histories_(
           workspace.histories, layout.device_samples ? 0 : layout.batching.slots(layout.stages),
-          layout.batching.max_sequence_tokens, workspace.rules, layout.batching.max_rule_words) {
+          layout.batching.max_sequence_tokens, workspace.rules, layout.batching.max_rule_words),
+      grammars_(workspace.tokens, layout.device_samples ? 0 : layout.grammar_slots()) {
   const Batching& batching = layout.batching;
   const auto most = static_cast<std::size_t>(batching.num_gpu_batches) *
                     static_cast<std::size_t>(batching.max_tokens_per_gpu_batch);
@@ -105,7 +106,9 @@ void ResultSampler::begin(const Pass& pass) {
   results_.clear();
   results_.number = pass.number;
   results_.micro_batch = pass.micro_batch;
-  if (!layout_.device_samples) histories_.take(pass);
+  if (layout_.device_samples) return;
+  histories_.take(pass);
+  grammars_.take(pass);
 }
 
 void ResultSampler::sample(const Source& source, const ResultsChunk& chunk) {
@@ -125,7 +128,9 @@ TokenResult ResultSampler::sample_on_host(const PassRow& row, const LogitRow& wa
   const std::span<const float> line(static_cast<const float*>(logits.data),
                                     static_cast<std::size_t>(logits.columns));
   if (wanted.prompt_index >= 0) return sampler_.score(line, wanted.token, row.sampling.logprobs);
-  return sampler_.sample(line, row.sampling, histories_.so_far(row.slot), sampled_position(row));
+  SequenceSoFar so_far = histories_.so_far(row.slot);
+  so_far.mask = grammars_.allowed(row, so_far.tokens);
+  return sampler_.sample(line, row.sampling, so_far, sampled_position(row));
 }
 
 void ResultSampler::finish(const Pass& pass) {

@@ -9,6 +9,7 @@
 
 #include "comm/world.h"
 #include "kernels/device/trace.h"
+#include "stage/grammar_rows.h"
 #include "stage/outbox.h"
 #include "stage/pass.h"
 #include "stage/pass_buffers.h"
@@ -107,7 +108,9 @@ class ResultSampler : public Departures {
   const Workspace& workspace_;
   Sampler sampler_;
   PerPass<Source> sources_;
-  Histories histories_;  // not kept where the device samples
+  // Where the host samples:
+  Histories histories_;
+  GrammarRows grammars_;
   PassResults results_;
   std::vector<std::byte> message_;
   comm::Transfer sending_;

@@ -11,7 +11,8 @@ Admission::Admission(Job& job, const Batching& batching, std::int32_t stages, Pa
     : job_(job),
       batching_(batching),
       micro_batches_(batching.micro_batches_for(stages)),
-      ledger_(std::move(ledger)) {
+      ledger_(std::move(ledger)),
+      grammars_(batching.slots(stages)) {
   rows_.resize(static_cast<std::size_t>(batching.slots(stages)));
   freed_.reserve(rows_.size());
   sampling_.resize(static_cast<std::size_t>(micro_batches_), false);
@@ -44,6 +45,7 @@ bool Admission::fill(std::int32_t slot) {
   has_next_ = false;
   target.active = true;
   target.started = false;
+  target.grammar = grammars_.take(target.request.grammar);
   target.dropped = false;
   target.issued = 0;
   target.passes = 0;
@@ -129,7 +131,8 @@ void Admission::add_gpu_batch(std::int32_t micro_batch, std::int32_t gpu_batch, 
       if (row(slot).decoding() != decoding) continue;
       const std::int32_t left = batching_.max_tokens_per_gpu_batch - used;
       const std::int32_t tokens = tokens_for(row(slot), left, !awaits_tokens(micro_batch));
-      if (tokens > 0) add_row(slot, gpu_batch, tokens, pass);
+      if (tokens > 0 && grammars_.fits(row(slot).grammar, pass))
+        add_row(slot, gpu_batch, tokens, pass);
     }
   };
   // If prompts came first, rows that just became decoding would be found a second time.
@@ -150,6 +153,8 @@ void Admission::add_row(std::int32_t slot, std::int32_t gpu_batch, std::int32_t 
   added.gpu_batch = gpu_batch;
   added.sampling = request.sampling;
   added.starts = !source.started;
+  added.grammar = source.grammar;
+  grammars_.send(source.grammar, pass);
   if (added.starts) {
     added.rule_words = static_cast<std::int32_t>(request.rules.size());
     pass.rules.insert(pass.rules.end(), request.rules.begin(), request.rules.end());
@@ -233,7 +238,7 @@ void Admission::fail(Row& target, std::int32_t why) {
   job_.on_failed(target.request.id,
                  why == kernels::kAllRuledOut
                      ? "the row's settings (bad_words, no_repeat_ngram_size, min_tokens, "
-                       "logit_bias) rule out every token"
+                       "logit_bias, and what the answer must be) rule out every token"
                      : "the model's logits are not finite numbers");
 }
 
@@ -267,6 +272,7 @@ void Admission::finish(Row& target) {
   --active_;
   const auto slot = static_cast<std::int32_t>(&target - rows_.data());
   ledger_.release(slot);
+  grammars_.release(std::exchange(target.grammar, -1));
   freed_.push_back(slot);
 }
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "comm/world.h"
+#include "stage/grammar_ledger.h"
 #include "stage/page_ledger.h"
 #include "stage/pass.h"
 #include "stage/report.h"
@@ -86,6 +87,7 @@ class Admission {
     bool started = false;  // a pass has told the stages of it
     bool dropped = false;  // failed or cancelled: its place is free once its passes are back
     Request request;
+    std::int32_t grammar = -1;   // in grammars_
     std::int32_t issued = 0;     // tokens in passes so far: what the cache holds after them
     std::int32_t passes = 0;     // under way
     std::int32_t generated = 0;  // tokens sampled so far
@@ -127,6 +129,7 @@ class Admission {
   std::vector<Row> rows_;       // by slot
   std::vector<bool> sampling_;  // by micro-batch
   PageLedger ledger_;
+  GrammarLedger grammars_;
   Request next_;  // the job's next one, where has_next_
   bool has_next_ = false;
   bool no_more_ = false;

@@ -18,6 +18,7 @@ Logits::Logits(const StageLayout& layout, const Workspace& workspace, kernels::E
       histories_(
           workspace.histories, layout.device_samples ? layout.batching.slots(layout.stages) : 0,
           layout.batching.max_sequence_tokens, workspace.rules, layout.batching.max_rule_words),
+      grammars_(workspace.tokens, layout.device_samples ? layout.grammar_slots() : 0),
       edits_(layout.device_samples ? layout.model.vocabulary : 0),
       outbox_(backend_, sampler_, kOutboxCapacity),
       first_(static_cast<std::size_t>(layout.batching.num_gpu_batches)),
@@ -39,7 +40,9 @@ void Logits::begin(const Pass& pass, const PassIndices& indices) {
     next += static_cast<std::size_t>(row.new_tokens);
   }
   outbox_.post({{}, ResultsBegin{pass.number}});
-  if (layout_.device_samples) histories_.take(pass);
+  if (!layout_.device_samples) return;
+  histories_.take(pass);
+  grammars_.take(pass);
 }
 
 void Logits::add_rows(const Pass& pass, std::int32_t row_index, const std::int32_t* tokens,
@@ -81,22 +84,27 @@ void Logits::upload_samples(const Pass& pass, std::size_t set, std::int32_t firs
   const std::span<const LogitRow> wanted =
       std::span<const LogitRow>(sampler_.source(pass.number).rows)
           .subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(count));
-  const std::int32_t edits =
-      fill_sample_rows(pass, wanted, histories_, edits_, sampling.host_rows[set],
-                       {sampling.host_edits[set], static_cast<std::size_t>(layout_.logit_edits())});
+  const SampleRoom room = {
+      {sampling.host_edits[set], static_cast<std::size_t>(layout_.logit_edits())},
+      {sampling.host_masks[set], static_cast<std::size_t>(layout_.logit_mask_words())}};
+  const SampleUse used =
+      fill_sample_rows(pass, wanted, histories_, grammars_, edits_, sampling.host_rows[set], room);
   // On the lane that reads them, which is done with the last chunk's then.
-  backend_.copy(Lane::compute, sampling.device_rows, sampling.host_rows[set],
-                wanted.size() * sizeof(kernels::SampleRow));
-  if (edits == 0) return;
-  backend_.copy(Lane::compute, sampling.device_edits, sampling.host_edits[set],
-                static_cast<std::size_t>(edits) * sizeof(kernels::TokenEdit));
+  const auto upload = [&](auto* target, const auto* source, std::int32_t entries) {
+    if (entries == 0) return;
+    backend_.copy(Lane::compute, target, source,
+                  static_cast<std::size_t>(entries) * sizeof *source);
+  };
+  upload(sampling.device_rows, sampling.host_rows[set], count);
+  upload(sampling.device_edits, sampling.host_edits[set], used.edits);
+  upload(sampling.device_masks, sampling.host_masks[set], used.mask_words);
 }
 
 void Logits::take_home(TensorView logits, std::size_t set) {
   const SampleBuffers& sampling = workspace_.sampling;
   if (layout_.device_samples) {
     ops_.sample(sampling.device_results, logits, sampling.device_rows,
-                {sampling.device_edits, nullptr});
+                {sampling.device_edits, sampling.device_masks});
   }
   backend_.wait(Lane::device_to_host, backend_.record(Lane::compute));
   if (layout_.device_samples) {

@@ -10,6 +10,7 @@
 #include "kernels/ops.h"
 #include "offload/weights/weight_stream.h"
 #include "stage/departures.h"
+#include "stage/grammar_rows.h"
 #include "stage/pass_indices.h"
 
 namespace sluice::stage {
@@ -47,6 +48,7 @@ class Logits {
   ResultSampler sampler_;
   // Where the device samples:
   Histories histories_;
+  GrammarRows grammars_;
   TokenEdits edits_;
   Outbox outbox_;
   std::vector<std::int32_t> first_, count_;  // by GPU batch, in the sampler's source

@@ -3,6 +3,7 @@
 #include <cstring>
 #include <type_traits>
 
+#include "grammar/program.h"
 #include "kernels/device/error.h"
 
 namespace sluice::stage {
@@ -19,8 +20,9 @@ struct PassPreamble {
   std::int32_t tokens;
   std::int32_t batches;
   std::int32_t rules;
+  std::int32_t grammars;
+  std::int32_t grammar_bytes;
   std::int32_t freed;
-  std::int32_t unused;
 };
 
 struct ResultsPreamble {
@@ -32,6 +34,7 @@ struct ResultsPreamble {
 };
 
 static_assert(std::is_trivially_copyable_v<PassRow>);
+static_assert(std::is_trivially_copyable_v<PassGrammar>);
 static_assert(std::is_trivially_copyable_v<PassResult>);
 static_assert(std::is_trivially_copyable_v<Candidate>);
 
@@ -98,6 +101,12 @@ std::size_t micro_batch_tokens(const Batching& batching) {
          static_cast<std::size_t>(batching.max_tokens_per_gpu_batch);
 }
 
+/// Of a pass that says what numbers mean.
+std::size_t grammar_bytes(const Batching& batching) {
+  if (!batching.grammars) return 0;
+  return micro_batch_rows(batching) * sizeof(PassGrammar) + grammar::kMostProgramBytes;
+}
+
 /// A token of each row, and a score of each new token.
 std::size_t most_entries(const Batching& batching) {
   return micro_batch_rows(batching) + micro_batch_tokens(batching);
@@ -111,6 +120,8 @@ void Pass::clear() {
   tokens.clear();
   batch_tokens.clear();
   rules.clear();
+  grammars.clear();
+  grammar_bytes.clear();
   freed.clear();
 }
 
@@ -120,6 +131,7 @@ std::size_t max_pass_bytes(const Batching& batching, std::int32_t stages) {
          static_cast<std::size_t>(batching.num_gpu_batches) * sizeof(std::int32_t) +
          micro_batch_rows(batching) * static_cast<std::size_t>(batching.max_rule_words) *
              sizeof(std::int32_t) +
+         grammar_bytes(batching) +
          static_cast<std::size_t>(batching.slots(stages)) * sizeof(std::int32_t);
 }
 
@@ -132,13 +144,16 @@ std::span<const std::byte> encode(const Pass& pass, std::span<std::byte> buffer)
                               static_cast<std::int32_t>(pass.tokens.size()),
                               static_cast<std::int32_t>(pass.batch_tokens.size()),
                               static_cast<std::int32_t>(pass.rules.size()),
-                              static_cast<std::int32_t>(pass.freed.size()),
-                              0};
+                              static_cast<std::int32_t>(pass.grammars.size()),
+                              static_cast<std::int32_t>(pass.grammar_bytes.size()),
+                              static_cast<std::int32_t>(pass.freed.size())};
   writer.put(&preamble, 1);
   writer.put(pass.rows.data(), pass.rows.size());
   writer.put(pass.tokens.data(), pass.tokens.size());
   writer.put(pass.batch_tokens.data(), pass.batch_tokens.size());
   writer.put(pass.rules.data(), pass.rules.size());
+  writer.put(pass.grammars.data(), pass.grammars.size());
+  writer.put(pass.grammar_bytes.data(), pass.grammar_bytes.size());
   writer.put(pass.freed.data(), pass.freed.size());
   return writer.done();
 }
@@ -154,6 +169,8 @@ void decode(std::span<const std::byte> bytes, Pass& pass) {
   reader.get(pass.tokens, preamble.tokens);
   reader.get(pass.batch_tokens, preamble.batches);
   reader.get(pass.rules, preamble.rules);
+  reader.get(pass.grammars, preamble.grammars);
+  reader.get(pass.grammar_bytes, preamble.grammar_bytes);
   reader.get(pass.freed, preamble.freed);
 }
 

@@ -24,6 +24,7 @@ struct PassRow {
   std::int32_t gpu_batch = 0;    // of the micro-batch; rows are sorted by it
   std::int32_t next_token = -1;  // with scores_from: the prompt token after the chunk, or -1
   std::int32_t scores_from = 0;  // as Request::scores_from; 0 of a row that is no prompt
+  std::int32_t grammar = -1;     // what the answer must be, by its number; -1: anything
   std::int32_t rule_words = 0;   // of Pass::rules; 0 but in the first pass of a sequence
   bool starts = false;           // the first pass of a sequence in this slot
   bool sample = false;           // a token is wanted after the last new one
@@ -37,6 +38,12 @@ struct PassRow {
   }
 };
 
+/// What a grammar's number means from this pass on.
+struct PassGrammar {
+  std::int32_t number = 0;
+  std::int32_t bytes = 0;  // of Pass::grammar_bytes
+};
+
 /// tokens holds the new tokens of all rows, by GPU batch, then by row. `first_token` counts from
 /// the start of the row's GPU batch.
 struct Pass {
@@ -46,7 +53,9 @@ struct Pass {
   std::vector<PassRow> rows;
   std::vector<std::int32_t> tokens;
   std::vector<std::int32_t> batch_tokens;  // new tokens of each GPU batch, [num_gpu_batches]
-  std::vector<std::int32_t> rules;  // of the rows that start, one after the other (token_rules.h)
+  std::vector<std::int32_t> rules;    // of the rows that start, one after the other (token_rules.h)
+  std::vector<PassGrammar> grammars;  // that rows of this pass are the first to have
+  std::vector<std::byte> grammar_bytes;  // theirs, one after the other
   std::vector<std::int32_t> freed;  // slots, of any micro-batch, whose sequences have ended since
                                     // the pass before: their pages may go to rows of this one
 

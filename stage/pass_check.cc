@@ -59,6 +59,24 @@ void check_rules(const Pass& pass, const Batching& batching, std::int32_t vocabu
   require(left.empty(), pass, "rules of no row");
 }
 
+/// What numbers mean lies one behind the other.
+void check_grammars(const Pass& pass, const Batching& batching, std::int64_t slots) {
+  const std::int64_t numbers = batching.grammars ? slots : 0;
+  std::int64_t bytes = 0;
+  for (const PassGrammar& one : pass.grammars) {
+    require(is_below(one.number, numbers) && one.bytes >= 0, pass,
+            "a grammar that no row may have");
+    bytes += one.bytes;
+  }
+  require(bytes == static_cast<std::int64_t>(pass.grammar_bytes.size()), pass,
+          "other grammars than it says");
+  require(std::ranges::all_of(pass.rows,
+                              [&](const PassRow& row) {
+                                return row.grammar == -1 || is_below(row.grammar, numbers);
+                              }),
+          pass, "a row of a grammar that is not there");
+}
+
 /// Rows are sorted by GPU batch, and lie in it one behind the other.
 void check_rows(const Pass& pass, const Batching& batching, std::int64_t slots,
                 std::int32_t vocabulary) {
@@ -101,6 +119,7 @@ void check_pass(const Pass& pass, const Batching& batching, std::int32_t stages,
           "another number of GPU batches than was planned");
   check_rows(pass, batching, slots, vocabulary);
   check_rules(pass, batching, vocabulary);
+  check_grammars(pass, batching, slots);
   std::int64_t tokens = 0;
   for (const std::int32_t of_batch : pass.batch_tokens) tokens += of_batch;
   require(static_cast<std::int64_t>(pass.tokens.size()) == tokens, pass,

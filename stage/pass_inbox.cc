@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "grammar/program.h"
 #include "stage/pass_check.h"
 
 namespace sluice::stage {
@@ -28,6 +29,10 @@ PassInbox::PassInbox(const StageLayout& layout, const Workspace& workspace, comm
     pass.batch_tokens.reserve(static_cast<std::size_t>(layout.batching.num_gpu_batches));
     pass.rules.reserve(pass.rows.capacity() *
                        static_cast<std::size_t>(layout.batching.max_rule_words));
+    if (layout.batching.grammars) {
+      pass.grammars.reserve(pass.rows.capacity());
+      pass.grammar_bytes.reserve(grammar::kMostProgramBytes);
+    }
     pass.freed.reserve(static_cast<std::size_t>(layout.batching.slots(layout.stages)));
   }
   post_header();

@@ -3,7 +3,9 @@
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <span>
 #include <string>
@@ -34,6 +36,9 @@ struct Sampling {
   bool of_beam = false;
 };
 
+/// A grammar::Program as encode() writes it. Requests with the same grammar may share it.
+using SharedGrammar = std::shared_ptr<const std::vector<std::byte>>;
+
 struct Request {
   std::uint64_t id = 0;              // the job's own
   std::vector<std::int32_t> prompt;  // >= 1 token, each in [0, vocabulary)
@@ -44,6 +49,7 @@ struct Request {
   std::int32_t scores_from = 0;
   /// As encode(TokenRules) writes them; at most Batching::max_rule_words.
   std::vector<std::int32_t> rules = {};
+  SharedGrammar grammar = {};  // what the answer must be; null: anything. Batching::grammars is set
 };
 
 struct Candidate {

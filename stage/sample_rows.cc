@@ -52,21 +52,26 @@ SequenceSoFar Histories::so_far(std::int32_t slot) const {
 
 namespace {
 
-/// Where the device finds the edits of a row, which end `used` of them.
-void place_edits(const LogitEdits& edits, std::int32_t& used, kernels::SampleRow& row) {
-  row.first_edit = used;
+/// Where the device finds the edits and the mask of a row, which end what is used of the room.
+void place_edits(const LogitEdits& edits, const SampleRoom& room, SampleUse& used,
+                 kernels::SampleRow& row) {
+  row.first_edit = used.edits;
   row.biases = static_cast<std::int32_t>(edits.biases.size());
   row.repeated = static_cast<std::int32_t>(edits.repeated.size());
   row.others = static_cast<std::int32_t>(edits.others.size());
-  used += row.biases + row.repeated + row.others;
+  used.edits += row.biases + row.repeated + row.others;
+  if (edits.mask.empty()) return;
+  row.first_mask_word = used.mask_words;
+  std::ranges::copy(edits.mask, room.masks.begin() + used.mask_words);
+  used.mask_words += static_cast<std::int32_t>(edits.mask.size());
 }
 
 }  // namespace
 
-std::int32_t fill_sample_rows(const Pass& pass, std::span<const LogitRow> wanted,
-                              const Histories& histories, TokenEdits& edits,
-                              kernels::SampleRow* rows, std::span<kernels::TokenEdit> room) {
-  std::int32_t used = 0;
+SampleUse fill_sample_rows(const Pass& pass, std::span<const LogitRow> wanted,
+                           const Histories& histories, GrammarRows& grammars, TokenEdits& edits,
+                           kernels::SampleRow* rows, const SampleRoom& room) {
+  SampleUse used;
   for (const LogitRow& one : wanted) {
     const PassRow& from = pass.rows[static_cast<std::size_t>(one.row)];
     const Sampling& sampling = from.sampling;
@@ -85,10 +90,11 @@ std::int32_t fill_sample_rows(const Pass& pass, std::span<const LogitRow> wanted
     row.top_k = sampling.top_k;
     row.logprobs = sampling.logprobs;
     row.of_beam = sampling.of_beam;
-    const SequenceSoFar so_far = histories.so_far(from.slot);
+    SequenceSoFar so_far = histories.so_far(from.slot);
+    so_far.mask = grammars.allowed(from, so_far.tokens);
     if (!edits_logits(sampling, so_far)) continue;
-    place_edits(edits.make(sampling, so_far, room.subspan(static_cast<std::size_t>(used))), used,
-                row);
+    const auto left = room.edits.subspan(static_cast<std::size_t>(used.edits));
+    place_edits(edits.make(sampling, so_far, left), room, used, row);
   }
   return used;
 }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kernels/ops.h"
+#include "stage/grammar_rows.h"
 #include "stage/pass.h"
 #include "stage/request.h"
 #include "stage/token_edits.h"
@@ -55,11 +56,22 @@ class Histories {
 /// Position of the token that a row samples, counted from its prompt's start.
 inline std::int64_t sampled_position(const PassRow& row) { return row.position + row.new_tokens; }
 
-/// Fills rows [wanted.size()], and `room` with their edits, of which it holds TokenEdits::most()
-/// for each row. Returns how many these are. `histories` have taken the pass.
-std::int32_t fill_sample_rows(const Pass& pass, std::span<const LogitRow> wanted,
-                              const Histories& histories, TokenEdits& edits,
-                              kernels::SampleRow* rows, std::span<kernels::TokenEdit> room);
+/// Memory for what rows refer to.
+struct SampleRoom {
+  std::span<kernels::TokenEdit> edits;  // TokenEdits::most() for each row
+  std::span<std::uint32_t> masks;  // a bit of each token for each row, where rows have grammars
+};
+/// How much of it is used.
+struct SampleUse {
+  std::int32_t edits = 0;
+  std::int32_t mask_words = 0;
+};
+
+/// Fills rows [wanted.size()], and `room` with what they refer to. `histories` and `grammars` have
+/// taken the pass.
+SampleUse fill_sample_rows(const Pass& pass, std::span<const LogitRow> wanted,
+                           const Histories& histories, GrammarRows& grammars, TokenEdits& edits,
+                           kernels::SampleRow* rows, const SampleRoom& room);
 
 /// `top` [kMaxLogprobs] takes the candidates, and the result points to them.
 TokenResult result_of(const kernels::SampledRow& row, std::span<Candidate> top);

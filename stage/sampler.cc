@@ -102,6 +102,19 @@ std::uint64_t split_mix(std::uint64_t state) {
   return state ^ (state >> 31);
 }
 
+/// Leaves the tokens whose bit is set. Many words of a mask are all ones or all zeros.
+void rule_out(std::span<const std::uint32_t> mask, std::span<float> scores) {
+  constexpr std::size_t kBits = 32;
+  for (std::size_t first = 0; first < scores.size(); first += kBits) {
+    const std::uint32_t word = mask[first / kBits];
+    if (word == ~std::uint32_t{0}) continue;
+    const std::size_t count = std::min(kBits, scores.size() - first);
+    for (std::size_t i = 0; i < count; ++i) {
+      scores[first + i] = (word >> i & 1U) != 0 ? scores[first + i] : -INFINITY;
+    }
+  }
+}
+
 }  // namespace
 
 double uniform_of(std::uint64_t seed, std::int64_t position) {
@@ -169,9 +182,7 @@ std::span<const float> Sampler::edited(std::span<const float> logits, const Samp
     score -= edit.value;
   }
   for (const kernels::TokenEdit& edit : edits.others) of(edit) -= edit.value;
-  for (std::size_t i = 0; i < scores.size() && !edits.mask.empty(); ++i) {
-    if ((edits.mask[i / 32] >> (i % 32) & 1U) == 0) scores[i] = -INFINITY;
-  }
+  if (!edits.mask.empty()) rule_out(edits.mask, scores);
   return scores;
 }
 

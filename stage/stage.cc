@@ -135,6 +135,7 @@ class Stage::Impl {
                      progress ? static_cast<void (*)(std::uint64_t, void*)>(report) : nullptr,
                      context);
     workspace_.emplace(layout_, device_, host_, control_);
+    workspace_->tokens = resources_.tokens;
     upload_frequencies(backend, layout_.model.positions, *workspace_);
     if (backend.info().loads_kernels) {
       warm_up(layout_, resources_.engine, *weights_, *activations_, *workspace_);
@@ -209,7 +210,7 @@ class Stage::Impl {
 
   /// Host memory on the plan that the parts have on the heap.
   std::uint64_t outside_arenas() const {
-    return checksum_bytes(plan_) + plan_.total(Tier::host, "passes");
+    return checksum_bytes(plan_) + plan_.total(Tier::host, "passes") + grammar_memory(layout_);
   }
 
   bool needs_disk() const {
@@ -240,6 +241,7 @@ class Stage::Impl {
     const std::uint64_t files =
         weights_ ? weights_->disk_bytes() + cache_->disk_bytes() + activations_->disk_bytes() : 0;
     const std::uint64_t host_used = host_.used() + control_.used() + pass_memory(layout_) +
+                                    grammar_memory(layout_) +
                                     offload::DiskEngine::checksum_bytes(files);
     const std::uint64_t used[] = {device_.used() + layout_.engine_bytes, host_used, files};
     std::uint64_t total = 0;

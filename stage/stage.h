@@ -10,6 +10,7 @@
 
 #include "comm/device_channel.h"
 #include "comm/world.h"
+#include "grammar/token_trie.h"
 #include "kernels/ops.h"
 #include "offload/disk/disk_engine.h"
 #include "offload/weights/weight_source.h"
@@ -28,6 +29,8 @@ struct StageResources {
   offload::DiskEngine* disk = nullptr;
   const offload::RunFolder* folder = nullptr;
   Trace& trace;
+  /// The model's tokens, by id; needed on the last stage with Batching::grammars.
+  const grammar::TokenTrie* tokens = nullptr;
 };
 
 class Stage {

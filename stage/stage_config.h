@@ -54,6 +54,7 @@ struct Batching {
   /// Most numbers of a request's rules (token_rules.h), which every place of the job has memory
   /// for. Set by the launcher.
   std::int32_t max_rule_words = 0;
+  bool grammars = false;  // requests may have one. Set by the launcher
 
   std::int32_t micro_batches_for(std::int32_t stages) const {
     return micro_batches > 0 ? micro_batches : stages > 1 ? stages + 1 : 1;

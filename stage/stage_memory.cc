@@ -5,6 +5,7 @@
 
 #include "offload/disk/disk_engine.h"
 #include "offload/kv/kv_pools.h"
+#include "stage/grammar_rows.h"
 #include "stage/head.h"
 #include "stage/pass.h"
 #include "stage/pass_inbox.h"
@@ -28,6 +29,10 @@ std::int64_t StageLayout::logit_rows() const {
 std::int64_t StageLayout::logit_edits() const {
   return logit_rows() *
          TokenEdits::most(model.vocabulary, batching.max_sequence_tokens, batching.max_rule_words);
+}
+
+std::int64_t StageLayout::logit_mask_words() const {
+  return batching.grammars ? logit_rows() * ((model.vocabulary + 31) / 32) : 0;
 }
 
 std::vector<offload::GroupSpec> layer_specs(const StageLayout& layout) {
@@ -87,6 +92,9 @@ void plan_activations(const StageLayout& layout, offload::MemoryPlan& plan) {
     plan.reserve(offload::Tier::host, offload::kControl, workspace.control);
   if (workspace.histories > 0) plan.reserve(offload::Tier::host, "histories", workspace.histories);
   plan.reserve(offload::Tier::host, "passes", pass_memory(layout));
+  if (grammar_memory(layout) > 0) {
+    plan.reserve(offload::Tier::host, "grammars", grammar_memory(layout));
+  }
   if (layout.engine_bytes > 0) plan.reserve(offload::Tier::device, "kernels", layout.engine_bytes);
 }
 
@@ -94,6 +102,12 @@ void plan_activations(const StageLayout& layout, offload::MemoryPlan& plan) {
 
 std::uint64_t checksum_bytes(const offload::MemoryPlan& plan) {
   return offload::DiskEngine::checksum_bytes(plan.total(offload::Tier::disk));
+}
+
+std::uint64_t grammar_memory(const StageLayout& layout) {
+  constexpr std::uint64_t kTrieBytesOfAToken = 64;
+  if (!layout.batching.grammars || !layout.last()) return 0;
+  return kGrammarRoom + static_cast<std::uint64_t>(layout.model.vocabulary) * kTrieBytesOfAToken;
 }
 
 std::uint64_t pass_memory(const StageLayout& layout) {

@@ -45,6 +45,10 @@ struct StageLayout {
   std::int64_t logit_rows() const;
   /// Most edits (TokenEdits) of so many.
   std::int64_t logit_edits() const;
+  /// Words of their masks, where rows may have grammars.
+  std::int64_t logit_mask_words() const;
+  /// Rows under way that may have a grammar.
+  std::int32_t grammar_slots() const { return batching.grammars ? batching.slots(stages) : 0; }
   std::int64_t tokens() const { return batching.max_tokens_per_gpu_batch; }
 };
 
@@ -74,6 +78,11 @@ offload::MemoryPlan plan_memory(const StageLayout& layout,
 /// Host memory that the disk engine takes for the checksums of what the plan puts on disk: planned
 /// as "checksums", and no part of the host's arena.
 std::uint64_t checksum_bytes(const offload::MemoryPlan& plan);
+
+/// Host memory of the grammars of rows under way, on the last stage: their automata and masks, and
+/// about what the vocabulary takes as a tree. Planned as "grammars", and no part of the host's
+/// arena.
+std::uint64_t grammar_memory(const StageLayout& layout);
 
 /// Host memory of the passes under way: headers, results and their messages, and on the first stage
 /// the requests that they are made from. Planned as "passes"; every part of a stage has its own, on

@@ -78,10 +78,12 @@ void take_sampling(const StageLayout& layout, Taker& device, Taker& control,
   for (int set = 0; set < 2; ++set) {
     sampling.host_rows[set] = control.array<kernels::SampleRow>(rows);
     sampling.host_edits[set] = control.array<kernels::TokenEdit>(edits);
+    sampling.host_masks[set] = control.array<std::uint32_t>(layout.logit_mask_words());
     sampling.host_results[set] = control.array<kernels::SampledRow>(rows);
   }
   sampling.device_rows = device.array<kernels::SampleRow>(rows);
   sampling.device_edits = device.array<kernels::TokenEdit>(edits);
+  sampling.device_masks = device.array<std::uint32_t>(layout.logit_mask_words());
   sampling.device_results = device.array<kernels::SampledRow>(rows);
 }
 

@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "grammar/token_trie.h"
 #include "offload/memory_plan.h"
 #include "stage/decoder.h"
 #include "stage/stage_memory.h"
@@ -27,9 +28,11 @@ struct IndexBuffers {
 struct SampleBuffers {
   kernels::SampleRow* host_rows[2] = {};      // [logit_rows]
   kernels::TokenEdit* host_edits[2] = {};     // [logit_edits]
+  std::uint32_t* host_masks[2] = {};          // [logit_mask_words]
   kernels::SampledRow* host_results[2] = {};  // [logit_rows]
   kernels::SampleRow* device_rows = nullptr;
   kernels::TokenEdit* device_edits = nullptr;
+  std::uint32_t* device_masks = nullptr;
   kernels::SampledRow* device_results = nullptr;
 };
 
@@ -53,6 +56,9 @@ struct Workspace {
   // Histories:
   std::int32_t* histories = nullptr;  // host [slots, max_sequence_tokens]
   std::int32_t* rules = nullptr;      // host [slots, max_rule_words]
+
+  /// Last stage, with Batching::grammars: the vocabulary. The stage's; it sets it.
+  const grammar::TokenTrie* tokens = nullptr;
 
   Workspace() = default;
   /// Takes exactly workspace_bytes(layout) from the arenas. What a pass uploads, and the samples

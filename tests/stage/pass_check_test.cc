@@ -21,6 +21,7 @@ Batching small_batching() {
   batching.max_tokens_per_gpu_batch = 8;
   batching.max_sequence_tokens = 32;
   batching.max_rule_words = 6;
+  batching.grammars = true;
   return batching;
 }
 
@@ -45,6 +46,9 @@ Pass good_pass() {
   pass.rows[1].starts = true;
   pass.rows[1].rule_words = 4;
   pass.rules = {0, 0, 1, 299};
+  pass.rows[2].grammar = 17;
+  pass.grammars = {{17, 3}};
+  pass.grammar_bytes.resize(3);
   pass.freed = {0, 17};
   return pass;
 }
@@ -93,6 +97,10 @@ TEST(PassCheck, WhatNoBufferOrTableHasRoomForIsRefused) {
       {"more rules than a sequence", [](Pass& pass) { pass.rules.pop_back(); }},
       {"damaged rules", [](Pass& pass) { pass.rules[3] = kVocabulary; }},
       {"damaged rules", [](Pass& pass) { pass.rules[2] = 2; }},
+      {"a grammar that no row may have", [](Pass& pass) { pass.grammars[0].number = 18; }},
+      {"other grammars than it says", [](Pass& pass) { pass.grammars[0].bytes = 4; }},
+      {"a grammar that is not there", [](Pass& pass) { pass.rows[0].grammar = 18; }},
+      {"a grammar that is not there", [](Pass& pass) { pass.rows[0].grammar = -2; }},
       {"rules of no row", [](Pass& pass) { pass.rules.push_back(0); }},
       {"rows, though it ends the job", [](Pass& pass) { pass.end = true; }},
       {"larger than was planned",

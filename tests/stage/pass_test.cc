@@ -4,6 +4,7 @@
 
 #include <cstring>
 
+#include "grammar/program.h"
 #include "kernels/device/error.h"
 
 namespace sluice::stage {
@@ -16,6 +17,7 @@ Batching small_batching() {
   batching.max_tokens_per_gpu_batch = 8;
   batching.max_sequence_tokens = 32;
   batching.max_rule_words = 7;
+  batching.grammars = true;
   return batching;
 }
 
@@ -34,6 +36,8 @@ Pass sample_pass() {
   pass.tokens = {1, 2, 3, 4, 5, 6};
   pass.batch_tokens = {3, 3};
   pass.rules = {5, 6, 7};
+  pass.grammars = {{3, 2}};
+  pass.grammar_bytes = {std::byte{8}, std::byte{9}};
   pass.freed = {11, 2};
   return pass;
 }
@@ -54,6 +58,9 @@ TEST(PassTest, ReadsWhatWasWritten) {
   EXPECT_EQ(read.tokens, pass.tokens);
   EXPECT_EQ(read.batch_tokens, pass.batch_tokens);
   EXPECT_EQ(read.rules, pass.rules);
+  ASSERT_EQ(read.grammars.size(), 1U);
+  EXPECT_EQ(read.grammars[0].number, 3);
+  EXPECT_EQ(read.grammar_bytes, pass.grammar_bytes);
   EXPECT_EQ(read.freed, pass.freed);
 }
 
@@ -69,8 +76,8 @@ TEST(PassTest, EveryTruncationIsRefused) {
 TEST(PassTest, ACountOfWhatIsNotThereTakesNoMemory) {
   std::vector<std::byte> buffer(max_pass_bytes(small_batching(), 2));
   const std::size_t size = encode(sample_pass(), buffer).size();
-  constexpr std::size_t kCounts = 16;  // behind number, micro_batch and end: five of 32 bits
-  for (std::size_t count = 0; count < 5; ++count) {
+  constexpr std::size_t kCounts = 16;  // behind number, micro_batch and end: seven of 32 bits
+  for (std::size_t count = 0; count < 7; ++count) {
     for (const std::int32_t claimed : {INT32_MAX, -1}) {
       std::vector<std::byte> changed = buffer;
       std::memcpy(changed.data() + kCounts + 4 * count, &claimed, sizeof claimed);
@@ -87,6 +94,8 @@ TEST(PassTest, FullestPassFits) {
   pass.tokens.resize(16);
   pass.batch_tokens.resize(2);
   pass.rules.resize(6 * 7);
+  pass.grammars.resize(6);
+  pass.grammar_bytes.resize(grammar::kMostProgramBytes);
   pass.freed.resize(18);  // all slots of three micro-batches
   std::vector<std::byte> buffer(max_pass_bytes(batching, 2));
 

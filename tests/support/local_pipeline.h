@@ -28,6 +28,8 @@ struct PipelineOptions {
   std::filesystem::path packed_directory;  // of compressed weights; empty: gone with the run
   bool allow_io_uring = true;
   bool device_samples = false;  // sampling_engine.h
+  /// With batching.grammars: the vocabulary, which must outlive the run.
+  const grammar::TokenTrie* tokens = nullptr;
 };
 
 struct PipelineRun {
