@@ -8,9 +8,11 @@
 
 #include "comm/gather.h"
 #include "kernels/engine.h"
+#include "launcher/generate/open_tokenizer.h"
 #include "launcher/machine/host_memory.h"
 #include "launcher/report/schedule_table.h"
 #include "launcher/report/trace_json.h"
+#include "launcher/structured/token_bytes.h"
 #include "stage/layer_split.h"
 
 namespace sluice::launcher {
@@ -110,9 +112,12 @@ void Rank::plan() {
   weights_ =
       std::make_unique<RankWeights>(config_, layout_.config.policy.compress_weight, model_, *disk_,
                                     folder_ ? folder_->path() : std::filesystem::path(), threads_);
+  if (layout_.batching.grammars && layout_.last()) {
+    tokens_.emplace(token_trie(open_tokenizer(model_.folder), layout_.model.vocabulary));
+  }
   stage_ = std::make_unique<stage::Stage>(
       layout_, stage::StageResources{world_, engine_, weights_->source(), disk_.get(),
-                                     folder_.get(), trace_});
+                                     folder_.get(), trace_, tokens_ ? &*tokens_ : nullptr});
   // Last: from here on only the destructor takes it back.
   if (folder_) world_.on_exit(&remove_folder, folder_.get());
 }
@@ -143,6 +148,7 @@ stage::StageLayout Rank::layout(const SequenceTokens& tokens) const {
   layout.batching.max_sequence_tokens = tokens.longest;
   layout.batching.usual_sequence_tokens = std::min(tokens.usual, tokens.longest);
   layout.batching.max_rule_words = tokens.rule_words;
+  layout.batching.grammars = tokens.grammars;
   return layout;
 }
 

@@ -10,6 +10,7 @@
 
 #include "comm/device_channel.h"
 #include "comm/world.h"
+#include "grammar/token_trie.h"
 #include "kernels/device/trace.h"
 #include "launcher/config/run_config.h"
 #include "launcher/generate/rank_weights.h"
@@ -41,7 +42,10 @@ struct SequenceTokens {
   std::int32_t longest = 1;
   std::int32_t usual = 0;
   std::int32_t rule_words = 0;
-  static auto fields(auto& self) { return std::tie(self.longest, self.usual, self.rule_words); }
+  bool grammars = false;
+  static auto fields(auto& self) {
+    return std::tie(self.longest, self.usual, self.rule_words, self.grammars);
+  }
 };
 
 class Rank {
@@ -95,6 +99,7 @@ class Rank {
   std::unique_ptr<offload::DiskEngine> disk_;
   std::unique_ptr<offload::RunFolder> folder_;
   std::unique_ptr<RankWeights> weights_;
+  std::optional<grammar::TokenTrie> tokens_;  // on the last stage, where rows may have grammars
   std::unique_ptr<stage::Stage> stage_;
 };
 

@@ -13,6 +13,7 @@
 
 #include "kernels/device/error.h"
 #include "launcher/chat/chat_template.h"
+#include "launcher/generate/open_tokenizer.h"
 #include "launcher/jobs/completion_writer.h"
 #include "launcher/jobs/input_file.h"
 #include "launcher/jobs/input_scan.h"
@@ -41,12 +42,6 @@ class JobSource {
 };
 
 namespace {
-
-Tokenizer open_tokenizer(const ModelFolder& model) {
-  if (Tokenizer::has_files(model.path)) return Tokenizer::open(model.path);
-  return Tokenizer::of_ids(model.config.vocabulary, model.config.bos, model.eos_ids.front(),
-                           model.config.pad);
-}
 
 /// Takes from generation_config.json what neither files nor flags say, and says so in a line.
 void take_model_sampling(const ModelSamplingDefaults& model, bool quiet,
@@ -105,6 +100,7 @@ class FileSource : public JobSource {
     // Of a pipe nothing is known but what the model can take.
     scan_.job.longest_sequence = model.config.max_positions;
     scan_.job.most_rule_words = stage::kMaxRuleWords;
+    scan_.job.grammars = true;
     if (file_.is_regular()) scan_ = scan_input(file_, parser_, kExactBytes, shard_);
     scan_.job.longest_sequence = std::max(scan_.job.longest_sequence, 1);
     if (needs_output) open_output(config, model, model_digest, hooks.on_record);
@@ -175,7 +171,7 @@ class FileSource : public JobSource {
                           std::chrono::duration_cast<std::chrono::seconds>(now).count()};
     job_.emplace(tokenizer_, *feed_,
                  TextJobOptions{model.eos_ids.front(), form, scan_.job.longest_sequence,
-                                scan_.job.most_rule_words});
+                                scan_.job.most_rule_words, scan_.job.grammars});
   }
 
   void open_journal(const RunConfig& config, const ModelFolder& model, Existing existing,

@@ -12,8 +12,7 @@ constexpr std::string_view kFields[] = {"messages",
                                         "max_completion_tokens",
                                         "top_logprobs",
                                         "tool_choice",
-                                        "parallel_tool_calls",
-                                        "response_format"};
+                                        "parallel_tool_calls"};
 
 /// A copy of `call` whose function's arguments are an object where they were JSON in a text.
 Json with_arguments(const Json& call) {
@@ -73,8 +72,6 @@ void read_chat_logprobs(const RowFields& fields, RequestRow& row) {
 void refuse_foreign_chat_fields(const RowFields& fields) {
   fields.require("tool_choice",
                  [](const Json& value) { return value == "auto" || value == "none"; });
-  fields.require("response_format",
-                 [](const Json& value) { return value.member("type") == "text"; });
 }
 
 }  // namespace sluice::launcher

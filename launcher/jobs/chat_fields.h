@@ -22,8 +22,7 @@ Chat chat_of(const RowFields& fields, RowForm form);
 /// OpenAI's "logprobs": true and "top_logprobs": n. Throws RowProblem.
 void read_chat_logprobs(const RowFields& fields, RequestRow& row);
 
-/// Throws RowProblem for what sluice does not do: tool_choice, response_format and so on, where
-/// they ask for something.
+/// Throws RowProblem for what sluice does not do: a tool_choice that asks for something.
 void refuse_foreign_chat_fields(const RowFields& fields);
 
 }  // namespace sluice::launcher

@@ -57,6 +57,14 @@ std::int32_t most_rule_words(std::string_view line, bool is_json, const RequestP
   return may_have ? stage::kMaxRuleWords : 0;
 }
 
+/// Whether the line may say what its answer must be.
+bool may_have_grammar(std::string_view line, bool is_json) {
+  constexpr std::string_view kNames[] = {"\"response_format\"", "\"regex\"", "\"choice\"",
+                                         "\"grammar\""};
+  const auto has = [line](std::string_view name) { return line.find(name) != line.npos; };
+  return is_json && (may_hide_a_name(line) || std::ranges::any_of(kNames, has));
+}
+
 /// That a file may have. Of a coded one its bytes do not tell.
 std::uint64_t most_lines(const InputFile& file) {
   constexpr std::uint64_t kMostCoded = 1U << 28;  // in 32 MiB, a bit each
@@ -68,6 +76,7 @@ void add_bounds(const InputLine& line, const RequestParser& parser, JobScan& sca
   scan.longest_sequence = std::max(scan.longest_sequence, static_cast<std::int32_t>(tokens));
   scan.most_rule_words =
       std::max(scan.most_rule_words, most_rule_words(line.text, line.is_json, parser));
+  scan.grammars = scan.grammars || may_have_grammar(line.text, line.is_json);
 }
 
 }  // namespace

@@ -83,6 +83,10 @@ JournalKey journal_key(const RequestRow& row, std::size_t part) {
                   row.needs_logprobs() && !row.wants_logprobs());
   // Rows without these settings keep the digest that older journals have.
   if (more != kNoFurtherSettings) settings += more;
+  if (row.grammar) {
+    const auto* bytes = reinterpret_cast<const char*>(row.grammar->data());
+    settings += fmt::format(" grammar {}", hash_of({bytes, row.grammar->size()}));
+  }
   key.digest = hash_of(settings);
   return key;
 }

@@ -175,7 +175,8 @@ RequestParser::RequestParser(const Tokenizer& tokenizer, GenerationDefaults defa
       rule_(rule),
       translate_(std::move(translate)),
       defaults_(std::move(defaults)),
-      limits_(limits) {
+      limits_(limits),
+      grammars_(std::make_shared<GrammarCache>()) {
   for (std::int32_t id = 0; id < tokenizer.table_size(); ++id) {
     limits_.longest_token_bytes =
         std::max(limits_.longest_token_bytes, tokenizer.token_bytes(id).size());
@@ -202,7 +203,7 @@ void RequestParser::finish(RequestRow& row) const {
     row.stop_token_ids.insert(row.stop_token_ids.end(), limits_.further_eos.begin(),
                               limits_.further_eos.end());
   }
-  finish_rules(limits_.eos >= 0 ? limits_.eos : tokenizer_.eos(), row);
+  finish_rules(eos(), row);
 }
 
 void RequestParser::warn(std::int64_t number, const UnknownField& field) {
@@ -255,6 +256,10 @@ RowDraft RequestParser::draft_json(std::string_view line, std::int64_t number,
       read_request(RowFields(request), tokenizer_, chat_, limits_, row);
     }
     finish(row);
+    if (!draft.left_out) {
+      const Json& request = row.form == RowForm::plain ? object : batch_body(object);
+      read_grammar(RowFields(request), tokenizer_, eos(), *grammars_, row);
+    }
     draft.row = std::move(row);
   } catch (const RowProblem& problem) {
     draft.row = failure_of(row, problem);

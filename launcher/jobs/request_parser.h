@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <set>
 #include <string>
 #include <string_view>
@@ -11,6 +12,7 @@
 #include <vector>
 
 #include "launcher/config/run_config.h"
+#include "launcher/jobs/grammar_fields.h"
 #include "launcher/jobs/request_row.h"
 #include "launcher/jobs/unknown_fields.h"
 #include "launcher/json/json.h"
@@ -104,6 +106,7 @@ class RequestParser {
   RequestRow with_defaults(std::int64_t number) const;
   /// What is known once all fields are read. Throws RowProblem.
   void finish(RequestRow& row) const;
+  std::int32_t eos() const { return limits_.eos >= 0 ? limits_.eos : tokenizer_.eos(); }
   void warn(std::int64_t number, const UnknownField& field);
 
   const Tokenizer& tokenizer_;
@@ -112,6 +115,7 @@ class RequestParser {
   RowTranslation translate_;
   GenerationDefaults defaults_;
   ModelLimits limits_;
+  std::shared_ptr<GrammarCache> grammars_;  // of copies, too
   std::set<std::string> warned_;
   std::vector<std::string> warnings_;
   RowForm last_form_ = RowForm::plain;  // of the last row that had one

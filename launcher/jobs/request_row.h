@@ -44,6 +44,7 @@ struct RequestRow {
   BeamSettings beams;        // beams 1: no search
   stage::Sampling sampling;
   stage::TokenRules rules;
+  stage::SharedGrammar grammar;  // what the answer must be; null: anything
   std::vector<std::string> stop;
   std::vector<std::int32_t> stop_token_ids;
   bool ignore_eos = false;
@@ -88,6 +89,7 @@ struct JobScan {
   std::int32_t usual_sequence = 0;
   /// No row has more rules: Batching::max_rule_words.
   std::int32_t most_rule_words = 0;
+  bool grammars = false;  // rows may have one: Batching::grammars
   /// The first rows that were looked at, in their order. A prediction takes the others to be like
   /// them.
   std::vector<RowTokens> looked_at = {};

@@ -68,7 +68,8 @@ stage::Next TextJob::take_row(RowWork*& begun) {
       return answer;
     }
     write_failure(failure_of(good, fmt::format("line {} has more tokens or rules than any had when "
-                                               "the run began; run it again with --resume",
+                                               "the run began, or a grammar where none had one; "
+                                               "run it again with --resume",
                                                good.line)),
                   row.error_before);
   }
@@ -126,7 +127,7 @@ bool TextJob::restore(RowWork& work, std::size_t part, stage::Request& request) 
 bool TextJob::is_too_large(const RequestRow& row) const {
   const auto rule_words = static_cast<std::int32_t>(encode(row.rules).size());
   return (options_.longest_sequence > 0 && longest_request(row) > options_.longest_sequence) ||
-         rule_words > options_.most_rule_words;
+         rule_words > options_.most_rule_words || (row.grammar && !options_.grammars);
 }
 
 /// A token of a beam search. The answers are there when it is done.

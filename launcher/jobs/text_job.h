@@ -21,6 +21,7 @@ struct TextJobOptions {
   /// input that was changed since it was looked at, fails alone.
   std::int32_t longest_sequence = 0;
   std::int32_t most_rule_words = stage::kMaxRuleWords;  // that the run is made for
+  bool grammars = true;                                 // the run is made for them
 };
 
 /// Of this run, but for `failed`.

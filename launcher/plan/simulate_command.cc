@@ -48,6 +48,7 @@ PaperJob job_of(const RunConfig& config, std::int32_t ranks, const Machine& mach
   used.batching.max_sequence_tokens = std::max(scan.longest_sequence, 1);
   used.batching.usual_sequence_tokens = std::min(scan.usual_sequence, scan.longest_sequence);
   used.batching.max_rule_words = scan.most_rule_words;
+  used.batching.grammars = scan.grammars;
   return {paper_job(used, stages, model, machine, requests_of(scan, kMostRows)), scan.rows};
 }
 

@@ -119,6 +119,7 @@ PlannedJob job_of(const RunConfig& config, const JobScan& scan) {
   job.longest_sequence = std::max(scan.longest_sequence, 1);
   job.usual_sequence = scan.usual_sequence;
   job.most_rule_words = scan.most_rule_words;
+  job.grammars = scan.grammars;
   return job;
 }
 

@@ -63,6 +63,7 @@ stage::StageLayout StagePapers::layout(std::int32_t stage, const stage::StageCon
   layout.batching.usual_sequence_tokens =
       std::min(request_.job.usual_sequence, request_.job.longest_sequence);
   layout.batching.max_rule_words = request_.job.most_rule_words;
+  layout.batching.grammars = request_.job.grammars;
   layout.stage = stage;
   layout.stages = stages();
   layout.compute_dtype = compute_dtype_;

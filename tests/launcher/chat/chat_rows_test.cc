@@ -116,8 +116,7 @@ TEST_F(ChatRowsTest, WhatIsRefused) {
   refuse(R"({"url": "/v1/chat/completions", "body": {"prompt": "a"}})", RowForm::chat, "messages");
   refuse(R"({"url": "/v1/completions", "body": {)" + hi + "}}", RowForm::batch, "prompt");
   refuse(chat_row(R"(, "tool_choice": "required")"), RowForm::chat, "tool_choice");
-  refuse(chat_row(R"(, "response_format": {"type": "json_object"})"), RowForm::chat,
-         "response_format");
+  refuse(chat_row(R"(, "response_format": {"type": "xml"})"), RowForm::chat, "response_format");
   refuse(chat_row(R"(, "logprobs": 3)"), RowForm::chat, "logprobs");
   refuse(chat_row(R"(, "top_logprobs": 3)"), RowForm::chat, "top_logprobs");
   refuse(chat_row(R"(, "logprobs": true, "top_logprobs": 21)"), RowForm::chat, "top_logprobs");
