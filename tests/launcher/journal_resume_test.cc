@@ -31,8 +31,8 @@ nonsense
 {"custom_id": "long", "prompt": "sixth", "max_tokens": 24, "ignore_eos": true}
 )";
 
-/// A model whose next token, and its log-probabilities, depend on all tokens before; two rows at a
-/// time. The row "fails" fails at its third token.
+/// A model whose next token, and its log-probabilities, depend on all tokens before, and where the
+/// row has rules on its seed; two rows at a time. The row "fails" fails at its third token.
 class Model {
  public:
   explicit Model(const Tokenizer& tokenizer) : failing_(tokenizer.encode("fails")) {}
@@ -73,7 +73,8 @@ class Model {
     static const std::int32_t kTokens[] = {
         byte_id('a'),    byte_id('b'),    byte_id('c'), byte_id('b'),
         byte_id('\xc3'), byte_id('\xa9'), byte_id('a'), 2};
-    const std::uint64_t chance = hash(row.prompt, count);
+    const std::uint64_t answer = row.rules.empty() ? 0 : row.sampling.seed;  // min_tokens
+    const std::uint64_t chance = hash(row.prompt, count) ^ answer;
     const float score = -static_cast<float>(chance % 1000) / 7.0F;
     for (int i = 0; i < row.sampling.logprobs; ++i) {
       top.push_back({kTokens[i], score - static_cast<float>(i)});
@@ -115,7 +116,8 @@ class JournalResumeTest : public testing::Test {
   };
 
   /// One run of the job into the folder, which ends after `most` tokens, or when it is done.
-  Outcome run(const ModelFolder& folder, Existing existing, int most, double seconds = 3600) {
+  Outcome run(const ModelFolder& folder, Existing existing, int most, double seconds = 3600,
+              const std::string& input = kInput) {
     CompletionWriter writer(folder.path() / "out.jsonl", existing);
     JournalOptions options;
     options.path = Journal::path_of(folder.path() / "out.jsonl");
@@ -124,9 +126,9 @@ class JournalResumeTest : public testing::Test {
     options.seconds = seconds;
     Journal journal(options, existing);
     RequestParser parser(tokenizer_, {}, {tokenizer_.table_size(), 64});
-    std::istringstream in(kInput);
+    std::istringstream in(input);
     RowNames names;
-    names.look_at(kInput, 1000);
+    names.look_at(input, 1000);
     FinishedRows finished = writer.take_finished();
     journal.forget([&](std::uint64_t name) { return finished.ids().is_answered(name); });
     RowFeed feed(in, "in.jsonl", parser, RowSorter(std::move(finished), std::move(names)), true);
@@ -220,6 +222,25 @@ TEST_F(JournalResumeTest, AJournalCutAtAnyByteLosesNoRow) {
     const Outcome rest = run(folder, Existing::resume, kAll);
     ASSERT_EQ(lines(folder), lines(undisturbed)) << cut;
     ASSERT_GE(rest.made, whole.made - first) << cut;
+  }
+}
+
+// The answers of a row end one after the other; its record is written with the last.
+TEST_F(JournalResumeTest, SeveralAnswersOfARowGoOn) {
+  const std::string rows =
+      "{\"custom_id\": \"n\", \"prompt\": \"ab\", \"n\": 3, \"max_tokens\": 7, \"min_tokens\": 1}\n"
+      "{\"custom_id\": \"best\", \"prompt\": \"c\", \"n\": 2, \"best_of\": 3, \"max_tokens\": 5, "
+      "\"min_tokens\": 1}\n";
+  const ModelFolder undisturbed;
+  const Outcome whole = run(undisturbed, Existing::refuse, kAll, 3600, rows);
+  ASSERT_EQ(lines(undisturbed).size(), 2U);
+  ASSERT_GT(whole.made, 15);
+  for (int first = 0; first < whole.made; ++first) {
+    const ModelFolder folder;
+    ASSERT_EQ(run(folder, Existing::refuse, first, 3600, rows).made, first);
+    const Outcome rest = run(folder, Existing::resume, kAll, 3600, rows);
+    ASSERT_EQ(lines(folder), lines(undisturbed)) << first;
+    ASSERT_EQ(rest.made, whole.made - first) << "a token was made twice";
   }
 }
 
