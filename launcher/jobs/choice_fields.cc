@@ -72,6 +72,10 @@ void refuse_answer_fields(const RowFields& fields) {
   refuse("logprobs", [](const Json& value) { return value == 0 || value.is_boolean(); });
   refuse("stop", is_empty);
   refuse("stop_token_ids", is_empty);
+  for (const char* form : {"regex", "choice", "grammar"}) {
+    refuse(form, [](const Json&) { return false; });
+  }
+  refuse("response_format", [](const Json& value) { return value.member("type") == "text"; });
 }
 
 void read_choices(const RowFields& fields, std::string_view context, const Tokenizer& tokenizer,

@@ -120,6 +120,10 @@ TEST_F(ChoiceFieldsTest, WhatCannotBeScoredIsRefusedByName) {
       {R"({"prompt": "x", "choices": ["z"], "echo": true})", "echo", "has no answer"},
       {R"({"prompt": "x", "choices": ["z"], "stop": "."})", "stop", "has no answer"},
       {R"({"prompt": "x", "choices": ["z"], "logprobs": 2})", "logprobs", "has no answer"},
+      {R"({"prompt": "x", "choices": ["z"], "regex": "a+"})", "regex", "has no answer"},
+      {R"({"prompt": "x", "choices": ["z"], "choice": ["a"]})", "choice", "has no answer"},
+      {R"({"prompt": "x", "choices": ["z"], "response_format": {"type": "json_object"}})",
+       "response_format", "has no answer"},
       {R"({"prompt": "xxxxxxxxxxxxxxx", "choices": ["zz", "z"]})", "prompt",
        "the prompt has 16 tokens, and with its longest choice 17, but the model has 16"},
   };
