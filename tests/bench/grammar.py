@@ -1,5 +1,6 @@
 """What it costs that answers must fit a schema: the same job with and without one, in turn, and the difference as a
-share of a step. A schema allows no end before the last token, so both have the same steps.
+share of a step. A schema allows no end before the last token, so both have the same steps. Processor time is given
+as well, of whole runs: it says something on a machine that does other things, too.
 
     scripts/bench grammar [--pairs 5] [--shape 125m] [--batch 32]
 """
@@ -7,6 +8,7 @@ import argparse
 import json
 import pathlib
 import random
+import resource
 import statistics
 import subprocess
 import tempfile
@@ -42,7 +44,8 @@ def write_tokenizer(folder):
 
 
 def run(arguments, folder, rows):
-    """Seconds of a decode step."""
+    """Seconds of a decode step, and of processors for the whole run."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     report = folder / "report.json"
     subprocess.run([arguments.sluice, "generate", "--model", folder / "model", "--weights", "dummy",
                     "--device", arguments.device, "--input", folder / rows, "--output",
@@ -53,7 +56,9 @@ def run(arguments, folder, rows):
     if tokens != {arguments.gen_len}:
         raise SystemExit(f"an answer ended early: {tokens}")
     seconds = json.loads(report.read_text())["run"]["decode_seconds"]
-    return seconds / (arguments.gen_len - 1)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    busy = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return seconds / (arguments.gen_len - 1), busy
 
 
 def main():
@@ -81,12 +86,13 @@ def main():
         run(arguments, folder, "free")  # to warm up the machine
         costs = {name: [] for name in SCHEMAS}
         for _ in range(arguments.pairs):
-            free = run(arguments, folder, "free")
+            free, free_busy = run(arguments, folder, "free")
             for name in SCHEMAS:
-                seconds = run(arguments, folder, name)
+                seconds, busy = run(arguments, folder, name)
                 costs[name].append(seconds / free - 1)
                 print(f"{name}: a step {seconds * 1e3:.2f} ms, free {free * 1e3:.2f} ms, "
-                      f"{100 * costs[name][-1]:+.2f} %", flush=True)
+                      f"{100 * costs[name][-1]:+.2f} %; processors {busy:.2f} s, free {free_busy:.2f} s, "
+                      f"{100 * (busy / free_busy - 1):+.2f} %", flush=True)
         for name, shares in costs.items():
             print(f"{name}: median {100 * statistics.median(shares):+.2f} % of a step, from "
                   f"{100 * min(shares):+.2f} to {100 * max(shares):+.2f}")
