@@ -103,7 +103,6 @@ TEST_F(GrammarFields, WhatWouldCutAnAnswerIsRefused) {
   refuse(R"("regex": "a", "ignore_eos": true)", "ignore_eos", "ends where it is complete");
   refuse(R"("regex": "a", "min_tokens": 2)", "min_tokens", "could not end");
   refuse(R"("regex": "a", "num_beams": 2)", "num_beams", "where an answer may end");
-  refuse(R"("regex": "a", "choices": ["x", "y"])", "choices", "has scores and no answer");
 }
 
 TEST_F(GrammarFields, TheJournalKnowsARowByItsGrammar) {
