@@ -105,7 +105,6 @@ void check_beside(const char* field, const RequestRow& row) {
   const auto refuse = [&](const char* setting, const char* why) {
     throw RowProblem{fmt::format("{} cannot be had with {}: {}", setting, field, why), setting};
   };
-  if (!row.choices.empty()) refuse("choices", "such a row has scores and no answer");
   if (row.beams.beams > 1) refuse("num_beams", "a search does not know where an answer may end");
   if (row.ignore_eos) refuse("ignore_eos", "such an answer ends where it is complete");
   if (!row.stop.empty()) refuse("stop", "a stop string could cut the answer in the middle");
