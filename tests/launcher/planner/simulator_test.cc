@@ -254,14 +254,15 @@ TEST_P(SimulatedPolicies, FasterRatesAreNeverSlower) {
     change(machine);
     return one.run(machine).run.wall_seconds;
   };
-  EXPECT_LE(with([](Machine& m) { m.device.products[DType::f32] = flat(4e9); }), usual * 1.001);
+  EXPECT_LE(with([](Machine& m) { m.device.products[DType::f32] = flat(4e9); }), usual * 1.0001);
   EXPECT_LE(with([](Machine& m) {
               m.host_to_device.alone = figure(8e8);
               m.host_to_device.computing = figure(6e8);
             }),
-            usual * 1.001);
+            usual * 1.0001);
+  // Reads that end sooner may come beside other copies: an order of tasks can be worse for it.
   EXPECT_LE(with([](Machine& m) { m.disk.read = m.disk.write = flat(4e8); }), usual * 1.001);
-  EXPECT_LE(with([](Machine& m) { m.between_hosts.bandwidth = figure(2e9); }), usual * 1.001);
+  EXPECT_LE(with([](Machine& m) { m.between_hosts.bandwidth = figure(2e9); }), usual * 1.0001);
 }
 
 INSTANTIATE_TEST_SUITE_P(Policies, SimulatedPolicies, testing::ValuesIn(kPolicies),
