@@ -110,7 +110,7 @@ class KvCache::Impl {
  private:
   std::unique_ptr<KvDisk> make_disk(DiskEngine* disk, const RunFolder* folder);
   void poll();
-  void start_sequences(std::span<const KvSequence> sequences);
+  void take_pages(std::span<const KvSequence> sequences);
   void add_usage(std::int32_t slot, KvUsage& usage) const;
   KvStep& step_of(std::int32_t layer, std::int32_t gpu_batch);
   kernels::KvPages pages_of(Tier tier, std::int32_t layer) const;
@@ -180,7 +180,7 @@ void KvCache::Impl::begin(std::int32_t gpu_batch, std::span<const KvSequence> se
     throw_bug(
         fmt::format("GPU batch {} was begun; there are {}", gpu_batch, layout_.shape.gpu_batches));
   }
-  checks_.sequences(sequences, lengths_, pages_.front());
+  checks_.sequences(sequences, lengths_);
   poll();
   GpuBatch& batch = gpu_batches_[static_cast<std::size_t>(gpu_batch)];
   batch.present = 1 - batch.present;
@@ -192,7 +192,7 @@ void KvCache::Impl::begin(std::int32_t gpu_batch, std::span<const KvSequence> se
     backend.synchronize(step.uploaded);
     backend.synchronize(step.host_used);
   }
-  start_sequences(sequences);
+  take_pages(sequences);
   step.fill(layout_, pages_, sequences, pass);
   // Copy on the lane that reads the tables. By then the last pass has read the old ones, and a few
   // kilobytes need not queue behind weights on Lane::host_to_device.
@@ -207,13 +207,13 @@ void KvCache::Impl::begin(std::int32_t gpu_batch, std::span<const KvSequence> se
   }
 }
 
-void KvCache::Impl::start_sequences(std::span<const KvSequence> sequences) {
+void KvCache::Impl::take_pages(std::span<const KvSequence> sequences) {
   for (const KvSequence& sequence : sequences) {
     if (sequence.context == sequence.new_tokens) forget({&sequence.slot, 1});
   }
   for (const KvSequence& sequence : sequences) {
-    if (sequence.context == sequence.new_tokens) {
-      for (KvPageTable& pages : pages_) pages.take(sequence.slot, layout_.most_tokens(sequence));
+    for (KvPageTable& pages : pages_) {
+      pages.take(sequence.slot, sequence.context, layout_.most_tokens(sequence));
     }
     lengths_[static_cast<std::size_t>(sequence.slot)] = sequence.context;
   }

@@ -1,13 +1,13 @@
 // Keys and values of every sequence of a stage, in three tiers, and the attention over them.
 //
 // Every sequence slot has a home tier (cache_tiers()), and every tier has a pool of pages. A
-// sequence takes the pages of its longest possible form when it starts, and gives them back when it
-// ends. So a short sequence does not keep the memory of a long one.
+// sequence takes pages as it grows, and gives them back when it ends. So a short sequence does not
+// keep the memory of a long one, nor an unfinished one that of its end.
 //
 // Layers whose queries see a window of keys have page tables and pools of their own. A sequence
-// takes as many pages there as a window and the new tokens of a pass lie in, and uses them in turn:
-// a page whose tokens no query will see again holds later ones. Such layers fetch and read only
-// pages in sight.
+// takes at most as many pages there as a window and the new tokens of a pass lie in, and uses them
+// in turn: a page whose tokens no query will see again holds later ones. Such layers fetch and read
+// only pages in sight.
 //
 // Device sequences are attended where they lie. Host sequences are attended by the CPU beside them
 // (cpu_cache_compute: only query, new keys and values and the result cross the link), or streamed
@@ -63,7 +63,7 @@ struct KvSequence {
   std::int32_t first_row = 0;
   std::int32_t new_tokens = 0;
   std::int32_t context = 0;
-  /// Of a sequence that starts: most tokens it will ever have; 0: tokens_per_slot. Ignored later.
+  /// Most tokens it may grow to, for its pages to be neighbours; 0: tokens_per_slot.
   std::int32_t total = 0;
 };
 
@@ -88,8 +88,8 @@ class KvCache {
   /// The sequences of GPU batch `gpu_batch` in the coming pass. Called once per pass and GPU batch,
   /// before its first prefetch() or attend(), and after the last store() of the pass before.
   /// Waits for nothing but the previous-but-one pass. Throws Error for sequences that cannot be.
-  /// Sequences that start take pages in the order given. Admission must ensure that the pool of the
-  /// slot's tier has enough.
+  /// Sequences take pages for their new tokens in the order given. Admission must ensure that the
+  /// pool of the slot's tier has enough.
   void begin(std::int32_t gpu_batch, std::span<const KvSequence> sequences, std::int32_t pass);
 
   /// Forgets the sequences of these slots and frees their pages. Not to be called between the

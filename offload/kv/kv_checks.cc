@@ -12,23 +12,17 @@ void throw_bug(const std::string& what) {
   throw Error(ExitStatus::failure, "KV cache: " + what + " (a bug of sluice)");
 }
 
-void KvChecks::sequence(const KvSequence& sequence, std::int32_t length,
-                        const KvPageTable& pages) const {
-  const KvShape& shape = layout_.shape;
+void KvChecks::sequence(const KvSequence& sequence, std::int32_t length) const {
+  const std::int32_t most = std::min(layout_.most_tokens(sequence), layout_.shape.tokens_per_slot);
   const std::int64_t history = std::int64_t{sequence.context} - sequence.new_tokens;
-  const std::int64_t most = history == 0
-                                ? std::min(layout_.most_tokens(sequence), shape.tokens_per_slot)
-                                : pages.most_tokens(sequence.slot);
-  if (sequence.new_tokens < 1 ||
-      sequence.context > std::min<std::int64_t>(most, shape.tokens_per_slot) ||
-      (history != 0 && history != length)) {
+  if (sequence.new_tokens < 1 || sequence.context > most || (history != 0 && history != length)) {
     throw_bug(fmt::format("slot {} holds {} tokens of at most {}; {} new ones cannot make it {}",
                           sequence.slot, length, most, sequence.new_tokens, sequence.context));
   }
 }
 
 void KvChecks::sequences(std::span<const KvSequence> sequences,
-                         std::span<const std::int32_t> lengths, const KvPageTable& pages) {
+                         std::span<const std::int32_t> lengths) {
   const KvShape& shape = layout_.shape;
   if (sequences.size() > static_cast<std::size_t>(shape.gpu_batch_size)) {
     throw_bug(fmt::format("a GPU batch of {} sequences was begun; at most {} were planned",
@@ -39,7 +33,7 @@ void KvChecks::sequences(std::span<const KvSequence> sequences,
     if (one.slot < 0 || one.slot >= shape.slots) {
       throw_bug(fmt::format("slot {} does not exist; there are {}", one.slot, shape.slots));
     }
-    sequence(one, lengths[static_cast<std::size_t>(one.slot)], pages);
+    sequence(one, lengths[static_cast<std::size_t>(one.slot)]);
     const std::int64_t end = std::int64_t{one.first_row} + one.new_tokens;
     tokens += one.new_tokens;
     if (one.first_row < 0 || std::max(end, tokens) > shape.tokens_per_gpu_batch) {

@@ -9,7 +9,6 @@
 #include "kernels/device/tensor_view.h"
 #include "kernels/ops.h"
 #include "offload/kv/kv_layout.h"
-#include "offload/kv/kv_pages.h"
 #include "offload/kv/kv_tables.h"
 
 namespace sluice::offload {
@@ -24,15 +23,14 @@ class KvChecks {
   explicit KvChecks(const KvLayout& layout)
       : layout_(layout), taken_(static_cast<std::size_t>(layout.shape.slots), 0) {}
 
-  /// Those of a GPU batch. `lengths`: tokens each slot holds; `pages`: what each slot has.
-  void sequences(std::span<const KvSequence> sequences, std::span<const std::int32_t> lengths,
-                 const KvPageTable& pages);
+  /// Those of a GPU batch. `lengths`: tokens each slot holds.
+  void sequences(std::span<const KvSequence> sequences, std::span<const std::int32_t> lengths);
   void rows(const KvStep& step, const char* name, TensorView view, std::int32_t heads) const;
   /// That the rule sees no farther than the layer's pages.
   void rule(std::int32_t layer, const kernels::AttentionRule& rule) const;
 
  private:
-  void sequence(const KvSequence& sequence, std::int32_t length, const KvPageTable& pages) const;
+  void sequence(const KvSequence& sequence, std::int32_t length) const;
 
   const KvLayout& layout_;
   std::vector<char> taken_;  // marks of sequences()

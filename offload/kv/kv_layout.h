@@ -81,7 +81,7 @@ class KvLayout {
   std::size_t reach_of(std::int32_t layer) const {
     return places_in_reach_.empty() ? 0 : places_in_reach_[static_cast<std::size_t>(layer)].first;
   }
-  /// Of a sequence that starts.
+  /// That a sequence may grow to.
   std::int32_t most_tokens(const KvSequence& sequence) const {
     return sequence.total == 0 ? shape.tokens_per_slot : sequence.total;
   }

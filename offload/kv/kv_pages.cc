@@ -10,12 +10,14 @@ namespace sluice::offload {
 
 namespace {
 
-/// The first of `count` free pages in a row; -1: there are not so many.
-std::int32_t first_of_run(const std::vector<char>& used, std::int32_t count) {
+/// The first of `count` pages in a row that are free for anybody; -1: there are not so many.
+std::int32_t first_of_run(const std::vector<char>& used, const std::vector<std::int32_t>& kept_for,
+                          std::int32_t count) {
   const auto pages = static_cast<std::int32_t>(used.size());
   std::int32_t run = 0;
   for (std::int32_t page = 0; page < pages; ++page) {
-    run = used[static_cast<std::size_t>(page)] == 0 ? run + 1 : 0;
+    const auto index = static_cast<std::size_t>(page);
+    run = used[index] == 0 && kept_for[index] < 0 ? run + 1 : 0;
     if (run == count) return page - count + 1;
   }
   return -1;
@@ -29,63 +31,113 @@ KvPageTable::KvPageTable(const KvLayout& layout, std::size_t reach)
       owners_(static_cast<std::size_t>(layout.shape.slots)) {
   for (std::size_t tier = 0; tier < pools_.size(); ++tier) {
     const std::int32_t pages = reach_.pool[tier];
-    pools_[tier].next.resize(static_cast<std::size_t>(pages), -1);
+    pools_[tier].previous.resize(static_cast<std::size_t>(pages), -1);
     pools_[tier].used.resize(static_cast<std::size_t>(pages), 0);
+    pools_[tier].kept_for.resize(static_cast<std::size_t>(pages), -1);
     pools_[tier].free = pages;
   }
 }
 
-void KvPageTable::take(std::int32_t slot, std::int32_t tokens) {
+void KvPageTable::take(std::int32_t slot, std::int32_t tokens, std::int32_t most) {
   const Tier tier = tier_of(slot);
   Pool& pool = pools_[static_cast<std::size_t>(tier)];
   Owner& owner = owners_[index_of(slot)];
-  const std::int32_t filled = layout_.pages_for(tokens);
-  const std::int32_t wanted = std::min(filled, reach_.pages_per_slot);
-  if (owner.count != 0 || wanted > pool.free) {
+  const std::int32_t wanted = std::min(layout_.pages_for(tokens), reach_.pages_per_slot);
+  if (wanted - owner.count > pool.free) {
     throw Error(
         ExitStatus::failure,
         fmt::format("KV cache: a sequence of {} tokens wants {} pages in slot {}, which has "
                     "{}; the {} tier has {} free of {} (a bug of sluice)",
                     tokens, wanted, slot, owner.count, name_of(tier), pool.free, pool.used.size()));
   }
-  std::int32_t page = std::max(first_of_run(pool.used, wanted), 0);
-  std::int32_t* link = &owner.first;
-  for (; owner.count < wanted; ++page) {
-    const auto index = static_cast<std::size_t>(page);
-    if (pool.used[index] != 0) continue;
-    pool.used[index] = 1;
-    *link = page;
-    link = &pool.next[index];
-    ++owner.count;
+  if (owner.count == 0 && wanted > 0) {
+    start_run(slot, std::min(layout_.pages_for(std::max(tokens, most)), reach_.pages_per_slot),
+              wanted);
   }
-  *link = -1;
-  owner.filled = filled;
-  pool.free -= wanted;
+  for (; owner.count < wanted; ++owner.count) {
+    const std::int32_t page = next_page(slot);
+    const auto index = static_cast<std::size_t>(page);
+    pool.used[index] = 1;
+    pool.kept_for[index] = -1;
+    pool.previous[index] = owner.last;
+    owner.last = page;
+    --pool.free;
+  }
+}
+
+/// Keeps a run of `pages` for a slot without any, or where there is none one of `wanted`.
+void KvPageTable::start_run(std::int32_t slot, std::int32_t pages, std::int32_t wanted) {
+  Pool& pool = pools_[static_cast<std::size_t>(tier_of(slot))];
+  std::int32_t count = pages;
+  std::int32_t first = first_of_run(pool.used, pool.kept_for, count);
+  if (first < 0) first = first_of_run(pool.used, pool.kept_for, count = wanted);
+  if (first < 0) return;
+  for (std::int32_t page = first; page < first + count; ++page) {
+    pool.kept_for[static_cast<std::size_t>(page)] = slot;
+  }
+  Owner& owner = owners_[index_of(slot)];
+  owner.run_first = first;
+  owner.run_end = first + count;
+}
+
+/// A free page: the neighbour of the last one, else the lowest that is kept for nobody else, else
+/// the lowest.
+std::int32_t KvPageTable::next_page(std::int32_t slot) const {
+  const Pool& pool = pool_of(tier_of(slot));
+  const Owner& owner = owners_[index_of(slot)];
+  const auto pages = static_cast<std::int32_t>(pool.used.size());
+  const auto is_for_it = [&](std::int32_t page) {
+    const auto index = static_cast<std::size_t>(page);
+    return pool.used[index] == 0 && (pool.kept_for[index] < 0 || pool.kept_for[index] == slot);
+  };
+  const std::int32_t neighbour = owner.last >= 0 ? owner.last + 1 : owner.run_first;
+  if (neighbour < pages && is_for_it(neighbour)) return neighbour;
+  std::int32_t lowest = -1;
+  for (std::int32_t page = 0; page < pages; ++page) {
+    if (is_for_it(page)) return page;
+    if (lowest < 0 && pool.used[static_cast<std::size_t>(page)] == 0) lowest = page;
+  }
+  return lowest;
 }
 
 void KvPageTable::give_back(std::int32_t slot) {
   Pool& pool = pools_[static_cast<std::size_t>(tier_of(slot))];
   Owner& owner = owners_[index_of(slot)];
-  for (std::int32_t page = owner.first; page >= 0;
-       page = pool.next[static_cast<std::size_t>(page)]) {
+  for (std::int32_t page = owner.last; page >= 0;
+       page = pool.previous[static_cast<std::size_t>(page)]) {
     pool.used[static_cast<std::size_t>(page)] = 0;
   }
   pool.free += owner.count;
+  end_run(slot);
   owner = {};
+}
+
+/// Leaves the rest of the slot's run to anybody.
+void KvPageTable::end_run(std::int32_t slot) {
+  Pool& pool = pools_[static_cast<std::size_t>(tier_of(slot))];
+  const Owner& owner = owners_[index_of(slot)];
+  for (std::int32_t page = owner.run_first; page < owner.run_end; ++page) {
+    std::int32_t& kept_for = pool.kept_for[static_cast<std::size_t>(page)];
+    if (kept_for == slot) kept_for = -1;
+  }
 }
 
 void KvPageTable::list(std::int32_t slot, std::int32_t first,
                        std::span<std::int32_t> target) const {
-  if (target.empty()) return;
   const Pool& pool = pool_of(tier_of(slot));
   const Owner& owner = owners_[index_of(slot)];
-  std::int32_t page = owner.first;
-  const auto go_on = [&] { page = pool.next[static_cast<std::size_t>(page)]; };
-  for (std::int32_t i = 0; i < first % owner.count; ++i) go_on();
-  for (std::int32_t& number : target) {
-    if (page < 0) page = owner.first;
-    number = page;
-    go_on();
+  std::size_t left = target.size();
+  std::int32_t page = owner.last;
+  for (std::int32_t turn = owner.count - 1; left > 0; --turn) {
+    // Pages that are used in turn stand in several places.
+    std::int32_t place = (turn - first) % owner.count;
+    if (place < 0) place += owner.count;
+    for (auto i = static_cast<std::size_t>(place); i < target.size();
+         i += static_cast<std::size_t>(owner.count)) {
+      target[i] = page;
+      --left;
+    }
+    page = pool.previous[static_cast<std::size_t>(page)];
   }
 }
 

@@ -1,6 +1,6 @@
 // Which pages each sequence has, in the layers of one reach. A tier's pages are a pool. A sequence
-// takes the pages that it can need at most when it starts, and gives them back when it ends. Where
-// these are fewer than its tokens fill, it uses them in turn: page i is page i - count() again.
+// takes pages as it grows, and gives them back when it ends. Where it keeps fewer than its tokens
+// fill, it uses them in turn: page i is page i - count() again.
 //
 // Page numbers depend on the calls alone: the same calls give the same pages.
 #pragma once
@@ -19,37 +19,40 @@ class KvPageTable {
   /// `reach`: of layout.reaches. The layout must outlive it.
   explicit KvPageTable(const KvLayout& layout, std::size_t reach = 0);
 
-  /// Gives a slot without pages those of a sequence of at most `tokens` tokens, from the pool of
-  /// its home tier. They are neighbours where enough are free in a row, else the lowest free ones.
-  /// Throws Error where too few are free: the caller must count pages before it starts a sequence.
-  void take(std::int32_t slot, std::int32_t tokens);
+  /// Gives a slot the pages that `tokens` tokens need beside those it has, from the pool of its
+  /// home tier. `most`: tokens that it may grow to. The pages of a sequence that starts are
+  /// neighbours where enough for all of these are free in a row; others then leave the rest to it
+  /// while there are free pages elsewhere. Else they are the lowest free ones. Throws Error where
+  /// too few are free: the caller must count pages first.
+  void take(std::int32_t slot, std::int32_t tokens, std::int32_t most);
   /// Takes all pages of a slot back; it may have none.
   void give_back(std::int32_t slot);
 
   /// Pages of a slot.
   std::int32_t count(std::int32_t slot) const { return owners_[index_of(slot)].count; }
-  /// Tokens that a slot's sequence may have: those of take(), rounded up to whole pages.
-  std::int64_t most_tokens(std::int32_t slot) const {
-    return std::int64_t{owners_[index_of(slot)].filled} * layout_.shape.page_tokens;
-  }
   /// Writes the numbers of its pages [first, first + target.size()), each in [0, pool of its tier).
   void list(std::int32_t slot, std::int32_t first, std::span<std::int32_t> target) const;
   std::int32_t free_pages(Tier tier) const { return pool_of(tier).free; }
 
  private:
-  // A slot's pages are a chain through its pool. So the tables grow with the pools, not with the
-  // longest sequences of all slots.
+  // A slot's pages are a chain through its pool, from the last one back. So the tables grow with
+  // the pools, not with the longest sequences of all slots.
   struct Pool {
-    std::vector<std::int32_t> next;  // by page
-    std::vector<char> used;          // by page
+    std::vector<std::int32_t> previous;  // by page: the one before it in its sequence; -1: none
+    std::vector<char> used;              // by page
+    std::vector<std::int32_t> kept_for;  // by free page: the slot that it is a neighbour of, or -1
     std::int32_t free = 0;
   };
   struct Owner {
-    std::int32_t first = -1;
+    std::int32_t last = -1;
     std::int32_t count = 0;
-    std::int32_t filled = 0;  // pages that its tokens fill, in turn
+    std::int32_t run_first = 0;  // pages that were kept for it when it started ...
+    std::int32_t run_end = 0;    // ... end before this one
   };
 
+  void start_run(std::int32_t slot, std::int32_t pages, std::int32_t wanted);
+  std::int32_t next_page(std::int32_t slot) const;
+  void end_run(std::int32_t slot);
   static std::size_t index_of(std::int32_t slot) { return static_cast<std::size_t>(slot); }
   const Pool& pool_of(Tier tier) const { return pools_[static_cast<std::size_t>(tier)]; }
   Tier tier_of(std::int32_t slot) const { return layout_.tiers[index_of(slot)]; }

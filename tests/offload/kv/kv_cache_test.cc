@@ -305,24 +305,27 @@ TEST_F(KvCacheTest, PagesThatManySequencesShareInTurnHoldEachOnesOwn) {
   }
 }
 
-TEST_F(KvCacheTest, AShortSequenceTakesNoMoreThanItsPages) {
+TEST_F(KvCacheTest, ASequenceTakesPagesAsItGrows) {
   KvShape shape = shape_of(1, 4, 1);  // 4 slots of 21 tokens, in pages of 4
-  shape.pool_pages = {8, 0, 0};
+  shape.pool_pages = {6, 0, 0};
   KvRig rig(make_shuffled_engine(0), shape, kv_policy({100, 0, 0}, false), nullptr);
   using Sequences = std::vector<offload::KvSequence>;
-  const Sequences first = {{0, 0, 3, 3, 21}, {1, 3, 2, 2, 7}};  // 6 pages and 2: all there are
+  const Sequences first = {{0, 0, 3, 3, 21}, {1, 3, 9, 9, 9}};
   rig.cache().begin(0, first, 0);
-  EXPECT_EQ(rig.cache().usage().tokens_taken, 32U);
-  EXPECT_EQ(rig.cache().usage().tokens_stored, 5U);
+  EXPECT_EQ(rig.cache().usage().tokens_taken, 16U);
+  EXPECT_EQ(rig.cache().usage().tokens_stored, 12U);
+  const Sequences longer = {{0, 0, 6, 9, 21}};  // three pages and three: all there are
+  rig.cache().begin(0, longer, 1);
+  EXPECT_EQ(rig.cache().usage().tokens_taken, 24U);
   const Sequences third = {{2, 0, 1, 1, 1}};
-  EXPECT_THROW(rig.cache().begin(0, third, 1), Error) << "no page is left";
+  EXPECT_THROW(rig.cache().begin(0, third, 2), Error) << "no page is left";
   const std::int32_t ended[] = {1};
   rig.cache().forget(ended);
-  rig.cache().begin(0, third, 2);
-  EXPECT_EQ(rig.cache().usage().tokens_taken, 36U);
-  EXPECT_EQ(rig.cache().usage().tokens_stored, 6U);
-  const Sequences beyond = {{2, 0, 4, 5}};
-  EXPECT_THROW(rig.cache().begin(0, beyond, 3), Error) << "a token beyond its pages";
+  rig.cache().begin(0, third, 3);
+  EXPECT_EQ(rig.cache().usage().tokens_taken, 28U);
+  EXPECT_EQ(rig.cache().usage().tokens_stored, 19U);
+  const Sequences beyond = {{2, 0, 1, 2, 1}};
+  EXPECT_THROW(rig.cache().begin(0, beyond, 4), Error) << "more than it was said to grow to";
   const std::int32_t nobody[] = {4};
   EXPECT_THROW(rig.cache().forget(nobody), Error);
 }
@@ -344,7 +347,7 @@ TEST_F(KvCacheTest, SequencesThatCannotBeAreRefused) {
       {{{-1, 0, 1, 1}}, "slot -1 does not exist"},
       {{{4, 0, 1, 1}}, "slot 4 does not exist"},
       {{{0, 0, 0, 0}}, "0 new ones"},
-      {{{0, 0, 1, 2}}, "slot 0 holds 0 tokens of at most 0; 1 new ones cannot make it 2"},
+      {{{0, 0, 1, 2}}, "slot 0 holds 0 tokens of at most 21; 1 new ones cannot make it 2"},
       {{{0, 0, 22, 22}}, "at most 21"},
       {{{0, 0, 16, 16}}, "at most 15 tokens"},
       {{{0, -1, 1, 1}}, "rows -1"},

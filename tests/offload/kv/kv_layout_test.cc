@@ -183,7 +183,7 @@ TEST(KvTables, NewTokensOfADiskSequenceAreSplitAtTheLastFullPage) {
   std::vector<std::int32_t> memory(KvStep::host_table_bytes(layout) / 4);
   KvStep step(layout, reinterpret_cast<std::byte*>(memory.data()));
   KvPageTable pages(layout);
-  for (const std::int32_t slot : {1, 2, 0}) pages.take(slot, 10);
+  for (const std::int32_t slot : {1, 2, 0}) pages.take(slot, 10, 10);
   // Pages of 4: slot 2 has 3 tokens and gets 6; slot 1 gets 4 (a page, exactly); slot 0 gets 1.
   const KvSequence sequences[] = {{2, 0, 6, 9}, {1, 6, 4, 4}, {0, 10, 1, 1}};
   step.fill(layout, {&pages, 1}, sequences, 5);

@@ -34,28 +34,66 @@ using Pages = std::vector<std::int32_t>;
 TEST(KvPageTable, NeighboursWhereThereAreSoManyInARowElseTheLowestFree) {
   const KvLayout layout = layout_of({100, 0, 0}, {10, 0, 0});
   KvPageTable table(layout);
-  table.take(0, 9);
-  table.take(1, 8);
-  table.take(2, 12);
+  table.take(0, 9, 9);
+  table.take(1, 8, 8);
+  table.take(2, 12, 12);
   EXPECT_EQ(pages_of(table, 0), (Pages{0, 1, 2}));
   EXPECT_EQ(pages_of(table, 1), (Pages{3, 4}));
   EXPECT_EQ(pages_of(table, 2), (Pages{5, 6, 7}));
   EXPECT_EQ(table.free_pages(Tier::device), 2);
   table.give_back(1);
-  table.take(3, 5);
+  table.take(3, 5, 5);
   EXPECT_EQ(pages_of(table, 3), (Pages{3, 4}));
   table.give_back(3);
-  table.take(4, 13);  // 3, 4 and 8, 9 are free
+  table.take(4, 13, 13);  // 3, 4 and 8, 9 are free
   EXPECT_EQ(pages_of(table, 4), (Pages{3, 4, 8, 9}));
   std::vector<std::int32_t> middle(2);
   table.list(4, 1, middle);
   EXPECT_EQ(middle, (Pages{4, 8}));
-  EXPECT_THROW(table.take(5, 1), Error);
-  EXPECT_THROW(table.take(4, 1), Error) << "it has pages";
+  EXPECT_THROW(table.take(5, 1, 1), Error);
   EXPECT_EQ(table.count(5), 0);
   table.give_back(4);
   table.give_back(4);  // it has none
   EXPECT_EQ(table.free_pages(Tier::device), 4);
+}
+
+TEST(KvPageTable, ASequenceGrowsIntoItsNeighbours) {
+  const KvLayout layout = layout_of({100, 0, 0}, {10, 0, 0});
+  KvPageTable table(layout);
+  table.take(0, 1, 16);
+  table.take(1, 1, 12);
+  EXPECT_EQ(pages_of(table, 0), (Pages{0}));
+  EXPECT_EQ(pages_of(table, 1), (Pages{4})) << "1 to 3 are left to the first";
+  table.take(0, 5, 16);
+  table.take(0, 6, 16);  // it has them
+  table.take(2, 4, 4);
+  EXPECT_EQ(pages_of(table, 0), (Pages{0, 1}));
+  EXPECT_EQ(pages_of(table, 2), (Pages{7}));
+  table.take(0, 16, 16);
+  EXPECT_EQ(pages_of(table, 0), (Pages{0, 1, 2, 3}));
+  table.take(3, 16, 16);  // no four in a row: 8 and 9, then those that are left to the second
+  EXPECT_EQ(pages_of(table, 3), (Pages{8, 9, 5, 6}));
+  EXPECT_EQ(table.free_pages(Tier::device), 0);
+  EXPECT_THROW(table.take(1, 5, 12), Error);
+  table.give_back(2);
+  table.take(1, 5, 12);
+  EXPECT_EQ(pages_of(table, 1), (Pages{4, 7}));
+  table.give_back(0);
+  table.take(4, 1, 16);
+  EXPECT_EQ(pages_of(table, 4), (Pages{0}));
+}
+
+TEST(KvPageTable, WhatIsLeftToASequenceThatEndsIsAnybodys) {
+  const KvLayout layout = layout_of({100, 0, 0}, {6, 0, 0});
+  KvPageTable table(layout);
+  table.take(0, 1, 24);
+  table.take(1, 1, 1);
+  EXPECT_EQ(pages_of(table, 1), (Pages{1})) << "there is no page that is left to nobody";
+  table.give_back(0);
+  table.take(2, 1, 16);
+  EXPECT_EQ(pages_of(table, 2), (Pages{2}));
+  table.take(3, 1, 1);
+  EXPECT_EQ(pages_of(table, 3), (Pages{0}));
 }
 
 TEST(KvPageTable, NoPageHasTwoOwnersAndNoneIsLost) {
@@ -66,13 +104,13 @@ TEST(KvPageTable, NoPageHasTwoOwnersAndNoneIsLost) {
   for (int round = 0; round < 2000; ++round) {
     const auto slot = static_cast<std::int32_t>(random() % 12);
     const auto tokens = static_cast<std::int32_t>(1 + random() % 24);
-    if (table.count(slot) > 0) {
+    if (table.count(slot) > 0 && random() % 2 == 0) {
       table.give_back(slot);
       twin.give_back(slot);
-    } else if (layout.pages_for(tokens) <=
+    } else if (layout.pages_for(tokens) - table.count(slot) <=
                table.free_pages(layout.tiers[static_cast<std::size_t>(slot)])) {
-      table.take(slot, tokens);
-      twin.take(slot, tokens);
+      table.take(slot, tokens, 24);
+      twin.take(slot, tokens, 24);
     }
     PerTier<std::set<std::int32_t>> owned;
     for (std::int32_t owner = 0; owner < 12; ++owner) {
