@@ -93,6 +93,8 @@ RunReport Flights::counts() const {
   report.prompt_tokens = admission_.prompt_tokens();
   report.completion_tokens = admission_.completion_tokens();
   report.decode_tokens = admission_.decode_tokens();
+  report.stepped_back = admission_.stepped_back();
+  report.recomputed_tokens = admission_.recomputed_tokens();
   return report;
 }
 

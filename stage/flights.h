@@ -46,6 +46,10 @@ class Flights {
   const Pass& oldest() const { return flight(landed_); }
   /// Of its new tokens the part that is prompt, not answer.
   double prefill_share_of_oldest() const;
+  /// Decode steps of all rows, at most `most`, in which none can lack a page.
+  std::int32_t steps_with_pages(std::int32_t most) const {
+    return admission_.steps_with_pages(most);
+  }
   /// What the admission counted. The times are the caller's to fill in.
   RunReport counts() const;
 

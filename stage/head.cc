@@ -24,37 +24,44 @@ std::int32_t Admission::slot_of(std::int32_t micro_batch, std::int32_t gpu_batch
 }
 
 bool Admission::has_next() {
-  if (!has_next_ && !no_more_) {
-    const Next answer = job_.next(next_);
-    has_next_ = answer == Next::request;
-    no_more_ = answer == Next::no_more;
-  }
-  return has_next_;
+  if (!waiting_.empty()) return true;
+  if (no_more_) return false;
+  HeadRow next;
+  const Next answer = job_.next(next.request);
+  no_more_ = answer == Next::no_more;
+  if (answer != Next::request) return false;
+  next.age = taken_++;
+  next.asked = next.known();
+  waiting_.push_back(std::move(next));
+  return true;
 }
 
 /// False: there is no request now for any slot.
 bool Admission::fill(std::int32_t slot) {
-  Row& target = row(slot);
-  if (target.active) return true;
+  if (row(slot).active) return true;
   if (!has_next()) return false;
-  std::swap(target.request, next_);
-  if (!ledger_.reserve(slot, target.total())) {
-    std::swap(target.request, next_);
-    return true;  // another slot's home tier may have pages
-  }
-  has_next_ = false;
-  target.active = true;
-  target.started = false;
-  target.grammar = grammars_.take(target.request.grammar);
-  target.dropped = false;
-  target.issued = 0;
-  target.passes = 0;
-  target.generated = 0;
-  target.last_token = -1;
-  ++active_;
-  ++requests_;
-  prompt_tokens_ += target.request.prompt.size();
+  const HeadRow& next = waiting_.front();
+  const std::int32_t tokens = std::min(next.known() + ledger_.page_tokens(), next.total());
+  // Another slot's home tier may have pages where this one's has none.
+  if (ledger_.start(slot, tokens, next.total())) start(slot);
   return true;
+}
+
+/// The oldest waiting request takes a slot, which has its pages.
+void Admission::start(std::int32_t slot) {
+  HeadRow& started = row(slot);
+  started = std::move(waiting_.front());
+  waiting_.pop_front();
+  started.active = true;
+  started.grammar = grammars_.take(started.request.grammar);
+  started.prefill = started.known() - (started.is_only_scored() ? 1 : 0);
+  started.request.prompt.reserve(
+      static_cast<std::size_t>(started.asked + started.request.max_tokens));
+  ++active_;
+  recomputed_tokens_ += static_cast<std::uint64_t>(std::exchange(started.computed, 0));
+  if (std::exchange(started.is_counted, true)) return;
+  ++requests_;
+  prompt_tokens_ += started.request.prompt.size();
 }
 
 void Admission::admit_all() {
@@ -87,10 +94,14 @@ bool Admission::fill_free(std::int32_t micro_batch) {
   return true;
 }
 
-std::int32_t Admission::tokens_for(const Row& candidate, std::int32_t left, bool may_sample) const {
-  if (!candidate.active || candidate.dropped || left <= 0) return 0;
-  if (candidate.decoding()) return may_sample && candidate.request.max_tokens > 0 ? 1 : 0;
-  const std::int32_t tokens = std::min(left, candidate.prompt_size() - candidate.issued);
+std::int32_t Admission::tokens_for(const HeadRow& candidate, std::int32_t left,
+                                   bool may_sample) const {
+  if (!candidate.goes_on() || left <= 0) return 0;
+  if (candidate.decoding()) {
+    if (!may_sample || candidate.request.max_tokens == 0) return 0;
+    return is_short(slot_of(candidate)) ? 0 : 1;
+  }
+  const std::int32_t tokens = std::min(left, candidate.prefill - candidate.issued);
   return may_sample || !candidate.samples_after(candidate.issued + tokens) ? tokens : 0;
 }
 
@@ -99,7 +110,7 @@ std::int32_t Admission::ready_tokens(std::int32_t micro_batch) const {
   for (std::int32_t g = 0; g < batching_.num_gpu_batches; ++g) {
     std::int32_t left = batching_.max_tokens_per_gpu_batch;
     for (std::int32_t index = 0; index < batching_.gpu_batch_size; ++index) {
-      const Row& candidate = row(slot_of(micro_batch, g, index));
+      const HeadRow& candidate = row(slot_of(micro_batch, g, index));
       left -= tokens_for(candidate, left, !awaits_tokens(micro_batch));
     }
     tokens += batching_.max_tokens_per_gpu_batch - left;
@@ -142,7 +153,7 @@ void Admission::add_gpu_batch(std::int32_t micro_batch, std::int32_t gpu_batch, 
 
 void Admission::add_row(std::int32_t slot, std::int32_t gpu_batch, std::int32_t tokens,
                         Pass& pass) {
-  Row& source = row(slot);
+  HeadRow& source = row(slot);
   const Request& request = source.request;
   PassRow added;
   added.slot = slot;
@@ -152,7 +163,7 @@ void Admission::add_row(std::int32_t slot, std::int32_t gpu_batch, std::int32_t 
   added.first_token = pass.batch_tokens.back();
   added.gpu_batch = gpu_batch;
   added.sampling = request.sampling;
-  added.starts = !source.started;
+  added.starts = !source.on_stages;
   added.grammar = source.grammar;
   grammars_.send(source.grammar, pass);
   if (added.starts) {
@@ -160,29 +171,24 @@ void Admission::add_row(std::int32_t slot, std::int32_t gpu_batch, std::int32_t 
     pass.rules.insert(pass.rules.end(), request.rules.begin(), request.rules.end());
   }
   const std::int32_t end = source.issued + tokens;
-  if (!source.decoding()) {
-    const auto begin = request.prompt.begin() + source.issued;
-    pass.tokens.insert(pass.tokens.end(), begin, begin + tokens);
-    added.scores_from = request.scores_from;
-    const auto next = static_cast<std::size_t>(end);
-    if (request.scores_from > 0 && next < request.prompt.size()) {
-      added.next_token = request.prompt[next];
-    }
-  } else {
-    pass.tokens.push_back(source.last_token);
+  const auto begin = request.prompt.begin() + source.issued;
+  pass.tokens.insert(pass.tokens.end(), begin, begin + tokens);
+  added.scores_from = source.scores_from();
+  if (added.scores_from > 0 && end < source.asked) {
+    added.next_token = request.prompt[static_cast<std::size_t>(end)];
   }
   added.sample = source.samples_after(end);
   pass.batch_tokens.back() += tokens;
   pass.rows.push_back(added);
-  source.started = true;
   source.issued = end;
+  source.on_stages = true;
   ++source.passes;
 }
 
 std::int32_t Admission::prefill_tokens(const Pass& pass) const {
   std::int32_t tokens = 0;
   for (const PassRow& made : pass.rows) {
-    if (made.position < row(made.slot).prompt_size()) tokens += made.new_tokens;
+    if (made.position < row(made.slot).prefill) tokens += made.new_tokens;
   }
   return tokens;
 }
@@ -195,7 +201,7 @@ void Admission::take(const Pass& pass, const PassResults& results) {
   if (results.number != pass.number || results.micro_batch != pass.micro_batch) throw misfit();
   std::size_t next = 0;
   for (const PassRow& made : pass.rows) {
-    Row& target = row(made.slot);
+    HeadRow& target = row(made.slot);
     --target.passes;
     if (made.sample) sampling_[static_cast<std::size_t>(pass.micro_batch)] = false;
     bool sampled = false;
@@ -210,29 +216,34 @@ void Admission::take(const Pass& pass, const PassResults& results) {
     }
     if (made.sample) {
       if (!sampled) throw misfit();
-    } else if (made.position + made.new_tokens >= target.prompt_size()) {
+    } else if (made.position + made.new_tokens >= target.prefill) {
       job_.on_prompt_done(target.request.id);
       finish(target);
     }
+    if (target.active && target.stepping && target.passes == 0) step_back(target);
   }
   if (next != results.entries.size()) throw misfit();
+  make_room();
 }
 
-void Admission::take_entry(const PassRow& made, Row& target, const PassResult& entry,
+void Admission::take_entry(const PassRow& made, HeadRow& target, const PassResult& entry,
                            const PassResults& results) {
   if (target.dropped) return;  // earlier in this pass, or before it was back
   if (entry.failed()) {
     fail(target, entry.token);
   } else if (entry.prompt_index >= 0) {
+    // A row that stepped back in its prompt is scored from its beginning again.
+    if (entry.prompt_index <= target.scored || entry.prompt_index >= target.asked) return;
+    target.scored = entry.prompt_index;
     job_.on_prompt_token(target.request.id, entry.prompt_index, results.result_of(entry));
   } else {
-    decode_tokens_ += made.position >= target.prompt_size() ? 1 : 0;
+    decode_tokens_ += made.position >= target.prefill ? 1 : 0;
     take_token(target, results.result_of(entry));
   }
 }
 
 /// `why`: in place of a token.
-void Admission::fail(Row& target, std::int32_t why) {
+void Admission::fail(HeadRow& target, std::int32_t why) {
   target.dropped = true;
   ++failed_;
   job_.on_failed(target.request.id,
@@ -243,37 +254,46 @@ void Admission::fail(Row& target, std::int32_t why) {
 }
 
 void Admission::cancel(std::uint64_t id) {
-  if (has_next_ && next_.id == id) {
-    has_next_ = false;
+  const auto has_id = [id](const HeadRow& one) { return one.request.id == id; };
+  if (const auto found = std::ranges::find_if(waiting_, has_id); found != waiting_.end()) {
+    waiting_.erase(found);
     ++cancelled_;
     return job_.on_cancelled(id);
   }
-  const auto found = std::find_if(rows_.begin(), rows_.end(), [id](const Row& one) {
-    return one.active && !one.dropped && one.request.id == id;
-  });
+  const auto found = std::ranges::find_if(
+      rows_, [&](const HeadRow& one) { return one.active && !one.dropped && has_id(one); });
   if (found == rows_.end()) return;
   found->dropped = true;
   ++cancelled_;
   job_.on_cancelled(id);
-  if (found->passes == 0) finish(*found);
+  if (found->passes > 0) return;
+  finish(*found);
+  make_room();
 }
 
-void Admission::take_token(Row& target, const TokenResult& result) {
+void Admission::take_token(HeadRow& target, const TokenResult& result) {
   ++target.generated;
   ++completion_tokens_;
-  target.last_token = result.token;
+  target.request.prompt.push_back(result.token);
   const bool done = job_.on_token(target.request.id, result);
   // The job ends a request at max_tokens itself; the cache has no room for more in any case.
-  if (done || target.generated >= target.request.max_tokens) finish(target);
+  if (done || target.generated >= target.request.max_tokens) return finish(target);
+  const std::int32_t slot = slot_of(target);
+  if (!ledger_.grow(slot, target.issued + 1)) short_.push_back(slot);
 }
 
-void Admission::finish(Row& target) {
+void Admission::finish(HeadRow& target) {
+  leave(target);
   target.active = false;
+}
+
+/// Gives up the place and the pages.
+void Admission::leave(HeadRow& target) {
+  const std::int32_t slot = slot_of(target);
   --active_;
-  const auto slot = static_cast<std::int32_t>(&target - rows_.data());
   ledger_.release(slot);
   grammars_.release(std::exchange(target.grammar, -1));
-  freed_.push_back(slot);
+  if (target.on_stages) freed_.push_back(slot);
 }
 
 }  // namespace sluice::stage

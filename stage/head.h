@@ -3,13 +3,14 @@
 // finished.
 #pragma once
 
-#include <algorithm>
 #include <chrono>
 #include <cstdint>
+#include <deque>
 #include <vector>
 
 #include "comm/world.h"
 #include "stage/grammar_ledger.h"
+#include "stage/head_row.h"
 #include "stage/page_ledger.h"
 #include "stage/pass.h"
 #include "stage/report.h"
@@ -22,9 +23,14 @@ namespace sluice::stage {
 class Admission {
  public:
   /// `stages` fixes the number of micro-batches (Batching::micro_batches_for). A request starts
-  /// only where `ledger` has the pages that it can need at most; requests start in the job's order,
-  /// so one that waits for pages is passed by none. The job is asked again whenever a place is free
-  /// until it says Next::no_more.
+  /// where `ledger` has the pages of its prompt and one more, and leaves one for each of the rows
+  /// there; later it takes pages as it grows. Requests start in the job's order, so one that waits
+  /// for pages is passed by none. The job is asked again whenever a place is free until it says
+  /// Next::no_more.
+  ///
+  /// A row that finds no page for its next token gets one of the youngest row of that pool, which
+  /// steps back: its pages go, its tokens stay, and it starts again before any younger request. The
+  /// oldest row always goes on, so every row ends.
   Admission(Job& job, const Batching& batching, std::int32_t stages, PageLedger ledger = {});
 
   /// Fills free slots of every micro-batch, spread evenly: the first requests go to different
@@ -60,14 +66,17 @@ class Admission {
   void cancel(std::uint64_t id);
 
   /// A request was taken from the job and finds no pages.
-  bool has_waiting() const { return has_next_; }
+  bool has_waiting() const { return !waiting_.empty(); }
   /// The job has said that there will be no more, and all that it gave have ended.
-  bool is_done() const { return no_more_ && !has_next_ && active_ == 0; }
+  bool is_done() const { return no_more_ && waiting_.empty() && active_ == 0; }
+  /// Decode steps of all rows, at most `most`, in which none can lack a page.
+  std::int32_t steps_with_pages(std::int32_t most) const;
 
-  /// Memory of a slot whose request has a prompt of so many tokens, and rules of so many words.
-  static std::uint64_t slot_bytes(std::int32_t prompt_tokens, std::int32_t rule_words) {
-    return sizeof(Row) +
-           (static_cast<std::uint64_t>(prompt_tokens) + static_cast<std::uint64_t>(rule_words)) *
+  /// Memory of a slot whose request has so many tokens, of prompt and answer, and rules of so many
+  /// words.
+  static std::uint64_t slot_bytes(std::int32_t tokens, std::int32_t rule_words) {
+    return sizeof(HeadRow) +
+           (static_cast<std::uint64_t>(tokens) + static_cast<std::uint64_t>(rule_words)) *
                sizeof(std::int32_t);
   }
 
@@ -80,60 +89,56 @@ class Admission {
   std::uint64_t requests() const { return requests_; }
   std::uint64_t failed() const { return failed_; }
   std::uint64_t cancelled() const { return cancelled_; }
+  /// Times that a row gave its pages back before its end, and tokens that were computed again.
+  std::uint64_t stepped_back() const { return stepped_back_; }
+  std::uint64_t recomputed_tokens() const { return recomputed_tokens_; }
 
  private:
-  struct Row {
-    bool active = false;
-    bool started = false;  // a pass has told the stages of it
-    bool dropped = false;  // failed or cancelled: its place is free once its passes are back
-    Request request;
-    std::int32_t grammar = -1;   // in grammars_
-    std::int32_t issued = 0;     // tokens in passes so far: what the cache holds after them
-    std::int32_t passes = 0;     // under way
-    std::int32_t generated = 0;  // tokens sampled so far
-    std::int32_t last_token = -1;
-    /// Most tokens the cache ever holds. The last sampled token is not computed, so it needs no
-    /// place.
-    std::int32_t total() const { return prompt_size() + std::max(request.max_tokens - 1, 0); }
-    /// Tokens of the prompt that are computed. The last one of a prompt that is only scored is
-    /// not: nobody asks what follows it.
-    std::int32_t prompt_size() const {
-      const auto size = static_cast<std::int32_t>(request.prompt.size());
-      return request.max_tokens == 0 && request.scores_from > 0 && size > 1 ? size - 1 : size;
-    }
-    bool decoding() const { return issued >= prompt_size(); }  // the whole prompt is in passes
-    bool samples_after(std::int32_t position) const {
-      return position >= prompt_size() && request.max_tokens > 0;
-    }
-  };
-
-  Row& row(std::int32_t slot) { return rows_[static_cast<std::size_t>(slot)]; }
-  const Row& row(std::int32_t slot) const { return rows_[static_cast<std::size_t>(slot)]; }
+  HeadRow& row(std::int32_t slot) { return rows_[static_cast<std::size_t>(slot)]; }
+  const HeadRow& row(std::int32_t slot) const { return rows_[static_cast<std::size_t>(slot)]; }
+  std::int32_t slot_of(const HeadRow& row) const {
+    return static_cast<std::int32_t>(&row - rows_.data());
+  }
   std::int32_t slot_of(std::int32_t micro_batch, std::int32_t gpu_batch, std::int32_t index) const;
+
+  // Rows come and go:
   bool has_next();
   bool fill(std::int32_t slot);
   bool fill_free(std::int32_t micro_batch);
+  void start(std::int32_t slot);
+  void fail(HeadRow& row, std::int32_t why);
+  void finish(HeadRow& row);
+  void leave(HeadRow& row);
+
+  // Pages of rows that grow (head_pages.cc):
+  bool is_short(std::int32_t slot) const;
+  void make_room();
+  bool find_page(std::int32_t slot);
+  bool is_leaving(PoolName pool) const;
+  HeadRow& youngest(PoolName pool);
+  void step_back(HeadRow& row);
+
+  // Passes:
   /// New tokens of a row that a pass with room for `left` more takes now.
-  std::int32_t tokens_for(const Row& row, std::int32_t left, bool may_sample) const;
+  std::int32_t tokens_for(const HeadRow& row, std::int32_t left, bool may_sample) const;
   void add_row(std::int32_t slot, std::int32_t gpu_batch, std::int32_t tokens, Pass& pass);
   void add_gpu_batch(std::int32_t micro_batch, std::int32_t gpu_batch, Pass& pass);
-  void take_entry(const PassRow& made, Row& row, const PassResult& entry,
+  void take_entry(const PassRow& made, HeadRow& row, const PassResult& entry,
                   const PassResults& results);
-  void take_token(Row& row, const TokenResult& result);
-  void fail(Row& row, std::int32_t why);
-  void finish(Row& row);
+  void take_token(HeadRow& row, const TokenResult& result);
 
   Job& job_;
   Batching batching_;
   std::int32_t micro_batches_;
-  std::vector<Row> rows_;       // by slot
+  std::vector<HeadRow> rows_;   // by slot
   std::vector<bool> sampling_;  // by micro-batch
   PageLedger ledger_;
   GrammarLedger grammars_;
-  Request next_;  // the job's next one, where has_next_
-  bool has_next_ = false;
+  std::deque<HeadRow> waiting_;  // for a place and pages, the oldest first
   bool no_more_ = false;
   std::vector<std::int32_t> freed_;  // slots that no pass has told the stages of
+  std::vector<std::int32_t> short_;  // slots whose rows lack a page for their next token
+  std::uint64_t taken_ = 0;          // requests of the job so far
   std::int32_t active_ = 0;
   std::uint64_t prompt_tokens_ = 0;
   std::uint64_t completion_tokens_ = 0;
@@ -141,17 +146,19 @@ class Admission {
   std::uint64_t requests_ = 0;
   std::uint64_t failed_ = 0;
   std::uint64_t cancelled_ = 0;
+  std::uint64_t stepped_back_ = 0;
+  std::uint64_t recomputed_tokens_ = 0;
 };
 
 /// Host memory that run_head() takes: passes under way, their messages and results, and the
-/// requests of every slot with prompts of max_sequence_tokens.
+/// requests of every slot with max_sequence_tokens.
 std::uint64_t head_memory(const Batching& batching, std::int32_t stages);
 
 /// Runs a job to its end: sends passes to this rank's own stage loop (Route::passes) and receives
 /// results from the last rank (Route::results); ends with a pass marked `end`. Blocks; while there
 /// is nothing to do it sleeps on job.line().bell(), which results ring, too. After HeadLine::stop()
 /// it takes back the passes under way and ends, whatever the job has left (RunReport::stopped).
-/// Throws what the job throws, CommError, and CapacityError for a request that needs more pages
+/// Throws what the job throws, CommError, and CapacityError for a request that may need more pages
 /// than the caches have when nothing else is in them.
 /// `rooms`: of the cache of each stage; none: without limits.
 RunReport run_head(Job& job, const Batching& batching, comm::World& world,

@@ -1,32 +1,76 @@
 #include "stage/page_ledger.h"
 
 #include <algorithm>
+#include <functional>
+#include <utility>
 
 namespace sluice::stage {
 
 PageLedger::PageLedger(const std::vector<CacheRoom>& rooms, std::int32_t slots)
-    : tokens_(static_cast<std::size_t>(slots), 0) {
+    : sequences_(static_cast<std::size_t>(slots)) {
   for (const CacheRoom& room : rooms) {
-    stages_.push_back({room, offload::cache_tiers(room.shares, slots)});
+    stages_.push_back({room, room.pages, {}, offload::cache_tiers(room.shares, slots)});
+    page_tokens_ = std::max(page_tokens_, room.page_tokens);
   }
 }
 
-bool PageLedger::reserve(std::int32_t slot, std::int32_t tokens) {
-  const bool fits = std::all_of(stages_.begin(), stages_.end(), [&](StagePages& stage) {
-    return stage.room.pages_for(tokens) <= stage.free_for(slot);
+bool PageLedger::start(std::int32_t slot, std::int32_t tokens, std::int32_t most) {
+  if (stages_.empty()) return true;
+  const bool fits = std::ranges::all_of(stages_, [&](const StagePages& stage) {
+    const std::size_t pool = stage.pool_of(slot);
+    return stage.room.pages_for(most) <= stage.pages[pool] &&
+           stage.room.pages_for(tokens) + stage.grow[pool] <= stage.free_for(slot);
   });
-  if (!fits || stages_.empty()) return fits;
-  for (StagePages& stage : stages_) stage.free_for(slot) -= stage.room.pages_for(tokens);
-  tokens_[static_cast<std::size_t>(slot)] = tokens;
-  return true;
+  if (fits) set(slot, {tokens, most});
+  return fits;
+}
+
+bool PageLedger::grow(std::int32_t slot, std::int32_t tokens) {
+  if (stages_.empty() || tokens <= of(slot).tokens) return true;
+  const bool fits = std::ranges::all_of(stages_, [&](const StagePages& stage) {
+    return lacks(stage, slot, tokens) <= stage.free_for(slot);
+  });
+  if (fits) set(slot, {tokens, of(slot).most});
+  return fits;
 }
 
 void PageLedger::release(std::int32_t slot) {
-  if (stages_.empty()) return;
-  std::int32_t& tokens = tokens_[static_cast<std::size_t>(slot)];
-  if (tokens == 0) return;
-  for (StagePages& stage : stages_) stage.free_for(slot) += stage.room.pages_for(tokens);
-  tokens = 0;
+  if (!stages_.empty()) set(slot, {});
+}
+
+void PageLedger::set(std::int32_t slot, Sequence sequence) {
+  const Sequence before = std::exchange(of(slot), sequence);
+  for (StagePages& stage : stages_) {
+    const CacheRoom& room = stage.room;
+    const auto grows = [&room](const Sequence& one) {
+      return room.pages_for(one.tokens) < room.pages_for(one.most) ? 1 : 0;
+    };
+    const std::size_t pool = stage.pool_of(slot);
+    stage.room.pages[pool] += room.pages_for(before.tokens) - room.pages_for(sequence.tokens);
+    stage.grow[pool] += grows(sequence) - grows(before);
+  }
+}
+
+std::int32_t PageLedger::reserved(std::int32_t slot) const {
+  return stages_.empty() ? std::numeric_limits<std::int32_t>::max() : of(slot).tokens;
+}
+
+bool PageLedger::can_grow(const std::vector<std::int32_t>& tokens) const {
+  return std::all_of(stages_.begin(), stages_.end(), [&](const StagePages& stage) {
+    offload::PerTier<std::int32_t> needed = {};
+    for (std::size_t slot = 0; slot < tokens.size(); ++slot) {
+      const auto number = static_cast<std::int32_t>(slot);
+      needed[stage.pool_of(number)] += std::max(lacks(stage, number, tokens[slot]), 0);
+    }
+    return std::ranges::equal(needed, stage.room.pages, std::less_equal<>());
+  });
+}
+
+PoolName PageLedger::short_of(std::int32_t slot, std::int32_t tokens) const {
+  const auto found = std::find_if(stages_.begin(), stages_.end(), [&](const StagePages& stage) {
+    return lacks(stage, slot, tokens) > stage.free_for(slot);
+  });
+  return {static_cast<std::size_t>(found - stages_.begin()), found->tier_of(slot)};
 }
 
 }  // namespace sluice::stage

@@ -1,5 +1,5 @@
-// How many pages are left in each pool of each stage's KV cache. The head starts a request only if
-// no stage can run out of pages before the request ends.
+// How many pages are left in each pool of each stage's KV cache. The head gives a sequence a page
+// only if all stages have one; so no stage runs out.
 #pragma once
 
 #include <algorithm>
@@ -24,12 +24,18 @@ struct CacheRoom {
   std::int32_t pages_per_slot = std::numeric_limits<std::int32_t>::max();
 
   std::int32_t pages_for(std::int32_t tokens) const {
-    return std::min((tokens - 1) / page_tokens + 1, pages_per_slot);
+    return tokens < 1 ? 0 : std::min((tokens - 1) / page_tokens + 1, pages_per_slot);
   }
   static auto fields(auto& self) {
     return std::tie(self.shares.device, self.shares.host, self.shares.disk, self.page_tokens,
                     self.pages, self.pages_per_slot);
   }
+};
+
+/// One pool of one stage.
+struct PoolName {
+  std::size_t stage = 0;
+  offload::Tier tier = offload::Tier::device;
 };
 
 class PageLedger {
@@ -38,22 +44,57 @@ class PageLedger {
   PageLedger() = default;
   PageLedger(const std::vector<CacheRoom>& rooms, std::int32_t slots);
 
-  /// Sets aside, on every stage, the pages of a sequence of at most `tokens` tokens, if all stages
-  /// have them in the home tier that `slot` has there. The slot must have none.
-  bool reserve(std::int32_t slot, std::int32_t tokens);
+  /// Sets aside, on every stage, the pages of a sequence that starts with `tokens` tokens and may
+  /// grow to `most`. False: some stage lacks them in the home tier that `slot` has there, or would
+  /// not have one page more for each sequence there that grows, or has not enough for `most` in
+  /// all. The slot must have none.
+  bool start(std::int32_t slot, std::int32_t tokens, std::int32_t most);
+  /// Sets aside what the slot's sequence needs beside the pages that it has to grow to so many
+  /// tokens, if all stages have that.
+  bool grow(std::int32_t slot, std::int32_t tokens);
   void release(std::int32_t slot);
+  /// Tokens that the slot has pages for.
+  std::int32_t reserved(std::int32_t slot) const;
+
+  /// A pool that has too few pages for grow(slot, tokens). Pre: grow() said no.
+  PoolName short_of(std::int32_t slot, std::int32_t tokens) const;
+  bool is_in(PoolName pool, std::int32_t slot) const {
+    return stages_[pool.stage].tier_of(slot) == pool.tier;
+  }
+  /// Whether all slots at once can grow to so many tokens, by slot.
+  bool can_grow(const std::vector<std::int32_t>& tokens) const;
+  /// Of the largest page of all stages; 0: no stage has a limit.
+  std::int32_t page_tokens() const { return page_tokens_; }
 
  private:
   struct StagePages {
-    CacheRoom room;                    // its pages: those that are free
-    std::vector<offload::Tier> tiers;  // by slot
-    std::int32_t& free_for(std::int32_t slot) {
-      return room.pages[static_cast<std::size_t>(tiers[static_cast<std::size_t>(slot)])];
-    }
+    CacheRoom room;                             // its pages: those that are free
+    offload::PerTier<std::int32_t> pages = {};  // ... of all
+    offload::PerTier<std::int32_t> grow = {};   // slots that may take more
+    std::vector<offload::Tier> tiers;           // by slot
+
+    offload::Tier tier_of(std::int32_t slot) const { return tiers[static_cast<std::size_t>(slot)]; }
+    std::size_t pool_of(std::int32_t slot) const { return static_cast<std::size_t>(tier_of(slot)); }
+    std::int32_t free_for(std::int32_t slot) const { return room.pages[pool_of(slot)]; }
   };
 
+  /// A slot's sequence.
+  struct Sequence {
+    std::int32_t tokens = 0;  // that it has pages for; 0: none
+    std::int32_t most = 0;    // that it may grow to
+  };
+  Sequence& of(std::int32_t slot) { return sequences_[static_cast<std::size_t>(slot)]; }
+  const Sequence& of(std::int32_t slot) const { return sequences_[static_cast<std::size_t>(slot)]; }
+
+  /// Pages of a stage that the slot lacks for so many tokens.
+  std::int32_t lacks(const StagePages& stage, std::int32_t slot, std::int32_t tokens) const {
+    return stage.room.pages_for(tokens) - stage.room.pages_for(of(slot).tokens);
+  }
+  void set(std::int32_t slot, Sequence sequence);
+
   std::vector<StagePages> stages_;
-  std::vector<std::int32_t> tokens_;  // by slot: reserved; 0: none
+  std::vector<Sequence> sequences_;  // by slot
+  std::int32_t page_tokens_ = 0;
 };
 
 }  // namespace sluice::stage

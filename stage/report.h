@@ -92,6 +92,10 @@ struct RunReport {
   /// Of completion_tokens, those of decode steps; a prompt's last chunk brings the first token of
   /// an answer, in the time of prefill.
   std::uint64_t decode_tokens = 0;
+  /// Times that an unfinished row gave its pages of the KV cache to an older one, and tokens that
+  /// were computed again for that.
+  std::uint64_t stepped_back = 0;
+  std::uint64_t recomputed_tokens = 0;
   double wall_seconds = 0;
   /// Prefill and decode share passes; each pass's time is given to its tokens in proportion to new
   /// tokens of prefill and decode, weighed equally.

@@ -56,7 +56,8 @@ class Extrapolation {
     using Report = stage::RunReport;
     for (const auto count :
          {&Report::requests, &Report::failed, &Report::cancelled, &Report::prompt_tokens,
-          &Report::completion_tokens, &Report::decode_tokens}) {
+          &Report::completion_tokens, &Report::decode_tokens, &Report::stepped_back,
+          &Report::recomputed_tokens}) {
       run.*count += static_cast<std::uint64_t>(
           std::llround(more(static_cast<double>(run.*count), static_cast<double>(half.*count))));
     }

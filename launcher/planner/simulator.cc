@@ -249,7 +249,9 @@ class Simulation : public StageNeighbours {
     if (options_.every_pass || options_.most_spans > 0) return;
     if (!decoded || others_under_way_ > 0 || launches_ - before != 1) return steady_.disturbed();
     if (!steady_.landed(passes_.size())) return;
-    const std::int32_t rounds = steady_.round(progressed(), requests_.steps_left() - 1);
+    // A steady state lasts until a request ends, or a row may have to step back.
+    const std::int32_t steps = flights_.steps_with_pages(requests_.steps_left() - 1);
+    const std::int32_t rounds = steady_.round(progressed(), steps);
     if (rounds > 0) pass_over(rounds);
   }
 

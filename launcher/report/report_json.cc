@@ -250,7 +250,9 @@ std::string report_json(const std::vector<stage::StageReport>& stages, const sta
                {"run", json_of(run)}};
   if (facts.simulated) json["rows_simulated"] = facts.rows_simulated;
   json["run"]["restored_tokens"] = facts.journal.restored_tokens;
-  json["run"]["recomputed_tokens"] = facts.journal.recomputed_tokens;
+  json["run"]["stepped_back"] = run.stepped_back;
+  json["run"]["recomputed_tokens"] =
+      facts.journal.recomputed_tokens + static_cast<std::int64_t>(run.recomputed_tokens);
   json["stages"] = Json::array();
   for (const stage::StageReport& stage : stages) {
     json["stages"].push_back(json_of(stage));

@@ -152,6 +152,15 @@ std::string of_both(const ResourceUse& use, double rate, double flop) {
   return by_flop ? fmt::format("{:.0f} GFLOP/s", flop / 1e9) : per_second(rate);
 }
 
+std::string stepped_back(const stage::RunReport& run) {
+  if (run.stepped_back == 0) return "";
+  return fmt::format(
+      "  unfinished answers gave their part of the KV cache to older ones {} time{}; {} tokens "
+      "were "
+      "computed again\n",
+      run.stepped_back, run.stepped_back == 1 ? "" : "s", run.recomputed_tokens);
+}
+
 std::string resources(const std::vector<stage::StageReport>& stages) {
   TextTable table("rlrrrrrr",
                   {"stage", "resource", "bytes", "busy", "achieved", "measured", "part", "hidden"});
@@ -188,7 +197,7 @@ std::string report_text(const std::vector<stage::StageReport>& stages,
   if (run.failed > 0) out += fmt::format(", {} failed", run.failed);
   out += "\n" + throughput(run);
   out += "\n" + times(stages);
-  out += "\nMemory:\n" + memory(stages) + cache(stages);
+  out += "\nMemory:\n" + memory(stages) + cache(stages) + stepped_back(run);
   return out + resources(stages);
 }
 

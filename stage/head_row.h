@@ -1,0 +1,55 @@
+// A request on its way through the head: in a slot, or waiting for one.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "stage/request.h"
+
+namespace sluice::stage {
+
+/// A row that steps back for lack of pages keeps its tokens, and starts again with all of them as
+/// its prompt. The last stage's results do not depend on how tokens are cut into passes, so its
+/// answer is the same.
+struct HeadRow {
+  bool active = false;      // in a slot
+  bool dropped = false;     // failed or cancelled: its place is free once its passes are back
+  bool stepping = false;    // it steps back once its passes are back
+  bool on_stages = false;   // a pass has said that it starts: stages have pages for it
+  bool is_counted = false;  // among the requests of the run
+  /// `prompt` grows by each token of the answer.
+  Request request;
+  std::int32_t grammar = -1;   // in the head's book; -1: none, or it waits
+  std::uint64_t age = 0;       // number of its first start: the oldest has the lowest
+  std::int32_t asked = 0;      // tokens of the prompt as it was asked
+  std::int32_t prefill = 0;    // known tokens that are to be computed first, since it started
+  std::int32_t issued = 0;     // tokens in passes since then: what the cache holds after them
+  std::int32_t passes = 0;     // under way
+  std::int32_t generated = 0;  // tokens sampled so far
+  std::int32_t scored = 0;     // prompt tokens whose log-probabilities the job has
+  std::int32_t computed = 0;   // tokens that the cache held when it stepped back
+
+  std::int32_t known() const { return static_cast<std::int32_t>(request.prompt.size()); }
+  /// The last token of a prompt that is only scored is not computed: nobody asks what follows it.
+  bool is_only_scored() const {
+    return request.max_tokens == 0 && request.scores_from > 0 && asked > 1;
+  }
+  /// Most tokens the cache ever holds. The last sampled token is not computed, so it needs no
+  /// place.
+  std::int32_t total() const {
+    return is_only_scored() ? asked - 1 : asked + std::max(request.max_tokens - 1, 0);
+  }
+  /// The first prompt token that is still to be scored; 0: there is none.
+  std::int32_t scores_from() const {
+    const bool any = request.scores_from > 0 && !decoding() && scored + 1 < asked;
+    return any ? std::max(request.scores_from, scored + 1) : 0;
+  }
+  bool decoding() const { return issued >= prefill; }  // all that was known is in passes
+  bool samples_after(std::int32_t position) const {
+    return position >= prefill && request.max_tokens > 0;
+  }
+  /// Whether it is to be in passes.
+  bool goes_on() const { return active && !dropped && !stepping; }
+};
+
+}  // namespace sluice::stage
