@@ -106,9 +106,10 @@ class FaultTest(unittest.TestCase):
         return job, status
 
     def check_gone(self, job, started, allowed=MAX_SECONDS):
+        # mpirun may be gone before the ranks, on a busy machine.
+        while any(map(is_running, job.pids.values())) and time.monotonic() - started < allowed:
+            time.sleep(0.01)
         self.assertLess(time.monotonic() - started, allowed, job.lines)
-        left = [pid for pid in job.pids.values() if is_running(pid)]
-        self.assertEqual(left, [], job.lines)
         board = f"sluice-{job.pids.get(0)}-"  # named after the host's first rank
         self.assertEqual([n for n in os.listdir("/dev/shm") if n.startswith(board)], [])
 
