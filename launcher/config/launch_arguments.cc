@@ -1,5 +1,6 @@
 #include "launcher/config/launch_arguments.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cstring>
 
@@ -16,6 +17,11 @@ bool stays_on_host(const RankStart& start,
   int count = 1;
   if (nodes != nullptr) std::from_chars(nodes, nodes + std::strlen(nodes), count);
   return count == 1;
+}
+
+std::vector<std::string>::const_iterator find_run(const std::vector<std::string>& words) {
+  return std::ranges::find_if(
+      words, [](const std::string& word) { return word == "generate" || word == "score"; });
 }
 
 }  // namespace sluice::launcher

@@ -23,10 +23,14 @@ struct RankStart {
 /// scheduler that gave several.
 bool stays_on_host(const RankStart& start, const std::function<const char*(const char*)>& variable);
 
+/// Where the words of the run begin: at the first command that ranks can run together; else the
+/// end.
+std::vector<std::string>::const_iterator find_run(const std::vector<std::string>& words);
+
 struct LaunchArguments {
   RankStart start;
   int max_restarts = 10;
-  std::vector<std::string> words;  // of the run: "generate", and its flags
+  std::vector<std::string> words;  // of the run: its command, and the flags of that
   RunConfig config;                // of the run
 };
 

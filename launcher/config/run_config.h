@@ -23,6 +23,9 @@ enum class ColorMode : std::uint8_t { automatic, always, never };
 /// they are older than 30 days; now; never (known ones are shown).
 enum class ProbeMode : std::uint8_t { automatic, again, never };
 
+/// The output of a job whose answers nobody keeps.
+constexpr const char* kNowhere = "/dev/null";
+
 /// Where prompts come from and answers go. Exactly one of input, prompt and dummy prompts.
 struct JobConfig {
   std::string input;       // JSON Lines, or text with one prompt per line; empty: none

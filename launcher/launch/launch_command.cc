@@ -170,7 +170,8 @@ class Launch {
 std::vector<std::string> resumed(const LaunchArguments& arguments) {
   std::vector<std::string> words = arguments.words;
   const JobConfig& job = arguments.config.job;
-  if (job.resume || job.input.empty() || job.output == "-") return words;
+  const bool keeps = job.output != "-" && job.output != kNowhere;
+  if (job.resume || job.input.empty() || !keeps) return words;
   std::erase(words, "--overwrite");
   words.emplace_back("--resume");
   return words;
@@ -180,8 +181,8 @@ int launch(const LaunchArguments& arguments) {
   if (const comm::Launch started = comm::find_launch(); !started.alone()) {
     throw ConfigError(
         fmt::format("sluice launch starts the ranks itself, but {} has started several of it; "
-                    "start one, or sluice generate",
-                    started.launcher));
+                    "start one, or sluice {}",
+                    started.launcher, arguments.words.front()));
   }
   return Launch(arguments).run();
 }

@@ -78,14 +78,14 @@ class LaunchCommandTest(JobTest):
     def answers(self):
         return self.output.read_bytes().count(b"\n") if self.output.exists() else 0
 
-    def ranks_of(self, job, beyond=0):
+    def ranks_of(self, job, beyond=0, command=b"generate"):
         """Pids of the ranks, once the run has written more than `beyond` answers."""
         deadline = time.monotonic() + MAX_SECONDS
         while True:
             if job.process.poll() is not None or time.monotonic() > deadline:
                 raise AssertionError(f"no ranks with {beyond} answers: {job.end()}")
             ranks = [pid for pid, line in descendants(job.process.pid).items()
-                     if b"generate" in line and b"mpirun" not in line[0]]
+                     if command in line and b"mpirun" not in line[0]]
             if self.answers() > beyond and ranks:
                 return sorted(ranks)
             time.sleep(0.002)
@@ -129,6 +129,31 @@ class LaunchCommandTest(JobTest):
         self.assertEqual(ended.status, DONE, ended)
         self.assertEqual(self.records(self.output), LaunchCommandTest.expected)
         self.assertEqual(ended.stderr.count("starting again"), 1)
+
+    def test_scores_are_whole_although_a_rank_was_lost(self):
+        questions = self.write_rows("questions.jsonl", [
+            {"custom_id": f"q{i}", "question": f"What is {i} plus 1?", "answer": i % 4,
+             "choices": [f"{i + k} or {k}" * 8 for k in range(4)]} for i in range(150)])
+        words = ["score", "--device", DEVICE, "--model", DEMO_MODEL, "--input", questions, "--quiet"]
+        undisturbed = self.run_job(*words, "--output", self.scratch / "undisturbed.jsonl")
+        self.assertEqual(undisturbed.status, DONE, undisturbed)
+        job = self.start("launch", "-n", 2, *words, "--output", self.output)
+        os.kill(self.ranks_of(job, beyond=5, command=b"score")[1], signal.SIGKILL)
+        ended = job.end()
+        self.assertEqual(ended.status, DONE, ended)
+        self.assertEqual(self.records(self.output), self.records(self.scratch / "undisturbed.jsonl"))
+        self.assertIn(undisturbed.stdout, ended.stdout.replace("\r", ""))
+        self.assertEqual(ended.stderr.count("starting again"), 1, ended)
+        # Where nothing is kept there is nothing to go on with.
+        job = self.start("launch", "-n", 2, *words)
+        while len(ranks := [pid for pid, line in descendants(job.process.pid).items()
+                            if b"score" in line and b"mpirun" not in line[0]]) < 2:
+            self.assertIsNone(job.process.poll(), job.texts())
+            time.sleep(0.002)
+        os.kill(ranks[0], signal.SIGKILL)
+        ended = job.end()
+        self.assertEqual(ended.status, DONE, ended)
+        self.assertIn(undisturbed.stdout, ended.stdout.replace("\r", ""))
 
     def test_after_the_last_restart_it_gives_up(self):
         job = self.launch(2, options=("--max-restarts", 0))

@@ -13,6 +13,7 @@ std::string usage() {
   return R"(
 Usage:
   sluice launch -n STAGES [FLAGS] generate FLAGS OF GENERATE
+  sluice launch -n STAGES [FLAGS] score FLAGS OF SCORE
 
 Examples:
   A job over night on four GPUs, started again where a rank is lost:
@@ -41,9 +42,10 @@ std::vector<FlagGroup> flags() {
 void read(GivenFlags& given, const Words& words, ParsedCommand& parsed) {
   std::vector<std::string> problems;
   given.check("launch", words, problems);
-  const auto run = std::ranges::find(words, "generate");
+  const auto run = find_run(words);
   if (problems.empty() && run == words.end()) {
-    problems.emplace_back("launch what? Give generate with its flags, after those of launch");
+    problems.emplace_back(
+        "launch what? Give generate or score with its flags, after those of launch");
   }
   LaunchArguments& arguments = parsed.launch;
   RankStart& start = arguments.start;

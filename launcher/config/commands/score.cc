@@ -7,9 +7,6 @@ namespace sluice::launcher {
 
 namespace {
 
-/// Where scores go that nobody asked for.
-constexpr const char* kNowhere = "/dev/null";
-
 std::string usage() {
   return R"(
 Usage:
