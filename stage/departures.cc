@@ -106,6 +106,7 @@ void ResultSampler::begin(const Pass& pass) {
   results_.clear();
   results_.number = pass.number;
   results_.micro_batch = pass.micro_batch;
+  refused_ = -1;
   if (layout_.device_samples) return;
   histories_.take(pass);
   grammars_.take(pass);
@@ -115,11 +116,14 @@ void ResultSampler::sample(const Source& source, const ResultsChunk& chunk) {
   for (std::int32_t i = 0; i < chunk.count; ++i) {
     const LogitRow& wanted = source.rows[static_cast<std::size_t>(chunk.first + i)];
     const PassRow& row = source.pass->rows[static_cast<std::size_t>(wanted.row)];
+    if (wanted.row == refused_) continue;
     std::array<Candidate, kMaxLogprobs> top;
-    results_.add(row.slot, wanted.prompt_index,
-                 layout_.device_samples
-                     ? result_of(workspace_.sampling.host_results[chunk.set][i], top)
-                     : sample_on_host(row, wanted, workspace_.host_logits[chunk.set].slice(i, 1)));
+    const TokenResult result =
+        layout_.device_samples
+            ? result_of(workspace_.sampling.host_results[chunk.set][i], top)
+            : sample_on_host(row, wanted, workspace_.host_logits[chunk.set].slice(i, 1));
+    results_.add(row.slot, wanted.prompt_index, result);
+    if (wanted.prompt_index < 0 && result.token != wanted.token) refused_ = wanted.row;
   }
 }
 
@@ -128,9 +132,9 @@ TokenResult ResultSampler::sample_on_host(const PassRow& row, const LogitRow& wa
   const std::span<const float> line(static_cast<const float*>(logits.data),
                                     static_cast<std::size_t>(logits.columns));
   if (wanted.prompt_index >= 0) return sampler_.score(line, wanted.token, row.sampling.logprobs);
-  SequenceSoFar so_far = histories_.so_far(row.slot);
-  so_far.mask = grammars_.allowed(row, so_far.tokens);
-  return sampler_.sample(line, row.sampling, so_far, sampled_position(row));
+  SequenceSoFar so_far = histories_.so_far(row.slot, wanted.ahead);
+  so_far.mask = grammars_.allowed(row, wanted.ahead, so_far.tokens);
+  return sampler_.sample(line, row.sampling, so_far, sampled_position(row, wanted.ahead));
 }
 
 void ResultSampler::finish(const Pass& pass) {

@@ -112,6 +112,7 @@ class ResultSampler : public Departures {
   Histories histories_;
   GrammarRows grammars_;
   PassResults results_;
+  std::int32_t refused_ = -1;  // the row, of the pass, whose further guesses follow a wrong one
   std::vector<std::byte> message_;
   comm::Transfer sending_;
   bool under_way_ = false;

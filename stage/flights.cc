@@ -21,10 +21,10 @@ std::size_t Flights::most(const Batching& batching, std::int32_t stages) {
 }
 
 Flights::Flights(Job& job, const Batching& batching, std::int32_t stages, PageLedger ledger,
-                 Launch launch)
+                 Launch launch, Drafter* drafter)
     : stages_(stages),
       launch_(std::move(launch)),
-      admission_(job, batching, stages, std::move(ledger)),
+      admission_(job, batching, stages, std::move(ledger), drafter),
       heavy_passes_(heavy_passes(batching, stages)) {
   flights_.resize(most(batching, stages));
   flights_of_.resize(static_cast<std::size_t>(admission_.micro_batches()), 0);
@@ -48,11 +48,13 @@ void Flights::hear(std::span<const std::uint64_t> cancelled) {
   fill_bubbles();
 }
 
-void Flights::land(const PassResults& results) {
+void Flights::land(const PassResults& results, double seconds) {
   const Pass& pass = flight(landed_++);
   const std::int32_t m = pass.micro_batch;
   const bool awaited = admission_.awaits_tokens(m);
+  const std::uint64_t before = admission_.completion_tokens();
   admission_.take(pass, results);
+  if (seconds > 0) admission_.took(pass, admission_.completion_tokens() - before, seconds);
   const bool tokens_came = awaited && !admission_.awaits_tokens(m);
   --flights_of(m);
   if (stopped_) return;
@@ -95,6 +97,8 @@ RunReport Flights::counts() const {
   report.decode_tokens = admission_.decode_tokens();
   report.stepped_back = admission_.stepped_back();
   report.recomputed_tokens = admission_.recomputed_tokens();
+  report.drafted_tokens = admission_.drafted_tokens();
+  report.accepted_tokens = admission_.accepted_tokens();
   return report;
 }
 

@@ -18,8 +18,8 @@ class Flights {
   /// Puts a pass on its way. The pass stays as it is until it lands.
   using Launch = std::function<void(const Pass& pass)>;
 
-  Flights(Job& job, const Batching& batching, std::int32_t stages, PageLedger ledger,
-          Launch launch);
+  Flights(Job& job, const Batching& batching, std::int32_t stages, PageLedger ledger, Launch launch,
+          Drafter* drafter = nullptr);
 
   /// Most passes under way at a time: of each micro-batch one that samples, or is its only one; and
   /// those that bring further chunks of prompts.
@@ -32,7 +32,8 @@ class Flights {
   /// From now on no request is asked for and no pass is made.
   void stop() { stopped_ = true; }
   /// Takes in the oldest pass under way, with its results, and makes what comes after it.
-  void land(const PassResults& results);
+  /// `seconds` of the pipeline's time were its own; 0: not known.
+  void land(const PassResults& results, double seconds = 0);
   /// For when nothing is under way. False: the job is done. True: there is something now, or the
   /// job may give something later. Throws CapacityError for a request that finds no pages even so.
   bool may_come();

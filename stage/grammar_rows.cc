@@ -30,17 +30,20 @@ void GrammarRows::take(const Pass& pass) {
   }
 }
 
-std::span<const std::uint32_t> GrammarRows::allowed(const PassRow& row,
+std::span<const std::uint32_t> GrammarRows::allowed(const PassRow& row, std::int32_t ahead,
                                                     std::span<const std::int32_t> history) {
   if (row.grammar < 0) return {};
   const std::int64_t answered =
-      std::max<std::int64_t>(sampled_position(row) - row.sampling.answer_begin, 0);
+      std::max<std::int64_t>(sampled_position(row, ahead) - row.sampling.answer_begin, 0);
   if (answered > static_cast<std::int64_t>(history.size())) {
     throw CommError("a row with a grammar has lost tokens of its answer; this is a bug in sluice");
   }
-  const auto allowed =
-      grammars_->allowed(row.grammar, history.last(static_cast<std::size_t>(answered)),
-                         places_[static_cast<std::size_t>(row.slot)]);
+  // Guesses may be wrong: the row's own place stays before them.
+  grammar::Place& sure = places_[static_cast<std::size_t>(row.slot)];
+  const bool is_sure = ahead == row.drafted;
+  const auto allowed = grammars_->allowed(
+      row.grammar, history.last(static_cast<std::size_t>(answered)), is_sure ? sure : guessed_);
+  if (is_sure) guessed_ = sure;
   return allowed.empty() ? std::span<const std::uint32_t>(nothing_) : allowed;
 }
 

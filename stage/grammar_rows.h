@@ -22,14 +22,17 @@ class GrammarRows {
 
   /// The grammars that come with a pass. Before allowed() of its rows.
   void take(const Pass& pass);
-  /// The tokens that a row of the pass may go on with, as kernels::SampleLists has them; empty: the
-  /// row has no grammar. `history`: the row's tokens so far, of which the last are its answer's.
-  /// Where no token is allowed all bits are 0. Valid until the next call.
-  std::span<const std::uint32_t> allowed(const PassRow& row, std::span<const std::int32_t> history);
+  /// The tokens that a row of the pass may go on with before its last `ahead` guesses, as
+  /// kernels::SampleLists has them; empty: the row has no grammar. A row's calls come in its order.
+  /// `history`: the row's tokens up to there, of which the last are its answer's. Where no token is
+  /// allowed all bits are 0. Valid until the next call.
+  std::span<const std::uint32_t> allowed(const PassRow& row, std::int32_t ahead,
+                                         std::span<const std::int32_t> history);
 
  private:
   std::optional<grammar::Grammars> grammars_;  // none: no row has one
   std::vector<grammar::Place> places_;         // by slot
+  grammar::Place guessed_;                     // of the last row, behind guesses of it
   grammar::Mask nothing_;
 };
 

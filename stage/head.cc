@@ -7,7 +7,8 @@
 
 namespace sluice::stage {
 
-Admission::Admission(Job& job, const Batching& batching, std::int32_t stages, PageLedger ledger)
+Admission::Admission(Job& job, const Batching& batching, std::int32_t stages, PageLedger ledger,
+                     Drafter* drafter)
     : job_(job),
       batching_(batching),
       micro_batches_(batching.micro_batches_for(stages)),
@@ -16,6 +17,11 @@ Admission::Admission(Job& job, const Batching& batching, std::int32_t stages, Pa
   rows_.resize(static_cast<std::size_t>(batching.slots(stages)));
   freed_.reserve(rows_.size());
   sampling_.resize(static_cast<std::size_t>(micro_batches_), false);
+  if (batching.draft_tokens == 0) return;
+  drafter_ = drafter != nullptr ? drafter : &look_up_;
+  const std::size_t rows = rows_.size() / static_cast<std::size_t>(micro_batches_);
+  draft_rows_.reserve(rows);
+  guesses_.resize(rows * static_cast<std::size_t>(batching.draft_tokens));
 }
 
 std::int32_t Admission::slot_of(std::int32_t micro_batch, std::int32_t gpu_batch,
@@ -53,6 +59,7 @@ void Admission::start(std::int32_t slot) {
   started = std::move(waiting_.front());
   waiting_.pop_front();
   started.active = true;
+  started.starts = ++starts_;
   started.grammar = grammars_.take(started.request.grammar);
   started.prefill = started.known() - (started.is_only_scored() ? 1 : 0);
   started.request.prompt.reserve(
@@ -99,7 +106,8 @@ std::int32_t Admission::tokens_for(const HeadRow& candidate, std::int32_t left,
   if (!candidate.goes_on() || left <= 0) return 0;
   if (candidate.decoding()) {
     if (!may_sample || candidate.request.max_tokens == 0) return 0;
-    return is_short(slot_of(candidate)) ? 0 : 1;
+    if (is_short(slot_of(candidate))) return 0;
+    return 1 + static_cast<std::int32_t>(candidate.guesses.size());
   }
   const std::int32_t tokens = std::min(left, candidate.prefill - candidate.issued);
   return may_sample || !candidate.samples_after(candidate.issued + tokens) ? tokens : 0;
@@ -121,6 +129,7 @@ std::int32_t Admission::ready_tokens(std::int32_t micro_batch) const {
 bool Admission::make_pass(std::int32_t micro_batch, Pass& pass) {
   pass.clear();
   pass.micro_batch = micro_batch;
+  draft(micro_batch);
   for (std::int32_t g = 0; g < batching_.num_gpu_batches; ++g) {
     add_gpu_batch(micro_batch, g, pass);
   }
@@ -170,9 +179,12 @@ void Admission::add_row(std::int32_t slot, std::int32_t gpu_batch, std::int32_t 
     added.rule_words = static_cast<std::int32_t>(request.rules.size());
     pass.rules.insert(pass.rules.end(), request.rules.begin(), request.rules.end());
   }
+  const std::span<const std::int32_t> guesses = std::exchange(source.guesses, {});
+  added.drafted = static_cast<std::int32_t>(guesses.size());
   const std::int32_t end = source.issued + tokens;
   const auto begin = request.prompt.begin() + source.issued;
-  pass.tokens.insert(pass.tokens.end(), begin, begin + tokens);
+  pass.tokens.insert(pass.tokens.end(), begin, begin + tokens - added.drafted);
+  pass.tokens.insert(pass.tokens.end(), guesses.begin(), guesses.end());
   added.scores_from = source.scores_from();
   if (added.scores_from > 0 && end < source.asked) {
     added.next_token = request.prompt[static_cast<std::size_t>(end)];
@@ -204,10 +216,13 @@ void Admission::take(const Pass& pass, const PassResults& results) {
     HeadRow& target = row(made.slot);
     --target.passes;
     if (made.sample) sampling_[static_cast<std::size_t>(pass.micro_batch)] = false;
-    bool sampled = false;
+    // Guesses count no longer: what follows is known by the results.
+    target.issued -= made.drafted;
+    std::int32_t sampled = 0;
+    const std::int32_t before = target.generated;
     while (next < results.entries.size() && results.entries[next].slot == made.slot) {
       const PassResult& entry = results.entries[next++];
-      sampled = sampled || entry.prompt_index < 0;
+      sampled += entry.prompt_index < 0 ? 1 : 0;
       take_entry(made, target, entry, results);
     }
     if (target.active && target.dropped) {
@@ -215,7 +230,8 @@ void Admission::take(const Pass& pass, const PassResults& results) {
       continue;
     }
     if (made.sample) {
-      if (!sampled) throw misfit();
+      if (sampled < 1 || sampled > 1 + made.drafted) throw misfit();
+      judge_guesses(made, sampled, target.generated - before);
     } else if (made.position + made.new_tokens >= target.prefill) {
       job_.on_prompt_done(target.request.id);
       finish(target);
@@ -228,7 +244,8 @@ void Admission::take(const Pass& pass, const PassResults& results) {
 
 void Admission::take_entry(const PassRow& made, HeadRow& target, const PassResult& entry,
                            const PassResults& results) {
-  if (target.dropped) return;  // earlier in this pass, or before it was back
+  // Earlier in this pass, or before it was back; or the answer has ended before all guesses.
+  if (target.dropped || !target.active) return;
   if (entry.failed()) {
     fail(target, entry.token);
   } else if (entry.prompt_index >= 0) {
@@ -275,6 +292,7 @@ void Admission::take_token(HeadRow& target, const TokenResult& result) {
   ++target.generated;
   ++completion_tokens_;
   target.request.prompt.push_back(result.token);
+  target.issued = target.known() - 1;
   const bool done = job_.on_token(target.request.id, result);
   // The job ends a request at max_tokens itself; the cache has no room for more in any case.
   if (done || target.generated >= target.request.max_tokens) return finish(target);

@@ -9,6 +9,8 @@
 #include <vector>
 
 #include "comm/world.h"
+#include "stage/draft_pace.h"
+#include "stage/drafter.h"
 #include "stage/grammar_ledger.h"
 #include "stage/head_row.h"
 #include "stage/page_ledger.h"
@@ -31,7 +33,11 @@ class Admission {
   /// A row that finds no page for its next token gets one of the youngest row of that pool, which
   /// steps back: its pages go, its tokens stay, and it starts again before any younger request. The
   /// oldest row always goes on, so every row ends.
-  Admission(Job& job, const Batching& batching, std::int32_t stages, PageLedger ledger = {});
+  ///
+  /// With Batching::draft_tokens `drafter` guesses ahead, which must outlive it; null: a
+  /// LookUpDrafter.
+  Admission(Job& job, const Batching& batching, std::int32_t stages, PageLedger ledger = {},
+            Drafter* drafter = nullptr);
 
   /// Fills free slots of every micro-batch, spread evenly: the first requests go to different
   /// micro-batches. For when none is under way.
@@ -39,15 +45,16 @@ class Admission {
   /// Fills free slots of one micro-batch; a request that finds no pages there may go to another.
   void admit(std::int32_t micro_batch);
 
-  /// Makes the next pass of a micro-batch: of each GPU batch, a token for every decoding row, then
-  /// chunks of prompts, up to max_tokens_per_gpu_batch. False: no row has work that can begin now.
+  /// Makes the next pass of a micro-batch: of each GPU batch, a token for every decoding row, with
+  /// guesses behind it, then chunks of prompts, up to max_tokens_per_gpu_batch. False: no row has
+  /// work that can begin now.
   ///
   /// A chunk that samples nothing needs no answer, so passes may be made while others of the same
   /// micro-batch are under way: the pipeline's order is the order of the cache. But of those that
   /// sample there is one at a time (awaits_tokens()): rows that decode stay in one pass, which
   /// reads the weights once for all of them.
   bool make_pass(std::int32_t micro_batch, Pass& pass);
-  /// New tokens that make_pass() would put into a pass now.
+  /// New tokens that make_pass() would put into a pass now, without guesses.
   std::int32_t ready_tokens(std::int32_t micro_batch) const;
   /// A pass that samples is under way.
   bool awaits_tokens(std::int32_t micro_batch) const {
@@ -60,6 +67,9 @@ class Admission {
   /// Takes the results of a pass, tells the job, frees slots. Passes come back in the order they
   /// were made. Throws CommError if the results do not fit the pass.
   void take(const Pass& pass, const PassResults& results);
+  /// What the pass that was taken last took of the pipeline's time, and brought to answers. It says
+  /// how many guesses pay.
+  void took(const Pass& pass, std::uint64_t gained, double seconds);
 
   /// Drops a request as HeadLine::cancel() has it: at once where no pass is under way with it, else
   /// when the last of these is taken. An id that is not here is passed over.
@@ -92,6 +102,9 @@ class Admission {
   /// Times that a row gave its pages back before its end, and tokens that were computed again.
   std::uint64_t stepped_back() const { return stepped_back_; }
   std::uint64_t recomputed_tokens() const { return recomputed_tokens_; }
+  /// Guesses that were made, and those of them that answers have.
+  std::uint64_t drafted_tokens() const { return drafted_tokens_; }
+  std::uint64_t accepted_tokens() const { return accepted_tokens_; }
 
  private:
   HeadRow& row(std::int32_t slot) { return rows_[static_cast<std::size_t>(slot)]; }
@@ -117,6 +130,11 @@ class Admission {
   bool is_leaving(PoolName pool) const;
   HeadRow& youngest(PoolName pool);
   void step_back(HeadRow& row);
+
+  // Guesses (head_drafts.cc):
+  void draft(std::int32_t micro_batch);
+  void add_draft_rows(std::int32_t micro_batch, std::int32_t gpu_batch);
+  void judge_guesses(const PassRow& made, std::int32_t results, std::int32_t taken);
 
   // Passes:
   /// New tokens of a row that a pass with room for `left` more takes now.
@@ -148,6 +166,16 @@ class Admission {
   std::uint64_t cancelled_ = 0;
   std::uint64_t stepped_back_ = 0;
   std::uint64_t recomputed_tokens_ = 0;
+  // Guesses; without a drafter there are none:
+  LookUpDrafter look_up_;
+  Drafter* drafter_ = nullptr;
+  DraftPace pace_;
+  std::vector<std::int32_t> guesses_;  // [micro-batch rows, draft_tokens]
+  std::vector<DraftRow> draft_rows_;   // of the pass that is made now
+  std::uint64_t draft_passes_ = 0;
+  std::uint64_t starts_ = 0;
+  std::uint64_t drafted_tokens_ = 0;
+  std::uint64_t accepted_tokens_ = 0;
 };
 
 /// Host memory that run_head() takes: passes under way, their messages and results, and the
@@ -160,8 +188,8 @@ std::uint64_t head_memory(const Batching& batching, std::int32_t stages);
 /// it takes back the passes under way and ends, whatever the job has left (RunReport::stopped).
 /// Throws what the job throws, CommError, and CapacityError for a request that may need more pages
 /// than the caches have when nothing else is in them.
-/// `rooms`: of the cache of each stage; none: without limits.
+/// `rooms`: of the cache of each stage; none: without limits. `drafter` as Admission has it.
 RunReport run_head(Job& job, const Batching& batching, comm::World& world,
-                   const std::vector<CacheRoom>& rooms = {});
+                   const std::vector<CacheRoom>& rooms = {}, Drafter* drafter = nullptr);
 
 }  // namespace sluice::stage

@@ -39,13 +39,13 @@ class ResultsBell {
 class HeadLoop {
  public:
   HeadLoop(Job& job, const Batching& batching, comm::World& world,
-           const std::vector<CacheRoom>& rooms)
+           const std::vector<CacheRoom>& rooms, Drafter* drafter)
       : world_(world),
         topology_(Topology::of_ranks(world.size())),
         line_(job.line()),
-        flights_(job, batching, topology_.stages,
-                 PageLedger(rooms, batching.slots(topology_.stages)),
-                 [this](const Pass& pass) { send(pass); }),
+        flights_(
+            job, batching, topology_.stages, PageLedger(rooms, batching.slots(topology_.stages)),
+            [this](const Pass& pass) { send(pass); }, drafter),
         results_bell_(world, line_.bell()) {
     sent_.resize(Flights::most(batching, topology_.stages));
     for (Sent& sent : sent_) sent.message.resize(max_pass_bytes(batching, topology_.stages));
@@ -117,8 +117,7 @@ class HeadLoop {
     const Sent& oldest = sent(flights_.landed());
     world_.wait(oldest.transfer);
     decode(buffer.first(bytes), results_);
-    account(oldest);
-    flights_.land(results_);
+    flights_.land(results_, account(oldest));
   }
 
   void end_job() {
@@ -130,7 +129,7 @@ class HeadLoop {
   }
 
   /// Time from the last landing (or this launch, if later) goes to the pass that lands now.
-  void account(const Sent& landing) {
+  double account(const Sent& landing) {
     const auto now = std::chrono::steady_clock::now();
     const double seconds =
         std::chrono::duration<double>(now - std::max(last_, landing.begin)).count();
@@ -138,6 +137,7 @@ class HeadLoop {
     const double share = flights_.prefill_share_of_oldest();
     prefill_seconds_ += seconds * share;
     decode_seconds_ += seconds * (1.0 - share);
+    return seconds;
   }
 
   comm::World& world_;
@@ -165,13 +165,15 @@ std::uint64_t head_memory(const Batching& batching, std::int32_t stages) {
   const std::uint64_t flights =
       2 * std::uint64_t{Flights::most(batching, stages)} * max_pass_bytes(batching, stages);
   const auto slots = static_cast<std::uint64_t>(batching.slots(stages));
-  return flights + 3 * max_results_bytes(batching) +
+  const std::uint64_t guesses =
+      slots * static_cast<std::uint64_t>(batching.draft_tokens) * sizeof(std::int32_t);
+  return flights + 3 * max_results_bytes(batching) + guesses +
          slots * Admission::slot_bytes(batching.max_sequence_tokens, batching.max_rule_words);
 }
 
 RunReport run_head(Job& job, const Batching& batching, comm::World& world,
-                   const std::vector<CacheRoom>& rooms) {
-  return HeadLoop(job, batching, world, rooms).run();
+                   const std::vector<CacheRoom>& rooms, Drafter* drafter) {
+  return HeadLoop(job, batching, world, rooms, drafter).run();
 }
 
 }  // namespace sluice::stage

@@ -3,7 +3,9 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <span>
 
+#include "stage/draft_pace.h"
 #include "stage/request.h"
 
 namespace sluice::stage {
@@ -23,11 +25,15 @@ struct HeadRow {
   std::uint64_t age = 0;       // number of its first start: the oldest has the lowest
   std::int32_t asked = 0;      // tokens of the prompt as it was asked
   std::int32_t prefill = 0;    // known tokens that are to be computed first, since it started
-  std::int32_t issued = 0;     // tokens in passes since then: what the cache holds after them
+  std::int32_t issued = 0;     // tokens in passes since then, guesses included while these are
+                               // under way: what the cache holds after them
   std::int32_t passes = 0;     // under way
   std::int32_t generated = 0;  // tokens sampled so far
   std::int32_t scored = 0;     // prompt tokens whose log-probabilities the job has
   std::int32_t computed = 0;   // tokens that the cache held when it stepped back
+  std::uint64_t starts = 0;    // number of its last start, of all of the job
+  Acceptance acceptance;       // of its guesses
+  std::span<const std::int32_t> guesses = {};  // for the pass that is made now; the head's memory
 
   std::int32_t known() const { return static_cast<std::int32_t>(request.prompt.size()); }
   /// The last token of a prompt that is only scored is not computed: nobody asks what follows it.

@@ -55,9 +55,11 @@ void Logits::add_rows(const Pass& pass, std::int32_t row_index, const std::int32
     rows[count++] = row.first_token + following - 1;
     wanted.push_back({row_index, scored, token});
   }
-  if (row.sample) {
-    rows[count++] = row.first_token + row.new_tokens - 1;
-    wanted.push_back({row_index, -1, -1});
+  if (!row.sample) return;
+  for (std::int32_t ahead = row.drafted; ahead >= 0; --ahead) {
+    const std::int32_t following = row.new_tokens - ahead;
+    rows[count++] = row.first_token + following - 1;
+    wanted.push_back({row_index, -1, ahead > 0 ? tokens[following] : -1, ahead});
   }
 }
 

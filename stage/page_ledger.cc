@@ -34,6 +34,18 @@ bool PageLedger::grow(std::int32_t slot, std::int32_t tokens) {
   return fits;
 }
 
+bool PageLedger::grow_for_guesses(std::int32_t slot, std::int32_t known, std::int32_t guesses) {
+  const std::int32_t tokens = known + guesses;
+  const bool may = std::ranges::all_of(stages_, [&](const StagePages& stage) {
+    const std::int32_t lacking = lacks(stage, slot, tokens);
+    const std::int32_t page = stage.room.page_tokens;
+    const bool fills_page = tokens / page != known / page;
+    return (lacking <= 0 || lacking + stage.grow[stage.pool_of(slot)] <= stage.free_for(slot)) &&
+           !(fills_page && stage.tier_of(slot) == offload::Tier::disk);
+  });
+  return may && grow(slot, tokens);
+}
+
 void PageLedger::release(std::int32_t slot) {
   if (!stages_.empty()) set(slot, {});
 }

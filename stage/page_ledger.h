@@ -52,6 +52,10 @@ class PageLedger {
   /// Sets aside what the slot's sequence needs beside the pages that it has to grow to so many
   /// tokens, if all stages have that.
   bool grow(std::int32_t slot, std::int32_t tokens);
+  /// As grow() for `known` tokens of a sequence and guesses behind them, but false also where that
+  /// would take the page that another sequence there grows into, and on disk where a guess would
+  /// fill its page: a page that is full goes to the file, and does not come back.
+  bool grow_for_guesses(std::int32_t slot, std::int32_t known, std::int32_t guesses);
   void release(std::int32_t slot);
   /// Tokens that the slot has pages for.
   std::int32_t reserved(std::int32_t slot) const;

@@ -14,11 +14,14 @@
 
 namespace sluice::stage {
 
-/// Some new tokens of one sequence: a decode step (one), a whole prompt, or a chunk of one.
+/// Some new tokens of one sequence: a decode step (one, and guesses behind it), a whole prompt, or
+/// a chunk of one. Guesses that turn out wrong are forgotten: the sequence's next row begins before
+/// them.
 struct PassRow {
   std::int32_t slot = 0;         // of the KV cache
   std::int32_t position = 0;     // of the first new token: what the cache holds already
   std::int32_t new_tokens = 0;   // >= 1
+  std::int32_t drafted = 0;      // of these, the last: guesses, which follow the row's last token
   std::int32_t total = 0;        // most tokens the cache will ever hold of the sequence
   std::int32_t first_token = 0;  // of the first, counted from the start of the row's GPU batch
   std::int32_t gpu_batch = 0;    // of the micro-batch; rows are sorted by it
@@ -27,7 +30,7 @@ struct PassRow {
   std::int32_t grammar = -1;     // what the answer must be, by its number; -1: anything
   std::int32_t rule_words = 0;   // of Pass::rules; 0 but in the first pass of a sequence
   bool starts = false;           // the first pass of a sequence in this slot
-  bool sample = false;           // a token is wanted after the last new one
+  bool sample = false;  // a token is wanted after the last new one, and after each before a guess
   Sampling sampling;
 
   /// The prompt tokens whose log-probabilities are wanted, from the first to before the end.
@@ -71,7 +74,8 @@ std::span<const std::byte> encode(const Pass& pass, std::span<std::byte> buffer)
 void decode(std::span<const std::byte> bytes, Pass& pass);
 
 /// What the last stage says of a pass, in the order of its rows: of each row its prompt tokens'
-/// results (where asked for), then its new token (where one was to be sampled).
+/// results (where asked for), then its new tokens (where one was to be sampled): one, and one more
+/// for each guess that it equals, until the first that it does not equal or that failed.
 struct PassResult {
   std::int32_t slot = 0;
   std::int32_t prompt_index = -1;  // >= 1: of a prompt token; -1: a new token

@@ -37,7 +37,7 @@ void add_row(CachedRows& rows, const PassRow& row, std::int32_t window, std::int
 }  // namespace
 
 std::int64_t logits_wanted(const PassRow& row) {
-  return (row.sample ? 1 : 0) + row.end_scored() - row.first_scored();
+  return (row.sample ? 1 + row.drafted : 0) + row.end_scored() - row.first_scored();
 }
 
 ScheduleShape schedule_shape(const StageLayout& layout,
@@ -108,8 +108,9 @@ Pass decode_pass(const StageLayout& layout, std::int32_t context) {
 }
 
 bool decodes(const Pass& pass) {
-  return std::all_of(pass.rows.begin(), pass.rows.end(),
-                     [](const PassRow& row) { return row.new_tokens == 1 && row.position > 0; });
+  return std::all_of(pass.rows.begin(), pass.rows.end(), [](const PassRow& row) {
+    return row.new_tokens == 1 + row.drafted && row.position > 0;
+  });
 }
 
 }  // namespace sluice::stage

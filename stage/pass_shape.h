@@ -25,7 +25,8 @@ void set_pass(ScheduleShape& shape, const StageLayout& layout, const Pass& pass,
 /// run does most of the time. The slots are those of the first micro-batch.
 Pass decode_pass(const StageLayout& layout, std::int32_t context);
 
-/// Whether every row has one new token that follows on what is cached: a pass of the steady state.
+/// Whether every row has one new token that follows on what is cached, and guesses at most: a pass
+/// of the steady state.
 bool decodes(const Pass& pass);
 
 /// Rows whose logits are wanted.

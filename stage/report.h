@@ -96,6 +96,9 @@ struct RunReport {
   /// were computed again for that.
   std::uint64_t stepped_back = 0;
   std::uint64_t recomputed_tokens = 0;
+  /// Tokens that were guessed, and those of them that became answers: each saved its row a pass.
+  std::uint64_t drafted_tokens = 0;
+  std::uint64_t accepted_tokens = 0;
   double wall_seconds = 0;
   /// Prefill and decode share passes; each pass's time is given to its tokens in proportion to new
   /// tokens of prefill and decode, weighed equally.

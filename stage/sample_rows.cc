@@ -16,6 +16,7 @@ Histories::Histories(std::int32_t* memory, std::int32_t slots, std::int32_t toke
       rules_(rules),
       words_per_slot_(words_per_slot),
       counts_(static_cast<std::size_t>(slots), 0),
+      ends_(static_cast<std::size_t>(slots), 0),
       rule_words_(static_cast<std::size_t>(slots), 0) {}
 
 void Histories::take(const Pass& pass) {
@@ -27,7 +28,10 @@ void Histories::take(const Pass& pass) {
       start(row, rules.first(static_cast<std::size_t>(row.rule_words)));
       rules = rules.subspan(static_cast<std::size_t>(row.rule_words));
     }
-    if (row.new_tokens > tokens_per_slot_ - count) {
+    std::int32_t& end = ends_[static_cast<std::size_t>(row.slot)];
+    count -= end - row.position;
+    end = row.position + row.new_tokens;
+    if (count < 0 || row.new_tokens > tokens_per_slot_ - count) {
       throw CommError("a sequence is longer than the job's longest; this is a bug in sluice");
     }
     std::copy_n(next, row.new_tokens, begin_of(row.slot) + count);
@@ -41,13 +45,16 @@ void Histories::start(const PassRow& row, std::span<const std::int32_t> rules) {
     throw CommError("a sequence has more rules than the job's longest; this is a bug in sluice");
   }
   counts_[static_cast<std::size_t>(row.slot)] = 0;
+  ends_[static_cast<std::size_t>(row.slot)] = row.position;
   rule_words_[static_cast<std::size_t>(row.slot)] = row.rule_words;
   std::ranges::copy(rules, rules_of(row.slot));
 }
 
-SequenceSoFar Histories::so_far(std::int32_t slot) const {
+SequenceSoFar Histories::so_far(std::int32_t slot, std::int32_t ahead) const {
+  const std::span<const std::int32_t> tokens = of(slot);
   const auto words = static_cast<std::size_t>(rule_words_[static_cast<std::size_t>(slot)]);
-  return {of(slot), TokenRuleView(std::span<const std::int32_t>(rules_of(slot), words))};
+  return {tokens.first(tokens.size() - static_cast<std::size_t>(ahead)),
+          TokenRuleView(std::span<const std::int32_t>(rules_of(slot), words))};
 }
 
 namespace {
@@ -82,7 +89,7 @@ SampleUse fill_sample_rows(const Pass& pass, std::span<const LogitRow> wanted,
       row.logprobs = std::max(sampling.logprobs, 0);
       continue;
     }
-    row.uniform = uniform_of(sampling.seed, sampled_position(from));
+    row.uniform = uniform_of(sampling.seed, sampled_position(from, one.ahead));
     row.temperature = sampling.temperature;
     row.top_p = sampling.top_p;
     row.min_p = sampling.min_p;
@@ -90,8 +97,8 @@ SampleUse fill_sample_rows(const Pass& pass, std::span<const LogitRow> wanted,
     row.top_k = sampling.top_k;
     row.logprobs = sampling.logprobs;
     row.of_beam = sampling.of_beam;
-    SequenceSoFar so_far = histories.so_far(from.slot);
-    so_far.mask = grammars.allowed(from, so_far.tokens);
+    SequenceSoFar so_far = histories.so_far(from.slot, one.ahead);
+    so_far.mask = grammars.allowed(from, one.ahead, so_far.tokens);
     if (!edits_logits(sampling, so_far)) continue;
     const auto left = room.edits.subspan(static_cast<std::size_t>(used.edits));
     place_edits(edits.make(sampling, so_far, left), room, used, row);

@@ -17,7 +17,8 @@ namespace sluice::stage {
 struct LogitRow {
   std::int32_t row = 0;            // in Pass::rows
   std::int32_t prompt_index = -1;  // of the prompt token to be scored; -1: sample
-  std::int32_t token = -1;         // the prompt token
+  std::int32_t token = -1;  // the prompt token; of a sample the guess that it may equal, or -1
+  std::int32_t ahead = 0;   // of a sample: the row's guesses that come behind it
 };
 
 /// What sampling looks back at, by slot: the tokens that went through, and the rules of requests.
@@ -29,9 +30,11 @@ class Histories {
             std::int32_t* rules = nullptr, std::int32_t words_per_slot = 0);
 
   /// The tokens of a pass, which must follow on those before, and the rules of sequences that
-  /// start: these take their slots over.
+  /// start: these take their slots over. Where a row begins before the last one's end, the guesses
+  /// in between were wrong.
   void take(const Pass& pass);
-  SequenceSoFar so_far(std::int32_t slot) const;
+  /// Without the last `ahead` tokens.
+  SequenceSoFar so_far(std::int32_t slot, std::int32_t ahead = 0) const;
   std::span<const std::int32_t> of(std::int32_t slot) const {
     return {begin_of(slot), static_cast<std::size_t>(counts_[static_cast<std::size_t>(slot)])};
   }
@@ -50,11 +53,14 @@ class Histories {
   std::int32_t* rules_;
   std::int32_t words_per_slot_;
   std::vector<std::int32_t> counts_;      // by slot
+  std::vector<std::int32_t> ends_;        // by slot: where its next tokens begin
   std::vector<std::int32_t> rule_words_;  // by slot
 };
 
-/// Position of the token that a row samples, counted from its prompt's start.
-inline std::int64_t sampled_position(const PassRow& row) { return row.position + row.new_tokens; }
+/// Position of a token that a row samples, counted from its prompt's start.
+inline std::int64_t sampled_position(const PassRow& row, std::int32_t ahead) {
+  return std::int64_t{row.position} + row.new_tokens - ahead;
+}
 
 /// Memory for what rows refer to.
 struct SampleRoom {

@@ -54,8 +54,10 @@ std::exception_ptr first_cause(std::initializer_list<std::exception_ptr> errors)
 class HeadThread {
  public:
   HeadThread(Job& job, const Batching& batching, comm::World& world,
-             const std::vector<CacheRoom>& rooms)
-      : thread_([this, &job, &batching, &world, rooms] { work(job, batching, world, rooms); }) {}
+             const std::vector<CacheRoom>& rooms, Drafter* drafter)
+      : thread_([this, &job, &batching, &world, rooms, drafter] {
+          work(job, batching, world, rooms, drafter);
+        }) {}
   ~HeadThread() {
     if (thread_.joinable()) thread_.join();
   }
@@ -68,9 +70,9 @@ class HeadThread {
 
  private:
   void work(Job& job, const Batching& batching, comm::World& world,
-            const std::vector<CacheRoom>& rooms) {
+            const std::vector<CacheRoom>& rooms, Drafter* drafter) {
     try {
-      report_ = run_head(job, batching, world, rooms);
+      report_ = run_head(job, batching, world, rooms, drafter);
       return;
     } catch (...) {
       cause_ = std::current_exception();
@@ -112,8 +114,9 @@ class Stage::Impl {
     const auto begin = Clock::now();
     resources_.world.step("loading", -1, -1);
     Backend& backend = *resources_.engine.backend;
-    device_ = offload::Arena(
-        backend.allocate_device(plan_.total(Tier::device) - layout_.engine_bytes), "device");
+    device_ = offload::Arena(backend.allocate_device(plan_.total(Tier::device) -
+                                                     layout_.engine_bytes - drafts(Tier::device)),
+                             "device");
     const std::uint64_t control = plan_.total(Tier::host, offload::kControl);
     control_ = offload::Arena(backend.allocate_host(control, true), offload::kControl);
     host_ =
@@ -156,7 +159,9 @@ class Stage::Impl {
     std::optional<comm::ChannelWatch> watch;
     if (channel_ != nullptr) watch.emplace(*channel_, resources_.world);
     std::optional<HeadThread> head;
-    if (job != nullptr) head.emplace(*job, layout_.batching, resources_.world, rooms);
+    if (job != nullptr) {
+      head.emplace(*job, layout_.batching, resources_.world, rooms, resources_.drafter);
+    }
     RunReport report;
     try {
       loop(executor, inbox);
@@ -210,7 +215,12 @@ class Stage::Impl {
 
   /// Host memory on the plan that the parts have on the heap.
   std::uint64_t outside_arenas() const {
-    return checksum_bytes(plan_) + plan_.total(Tier::host, "passes") + grammar_memory(layout_);
+    return checksum_bytes(plan_) + plan_.total(Tier::host, "passes") + grammar_memory(layout_) +
+           drafts(Tier::host);
+  }
+
+  std::uint64_t drafts(Tier tier) const {
+    return layout_.draft_bytes[static_cast<std::size_t>(tier)];
   }
 
   bool needs_disk() const {
@@ -241,9 +251,10 @@ class Stage::Impl {
     const std::uint64_t files =
         weights_ ? weights_->disk_bytes() + cache_->disk_bytes() + activations_->disk_bytes() : 0;
     const std::uint64_t host_used = host_.used() + control_.used() + pass_memory(layout_) +
-                                    grammar_memory(layout_) +
+                                    grammar_memory(layout_) + drafts(Tier::host) +
                                     offload::DiskEngine::checksum_bytes(files);
-    const std::uint64_t used[] = {device_.used() + layout_.engine_bytes, host_used, files};
+    const std::uint64_t used[] = {device_.used() + layout_.engine_bytes + drafts(Tier::device),
+                                  host_used, files};
     std::uint64_t total = 0;
     for (const offload::GroupPlacement& layer : placement_) total += layer.total_bytes();
     for (int t = 0; t < offload::kTierCount; ++t) {

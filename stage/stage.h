@@ -14,6 +14,7 @@
 #include "kernels/ops.h"
 #include "offload/disk/disk_engine.h"
 #include "offload/weights/weight_source.h"
+#include "stage/drafter.h"
 #include "stage/report.h"
 #include "stage/request.h"
 #include "stage/stage_memory.h"
@@ -31,6 +32,8 @@ struct StageResources {
   Trace& trace;
   /// The model's tokens, by id; needed on the last stage with Batching::grammars.
   const grammar::TokenTrie* tokens = nullptr;
+  /// On rank 0, with Batching::draft_tokens: who guesses; null: a LookUpDrafter.
+  Drafter* drafter = nullptr;
 };
 
 class Stage {

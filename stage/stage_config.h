@@ -55,6 +55,10 @@ struct Batching {
   /// for. Set by the launcher.
   std::int32_t max_rule_words = 0;
   bool grammars = false;  // requests may have one. Set by the launcher
+  /// Most tokens that are guessed ahead of a row, to be verified in one pass (drafter.h); 0: none.
+  /// Set by the launcher.
+  std::int32_t draft_tokens = 0;
+  bool draft_adapts = true;  // fewer where guesses cost more time than they save
 
   std::int32_t micro_batches_for(std::int32_t stages) const {
     return micro_batches > 0 ? micro_batches : stages > 1 ? stages + 1 : 1;

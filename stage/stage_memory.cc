@@ -21,9 +21,10 @@ constexpr std::uint64_t kNoLimit = std::numeric_limits<std::uint64_t>::max();
 }  // namespace
 
 std::int64_t StageLayout::logit_rows() const {
-  // Enough for one new token of every sequence of a GPU batch, within reason: more rows (large
+  // Enough for the new tokens of every sequence of a GPU batch, within reason: more rows (large
   // batches, log-probabilities of prompts) go through the head in several chunks.
-  return std::clamp<std::int64_t>(batching.gpu_batch_size, 1, 64);
+  return std::clamp<std::int64_t>(
+      std::int64_t{batching.gpu_batch_size} * (1 + batching.draft_tokens), 1, 64);
 }
 
 std::int64_t StageLayout::logit_edits() const {
@@ -94,6 +95,10 @@ void plan_activations(const StageLayout& layout, offload::MemoryPlan& plan) {
   plan.reserve(offload::Tier::host, "passes", pass_memory(layout));
   if (grammar_memory(layout) > 0) {
     plan.reserve(offload::Tier::host, "grammars", grammar_memory(layout));
+  }
+  for (std::size_t tier = 0; tier < layout.draft_bytes.size(); ++tier) {
+    if (layout.draft_bytes[tier] == 0) continue;
+    plan.reserve(static_cast<offload::Tier>(tier), "draft model", layout.draft_bytes[tier]);
   }
   if (layout.engine_bytes > 0) plan.reserve(offload::Tier::device, "kernels", layout.engine_bytes);
 }

@@ -31,6 +31,9 @@ struct StageLayout {
   /// Device memory that the engine took for itself (BackendInfo::workspace_bytes): planned as
   /// "kernels", and no part of the device's arena.
   std::uint64_t engine_bytes = 0;
+  /// On rank 0 a model that guesses (draft_model.h) takes so much of each tier beside this stage,
+  /// planned as "draft model".
+  offload::PerTier<std::uint64_t> draft_bytes = {};
   bool device_samples = false;  // BackendInfo::samples: logits never leave the device
   /// Pages of each tier's pool in the KV cache (KvShape::pool_pages); fit_cache() sets them.
   offload::PerTier<std::int32_t> cache_pages = {};

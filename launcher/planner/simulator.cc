@@ -38,6 +38,12 @@ std::vector<stage::CacheRoom> rooms_of(const SimulatedJob& job) {
   return rooms;
 }
 
+/// Nobody knows beforehand how many guesses are right.
+stage::Batching without_guesses(stage::Batching batching) {
+  batching.draft_tokens = 0;
+  return batching;
+}
+
 /// Rounds of decode steps that are alike: with full pages going to disk as many as a page has
 /// tokens.
 std::int32_t window_of(const SimulatedJob& job) {
@@ -64,7 +70,7 @@ class Simulation : public StageNeighbours {
         options_(options),
         kinds_(kinds_of(machine)),
         requests_(job.requests),
-        flights_(requests_, job.stages.front().batching, stage_count(),
+        flights_(requests_, without_guesses(job.stages.front().batching), stage_count(),
                  stage::PageLedger(rooms_of(job), job.stages.front().batching.slots(stage_count())),
                  [this](const stage::Pass& pass) { launched(pass); }),
         steady_(window_of(job)),

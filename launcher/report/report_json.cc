@@ -250,6 +250,8 @@ std::string report_json(const std::vector<stage::StageReport>& stages, const sta
                {"run", json_of(run)}};
   if (facts.simulated) json["rows_simulated"] = facts.rows_simulated;
   json["run"]["restored_tokens"] = facts.journal.restored_tokens;
+  json["run"]["drafted_tokens"] = run.drafted_tokens;
+  json["run"]["accepted_tokens"] = run.accepted_tokens;
   json["run"]["stepped_back"] = run.stepped_back;
   json["run"]["recomputed_tokens"] =
       facts.journal.recomputed_tokens + static_cast<std::int64_t>(run.recomputed_tokens);

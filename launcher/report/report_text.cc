@@ -161,6 +161,16 @@ std::string stepped_back(const stage::RunReport& run) {
       run.stepped_back, run.stepped_back == 1 ? "" : "s", run.recomputed_tokens);
 }
 
+std::string drafts(const stage::RunReport& run) {
+  if (run.drafted_tokens == 0) return "";
+  return fmt::format(
+      "  {} tokens guessed ahead, {} accepted ({:.0f} %): rows took {} decode steps in place of "
+      "{}\n",
+      run.drafted_tokens, run.accepted_tokens,
+      100.0 * static_cast<double>(run.accepted_tokens) / static_cast<double>(run.drafted_tokens),
+      run.decode_tokens - run.accepted_tokens, run.decode_tokens);
+}
+
 std::string resources(const std::vector<stage::StageReport>& stages) {
   TextTable table("rlrrrrrr",
                   {"stage", "resource", "bytes", "busy", "achieved", "measured", "part", "hidden"});
@@ -195,7 +205,7 @@ std::string report_text(const std::vector<stage::StageReport>& stages,
                                 format_seconds(run.wall_seconds));
   if (run.stopped) out += ", stopped before the end";
   if (run.failed > 0) out += fmt::format(", {} failed", run.failed);
-  out += "\n" + throughput(run);
+  out += "\n" + throughput(run) + drafts(run);
   out += "\n" + times(stages);
   out += "\nMemory:\n" + memory(stages) + cache(stages) + stepped_back(run);
   return out + resources(stages);

@@ -57,7 +57,7 @@ class Rank {
     weights_.emplace(config, made.config.policy.compress_weight, model_, *disk_, folder_->path(),
                      1);
     stage_.emplace(made, stage::StageResources{world, engine_, weights_->source(), disk_.get(),
-                                               &*folder_, trace_, options.tokens});
+                                               &*folder_, trace_, options.tokens, options.drafter});
     if (channel_) stage_->use(*channel_);
   }
 

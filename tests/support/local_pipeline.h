@@ -30,6 +30,7 @@ struct PipelineOptions {
   bool device_samples = false;  // sampling_engine.h
   /// With batching.grammars: the vocabulary, which must outlive the run.
   const grammar::TokenTrie* tokens = nullptr;
+  stage::Drafter* drafter = nullptr;  // with batching.draft_tokens; null: a LookUpDrafter
 };
 
 struct PipelineRun {
