@@ -12,6 +12,7 @@ namespace {
 constexpr std::int64_t kMostSequences = 65536;
 constexpr std::int64_t kMostTokens = 1 << 20;
 constexpr std::size_t kMostStops = 16;
+constexpr std::int64_t kMostGuesses = 64;
 
 template <typename T>
 void integer(SchemaVisitor& visitor, const ConfigKey& key, T& value, IntegerRange range) {
@@ -128,6 +129,35 @@ void describe_batching(SchemaVisitor& visitor, stage::Batching& batching) {
            "--max-batch-tokens"},
           batching.max_tokens_per_gpu_batch, {1, kMostTokens});
   visitor.leave();
+}
+
+void describe_draft(SchemaVisitor& visitor, DraftConfig& draft, stage::Batching& batching) {
+  if (!visitor.enter({"draft", "tokens guessed ahead of a row, and verified in one pass"})) return;
+  static constexpr const char* kFrom[] = {"none", "ngram"};
+  choice(visitor,
+         {"from",
+          "who guesses; ngram: what followed a row's last tokens before, in its prompt or answer. "
+          "The answers are the same tokens in fewer passes",
+          "--draft"},
+         draft.from, kFrom);
+  visitor.text({"model",
+                "folder, .gguf file or hub id of a small model with the same vocabulary, which "
+                "guesses in the place of from; it is whole in rank 0's device memory",
+                "--draft-model"},
+               draft.model);
+  static constexpr const char* kCompressions[] = {"none", "8bit", "4bit"};
+  choice(visitor, {"compress_weight", "quantise that model's matrices", "--draft-compress-weight"},
+         draft.compress_weight, kCompressions);
+  integer(visitor, {"tokens", "most guesses of a row in one pass", "--draft-tokens"}, draft.tokens,
+          {1, kMostGuesses});
+  visitor.boolean({"adapts",
+                   "fewer guesses where they cost more time than they save; false: always as many "
+                   "as there are, to measure what that gains",
+                   "--draft-adapts"},
+                  batching.draft_adapts);
+  visitor.leave();
+  const bool guesses = draft.from != DraftFrom::none || !draft.model.empty();
+  batching.draft_tokens = guesses ? draft.tokens : 0;
 }
 
 void describe_comm(SchemaVisitor& visitor, CommConfig& comm) {
@@ -335,6 +365,7 @@ void describe(SchemaVisitor& visitor, RunConfig& config) {
   visitor.stages({"stages", "one item per rank; empty: layers are split over the ranks by weight"},
                  config.stages, config.stage_defaults);
   describe_batching(visitor, config.batching);
+  describe_draft(visitor, config.draft, config.batching);
   if (visitor.enter({"io", "files"})) {
     visitor.text({"directory",
                   "folder for this run's offload files; empty: $TMPDIR, or else the "

@@ -129,6 +129,16 @@ std::vector<std::string> contradictions(const RunConfig& config, bool needs_job)
   } catch (const ConfigError& problem) {  // asked again where the number of ranks is known
     problems.emplace_back(problem.what());
   }
+  if (config.draft.from != DraftFrom::none && !config.draft.model.empty()) {
+    problems.emplace_back(
+        "--draft (draft.from) and --draft-model (draft.model) both say who guesses; give one of "
+        "them");
+  }
+  if (config.draft.compress_weight != offload::Compression::none && config.draft.model.empty()) {
+    problems.emplace_back(
+        "--draft-compress-weight (draft.compress_weight) is of the model of --draft-model "
+        "(draft.model), which is not given");
+  }
   if (config.comm.deadline_seconds <= config.comm.heartbeat_seconds) {
     problems.push_back(
         fmt::format("comm.deadline_seconds is {}, not longer than comm.heartbeat_seconds, which is "

@@ -63,6 +63,16 @@ struct GenerationDefaults {
   std::set<std::string> said;  // keys of these that a file or a flag gave
 };
 
+enum class DraftFrom : std::uint8_t { none, ngram };
+
+/// Tokens that are guessed ahead of each row and verified in one pass.
+struct DraftConfig {
+  DraftFrom from = DraftFrom::none;
+  std::string model;  // of the same vocabulary, which guesses in the place of `from`; empty: none
+  offload::Compression compress_weight = offload::Compression::none;  // that model's
+  std::int32_t tokens = 8;                                            // most of a row in one pass
+};
+
 struct CommConfig {
   comm::Transport transport = comm::Transport::automatic;  // of hidden states
   double heartbeat_seconds = 0.5;                          // (0, 60]
@@ -91,6 +101,7 @@ struct RunConfig {
   std::vector<stage::StageConfig> stages;
 
   stage::Batching batching;
+  DraftConfig draft;         // describe() sets batching.draft_tokens by it
   std::string io_directory;  // for this run's offload files; empty: see offload_directory()
   /// For packed weights, kept for later runs; empty: $XDG_CACHE_HOME/sluice or ~/.cache/sluice.
   std::string packed_directory;

@@ -8,6 +8,7 @@
 
 #include "comm/gather.h"
 #include "kernels/engine.h"
+#include "launcher/generate/draft_rank.h"
 #include "launcher/generate/open_tokenizer.h"
 #include "launcher/machine/host_memory.h"
 #include "launcher/report/schedule_table.h"
@@ -115,9 +116,15 @@ void Rank::plan() {
   if (layout_.batching.grammars && layout_.last()) {
     tokens_.emplace(token_trie(open_tokenizer(model_.folder), layout_.model.vocabulary));
   }
+  if (!config_.draft.model.empty() && world_.rank() == 0) {
+    draft_ = std::make_unique<DraftRank>(config_, model_.folder, layout_.batching, layout_.stages,
+                                         layout_.config.device, threads_);
+    layout_.draft_bytes = draft_->bytes();
+  }
   stage_ = std::make_unique<stage::Stage>(
-      layout_, stage::StageResources{world_, engine_, weights_->source(), disk_.get(),
-                                     folder_.get(), trace_, tokens_ ? &*tokens_ : nullptr});
+      layout_,
+      stage::StageResources{world_, engine_, weights_->source(), disk_.get(), folder_.get(), trace_,
+                            tokens_ ? &*tokens_ : nullptr, draft_.get()});
   // Last: from here on only the destructor takes it back.
   if (folder_) world_.on_exit(&remove_folder, folder_.get());
 }
@@ -152,19 +159,28 @@ stage::StageLayout Rank::layout(const SequenceTokens& tokens) const {
   return layout;
 }
 
+offload::PerTier<std::uint64_t> Rank::planned_bytes() const {
+  offload::PerTier<std::uint64_t> bytes = {};
+  for (std::size_t tier = 0; tier < bytes.size(); ++tier) {
+    bytes[tier] = stage_->plan().total(static_cast<offload::Tier>(tier));
+  }
+  return bytes;
+}
+
 std::uint64_t Rank::load_bytes() const {
   // From the plan, which counts a table that embedding and head share once.
   std::uint64_t bytes = 0;
   for (const offload::Reservation& reservation : stage_->plan().reservations()) {
     if (reservation.purpose == "weights") bytes += reservation.bytes;
   }
-  return bytes;
+  return bytes + (draft_ ? draft_->load_bytes() : 0);
 }
 
 void Rank::load(const LoadWatch& watch) {
   world_.step("packing weights", -1, -1);
   weights_->prepare(watch.packing);
   stage_->load(watch.loaded);
+  if (draft_) draft_->load({{}, watch.loaded});
 }
 
 std::vector<RankDevice> Rank::devices() const {
@@ -194,7 +210,13 @@ void Rank::check_memory() const {
               is_cpu);
 }
 
-stage::RunReport Rank::run(stage::Job* job) { return stage_->run(job); }
+stage::RunReport Rank::run(stage::Job* job) {
+  if (draft_) draft_->start();
+  stage::RunReport report = stage_->run(job);
+  if (draft_) draft_->stop();
+  return report;
+}
+
 stage::StageReport Rank::report() const { return stage_->report(); }
 std::string Rank::schedule() const { return schedule_table(stage_->layout(), stage_->placement()); }
 

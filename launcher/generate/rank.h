@@ -48,6 +48,8 @@ struct SequenceTokens {
   }
 };
 
+class DraftRank;
+
 class Rank {
  public:
   /// Makes the engine. `tokens`: of the job. `cores`: threads where the configuration
@@ -69,6 +71,8 @@ class Rank {
   /// Collective: opens the way hidden states will take. Throws CommError, DeviceError.
   void connect();
 
+  /// Of each tier. After plan().
+  offload::PerTier<std::uint64_t> planned_bytes() const;
   /// Bytes that load() will report in all.
   std::uint64_t load_bytes() const;
   /// Packs this rank's slice, where that is wanted and not done, and loads it.
@@ -100,6 +104,7 @@ class Rank {
   std::unique_ptr<offload::RunFolder> folder_;
   std::unique_ptr<RankWeights> weights_;
   std::optional<grammar::TokenTrie> tokens_;  // on the last stage, where rows may have grammars
+  std::unique_ptr<DraftRank> draft_;          // on rank 0, with a model that guesses
   std::unique_ptr<stage::Stage> stage_;
 };
 

@@ -250,10 +250,10 @@ TEST(Draft, LayersWithAWindowKeepWhatIsInSight) {
       model.config.attention.windows.push_back(
           windows[static_cast<std::size_t>(layer) % windows.size()]);
     }
-    std::vector<stage::Request> requests = requests_of(model.config.vocabulary, 7);
+    std::vector<stage::Request> requests = requests_of(model.config.vocabulary, 5);
     for (std::size_t i = 0; i < requests.size(); ++i) {
       while (requests[i].prompt.size() < 40 + 5 * i) requests[i].prompt.push_back(7);
-      requests[i].max_tokens = 30;
+      requests[i].max_tokens = 24;
     }
     PipelineOptions whole = options_of(1, {}, 3, 1, 300);
     whole.batching.max_sequence_tokens = 110;
@@ -326,10 +326,11 @@ TEST(Draft, WherePagesAreShortRowsStepBackAsWithout) {
   PipelineOptions few = with_guesses(options, 4, nullptr);
   KnowingDrafter some(requests, whole.answers, 0.8, model.config.vocabulary, 2);
   few.drafter = &some;
-  few.budgets.bytes[0] = planned - cache * 6 / 10 + 2'000'000;
+  few.budgets.bytes[0] = planned - cache * 6 / 10;
   Ran made = run(model, few, requests);
   expect_same(made.answers, whole.answers);
   EXPECT_GT(made.report.run.accepted_tokens, 0U);
+  EXPECT_GT(made.report.run.stepped_back, 0U);
 }
 
 }  // namespace
