@@ -122,8 +122,7 @@ std::string version_text() { return fmt::format("sluice {}\n", kVersion); }
 Words arguments_of(int argc, const char* const* argv) {
   Words words(argv + std::min(argc, 1), argv + argc);
   // What `launch` starts is read by itself.
-  if (!words.empty() && words[0] == "launch")
-    words.erase(find_run(words), words.end());
+  if (!words.empty() && words[0] == "launch") words.erase(find_run(words), words.end());
   if (words.size() > 1 && words[0] == "bench" && !words[1].starts_with("-")) {
     words[1].insert(0, "--case=");
   }
