@@ -8,22 +8,19 @@ namespace {
 
 constexpr double kForgetGuesses = 0.9;  // weight of a pass beside the next one
 constexpr double kForgetPasses = 0.98;
-constexpr double kDoubt = 2;      // guesses that an opinion from elsewhere stands for
+constexpr double kDoubt = 16;     // guesses that kUnknown stands for: rows must show otherwise
 constexpr double kUnknown = 0.6;  // acceptance of which nothing is known
 constexpr double kLeast = 0.02;   // a guess less likely than this is not worth its message
 
 }  // namespace
 
-void Acceptance::add(std::int32_t tried, std::int32_t right) {
-  tried_ = kForgetGuesses * tried_ + tried;
-  right_ = kForgetGuesses * right_ + right;
-}
-
-double Acceptance::estimate(double before) const {
-  return (right_ + kDoubt * before) / (tried_ + kDoubt);
+void Acceptance::fade() {
+  tried_ *= kForgetGuesses;
+  right_ *= kForgetGuesses;
 }
 
 void DraftPace::took(std::int32_t new_tokens, std::uint64_t gained, double seconds) {
+  all_.fade();
   const double tokens = new_tokens;
   const auto add = [](double& sum, double value) { sum = kForgetPasses * sum + value; };
   add(weight_, 1);
@@ -52,7 +49,7 @@ std::int32_t DraftPace::worth(const Acceptance& of_row, std::int32_t most) const
   const double rate = seconds_ > 0 ? gained_ / (seconds_ + guess_seconds_) : 0;
   const double of_guess = guesses_ > 0 ? guess_seconds_ / guesses_ : 0;
   const double least = std::max((seconds_per_token() + of_guess) * rate, kLeast);
-  const double acceptance = of_row.estimate(all_.estimate(kUnknown));
+  const double acceptance = of_row.estimate(all_.estimate(kUnknown, kDoubt));
   double right = acceptance;
   std::int32_t worth = 0;
   for (; worth < most && right >= least; ++worth) right *= acceptance;

@@ -10,10 +10,17 @@ namespace sluice::stage {
 class Acceptance {
  public:
   /// Of `tried` guesses in a row all but the last, or all, were right.
-  void add(std::int32_t tried, std::int32_t right);
-  /// Probability that a guess is right, if those before it are. `before`: what to think of a row
-  /// of which nothing is known.
-  double estimate(double before) const;
+  void add(std::int32_t tried, std::int32_t right) {
+    tried_ += tried;
+    right_ += right;
+  }
+  /// A pass is over.
+  void fade();
+  /// Probability that a guess is right, if those before it are. `before`: what is thought where
+  /// nothing is known, which stands for `doubt` guesses.
+  double estimate(double before, double doubt = 2) const {
+    return (right_ + doubt * before) / (tried_ + doubt);
+  }
 
  private:
   double tried_ = 0;
@@ -27,7 +34,7 @@ class DraftPace {
   void took(std::int32_t new_tokens, std::uint64_t gained, double seconds);
   /// So many guesses took so long to make.
   void drafted(std::int32_t guesses, double seconds);
-  void tried(std::int32_t guesses, std::int32_t right) { all_.add(guesses, right); }
+  void tried(std::int32_t guesses, std::int32_t right) { all_.add(guesses, right); }  // of a row
 
   /// Guesses worth making for a row, at most `most`. Guess j is right with probability a^j, for a
   /// as it was of the row; it is worth its time where it gains more tokens in that than whole

@@ -63,6 +63,7 @@ void Admission::add_draft_rows(std::int32_t micro_batch, std::int32_t gpu_batch)
 void Admission::judge_guesses(const PassRow& made, std::int32_t results, std::int32_t taken) {
   const std::int32_t right = results - 1;
   const std::int32_t tried = std::min(right + 1, made.drafted);
+  row(made.slot).acceptance.fade();
   row(made.slot).acceptance.add(tried, right);
   if (made.drafted == 0) return;
   pace_.tried(tried, right);

@@ -123,7 +123,8 @@ std::string cache_dtype_of(const Flags& flags, const Flag& flag,
 }  // namespace
 
 bool is_on_unless_told(std::string_view flag) {
-  return flag == "--pin-weight" || flag == "--overlap" || flag == "--skip-special-tokens";
+  return flag == "--pin-weight" || flag == "--overlap" || flag == "--skip-special-tokens" ||
+         flag == "--draft-adapts";
 }
 
 ConfigNode tree_of(const Flags& flags, std::vector<std::string>& problems) {

@@ -163,6 +163,19 @@ class CudaJobTest(JobTest):
         self.check(galactica, "galactica-like", *EVERYWHERE, *CPU_ATTENTION, "--num-gpu-batches", 2,
                    ranks=3, environment=LATE)
 
+    def test_guesses_change_no_token(self):
+        pre = self.converted("opt-pre", "F32")
+        report = self.scratch / "report.json"
+        always = ["--draft-adapts", 0, "--report", report, "--probe", "never"]
+        for arguments, ranks, environment in (
+                ([*WEIGHTS_ON_HOST, "--draft-model", pre, *always], 1, LATE),
+                ([*EVERYWHERE, "--draft", "ngram", *always], 2, LATE)):
+            self.check(pre, "opt-pre", *arguments, ranks=ranks, environment=environment)
+            run = self.read_json(report)["run"]
+            self.assertGreater(run["drafted_tokens"], 0)
+            if "--draft-model" in arguments:  # the model itself
+                self.assertEqual(run["accepted_tokens"], run["drafted_tokens"])
+
     def test_f16_gives_the_tokens_whose_margin_is_wide(self):
         for model, arguments, ranks, environment in (
                 ("opt-odd", ON_DEVICE, 3, LATE),

@@ -43,6 +43,7 @@ TEST(DraftPace, GuessesAllThatMayBeRightWhereTokensAreFree) {
   Acceptance bad;
   for (int i = 0; i < 20; ++i) {
     good.add(8, 8);
+    bad.fade();
     bad.add(1, 0);
     pace.took(8 + i % 5, 10, 1.0);  // a pass takes a second, whatever is in it
   }
@@ -76,11 +77,28 @@ TEST(DraftPace, GuessesFewWhereTokensCostSomething) {
   EXPECT_LT(worth, 8);
 }
 
+// The first guesses of all rows were wrong: that is no reason never to guess again.
+TEST(DraftPace, ABadBeginningIsForgotten) {
+  DraftPace pace;
+  Acceptance row;
+  pace.took(8, 8, 0.010);
+  for (int i = 0; i < 8; ++i) pace.tried(1, 0);
+  row.add(1, 0);
+  pace.took(64, 8, 0.020);
+  const std::int32_t at_first = pace.worth(row, 8);
+  for (int i = 0; i < 40; ++i) {
+    pace.took(8, 8, 0.010);
+    row.fade();
+  }
+  EXPECT_GT(pace.worth(row, 8), 0);
+  EXPECT_LE(at_first, pace.worth(row, 8));
+}
+
 TEST(DraftPace, AnOpinionFadesWithoutGuesses) {
   Acceptance bad;
   bad.add(8, 0);
   const double at_first = bad.estimate(0.5);
-  for (int i = 0; i < 60; ++i) bad.add(0, 0);
+  for (int i = 0; i < 60; ++i) bad.fade();
   EXPECT_LT(at_first, 0.2);
   EXPECT_NEAR(bad.estimate(0.5), 0.5, 0.01);
 }
