@@ -9,18 +9,21 @@ namespace {
 
 constexpr std::size_t kLongest = 3;
 
-/// How many tokens before `end` equal the last ones, at most kLongest.
-std::size_t match_before(std::span<const std::int32_t> tokens, std::size_t end) {
+}  // namespace
+
+/// How many tokens before `end` are like the last ones, at most kLongest.
+std::size_t LookUpDrafter::match_before(std::span<const std::int32_t> tokens,
+                                        std::size_t end) const {
   std::size_t length = 0;
   while (length < std::min(kLongest, end) &&
-         tokens[end - 1 - length] == tokens[tokens.size() - 1 - length]) {
+         kind_of(tokens[end - 1 - length]) == kind_of(tokens[tokens.size() - 1 - length])) {
     ++length;
   }
   return length;
 }
 
 /// Behind the last place of the longest match; 0: there is none.
-std::size_t look_up(std::span<const std::int32_t> tokens) {
+std::size_t LookUpDrafter::look_up(std::span<const std::int32_t> tokens) const {
   std::size_t best = 0;
   std::size_t place = 0;
   for (std::size_t end = tokens.size() - 1; end > 0 && best < kLongest; --end) {
@@ -31,8 +34,6 @@ std::size_t look_up(std::span<const std::int32_t> tokens) {
   }
   return place;
 }
-
-}  // namespace
 
 void LookUpDrafter::draft(std::span<DraftRow> rows) {
   for (DraftRow& row : rows) {

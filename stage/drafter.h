@@ -5,6 +5,8 @@
 
 #include <cstdint>
 #include <span>
+#include <utility>
+#include <vector>
 
 #include "stage/request.h"
 
@@ -32,12 +34,24 @@ class Drafter {
 };
 
 /// Looks the row's last tokens up in its own prompt and answer, the longest of 3, 2 or 1 that are
-/// there, and guesses what followed them the last time. It needs no model. (Saxena, "Prompt Lookup
-/// Decoding", 2023; Hugging Face's PromptLookupCandidateGenerator takes the first place, not the
-/// last.) Where that place is near the end, the guesses go on with themselves.
+/// there, and guesses what followed them the last time. It needs no model. Tokens may be alike:
+/// what stood in brackets is then found again behind a blank. (Saxena, "Prompt Lookup Decoding",
+/// 2023; Hugging Face's PromptLookupCandidateGenerator takes the first place, not the last.) Where
+/// that place is near the end, the guesses go on with themselves.
 class LookUpDrafter : public Drafter {
  public:
+  /// `alike`: by token, which it is taken for; empty: each for itself.
+  explicit LookUpDrafter(std::vector<std::int32_t> alike = {}) : alike_(std::move(alike)) {}
   void draft(std::span<DraftRow> rows) override;
+
+ private:
+  std::int32_t kind_of(std::int32_t token) const {
+    return alike_.empty() ? token : alike_[static_cast<std::size_t>(token)];
+  }
+  std::size_t match_before(std::span<const std::int32_t> tokens, std::size_t end) const;
+  std::size_t look_up(std::span<const std::int32_t> tokens) const;
+
+  std::vector<std::int32_t> alike_;
 };
 
 }  // namespace sluice::stage

@@ -165,8 +165,9 @@ std::uint64_t head_memory(const Batching& batching, std::int32_t stages) {
   const std::uint64_t flights =
       2 * std::uint64_t{Flights::most(batching, stages)} * max_pass_bytes(batching, stages);
   const auto slots = static_cast<std::uint64_t>(batching.slots(stages));
+  const auto most_guesses = static_cast<std::uint64_t>(batching.draft_tokens);
   const std::uint64_t guesses =
-      slots * static_cast<std::uint64_t>(batching.draft_tokens) * sizeof(std::int32_t);
+      most_guesses > 0 ? slots * (sizeof(DraftRow) + most_guesses * sizeof(std::int32_t)) : 0;
   return flights + 3 * max_results_bytes(batching) + guesses +
          slots * Admission::slot_bytes(batching.max_sequence_tokens, batching.max_rule_words);
 }

@@ -126,7 +126,12 @@ std::uint64_t pass_memory(const StageLayout& layout) {
         std::uint64_t(batching.num_gpu_batches) * std::uint64_t(batching.max_tokens_per_gpu_batch);
     bytes += 2 * tokens * sizeof(LogitRow) + 2 * max_results_bytes(batching);
   }
-  if (layout.first()) bytes += head_memory(batching, layout.stages);
+  if (layout.first()) {
+    bytes += head_memory(batching, layout.stages);
+    // LookUpDrafter's tokens that are alike.
+    const std::uint64_t of_token = batching.draft_tokens > 0 ? sizeof(std::int32_t) : 0;
+    bytes += of_token * static_cast<std::uint64_t>(layout.model.vocabulary);
+  }
   return bytes;
 }
 

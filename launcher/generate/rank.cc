@@ -8,6 +8,7 @@
 
 #include "comm/gather.h"
 #include "kernels/engine.h"
+#include "launcher/generate/alike_tokens.h"
 #include "launcher/generate/draft_rank.h"
 #include "launcher/generate/open_tokenizer.h"
 #include "launcher/machine/host_memory.h"
@@ -116,17 +117,26 @@ void Rank::plan() {
   if (layout_.batching.grammars && layout_.last()) {
     tokens_.emplace(token_trie(open_tokenizer(model_.folder), layout_.model.vocabulary));
   }
-  if (!config_.draft.model.empty() && world_.rank() == 0) {
-    draft_ = std::make_unique<DraftRank>(config_, model_.folder, layout_.batching, layout_.stages,
-                                         layout_.config.device, threads_);
-    layout_.draft_bytes = draft_->bytes();
-  }
+  stage::Drafter* const drafter = make_drafter();
   stage_ = std::make_unique<stage::Stage>(
       layout_,
       stage::StageResources{world_, engine_, weights_->source(), disk_.get(), folder_.get(), trace_,
-                            tokens_ ? &*tokens_ : nullptr, draft_.get()});
+                            tokens_ ? &*tokens_ : nullptr, drafter});
   // Last: from here on only the destructor takes it back.
   if (folder_) world_.on_exit(&remove_folder, folder_.get());
+}
+
+/// Who guesses for the head; null: nobody.
+stage::Drafter* Rank::make_drafter() {
+  if (layout_.batching.draft_tokens == 0 || world_.rank() != 0) return nullptr;
+  if (config_.draft.model.empty()) {
+    look_up_.emplace(alike_tokens(open_tokenizer(model_.folder), layout_.model.vocabulary));
+    return &*look_up_;
+  }
+  draft_ = std::make_unique<DraftRank>(config_, model_.folder, layout_.batching, layout_.stages,
+                                       layout_.config.device, threads_);
+  layout_.draft_bytes = draft_->bytes();
+  return draft_.get();
 }
 
 void Rank::connect() {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <tuple>
 
@@ -16,6 +17,7 @@
 #include "launcher/generate/rank_weights.h"
 #include "launcher/machine/device_share.h"
 #include "launcher/model/opened_model.h"
+#include "stage/drafter.h"
 #include "stage/report.h"
 #include "stage/request.h"
 #include "stage/stage.h"
@@ -90,6 +92,7 @@ class Rank {
 
  private:
   stage::StageLayout layout(const SequenceTokens& tokens) const;
+  stage::Drafter* make_drafter();
 
   const RunConfig& config_;
   const OpenedModel& model_;
@@ -103,8 +106,9 @@ class Rank {
   std::unique_ptr<offload::DiskEngine> disk_;
   std::unique_ptr<offload::RunFolder> folder_;
   std::unique_ptr<RankWeights> weights_;
-  std::optional<grammar::TokenTrie> tokens_;  // on the last stage, where rows may have grammars
-  std::unique_ptr<DraftRank> draft_;          // on rank 0, with a model that guesses
+  std::optional<grammar::TokenTrie> tokens_;     // on the last stage, where rows may have grammars
+  std::unique_ptr<DraftRank> draft_;             // on rank 0, with a model that guesses
+  std::optional<stage::LookUpDrafter> look_up_;  // on rank 0, where guesses are looked up
   std::unique_ptr<stage::Stage> stage_;
 };
 

@@ -209,6 +209,25 @@ TEST(Draft, LookUpGivesTheSameAnswersOnAllReferenceCheckpoints) {
   EXPECT_GT(accepted, 0U);
 }
 
+/// Rotary, windowed, with experts, parallel: none minds how tokens are cut into passes.
+TEST(Draft, FamiliesGiveTheSameAnswers) {
+  std::uint64_t accepted = 0;
+  for (const std::string& name : support::family_names()) {
+    SCOPED_TRACE(name);
+    const launcher::ModelFolder model = model_named(name);
+    const std::vector<stage::Request> requests = requests_of(model.config.vocabulary, 4);
+    PipelineOptions options = options_of(1, policy_of(50, 50, 50, 50, 100, 0), 4, 1, 60);
+    options.batching.max_sequence_tokens = 48;
+    const Answers expected = run(model, options, requests).answers;
+    options.stages = std::min(model.config.layers, 2);
+    KnowingDrafter some(requests, expected, 0.8, model.config.vocabulary, 4);
+    const Ran made = run(model, with_guesses(options, 4, &some), requests);
+    expect_same(made.answers, expected);
+    accepted += made.report.run.accepted_tokens;
+  }
+  EXPECT_GT(accepted, 100U);
+}
+
 TEST(Draft, RightGuessesSavePassesAndAnswersMayEndWithinThem) {
   const launcher::ModelFolder model = model_named("opt-pre");
   const std::vector<stage::Request> requests = requests_of(model.config.vocabulary, 4);

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <numeric>
 #include <vector>
 
 #include "stage/draft_pace.h"
@@ -25,6 +26,21 @@ TEST(LookUpDrafter, GuessesWhatFollowedTheLongestMatch) {
   EXPECT_EQ(guesses_of({7, 8, 9, 1, 2, 8, 9, 3, 7, 8, 9}, 2), (Tokens{1, 2}));
   EXPECT_EQ(guesses_of({7, 8, 9, 1, 2, 8, 9, 3, 5, 8, 9}, 2), (Tokens{3, 5})) << "the last place";
   EXPECT_EQ(guesses_of({4, 5, 6, 4}, 2), (Tokens{5, 6})) << "one token is a match";
+}
+
+TEST(LookUpDrafter, TokensMayBeAlike) {
+  // 12 is 2 with a blank in front of it.
+  Tokens alike(13);
+  std::iota(alike.begin(), alike.end(), 0);
+  alike[12] = 2;
+  const Tokens tokens = {1, 2, 3, 4, 12};
+  Tokens room(2);
+  DraftRow row{0, 1, tokens, nullptr, room, -1};
+  LookUpDrafter().draft({&row, 1});
+  EXPECT_EQ(row.count, 0);
+  LookUpDrafter(alike).draft({&row, 1});
+  EXPECT_EQ(row.count, 2);
+  EXPECT_EQ(room, (Tokens{3, 4}));
 }
 
 TEST(LookUpDrafter, GuessesNothingWhereNothingComesAgain) {
