@@ -200,6 +200,9 @@ class LoneWorld final : public LocalWorld, private StopOwner {
  public:
   explicit LoneWorld(const MpiOptions& options)
       : LocalWorld(std::make_shared<Hub>(1), 0), stop_(*this, options.advice) {
+    StopTimes times;
+    times.head = options.stop_time;
+    stop_.set_times(times);
     stop_.set_limit(options.stop_after);
   }
 

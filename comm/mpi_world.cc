@@ -161,9 +161,11 @@ void MpiWorld::fail(ExitStatus status, const std::string& sentence) {
 /// SIGTERM about a second later, as it does when it is asked to stop the job.
 void MpiWorld::prepare_stop() {
   if (is_head()) stop_.set_limit(options_.stop_after);
-  if (size() == ranks_on_host()) return;
   StopTimes times;
-  times.without_head = std::min(times.head, kSilentHeartbeats * options_.heartbeat);
+  times.head = options_.stop_time;
+  if (size() > ranks_on_host()) {
+    times.without_head = std::min(times.head, kSilentHeartbeats * options_.heartbeat);
+  }
   stop_.set_times(times);
 }
 

@@ -97,9 +97,9 @@ class World {
 
   /// Rank 0 only. `function(argument)` runs once, on a thread of the world, when the job is asked
   /// to stop: by SIGTERM, SIGUSR1 or SIGINT to any rank, or by MpiOptions::stop_after; at once
-  /// where it was asked already. The job then has 7 s to come to its normal end, on all ranks. A
-  /// job that takes longer, or has given no function, is ended with ExitStatus::stopped (SIGINT:
-  /// 130).
+  /// where it was asked already. The job then has MpiOptions::stop_time to come to its normal end,
+  /// on all ranks. A job that takes longer, or has given no function, is ended with
+  /// ExitStatus::stopped (SIGINT: 130).
   using StopFunction = void (*)(void* argument) noexcept;
   virtual void on_stop(StopFunction /*function*/, void* /*argument*/) {}
   /// Takes it back, and waits while it runs.
@@ -116,6 +116,8 @@ struct MpiOptions {
   std::size_t chunk_bytes = std::size_t{1} << 30;
   /// The job is asked to stop so long after its world was made; 0: never.
   std::chrono::milliseconds stop_after{0};
+  /// A job that is asked to stop has so long to come to its end (World::on_stop).
+  std::chrono::milliseconds stop_time{7000};
   /// What sentences about an early end advise.
   std::string advice = "run it again with --resume";
 };

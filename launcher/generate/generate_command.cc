@@ -37,7 +37,7 @@ namespace {
 
 using comm::together;
 
-std::unique_ptr<comm::World> make_world(const RunConfig& config) {
+std::unique_ptr<comm::World> make_world(const RunConfig& config, const JobHooks& hooks) {
   using Milliseconds = std::chrono::milliseconds;
   const auto milliseconds = [](double seconds) {
     return Milliseconds(static_cast<Milliseconds::rep>(seconds * 1000.0));
@@ -46,22 +46,28 @@ std::unique_ptr<comm::World> make_world(const RunConfig& config) {
   options.heartbeat = milliseconds(config.comm.heartbeat_seconds);
   options.deadline = milliseconds(config.comm.deadline_seconds);
   options.stop_after = std::chrono::seconds(config.job.stop_after_seconds);
-  options.advice = advice_after_end(config.job);
+  options.stop_time = hooks.stop_time;
+  options.advice = hooks.advice.empty() ? advice_after_end(config.job) : hooks.advice;
   return comm::make_world(options);
 }
 
-/// As long as it lives, the wish that the job stop goes to the head.
+/// As long as it lives, the job hears of the wish that it stop, and of the end of the process.
 class StopsHead {
  public:
-  StopsHead(comm::World& world, stage::HeadLine& line) : world_(world) {
-    world_.on_stop([](void* head) noexcept { static_cast<stage::HeadLine*>(head)->stop(); }, &line);
+  StopsHead(comm::World& world, RunJob& job) : world_(world), job_(job) {
+    world_.on_stop([](void* run) noexcept { static_cast<RunJob*>(run)->stop(); }, &job);
+    world_.on_exit([](void* run) noexcept { static_cast<RunJob*>(run)->before_exit(); }, &job);
   }
-  ~StopsHead() { world_.forget_stop(); }
+  ~StopsHead() {
+    world_.forget_exit(&job_);
+    world_.forget_stop();
+  }
   StopsHead(const StopsHead&) = delete;
   StopsHead& operator=(const StopsHead&) = delete;
 
  private:
   comm::World& world_;
+  RunJob& job_;
 };
 
 class Generate {
@@ -73,7 +79,7 @@ class Generate {
         dry_run_(dry_run),
         command_line_(command_line),
         hooks_(hooks),
-        world_(make_world(config)),
+        world_(make_world(config, hooks)),
         is_head_(world_->rank() == 0) {}
 
   ExitStatus run() {
@@ -256,7 +262,7 @@ class Generate {
       std::optional<StopsHead> stops;
       if (is_head_) {
         job_->start(rank_->threads(), predicted_ ? predicted_->prediction.total_seconds : 0);
-        stops.emplace(*world_, job_->line());
+        stops.emplace(*world_, *job_);
       }
       const stage::RunReport run = rank_->run(is_head_ ? &*job_ : nullptr);
       const bool rows_failed = is_head_ && job_->finish();

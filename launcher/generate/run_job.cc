@@ -1,7 +1,6 @@
 #include "launcher/generate/run_job.h"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -14,6 +13,7 @@
 #include "kernels/device/error.h"
 #include "launcher/chat/chat_template.h"
 #include "launcher/generate/open_tokenizer.h"
+#include "launcher/generate/row_defaults.h"
 #include "launcher/jobs/completion_writer.h"
 #include "launcher/jobs/input_file.h"
 #include "launcher/jobs/input_scan.h"
@@ -27,72 +27,16 @@
 
 namespace sluice::launcher {
 
-class JobSource {
- public:
-  virtual ~JobSource() = default;
-  virtual stage::Job& job() = 0;
-  virtual JobScan scan() const = 0;
-  virtual void start(int /*cores*/) {}
-  /// Rows that need nothing more. `ended`: requests that have.
-  virtual std::uint64_t rows_done(std::uint64_t ended) const { return ended; }
-  /// Returns whether some rows failed.
-  virtual bool finish() = 0;
-  virtual void keep_journal(bool /*to_disk*/) {}
-  virtual JournalUse journal_use() const { return {}; }
-};
-
 namespace {
-
-/// Takes from generation_config.json what neither files nor flags say, and says so in a line.
-void take_model_sampling(const ModelSamplingDefaults& model, bool quiet,
-                         GenerationDefaults& defaults) {
-  if (defaults.model_sampling == ModelSampling::none) return;
-  std::vector<std::string> taken;
-  const auto take = [&](const char* key, const auto& theirs, auto& ours) {
-    if (!theirs || *theirs == ours || defaults.said.contains(key)) return;
-    ours = *theirs;
-    taken.push_back(fmt::format("{} {}", key, ours));
-  };
-  stage::Sampling& sampling = defaults.sampling;
-  take("temperature", model.temperature, sampling.temperature);
-  take("top_k", model.top_k, sampling.top_k);
-  take("top_p", model.top_p, sampling.top_p);
-  take("repetition_penalty", model.repetition_penalty, sampling.repetition_penalty);
-  if (taken.empty() || quiet) return;
-  std::cerr << fmt::format(
-      "sluice: the model's generation_config.json sets {}; --generation-config none turns that "
-      "off\n",
-      fmt::join(taken, ", "));
-}
-
-GenerationDefaults defaults_of(const RunConfig& config, const ModelFolder& model) {
-  GenerationDefaults defaults = config.generation;
-  take_model_sampling(model.sampling, config.report.quiet, defaults);
-  return defaults;
-}
-
-/// The model's first EOS id ends an answer by itself; the parser is told of further ones.
-ModelLimits limits_of(const ModelFolder& model) {
-  ModelLimits limits{model.config.vocabulary, model.config.max_positions};
-  limits.further_eos.assign(model.eos_ids.begin() + 1, model.eos_ids.end());
-  limits.eos = model.eos_ids.front();
-  return limits;
-}
-
-UnknownFieldRule rule_of(const JobConfig& job) {
-  return job.strict        ? UnknownFieldRule::refuse
-         : job.keep_fields ? UnknownFieldRule::keep
-                           : UnknownFieldRule::ignore;
-}
 
 class FileSource : public JobSource {
  public:
   FileSource(const RunConfig& config, const ModelFolder& model, bool needs_output,
              std::uint64_t model_digest, const JobHooks& hooks)
-      : defaults_(defaults_of(config, model)),
+      : defaults_(row_defaults(config, model)),
         tokenizer_(open_tokenizer(model)),
         chat_(ChatTemplate::open(model.path, tokenizer_)),
-        parser_(tokenizer_, defaults_, limits_of(model), &chat_, rule_of(config.job),
+        parser_(tokenizer_, defaults_, limits_of(model), &chat_, unknown_field_rule(config.job),
                 hooks.translate),
         file_(config.job.input),
         in_(&file_),
@@ -220,7 +164,7 @@ class PromptSource : public JobSource {
  public:
   PromptSource(const RunConfig& config, const ModelFolder& model)
       : tokenizer_(open_tokenizer(model)),
-        parser_(tokenizer_, defaults_of(config, model), limits_of(model)) {
+        parser_(tokenizer_, row_defaults(config, model), limits_of(model)) {
     ParsedRow parsed = parser_.parse_text(config.job.prompt, 1);
     if (const auto* failure = std::get_if<RowFailure>(&parsed)) {
       throw InputError("--prompt: " + failure->message);
@@ -281,7 +225,9 @@ RunJob::RunJob(const RunConfig& config, const ModelFolder& model, std::int32_t s
                bool needs_output, std::uint64_t model_digest, const JobHooks& hooks)
     : config_(config) {
   if (hooks.on_open) hooks.on_open();
-  if (config.job.has_dummy_prompts()) {
+  if (hooks.make_source) {
+    source_ = hooks.make_source(config, model, needs_output);
+  } else if (config.job.has_dummy_prompts()) {
     source_ = std::make_unique<DummySource>(config, model, slots);
   } else if (!config.job.prompt.empty()) {
     source_ = std::make_unique<PromptSource>(config, model);
@@ -297,7 +243,7 @@ const JobScan& RunJob::scan() const { return scan_; }
 
 void RunJob::start(int cores, double predicted_seconds) {
   source_->start(cores);
-  if (!config_.report.quiet) {
+  if (!config_.report.quiet && source_->shows_progress()) {
     progress_.emplace(std::cerr, progress_style(config_.report, look_around(STDERR_FILENO)),
                       "generating", Progress::Unit::prompts,
                       static_cast<std::uint64_t>(scan_.rows));
@@ -314,6 +260,10 @@ bool RunJob::finish() {
 void RunJob::keep_journal(bool to_disk) { source_->keep_journal(to_disk); }
 
 JournalUse RunJob::journal_use() const { return source_->journal_use(); }
+
+void RunJob::stop() noexcept { source_->stop(); }
+
+void RunJob::before_exit() noexcept { source_->before_exit(); }
 
 void RunJob::show_progress() {
   if (progress_) progress_->update(source_->rows_done(done_), tokens_);
@@ -353,5 +303,7 @@ void RunJob::on_failed(std::uint64_t id, const std::string& reason) {
   source_->job().on_failed(id, reason);
   request_done();
 }
+
+void RunJob::on_cancelled(std::uint64_t id) { source_->job().on_cancelled(id); }
 
 }  // namespace sluice::launcher

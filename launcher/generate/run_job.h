@@ -1,12 +1,15 @@
 // The head's job in all its forms (a file, one prompt, made-up prompts), with progress.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
+#include <string>
 
 #include "launcher/config/run_config.h"
+#include "launcher/generate/job_source.h"
 #include "launcher/jobs/completion_writer.h"
 #include "launcher/jobs/request_parser.h"
 #include "launcher/jobs/request_row.h"
@@ -21,9 +24,14 @@ struct JobHooks {
   std::function<void()> on_open;  // on the head, before it reads a row. May throw InputError.
   RowTranslation translate;       // of an input in another form; see RequestParser
   RecordWatch on_record;          // of the output file
+  /// Makes the rows' source on the head before anything is loaded, where rows come from elsewhere
+  /// than the configuration says. `works`: not only a plan is asked for.
+  std::function<std::unique_ptr<JobSource>(const RunConfig& config, const ModelFolder& model,
+                                           bool works)>
+      make_source;
+  std::chrono::milliseconds stop_time{7000};  // see comm::MpiOptions
+  std::string advice;                         // likewise; empty: the job's own
 };
-
-class JobSource;  // the rows, in one of the three forms, and where their answers go
 
 /// Rank 0 only. In order: make it, scan(), start(), run it, finish().
 class RunJob : public stage::Job {
@@ -49,6 +57,9 @@ class RunJob : public stage::Job {
   /// that runs the job, or after it.
   void keep_journal(bool to_disk);
   JournalUse journal_use() const;
+  // As JobSource has them:
+  void stop() noexcept;
+  void before_exit() noexcept;
 
   // stage::Job
   stage::HeadLine& line() override;
@@ -58,6 +69,7 @@ class RunJob : public stage::Job {
   bool on_token(std::uint64_t id, const stage::TokenResult& result) override;
   void on_prompt_done(std::uint64_t id) override;
   void on_failed(std::uint64_t id, const std::string& reason) override;
+  void on_cancelled(std::uint64_t id) override;
 
  private:
   void request_done();

@@ -38,7 +38,7 @@ void refuse_huge(std::string_view text, const ModelLimits& limits, const char* f
   throw RowProblem{fmt::format("the prompt has {} bytes, which come to more tokens than the {} "
                                "positions of the model; shorten the prompt",
                                text.size(), limits.positions),
-                   field};
+                   field, kContextLength};
 }
 
 void read_prompt(const RowFields& fields, const Tokenizer& tokenizer, const ModelLimits& limits,

@@ -57,14 +57,14 @@ void fit_to_positions(std::optional<std::int64_t> given, const ModelLimits& limi
         fmt::format("the prompt has {} tokens, which leaves no room for an answer: the "
                     "model has {} positions; shorten the prompt",
                     prompt, limits.positions),
-        field};
+        field, kContextLength};
   }
   if (given && *given > left) {
     throw RowProblem{
         fmt::format("the prompt has {} tokens and max_tokens is {}, together {}, but the "
                     "model has {} positions; shorten one of them",
                     prompt, *given, prompt + *given, limits.positions),
-        "max_tokens"};
+        "max_tokens", kContextLength};
   }
   row.max_tokens = static_cast<std::int32_t>(std::min(given.value_or(row.max_tokens), left));
 }
@@ -107,8 +107,10 @@ RowFailure failure_of(const RequestRow& row, const RowProblem& problem) {
   failure.custom_id = row.custom_id;
   failure.naming = row.naming;
   failure.form = row.form;
-  failure.message = fmt::format("line {}: {}", row.line, problem.message);
+  failure.message =
+      row.line > 0 ? fmt::format("line {}: {}", row.line, problem.message) : problem.message;
   failure.param = problem.param;
+  failure.code = problem.code;
   failure.kept_fields = row.kept_fields;
   return failure;
 }
@@ -215,9 +217,9 @@ void RequestParser::warn(std::int64_t number, const UnknownField& field) {
   }
   const std::string meant = meant_by(field);
   if (kept && meant.empty()) return;
-  warnings_.push_back(fmt::format("the unknown field {} (first on line {}) is {}{}",
-                                  shown(field.name), number, kept ? "only given back" : "ignored",
-                                  meant));
+  const std::string where = number > 0 ? fmt::format(" (first on line {})", number) : "";
+  warnings_.push_back(fmt::format("the unknown field {}{} is {}{}", shown(field.name), where,
+                                  kept ? "only given back" : "ignored", meant));
 }
 
 ParsedRow RequestParser::settle(RowDraft draft) {
@@ -253,13 +255,37 @@ RowDraft RequestParser::draft_json(std::string_view line, std::int64_t number,
       if (rule_ == UnknownFieldRule::refuse) refuse_unknown(unknown);
       if (rule_ == UnknownFieldRule::keep) row.kept_fields = kept_fields(object, row.form);
       draft.unknown_fields = std::move(unknown);
-      read_request(RowFields(request), tokenizer_, chat_, limits_, row);
+      read_body(request, row);
+    } else {
+      finish(row);
     }
-    finish(row);
-    if (!draft.left_out) {
-      const Json& request = row.form == RowForm::plain ? object : batch_body(object);
-      read_grammar(RowFields(request), tokenizer_, eos(), *grammars_, row);
-    }
+    draft.row = std::move(row);
+  } catch (const RowProblem& problem) {
+    draft.row = failure_of(row, problem);
+  } catch (const InputError& problem) {  // of the tokenizer
+    draft.row = failure_of(row, {problem.what(), "prompt"});
+  }
+  return draft;
+}
+
+void RequestParser::read_body(const Json& request, RequestRow& row) const {
+  read_request(RowFields(request), tokenizer_, chat_, limits_, row);
+  finish(row);
+  read_grammar(RowFields(request), tokenizer_, eos(), *grammars_, row);
+}
+
+RowDraft RequestParser::draft_body(const Json& body, RowForm form, std::string id) const {
+  RowDraft draft;
+  draft.has_form = true;
+  RequestRow row = with_defaults(0);
+  row.form = form;
+  row.custom_id = std::move(id);
+  row.naming = Naming::given;
+  row.sampling.seed = default_seed(defaults_.sampling.seed, row.custom_id);
+  try {
+    draft.unknown_fields = unknown_fields_of_body(body);
+    if (rule_ == UnknownFieldRule::refuse) refuse_unknown(draft.unknown_fields);
+    read_body(body, row);
     draft.row = std::move(row);
   } catch (const RowProblem& problem) {
     draft.row = failure_of(row, problem);

@@ -75,6 +75,9 @@ class RequestParser {
   /// Any thread may call it that may call `is_answered`.
   RowDraft draft_json(std::string_view line, std::int64_t number,
                       const IsAnswered& is_answered = {}) const;
+  /// The same of a request that no line of an input holds: the body of OpenAI's completion (`form`
+  /// RowForm::batch) or chat completion, whose seed, if it has none, is made of `id`.
+  RowDraft draft_body(const Json& body, RowForm form, std::string id) const;
   /// A prompt without fields of its own. As above.
   RowDraft draft_text(std::string_view prompt, std::int64_t number,
                       const IsAnswered& is_answered = {}) const;
@@ -107,6 +110,7 @@ class RequestParser {
   /// What is known once all fields are read. Throws RowProblem.
   void finish(RequestRow& row) const;
   std::int32_t eos() const { return limits_.eos >= 0 ? limits_.eos : tokenizer_.eos(); }
+  void read_body(const Json& request, RequestRow& row) const;
   void warn(std::int64_t number, const UnknownField& field);
 
   const Tokenizer& tokenizer_;

@@ -65,13 +65,14 @@ struct RowFailure {
   RowForm form = RowForm::plain;
   std::string message;
   std::string param;  // the field at fault; empty: none
-  std::string code;   // "duplicate_custom_id"; empty: none
+  std::string code;   // kDuplicateCustomId, kContextLength; empty: none
   bool ours = false;  // the row was right, answering it failed
   Naming naming = Naming::given;
   std::string kept_fields = {};  // as of a RequestRow
 };
 
 constexpr const char* kDuplicateCustomId = "duplicate_custom_id";
+constexpr const char* kContextLength = "context_length_exceeded";  // OpenAI's
 
 /// Tokens of a row; the answer's as many as it may have.
 struct RowTokens {

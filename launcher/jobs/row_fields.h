@@ -13,7 +13,8 @@ namespace sluice::launcher {
 /// What is wrong with a row, on its way to a RowFailure.
 struct RowProblem {
   std::string message;
-  std::string param;  // the field at fault
+  std::string param;      // the field at fault
+  std::string code = {};  // OpenAI's word for it; empty: none
 };
 
 /// A value as part of a sentence.

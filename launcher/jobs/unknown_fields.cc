@@ -89,6 +89,17 @@ std::vector<UnknownField> unknown_fields(const Json& object, RowForm form) {
   return found;
 }
 
+std::vector<UnknownField> unknown_fields_of_body(const Json& body) {
+  const bool chat = has_messages(body);
+  std::vector<UnknownField> found;
+  for (const auto& [name, value] : body.items()) {
+    const bool known = has(kFields, name) || has(kForeignFields, name) || has(kBodyFields, name) ||
+                       (chat && is_chat_field(name));
+    if (!known) found.push_back({name, false});
+  }
+  return found;
+}
+
 std::string meant_by(const UnknownField& field) {
   if (field.around_body) {
     return suggestion(field.name, {std::begin(kBatchFields), std::end(kBatchFields)});

@@ -25,6 +25,9 @@ struct UnknownField {
 /// Those of a plain row, or of a batch row and its body, in their order.
 std::vector<UnknownField> unknown_fields(const Json& object, RowForm form);
 
+/// Those of a batch row's body alone, by their own names.
+std::vector<UnknownField> unknown_fields_of_body(const Json& body);
+
 /// "; did you mean 'max_tokens'?" where the name is nearly one of ours, or else nothing.
 std::string meant_by(const UnknownField& field);
 
