@@ -23,6 +23,7 @@
 #include "launcher/plan/plan_command.h"
 #include "launcher/plan/simulate_command.h"
 #include "launcher/score/score_command.h"
+#include "launcher/serve/serve_command.h"
 #include "launcher/tokenizer/tokenizer_facts.h"
 
 namespace {
@@ -87,6 +88,9 @@ ExitStatus run(int argc, char** argv) {
       return launcher::merge(parsed.merge, std::cerr);
     case launcher::Command::score:
       return launcher::score(parsed.config, parsed.score, {parsed.dry_run, parsed.schedule},
+                             launcher::command_line_text(argc, argv), say, std::cout);
+    case launcher::Command::serve:
+      return launcher::serve(parsed.config, parsed.serve, {parsed.dry_run, parsed.schedule},
                              launcher::command_line_text(argc, argv), say, std::cout);
     case launcher::Command::launch:
       return static_cast<ExitStatus>(launcher::launch(parsed.launch));

@@ -116,6 +116,14 @@ ChatTemplate ChatTemplate::open(const fs::path& model_folder, const Tokenizer& t
   return found;
 }
 
+ChatTemplate ChatTemplate::open_file(const fs::path& file, const fs::path& model_folder,
+                                     const Tokenizer& tokenizer) {
+  ChatTemplate found;
+  found.add(kDefault, offload::read_text_file(file, kMaxTemplateBytes), file.string());
+  found.special_tokens_ = special_tokens_of(model_folder, tokenizer);
+  return found;
+}
+
 /// Files win over the key, all of them over all of it.
 void ChatTemplate::read_files(const fs::path& folder) {
   if (offload::is_gguf(folder)) return read_gguf(offload::GgufFile(folder));

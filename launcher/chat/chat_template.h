@@ -33,6 +33,10 @@ class ChatTemplate {
   /// folder without a template, or with one that is wrong, still answers prompts. render() says
   /// what is wrong.
   static ChatTemplate open(const std::filesystem::path& model_folder, const Tokenizer& tokenizer);
+  /// The template of one file, with the special tokens of a model folder. Throws InputError.
+  static ChatTemplate open_file(const std::filesystem::path& file,
+                                const std::filesystem::path& model_folder,
+                                const Tokenizer& tokenizer);
   /// One template without a folder. Throws jinja::TemplateError.
   ChatTemplate(std::string_view source, std::string name, Json special_tokens);
 

@@ -10,6 +10,7 @@
 #include "launcher/config/merge_arguments.h"
 #include "launcher/config/run_config.h"
 #include "launcher/config/score_arguments.h"
+#include "launcher/config/serve_arguments.h"
 
 namespace sluice::launcher {
 
@@ -63,7 +64,8 @@ enum class Command : std::uint8_t {
   bench,
   merge,
   launch,
-  score
+  score,
+  serve
 };
 
 struct ParsedCommand {
@@ -83,6 +85,7 @@ struct ParsedCommand {
   CalibrateArguments calibrate;
   MergeArguments merge;
   ScoreArguments score;
+  ServeArguments serve;
   LaunchArguments launch;
 };
 

@@ -173,7 +173,7 @@ class JobTest(unittest.TestCase):
     def start(self, *arguments, ranks=0, text=None, environment=None, program=SLUICE):
         """ranks 0: the program alone, without mpirun."""
         command = [str(program), *map(str, arguments)]
-        if command[1:2] in (["generate"], ["score"]) and "--device" not in command:
+        if command[1:2] in (["generate"], ["score"], ["serve"]) and "--device" not in command:
             command += ["--device", DEVICE]
         if ranks:
             command = ["mpirun", "--bind-to", "none", "-n", str(ranks), *command]

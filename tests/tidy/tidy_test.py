@@ -30,8 +30,9 @@ THIRD_PARTY = {
     r"mpi\.h": r"comm/mpi_\w+\.(cc|h)",
     r"nccl\.h": r"comm/nccl/\w+\.(cc|h)",
     r"cu(da|blas)\w*\.h": r"(kernels/cuda|comm/nccl)/\w+\.(cc|h|cu|cuh)",
-    r"boost/asio.*": r"offload/disk/disk_engine\.cc",
-    r"boost/.*": r"offload/disk/disk_engine\.cc",
+    r"boost/beast.*": r"launcher/serve/http_connection\.cc",
+    r"boost/.*": r"offload/disk/disk_engine\.cc|launcher/serve/http_\w+\.cc",
+    r"prometheus/.*": r"launcher/serve/serve_metrics\.cc",
     r"hwy/.*": r"kernels/(cpu|device)/[\w-]+\.(cc|h)",
     r"yaml-cpp/.*": r"launcher/config/config_yaml\.cc",
     r"CLI/.*": r"launcher/config/cli\w*\.cc",
@@ -261,7 +262,7 @@ class Tidy(unittest.TestCase):
                     for script in re.findall(r"(?:^|\s)((?:\./)?scripts/[\w/-]+(?:\.\w+)?)", line):
                         if not (ROOT / script).exists():
                             problems.append(f"{document}: {script} does not exist")
-                    match = re.search(r"\bsluice (generate|plan|simulate|inspect|calibrate|bench|tokenize)\b(.*)", line)
+                    match = re.search(r"\bsluice (generate|plan|simulate|inspect|calibrate|bench|tokenize|serve)\b(.*)", line)
                     if not match:
                         continue
                     command = match.group(1)

@@ -26,6 +26,7 @@ const CommandPage& calibrate_page();
 const CommandPage& generate_page();
 const CommandPage& merge_page();
 const CommandPage& score_page();
+const CommandPage& serve_page();
 const CommandPage& launch_page();
 const CommandPage& plan_page();
 const CommandPage& simulate_page();

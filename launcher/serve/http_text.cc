@@ -1,0 +1,94 @@
+#include "launcher/serve/http_text.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cctype>
+#include <cstdint>
+
+namespace sluice::launcher {
+namespace {
+
+/// -1: no hexadecimal digit.
+int digit_of(char c) {
+  if (c >= '0' && c <= '9') return c - '0';
+  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+  return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+}  // namespace
+
+const char* reason_of(int status) {
+  switch (status) {
+    case 200:
+      return "OK";
+    case 204:
+      return "No Content";
+    case 400:
+      return "Bad Request";
+    case 401:
+      return "Unauthorized";
+    case 403:
+      return "Forbidden";
+    case 404:
+      return "Not Found";
+    case 405:
+      return "Method Not Allowed";
+    case 408:
+      return "Request Timeout";
+    case 413:
+      return "Payload Too Large";
+    case 415:
+      return "Unsupported Media Type";
+    case 429:
+      return "Too Many Requests";
+    case 431:
+      return "Request Header Fields Too Large";
+    case 500:
+      return "Internal Server Error";
+    case 501:
+      return "Not Implemented";
+    default:
+      return "Service Unavailable";
+  }
+}
+
+std::string path_of(std::string_view target) {
+  target = target.substr(0, target.find_first_of("?#"));
+  std::string path;
+  for (std::size_t i = 0; i < target.size(); ++i) {
+    const int high = i + 2 < target.size() ? digit_of(target[i + 1]) : -1;
+    const int low = i + 2 < target.size() ? digit_of(target[i + 2]) : -1;
+    if (target[i] != '%' || high < 0 || low < 0) {
+      path += target[i];
+      continue;
+    }
+    path += static_cast<char>(high * 16 + low);
+    i += 2;
+  }
+  return path;
+}
+
+std::string chunk_of(std::string_view text) {
+  return fmt::format("{:x}\r\n{}\r\n", text.size(), text);
+}
+
+bool is_json_type(std::string_view type) {
+  type = type.substr(0, type.find(';'));
+  while (type.ends_with(' ') || type.ends_with('\t')) type.remove_suffix(1);
+  constexpr std::string_view kJson = "application/json";
+  return std::ranges::equal(type, kJson, {}, [](char c) {
+    return static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  });
+}
+
+bool equal_in_constant_time(std::string_view given, std::string_view expected) {
+  std::size_t different = given.size() ^ expected.size();
+  for (std::size_t i = 0; i < given.size(); ++i) {
+    const char other = expected.empty() ? '\0' : expected[i % expected.size()];
+    different |= static_cast<std::size_t>(static_cast<unsigned char>(given[i] ^ other));
+  }
+  return different == 0;
+}
+
+}  // namespace sluice::launcher

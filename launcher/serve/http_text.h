@@ -1,0 +1,24 @@
+// Parts of HTTP messages as text.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace sluice::launcher {
+
+/// "Not Found" of 404.
+const char* reason_of(int status);
+
+/// A target without its query, percent signs undone; those that are none stay.
+std::string path_of(std::string_view target);
+
+/// `text` as a chunk of chunked coding.
+std::string chunk_of(std::string_view text);
+
+/// Whether a Content-Type is JSON's, whatever its parameters.
+bool is_json_type(std::string_view type);
+
+/// Takes as long for equal texts as for others of their length.
+bool equal_in_constant_time(std::string_view given, std::string_view expected);
+
+}  // namespace sluice::launcher

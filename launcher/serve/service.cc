@@ -1,0 +1,232 @@
+#include "launcher/serve/service.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <exception>
+#include <iostream>
+
+#include "launcher/config/version.h"
+#include "launcher/serve/api_error.h"
+#include "launcher/serve/completion_exchange.h"
+#include "launcher/serve/http_text.h"
+#include "launcher/serve/tokenizer_routes.h"
+
+namespace sluice::launcher {
+namespace {
+
+constexpr std::string_view kModels = "/v1/models";
+
+std::int64_t unix_seconds() {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  return std::chrono::duration_cast<std::chrono::seconds>(now).count();
+}
+
+Json model_json(const std::string& name, const ServedModel& served) {
+  return {{"id", name},
+          {"object", "model"},
+          {"created", served.created},
+          {"owned_by", "sluice"},
+          {"max_model_len", served.max_model_len}};
+}
+
+ApiError no_such_model(const std::string& name) {
+  return {404, fmt::format("the model '{}' is not served here; GET /v1/models lists what is", name),
+          "model", "model_not_found"};
+}
+
+}  // namespace
+
+/// One of both functions.
+struct Service::Route {
+  std::string_view path;
+  HttpAnswer (Service::*get)(const HttpHead&) = nullptr;
+  void (Service::*post)(const Json&, const std::shared_ptr<HttpReply>&) = nullptr;
+  bool while_loading = false;
+};
+
+const Service::Route* Service::find_route(const std::string& path) {
+  static constexpr Route kRoutes[] = {
+      {"/health", &Service::health, nullptr, true},
+      {"/version", &Service::version, nullptr, true},
+      {"/metrics", &Service::metrics, nullptr, true},
+      {kModels, &Service::models},
+      {"/tokenizer_info", &Service::tokenizer_info},
+      {"/v1/completions", nullptr, &Service::complete_text},
+      {"/v1/chat/completions", nullptr, &Service::complete_chat},
+      {"/tokenize", nullptr, &Service::tokenize},
+      {"/detokenize", nullptr, &Service::detokenize},
+  };
+  const auto found = std::ranges::find_if(kRoutes, [&path](const Route& route) {
+    return path == route.path || (route.path == kModels && path.starts_with("/v1/models/"));
+  });
+  return found == std::end(kRoutes) ? nullptr : &*found;
+}
+
+std::optional<HttpAnswer> Service::check_key(const HttpHead& head) const {
+  if (options_.key.empty() || head.path == "/health" || is_preflight(head)) return {};
+  constexpr std::string_view kBearer = "Bearer ";
+  const std::string& given = head.authorization;
+  if (given.starts_with(kBearer) &&
+      equal_in_constant_time(std::string_view(given).substr(kBearer.size()), options_.key)) {
+    return {};
+  }
+  return error_answer({401,
+                       "the server's key is missing or wrong: send it as Authorization: "
+                       "Bearer KEY",
+                       "", "invalid_api_key"});
+}
+
+bool Service::is_preflight(const HttpHead& head) const {
+  return head.method == "OPTIONS" && !options_.allow_origin.empty();
+}
+
+std::optional<HttpAnswer> Service::check(const HttpHead& head) {
+  if (auto refused = check_key(head)) return refused;
+  const Route* const route = find_route(head.path);
+  if (route == nullptr) {
+    return error_answer({404, fmt::format("there is nothing at {}; docs/server.md lists what is",
+                                          Json(head.path).dump(-1, true))});
+  }
+  if (is_preflight(head)) return {};
+  const bool reads = head.method == "GET" || head.method == "HEAD";
+  if (route->post == nullptr ? !reads : head.method != "POST") {
+    const char* const allowed = route->post == nullptr ? "GET, HEAD" : "POST";
+    HttpAnswer answer = error_answer({405, fmt::format("{} takes {}", route->path, allowed)});
+    answer.headers.emplace_back("Allow", allowed);
+    return answer;
+  }
+  if (route->post != nullptr && !is_json_type(head.content_type)) {
+    return error_answer({415, "the Content-Type must be application/json"});
+  }
+  if (served_ == nullptr && !route->while_loading) {
+    return error_answer({503, "the model is being loaded; try again"});
+  }
+  return {};
+}
+
+void Service::handle(HttpHead head, std::string body, std::shared_ptr<HttpReply> reply) {
+  const Route* const route = find_route(head.path);
+  if (is_preflight(head)) {
+    return reply->send({204,
+                        "",
+                        "text/plain",
+                        {{"Access-Control-Allow-Methods", "GET, POST"},
+                         {"Access-Control-Allow-Headers", "Authorization, Content-Type"},
+                         {"Access-Control-Max-Age", "600"}}});
+  }
+  if (route->post == nullptr) return reply->send((this->*route->get)(head));
+  workers_.push([this, route, body = std::move(body), reply = std::move(reply)] {
+    try {
+      (this->*route->post)(parse_body(body), reply);
+    } catch (const ApiError& error) {
+      if (error.status == 429 || error.status == 503) metrics_.request_refused();
+      reply->send(error_answer(error));
+    } catch (const std::exception& problem) {
+      reply->send(error_answer({500, problem.what()}));
+    }
+  });
+}
+
+HttpAnswer Service::refusal(int status, const std::string& sentence) {
+  return error_answer({status, sentence});
+}
+
+std::vector<std::pair<std::string, std::string>> Service::headers_for(const HttpHead& head) {
+  const std::string& allowed = options_.allow_origin;
+  if (allowed.empty() || (allowed != "*" && head.origin != allowed)) return {};
+  return {{"Access-Control-Allow-Origin", allowed}, {"Vary", "Origin"}};
+}
+
+HttpAnswer Service::health(const HttpHead&) {
+  if (served_ == nullptr) return error_answer({503, "the model is being loaded"});
+  return {200, R"({"status":"ok"})"};
+}
+
+HttpAnswer Service::version(const HttpHead&) { return {200, Json({{"version", kVersion}}).dump()}; }
+
+HttpAnswer Service::metrics(const HttpHead&) {
+  ServedModel* const served = served_;
+  const std::size_t waiting = served == nullptr ? 0 : served->job.load().waiting;
+  const std::size_t open = open_;
+  return {200, metrics_.text(open - std::min(open, waiting), waiting),
+          "text/plain; version=0.0.4; charset=utf-8"};
+}
+
+HttpAnswer Service::models(const HttpHead& head) {
+  const ServedModel& served = *served_;
+  if (head.path == kModels) {
+    Json data = Json::array();
+    for (const std::string& name : served.names) data.push_back(model_json(name, served));
+    return {200, Json({{"object", "list"}, {"data", std::move(data)}}).dump()};
+  }
+  const std::string name = head.path.substr(kModels.size() + 1);
+  if (std::ranges::count(served.names, name) == 0) return error_answer(no_such_model(name));
+  return {200, model_json(name, served).dump()};
+}
+
+HttpAnswer Service::tokenizer_info(const HttpHead&) {
+  return {200, launcher::tokenizer_info(*served_).dump()};
+}
+
+void Service::complete_text(const Json& body, const std::shared_ptr<HttpReply>& reply) {
+  complete(CompletionKind::text, body, reply);
+}
+
+void Service::complete_chat(const Json& body, const std::shared_ptr<HttpReply>& reply) {
+  complete(CompletionKind::chat, body, reply);
+}
+
+void Service::tokenize(const Json& body, const std::shared_ptr<HttpReply>& reply) {
+  model_of(body);
+  reply->send({200, tokenize_answer(*served_, body).dump()});
+}
+
+void Service::detokenize(const Json& body, const std::shared_ptr<HttpReply>& reply) {
+  model_of(body);
+  reply->send({200, detokenize_answer(*served_, body).dump()});
+}
+
+std::string Service::model_of(const Json& body) const {
+  const std::vector<std::string>& names = served_.load()->names;
+  const std::string asked = text_field(body, "model");
+  if (asked.empty()) return names.front();
+  if (std::ranges::count(names, asked) == 0) throw no_such_model(asked);
+  return asked;
+}
+
+std::string Service::new_id(CompletionKind kind) {
+  const std::uint64_t number = default_seed(static_cast<std::uint64_t>(served_.load()->created),
+                                            fmt::format("{}", next_id_++));
+  return fmt::format("{}-{:016x}", kind == CompletionKind::chat ? "chatcmpl" : "cmpl", number);
+}
+
+void Service::complete(CompletionKind kind, const Json& body,
+                       const std::shared_ptr<HttpReply>& reply) {
+  ServedModel& served = *served_;
+  CompletionName name{new_id(kind), model_of(body), unix_seconds()};
+  CompletionRequest request = served.parser.parse(body, kind, name.id);
+  for (const std::string& warning : served.parser.take_warnings()) {
+    std::cerr << "sluice: " + warning + '\n';
+  }
+  const auto exchange = std::make_shared<CompletionExchange>(
+      request, kind, std::move(name), reply, metrics_,
+      [this](std::function<void()> work) { workers_.push(std::move(work)); });
+  ++open_;
+  const ServeJob::Admission admission = served.job.submit(exchange, std::move(request.rows));
+  if (admission != ServeJob::Admission::taken) {
+    --open_;
+    if (admission == ServeJob::Admission::draining) throw ApiError{503, "the server is ending"};
+    throw ApiError{429, "the server has as many waiting requests as it takes; try again", "",
+                   "rate_limit_exceeded"};
+  }
+  reply->on_end([this, exchange, &served](bool gone) {
+    --open_;
+    if (!gone) return;
+    served.job.drop(*exchange);
+    metrics_.request_left();
+  });
+}
+
+}  // namespace sluice::launcher

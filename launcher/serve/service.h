@@ -1,0 +1,71 @@
+// What the server answers to each request: routes, the key, errors in OpenAI's form.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "launcher/serve/http_types.h"
+#include "launcher/serve/serve_metrics.h"
+#include "launcher/serve/served_model.h"
+#include "launcher/serve/work_queue.h"
+
+namespace sluice::launcher {
+
+struct ServiceOptions {
+  std::string key;           // that every request but /health brings; empty: none is asked for
+  std::string allow_origin;  // of pages that may ask; empty: none, "*": any
+};
+
+class Service final : public HttpHandler {
+ public:
+  /// References must outlive it.
+  Service(ServiceOptions options, ServeMetrics& metrics, WorkQueue& workers)
+      : options_(std::move(options)), metrics_(metrics), workers_(workers) {}
+
+  /// The model is loaded. Until then all but /health, /version and /metrics answer 503. `served`
+  /// must outlive every request.
+  void open(ServedModel& served) { served_ = &served; }
+
+  std::optional<HttpAnswer> check(const HttpHead& head) override;
+  void handle(HttpHead head, std::string body, std::shared_ptr<HttpReply> reply) override;
+  HttpAnswer refusal(int status, const std::string& sentence) override;
+  std::vector<std::pair<std::string, std::string>> headers_for(const HttpHead& head) override;
+
+ private:
+  struct Route;
+  static const Route* find_route(const std::string& path);
+
+  std::optional<HttpAnswer> check_key(const HttpHead& head) const;
+  bool is_preflight(const HttpHead& head) const;
+
+  // Routes. GET:
+  HttpAnswer health(const HttpHead& head);
+  HttpAnswer version(const HttpHead& head);
+  HttpAnswer metrics(const HttpHead& head);
+  HttpAnswer models(const HttpHead& head);
+  HttpAnswer tokenizer_info(const HttpHead& head);
+  // POST, on a worker's thread. They throw ApiError:
+  void complete_text(const Json& body, const std::shared_ptr<HttpReply>& reply);
+  void complete_chat(const Json& body, const std::shared_ptr<HttpReply>& reply);
+  void tokenize(const Json& body, const std::shared_ptr<HttpReply>& reply);
+  void detokenize(const Json& body, const std::shared_ptr<HttpReply>& reply);
+
+  void complete(CompletionKind kind, const Json& body, const std::shared_ptr<HttpReply>& reply);
+  /// The name of a model that this server has: the body's, or the first. Throws ApiError.
+  std::string model_of(const Json& body) const;
+  std::string new_id(CompletionKind kind);
+
+  const ServiceOptions options_;
+  ServeMetrics& metrics_;
+  WorkQueue& workers_;
+  std::atomic<ServedModel*> served_{nullptr};
+  std::atomic<std::size_t> open_{0};  // completions whose answers are not written yet
+  std::atomic<std::uint64_t> next_id_{0};
+};
+
+}  // namespace sluice::launcher

@@ -1,0 +1,46 @@
+#include "launcher/serve/http_text.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+
+namespace sluice::launcher {
+namespace {
+
+TEST(HttpText, PathsAreReadWithoutTheirQueries) {
+  EXPECT_EQ(path_of("/v1/models"), "/v1/models");
+  EXPECT_EQ(path_of("/v1/models?limit=3"), "/v1/models");
+  EXPECT_EQ(path_of("/v1/models#x"), "/v1/models");
+  EXPECT_EQ(path_of("/v1/models/facebook%2Fopt%2d1.3b"), "/v1/models/facebook/opt-1.3b");
+  EXPECT_EQ(path_of("/a%"), "/a%");
+  EXPECT_EQ(path_of("/a%4"), "/a%4");
+  EXPECT_EQ(path_of("/a%zz"), "/a%zz");
+  EXPECT_EQ(path_of("/%41%"), "/A%");
+  EXPECT_EQ(path_of(""), "");
+}
+
+TEST(HttpText, JsonIsToldByItsType) {
+  for (const char* type : {"application/json", "Application/JSON", "application/json;charset=utf-8",
+                           "application/json ; charset=utf-8"}) {
+    EXPECT_TRUE(is_json_type(type)) << type;
+  }
+  for (const char* type : {"", "text/plain", "application/jsonl", "application/jso", "json",
+                           "text/plain; application/json"}) {
+    EXPECT_FALSE(is_json_type(type)) << type;
+  }
+}
+
+TEST(HttpText, KeysAreComparedWhole) {
+  EXPECT_TRUE(equal_in_constant_time("secret", "secret"));
+  for (const char* given : {"", "s", "secre", "secrets", "Secret", "secretsecret", "terces"}) {
+    EXPECT_FALSE(equal_in_constant_time(given, "secret")) << given;
+  }
+  EXPECT_FALSE(equal_in_constant_time("a", ""));
+}
+
+TEST(HttpText, AChunkSaysItsBytes) {
+  EXPECT_EQ(chunk_of(std::string(26, 'a')).substr(0, 5), "1a\r\na");
+}
+
+}  // namespace
+}  // namespace sluice::launcher

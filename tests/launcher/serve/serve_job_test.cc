@@ -1,0 +1,178 @@
+// Requests that come and leave while the head works. The head's part is played by hand.
+#include "launcher/serve/serve_job.h"
+
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "tests/support/small_tokenizer.h"
+
+namespace sluice::launcher {
+namespace {
+
+using stage::Next;
+using Admission = ServeJob::Admission;
+
+constexpr std::int32_t kEos = 2;
+
+RequestRow row_of(const std::string& text, std::int32_t max_tokens, std::int32_t n = 1) {
+  RequestRow row;
+  for (const char byte : text) row.prompt.push_back(support::byte_id(byte));
+  row.max_tokens = max_tokens;
+  row.n = row.best_of = n;
+  return row;
+}
+
+/// Writes down what it is told.
+struct Listener final : Exchange {
+  void on_begin() override { said += "begin "; }
+  void on_token(const RowWork& work, std::size_t place, std::size_t part) override {
+    said +=
+        std::to_string(place) + "." + std::to_string(part) + "=" + work.answers[part].text() + " ";
+  }
+  void on_row_done(std::size_t place, std::unique_ptr<RowWork>) override {
+    said += "done" + std::to_string(place) + " ";
+  }
+  void on_failed(const std::string& why) override { said += "failed:" + why + " "; }
+  std::string said;
+};
+
+class ServeJobTest : public testing::Test {
+ protected:
+  std::shared_ptr<Listener> submit(std::vector<RequestRow> rows,
+                                   Admission expected = Admission::taken) {
+    auto listener = std::make_shared<Listener>();
+    EXPECT_EQ(job.submit(listener, std::move(rows)), expected);
+    return listener;
+  }
+  std::uint64_t next() {
+    stage::Request request;
+    EXPECT_EQ(job.next(request), Next::request);
+    return request.id;
+  }
+  Next answer() {
+    stage::Request request;
+    return job.next(request);
+  }
+  bool token(std::uint64_t id, char byte) {
+    return job.on_token(id, {support::byte_id(byte), -1.0F, {}});
+  }
+  std::vector<std::uint64_t> cancelled() {
+    std::vector<std::uint64_t> ids;
+    job.line().take_cancelled(ids);
+    return ids;
+  }
+
+  Tokenizer tokenizer = support::small_tokenizer();
+  ServeJob job{tokenizer, kEos, {2, 100}};
+};
+
+TEST_F(ServeJobTest, RequestsComeInOrderAndAreAnsweredApart) {
+  EXPECT_EQ(answer(), Next::none_now);
+  job.line().take_news();
+  const auto first = submit({row_of("ab", 2), row_of("c", 1)});
+  EXPECT_TRUE(job.line().take_news());
+  const auto second = submit({row_of("d", 3)});
+  EXPECT_EQ(job.load().waiting, 2U);
+  const std::uint64_t a = next();
+  EXPECT_EQ(job.load().waiting, 1U);
+  const std::uint64_t b = next();
+  const std::uint64_t c = next();
+  EXPECT_EQ(answer(), Next::none_now);
+  EXPECT_EQ(job.load().running, 2U);
+  EXPECT_FALSE(token(a, 'x'));
+  EXPECT_TRUE(token(b, 'y'));
+  EXPECT_FALSE(token(c, 'z'));
+  EXPECT_TRUE(token(a, 'w'));
+  EXPECT_TRUE(job.on_token(c, {kEos, 0.0F, {}}));
+  EXPECT_EQ(first->said, "begin 0.0=x 1.0=y done1 0.0=xw done0 ");
+  EXPECT_EQ(second->said, "begin 0.0=z 0.0=z done0 ");
+  EXPECT_EQ(job.load().running, 0U);
+}
+
+TEST_F(ServeJobTest, AClientThatLeavesIsCancelledWhereverItStands) {
+  const auto running = submit({row_of("a", 5, 3)});
+  const std::uint64_t first = next();
+  const std::uint64_t second = next();  // the third answer has not begun
+  const auto waiting = submit({row_of("b", 5)});
+  job.drop(*waiting);
+  EXPECT_EQ(job.load().waiting, 0U);
+  job.drop(*running);
+  EXPECT_EQ(cancelled(), (std::vector<std::uint64_t>{first, second}));
+  EXPECT_EQ(answer(), Next::none_now);
+  // A token that comes before the head has heard of it ends the request.
+  EXPECT_TRUE(token(first, 'x'));
+  job.on_cancelled(second);
+  EXPECT_EQ(running->said, "begin ");
+  EXPECT_EQ(waiting->said, "");
+  job.drop(*running);  // once is enough
+  EXPECT_TRUE(cancelled().empty());
+  EXPECT_EQ(job.load().running, 0U);
+  job.drain();
+  EXPECT_EQ(answer(), Next::no_more);
+}
+
+TEST_F(ServeJobTest, AFullQueueTakesNoMore) {
+  submit({row_of("a", 1)});
+  submit({row_of(std::string(98, 'b'), 1)});
+  submit({row_of("c", 1)}, Admission::full);  // three requests
+  next();
+  submit({row_of("abc", 1)}, Admission::full);  // 101 tokens
+  submit({row_of("ab", 1)});
+  next();
+  next();
+  submit({row_of(std::string(500, 'x'), 1)});  // alone it may be as long as it is
+}
+
+TEST_F(ServeJobTest, DrainingEndsWithWhatWasTaken) {
+  const auto taken = submit({row_of("a", 1)});
+  job.drain();
+  submit({row_of("b", 1)}, Admission::draining);
+  const std::uint64_t id = next();
+  EXPECT_EQ(answer(), Next::no_more);
+  EXPECT_TRUE(token(id, 'x'));
+  EXPECT_EQ(taken->said, "begin 0.0=x done0 ");
+}
+
+TEST_F(ServeJobTest, OneFailureEndsTheWholeRequestAlone) {
+  const auto bad = submit({row_of("a", 5), row_of("b", 5)});
+  const auto good = submit({row_of("c", 1)});
+  const std::uint64_t first = next();
+  const std::uint64_t second = next();
+  const std::uint64_t other = next();
+  job.on_failed(first, "why");
+  EXPECT_EQ(cancelled(), (std::vector<std::uint64_t>{first, second}));
+  job.on_cancelled(second);
+  EXPECT_TRUE(token(other, 'x'));
+  EXPECT_EQ(bad->said, "begin failed:why ");
+  EXPECT_EQ(good->said, "begin 0.0=x done0 ");
+}
+
+TEST_F(ServeJobTest, AllFailTogether) {
+  const auto running = submit({row_of("a", 5)});
+  const std::uint64_t id = next();
+  const auto waiting = submit({row_of("b", 5)});
+  job.fail_all("the end");
+  EXPECT_EQ(running->said, "begin failed:the end ");
+  EXPECT_EQ(waiting->said, "failed:the end ");
+  EXPECT_EQ(cancelled(), std::vector<std::uint64_t>{id});
+  job.on_cancelled(id);
+  EXPECT_EQ(job.load().running + job.load().waiting, 0U);
+}
+
+TEST_F(ServeJobTest, APromptAloneIsDoneWithoutTokens) {
+  RequestRow row = row_of("ab", 0);
+  row.echo = true;
+  row.sampling.logprobs = 0;
+  const auto scored = submit({std::move(row)});
+  const std::uint64_t id = next();
+  job.on_prompt_token(id, 1, {support::byte_id('b'), -2.0F, {}});
+  job.on_prompt_done(id);
+  EXPECT_EQ(scored->said, "begin 0.0= done0 ");
+}
+
+}  // namespace
+}  // namespace sluice::launcher
