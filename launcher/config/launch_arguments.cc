@@ -20,8 +20,9 @@ bool stays_on_host(const RankStart& start,
 }
 
 std::vector<std::string>::const_iterator find_run(const std::vector<std::string>& words) {
-  return std::ranges::find_if(
-      words, [](const std::string& word) { return word == "generate" || word == "score"; });
+  return std::ranges::find_if(words, [](const std::string& word) {
+    return word == "generate" || word == "score" || word == "serve";
+  });
 }
 
 }  // namespace sluice::launcher

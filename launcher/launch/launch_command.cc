@@ -26,7 +26,8 @@ using std::chrono::milliseconds;
 
 /// After that a run which was asked to stop is ended: ranks end by themselves within 10 s.
 constexpr milliseconds kStopTime{12000};
-constexpr milliseconds kEndTime{5000};  // from one attempt to end it to the next
+constexpr milliseconds kServerStopTime{42000};  // answers under way get 30 s
+constexpr milliseconds kEndTime{5000};          // from one attempt to end it to the next
 /// How often a run over several hosts is looked at, and how often in a row it may be without ranks
 /// on this host, where it had some.
 constexpr milliseconds kLookTime{1000};
@@ -126,11 +127,15 @@ class Launch {
       say(fmt::format("signal {}: asking the run to stop", *signal));
       // mpirun kills its ranks at SIGTERM and SIGINT; SIGUSR1 it passes on.
       child.send(uses_mpirun_ ? SIGUSR1 : SIGTERM);
-      return kStopTime;
+      return stop_time();
     }
-    if (signal && !(*signal == SIGINT && signal_ == SIGINT)) return kStopTime;  // asked already
+    if (signal && !(*signal == SIGINT && signal_ == SIGINT)) return stop_time();  // asked already
     child.send(std::exchange(insists_, true) ? SIGKILL : SIGTERM);
     return kEndTime;
+  }
+
+  milliseconds stop_time() const {
+    return arguments_.words.front() == "serve" ? kServerStopTime : kStopTime;
   }
 
   bool pause(std::chrono::seconds time) {

@@ -1,4 +1,4 @@
-// What a server answers by: the model as its clients see it.
+// What a server answers by: the model as its clients see it, and the job that answers.
 #pragma once
 
 #include <cstdint>
@@ -6,6 +6,10 @@
 #include <vector>
 
 #include "launcher/chat/chat_template.h"
+#include "launcher/config/run_config.h"
+#include "launcher/config/serve_arguments.h"
+#include "launcher/jobs/request_row.h"
+#include "launcher/model/model_folder.h"
 #include "launcher/serve/completion_request.h"
 #include "launcher/serve/serve_job.h"
 #include "launcher/tokenizer/tokenizer.h"
@@ -13,14 +17,20 @@
 namespace sluice::launcher {
 
 struct ServedModel {
-  std::vector<std::string> names;  // what clients call it; the first is shown
-  std::int64_t created = 0;        // Unix seconds: when the server began
-  std::int32_t max_model_len = 0;  // tokens of prompt and answer
-  std::int32_t vocabulary = 0;
-  const Tokenizer& tokenizer;
-  const ChatTemplate& chat;
-  CompletionParser& parser;
-  ServeJob& job;
+  /// Opens tokenizer and template. Throws InputError, and ConfigError for a --max-model-len that
+  /// the model has not.
+  ServedModel(const RunConfig& config, const ServeArguments& arguments, const ModelFolder& model);
+
+  /// What the run must be made for.
+  JobScan scan() const;
+
+  const std::vector<std::string> names;  // what clients call it; the first is shown
+  const std::int64_t created;            // Unix seconds: when it was opened
+  const ModelLimits limits;
+  const Tokenizer tokenizer;
+  const ChatTemplate chat;
+  CompletionParser parser;
+  ServeJob job;
 };
 
 }  // namespace sluice::launcher

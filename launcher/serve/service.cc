@@ -28,7 +28,7 @@ Json model_json(const std::string& name, const ServedModel& served) {
           {"object", "model"},
           {"created", served.created},
           {"owned_by", "sluice"},
-          {"max_model_len", served.max_model_len}};
+          {"max_model_len", served.limits.positions}};
 }
 
 ApiError no_such_model(const std::string& name) {

@@ -56,7 +56,8 @@ Json tokenize_answer(const ServedModel& served, const Json& body) {
     const RowFields fields(body);
     const auto ids = served.tokenizer.encode(
         asked.text, fields.boolean("add_special_tokens").value_or(asked.add_special));
-    Json answer = {{"count", ids.size()}, {"max_model_len", served.max_model_len}, {"tokens", ids}};
+    Json answer = {
+        {"count", ids.size()}, {"max_model_len", served.limits.positions}, {"tokens", ids}};
     if (fields.boolean("return_token_strs").value_or(false)) {
       Json texts = Json::array();
       for (const std::int32_t id : ids) texts.push_back(text_of(served.tokenizer, id));
@@ -68,7 +69,7 @@ Json tokenize_answer(const ServedModel& served, const Json& body) {
 
 Json detokenize_answer(const ServedModel& served, const Json& body) {
   return answered([&] {
-    const auto ids = RowFields(body).ids("tokens", served.vocabulary);
+    const auto ids = RowFields(body).ids("tokens", served.limits.vocabulary);
     if (!ids) throw RowProblem{"there are no tokens", "tokens"};
     return Json({{"prompt", served.tokenizer.decode(*ids, false)}});
   });
@@ -77,8 +78,8 @@ Json detokenize_answer(const ServedModel& served, const Json& body) {
 Json tokenizer_info(const ServedModel& served) {
   const Tokenizer& tokenizer = served.tokenizer;
   return {{"tokenizer_class", "sluice"},
-          {"model_max_length", served.max_model_len},
-          {"vocab_size", served.vocabulary},
+          {"model_max_length", served.limits.positions},
+          {"vocab_size", served.limits.vocabulary},
           {"bos_token", text_of(tokenizer, tokenizer.bos())},
           {"eos_token", text_of(tokenizer, tokenizer.eos())},
           {"pad_token", text_of(tokenizer, tokenizer.pad())}};

@@ -9,7 +9,7 @@ import signal
 import socket
 import unittest
 
-from job_support import DEMO_MODEL, DONE, USAGE, is_running
+from job_support import DEMO_MODEL, DEVICE, DONE, USAGE, is_running, parents, ranks_of
 from serve_support import Server, ServeTest, events_of
 
 COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
@@ -281,15 +281,29 @@ class ServeHttpTest(ServeTest):
 
     def test_a_killed_rank_ends_the_server_and_its_streams(self):
         server = Server(self, *self.slow(), ranks=2)
-        response = server.open_stream(COMPLETIONS, LONG)
+        streams = [server.open_stream(COMPLETIONS, LONG) for _ in range(8)]
         os.kill(server.job.ranks[1], signal.SIGKILL)
-        said = response.read().decode()
-        self.assertIn('"error"', said)
-        self.assertIn("has lost a part of the model", said)
+        for response in streams:
+            said = response.read().decode()
+            self.assertIn('"error"', said)
+            self.assertIn("has lost a part of the model", said)
         ended = server.job.end(30)
         self.assertNotEqual(ended.status, DONE, ended)
         self.assertIn("rank 1", ended.stdout + ended.stderr)
         self.assertFalse(is_running(server.job.ranks[0]))
+
+    def test_launch_starts_a_server_again(self):
+        job = self.start("launch", "-n", 2, "serve", "--model", DEMO_MODEL, "--device", DEVICE,
+                         "--port", 0)
+        server = Server.of_job(job)
+        before = server.post(COMPLETIONS, LONG).json()["choices"]
+        (mpirun,) = [pid for pid, parent in parents().items() if parent == job.process.pid]
+        os.kill(ranks_of(mpirun)[1], signal.SIGKILL)
+        again = Server.of_job(job, address=1)
+        self.assertEqual(again.post(COMPLETIONS, LONG).json()["choices"], before)
+        os.kill(job.process.pid, signal.SIGTERM)
+        ended = job.end()
+        self.assertEqual(ended.status, DONE, ended)
 
 
 if __name__ == "__main__":

@@ -42,16 +42,29 @@ class Server:
     """Listens on a free port. Its calls open a connection each, unless they are given one."""
 
     def __init__(self, test, *arguments, ranks=0, model=DEMO_MODEL, environment=None, ready=True):
-        self.key = None
-        self.job = test.start("serve", "--model", model, "--port", 0, *arguments, ranks=ranks,
-                              environment=environment)
-        self.job.wait_for_text("sluice: listening on http://")
-        printed = "".join(self.job.texts())
-        address = re.search(r"listening on http://(\S+):(\d+)", printed)
-        self.host, self.port = address.group(1).strip("[]"), int(address.group(2))
+        self.find(test.start("serve", "--model", model, "--port", 0, *arguments, ranks=ranks,
+                             environment=environment), 0)
         if ready:
             self.wait_until(lambda: self.get("/health").status == 200)
             self.job.find_ranks()
+
+    @classmethod
+    def of_job(cls, job, address=0):
+        """Of a job that prints several addresses, the one of this number; when it is ready."""
+        server = cls.__new__(cls)
+        server.find(job, address)
+        server.wait_until(lambda: server.get("/health").status == 200)
+        return server
+
+    def find(self, job, address):
+        self.job, self.key = job, None
+        found = []
+
+        def has_come():
+            found[:] = re.findall(r"listening on http://(\S+):(\d+)", "".join(job.texts()))
+            return len(found) > address
+        self.wait_until(has_come)
+        self.host, self.port = found[address][0].strip("[]"), int(found[address][1])
 
     def wait_until(self, holds):
         """Of something that can be seen from outside."""

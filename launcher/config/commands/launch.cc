@@ -14,6 +14,7 @@ std::string usage() {
 Usage:
   sluice launch -n STAGES [FLAGS] generate FLAGS OF GENERATE
   sluice launch -n STAGES [FLAGS] score FLAGS OF SCORE
+  sluice launch -n STAGES [FLAGS] serve FLAGS OF SERVE
 
 Examples:
   A job over night on four GPUs, started again where a rank is lost:
@@ -45,7 +46,7 @@ void read(GivenFlags& given, const Words& words, ParsedCommand& parsed) {
   const auto run = find_run(words);
   if (problems.empty() && run == words.end()) {
     problems.emplace_back(
-        "launch what? Give generate or score with its flags, after those of launch");
+        "launch what? Give generate, score or serve with its flags, after those of launch");
   }
   LaunchArguments& arguments = parsed.launch;
   RankStart& start = arguments.start;

@@ -1,0 +1,104 @@
+"""Clients of others, unchanged: openai (whole, streamed, asynchronous) and langchain-openai. Needs both
+packages of PyPI; skips without them.
+"""
+
+import asyncio
+import sys
+import unittest
+
+try:
+    import openai
+except ImportError as missing:
+    print(f"skipped: {missing}")
+    sys.exit(77)
+try:
+    import langchain_openai
+except ImportError:
+    langchain_openai = None
+
+from serve_support import Server, ServeTest
+
+PROMPT = "Question: What is 7 plus 8?\nAnswer:"
+MESSAGES = [{"role": "user", "content": "What is 7 plus 8?"}]
+
+
+class ClientsTest(ServeTest):
+    def setUp(self):
+        super().setUp()
+        self.server = Server(self, "--served-model-name", "demo", model=self.chat_model())
+        self.url = f"http://127.0.0.1:{self.server.port}/v1"
+        self.client = openai.OpenAI(base_url=self.url, api_key="none", max_retries=0)
+        self.addCleanup(self.client.close)
+
+    def test_openai_whole_and_streamed(self):
+        made = self.client.completions.create(
+            model="demo", prompt=[PROMPT, PROMPT], max_tokens=6, temperature=0, n=2, logprobs=2,
+            extra_body={"top_k": 5, "ignore_eos": True})
+        self.assertEqual([choice.index for choice in made.choices], [0, 1, 2, 3])
+        self.assertTrue(made.choices[0].text.startswith(" 15"))
+        self.assertEqual(len(made.choices[0].logprobs.tokens), 6)
+        self.assertEqual(made.usage.total_tokens,
+                         made.usage.prompt_tokens + made.usage.completion_tokens)
+        chat = self.client.chat.completions.create(
+            model="demo", messages=MESSAGES, max_completion_tokens=6, temperature=0, logprobs=True,
+            top_logprobs=2, stop=["\n"])
+        message = chat.choices[0].message
+        self.assertEqual((message.role, message.content), ("assistant", " 15"))
+        self.assertEqual(len(chat.choices[0].logprobs.content[0].top_logprobs), 2)
+        stream = self.client.chat.completions.create(
+            model="demo", messages=MESSAGES, temperature=0, stop=["\n"], stream=True,
+            stream_options={"include_usage": True})
+        parts, usage = [], None
+        for event in stream:
+            usage = event.usage or usage
+            parts += [choice.delta.content or "" for choice in event.choices]
+        self.assertEqual("".join(parts), " 15")
+        self.assertEqual(usage.completion_tokens, chat.usage.completion_tokens)
+        self.assertEqual([model.id for model in self.client.models.list()], ["demo"])
+        self.assertEqual(self.client.models.retrieve("demo").id, "demo")
+
+    def test_openai_errors_have_their_classes(self):
+        ask = self.client.chat.completions.create
+        with self.assertRaises(openai.NotFoundError) as unknown:
+            ask(model="gpt-4", messages=MESSAGES)
+        self.assertEqual(unknown.exception.code, "model_not_found")
+        with self.assertRaises(openai.BadRequestError) as bad:
+            ask(model="demo", messages=MESSAGES, temperature=-1, stream=True)
+        self.assertEqual(bad.exception.param, "temperature")
+        with self.assertRaises(openai.BadRequestError) as long:
+            ask(model="demo", messages=MESSAGES, max_tokens=5000)
+        self.assertEqual(long.exception.code, "context_length_exceeded")
+
+    def test_openai_asynchronous_with_32_at_once(self):
+        async def ask(client, i):
+            stream = await client.completions.create(
+                model="demo", prompt=f"Question: What is {i} plus 1?\nAnswer:", max_tokens=4,
+                temperature=0, stop="\n", stream=True)
+            return "".join([event.choices[0].text async for event in stream])
+
+        async def ask_all():
+            async with openai.AsyncOpenAI(base_url=self.url, api_key="none", max_retries=0) as client:
+                return await asyncio.gather(*[ask(client, i) for i in range(32)])
+
+        answers = asyncio.run(ask_all())
+        alone = [self.client.completions.create(
+            model="demo", prompt=f"Question: What is {i} plus 1?\nAnswer:", max_tokens=4,
+            temperature=0, stop="\n").choices[0].text for i in range(32)]
+        self.assertEqual(answers, alone)
+        self.server.wait_for_load(0, 0)
+
+    def test_langchain(self):
+        if langchain_openai is None:
+            self.skipTest("langchain-openai is not here")
+        chat = langchain_openai.ChatOpenAI(model="demo", base_url=self.url, api_key="none",
+                                           temperature=0, max_tokens=6, stop=["\n"])
+        self.assertEqual(chat.invoke("What is 7 plus 8?").content, " 15")
+        self.assertEqual("".join(part.content for part in chat.stream("What is 7 plus 8?")), " 15")
+        texts = langchain_openai.OpenAI(model="demo", base_url=self.url, api_key="none",
+                                        temperature=0, max_tokens=4, n=1)
+        answers = texts.generate([PROMPT] * 25, stop=["\n"])
+        self.assertEqual({one[0].text for one in answers.generations}, {" 15"})
+
+
+if __name__ == "__main__":
+    unittest.main()
