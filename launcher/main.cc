@@ -23,6 +23,7 @@
 #include "launcher/plan/plan_command.h"
 #include "launcher/plan/simulate_command.h"
 #include "launcher/score/score_command.h"
+#include "launcher/serve/chat_command.h"
 #include "launcher/serve/serve_command.h"
 #include "launcher/tokenizer/tokenizer_facts.h"
 
@@ -89,6 +90,9 @@ ExitStatus run(int argc, char** argv) {
     case launcher::Command::score:
       return launcher::score(parsed.config, parsed.score, {parsed.dry_run, parsed.schedule},
                              launcher::command_line_text(argc, argv), say, std::cout);
+    case launcher::Command::chat:
+      return launcher::chat(parsed.config, parsed.serve, {parsed.dry_run, parsed.schedule},
+                            launcher::command_line_text(argc, argv), say, std::cout);
     case launcher::Command::serve:
       return launcher::serve(parsed.config, parsed.serve, {parsed.dry_run, parsed.schedule},
                              launcher::command_line_text(argc, argv), say, std::cout);

@@ -65,7 +65,8 @@ enum class Command : std::uint8_t {
   merge,
   launch,
   score,
-  serve
+  serve,
+  chat
 };
 
 struct ParsedCommand {

@@ -1,4 +1,4 @@
-// What `sluice serve` is asked for beside a run's configuration.
+// What `sluice serve` and `sluice chat` are asked for beside a run's configuration.
 #pragma once
 
 #include <cstdint>
@@ -17,6 +17,10 @@ struct ServeArguments {
   std::string allow_origin;         // of pages that may ask; empty: none, "*": any
   std::int32_t max_model_len = 0;   // tokens of prompt and answer; 0: the model's positions
   std::int32_t max_waiting = 1024;  // requests without a place; further ones get 429
+
+  // Of `sluice chat`:
+  std::string system;        // the first message; empty: none
+  std::string persona_file;  // ... or the text of this file
 };
 
 /// Whether only this machine can reach it: 127.*, ::1, localhost.

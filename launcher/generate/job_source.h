@@ -2,8 +2,10 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "launcher/jobs/request_row.h"
+#include "stage/report.h"
 #include "stage/request.h"
 
 namespace sluice::launcher {
@@ -13,6 +15,8 @@ class JobSource {
   virtual ~JobSource() = default;
   virtual stage::Job& job() = 0;
   virtual JobScan scan() const = 0;
+  /// What each stage plans to take, by rank; before anything is loaded.
+  virtual void planned(const std::vector<stage::StageReport>& /*stages*/) {}
   /// Everything is loaded. `cores`: threads that this rank computes with.
   virtual void start(int /*cores*/) {}
   /// Rows that need nothing more. `ended`: requests that have.

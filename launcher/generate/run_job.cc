@@ -261,6 +261,8 @@ void RunJob::keep_journal(bool to_disk) { source_->keep_journal(to_disk); }
 
 JournalUse RunJob::journal_use() const { return source_->journal_use(); }
 
+void RunJob::planned(const std::vector<stage::StageReport>& stages) { source_->planned(stages); }
+
 void RunJob::stop() noexcept { source_->stop(); }
 
 void RunJob::before_exit() noexcept { source_->before_exit(); }

@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "launcher/config/run_config.h"
 #include "launcher/generate/job_source.h"
@@ -15,6 +16,7 @@
 #include "launcher/jobs/request_row.h"
 #include "launcher/model/model_folder.h"
 #include "launcher/report/progress.h"
+#include "stage/report.h"
 #include "stage/request.h"
 
 namespace sluice::launcher {
@@ -58,6 +60,7 @@ class RunJob : public stage::Job {
   void keep_journal(bool to_disk);
   JournalUse journal_use() const;
   // As JobSource has them:
+  void planned(const std::vector<stage::StageReport>& stages);
   void stop() noexcept;
   void before_exit() noexcept;
 

@@ -23,7 +23,6 @@ Json error_body(const ApiError& error) {
 HttpAnswer error_answer(const ApiError& error) {
   HttpAnswer answer{error.status, error_body(error).dump()};
   if (error.status == 429 || error.status == 503) answer.headers.emplace_back("Retry-After", "1");
-  if (error.status == 401) answer.headers.emplace_back("WWW-Authenticate", "Bearer");
   return answer;
 }
 

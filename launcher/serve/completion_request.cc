@@ -14,6 +14,7 @@ namespace sluice::launcher {
 namespace {
 
 constexpr std::size_t kMostPrompts = 2048;
+constexpr std::size_t kMostAnswers = 8192;  // to all prompts of a request
 
 /// `body` without fields that are the server's own business.
 Json::Object without(const Json& body, std::initializer_list<std::string_view> names) {
@@ -48,6 +49,15 @@ void read_stream(const Json& body, CompletionRequest& request) {
     throw RowProblem{"stream_options is given without stream: true", "stream_options"};
   }
   request.include_usage = RowFields(*options).boolean("include_usage").value_or(false);
+}
+
+/// Each answer takes memory as long as it waits.
+void check_answers(const RequestRow& row, std::size_t prompts) {
+  const std::size_t answers = prompts * static_cast<std::size_t>(row.best_of);
+  if (answers <= kMostAnswers) return;
+  throw RowProblem{fmt::format("the prompts ask for {} answers together; a request may ask for {}",
+                               answers, kMostAnswers),
+                   row.best_of > row.n ? "best_of" : "n"};
 }
 
 /// A stream cannot take back what it has given out.
@@ -149,6 +159,7 @@ CompletionRequest CompletionParser::parse(const Json& body, CompletionKind kind,
     }
     request.rows.push_back(std::get<RequestRow>(std::move(row)));
     try {
+      check_answers(request.rows.back(), prompts.size());
       if (request.stream) check_stream(request.rows.back());
     } catch (const RowProblem& problem) {
       throw ApiError{400, problem.message, problem.param};

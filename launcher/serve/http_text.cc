@@ -16,6 +16,25 @@ int digit_of(char c) {
   return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
+/// Up to the first character that is none of its alphabet.
+std::string decode_base64(std::string_view text) {
+  constexpr std::string_view kAlphabet =
+      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  std::string bytes;
+  std::uint32_t bits = 0;
+  int held = 0;
+  for (const char c : text) {
+    const std::size_t value = kAlphabet.find(c);
+    if (value == std::string_view::npos) break;
+    bits = (bits << 6 | static_cast<std::uint32_t>(value)) & 0xFFFFU;
+    held += 6;
+    if (held < 8) continue;
+    held -= 8;
+    bytes += static_cast<char>(bits >> held & 0xFFU);
+  }
+  return bytes;
+}
+
 }  // namespace
 
 const char* reason_of(int status) {
@@ -80,6 +99,18 @@ bool is_json_type(std::string_view type) {
   return std::ranges::equal(type, kJson, {}, [](char c) {
     return static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
   });
+}
+
+std::string key_of(std::string_view authorization) {
+  constexpr std::string_view kBearer = "Bearer ";
+  constexpr std::string_view kBasic = "Basic ";
+  if (authorization.starts_with(kBearer)) {
+    return std::string(authorization.substr(kBearer.size()));
+  }
+  if (!authorization.starts_with(kBasic)) return {};
+  const std::string pair = decode_base64(authorization.substr(kBasic.size()));
+  const std::size_t colon = pair.find(':');
+  return colon == std::string::npos ? std::string() : pair.substr(colon + 1);
 }
 
 bool equal_in_constant_time(std::string_view given, std::string_view expected) {

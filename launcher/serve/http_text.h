@@ -18,6 +18,9 @@ std::string chunk_of(std::string_view text);
 /// Whether a Content-Type is JSON's, whatever its parameters.
 bool is_json_type(std::string_view type);
 
+/// The key in an Authorization header: Bearer's, or Basic's password; empty: there is none.
+std::string key_of(std::string_view authorization);
+
 /// Takes as long for equal texts as for others of their length.
 bool equal_in_constant_time(std::string_view given, std::string_view expected);
 

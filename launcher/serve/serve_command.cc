@@ -12,6 +12,7 @@
 #include <optional>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "launcher/generate/job_source.h"
 #include "launcher/jobs/row_feed.h"
@@ -67,6 +68,10 @@ class ServeSource final : public JobSource {
   stage::Job& job() override { return served_->job; }
   JobScan scan() const override { return served_->scan(); }
   bool shows_progress() const override { return false; }
+
+  void planned(const std::vector<stage::StageReport>& stages) override {
+    service_->set_stages(stages);
+  }
 
   void start(int cores) override {
     workers_.start(parsing_threads(cores));

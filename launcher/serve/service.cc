@@ -11,6 +11,7 @@
 #include "launcher/serve/api_error.h"
 #include "launcher/serve/completion_exchange.h"
 #include "launcher/serve/http_text.h"
+#include "launcher/serve/page.h"
 #include "launcher/serve/tokenizer_routes.h"
 
 namespace sluice::launcher {
@@ -51,6 +52,8 @@ const Service::Route* Service::find_route(const std::string& path) {
       {"/health", &Service::health, nullptr, true},
       {"/version", &Service::version, nullptr, true},
       {"/metrics", &Service::metrics, nullptr, true},
+      {"/", &Service::page, nullptr, true},
+      {"/pipeline", &Service::pipeline},
       {kModels, &Service::models},
       {"/tokenizer_info", &Service::tokenizer_info},
       {"/v1/completions", nullptr, &Service::complete_text},
@@ -66,16 +69,14 @@ const Service::Route* Service::find_route(const std::string& path) {
 
 std::optional<HttpAnswer> Service::check_key(const HttpHead& head) const {
   if (options_.key.empty() || head.path == "/health" || is_preflight(head)) return {};
-  constexpr std::string_view kBearer = "Bearer ";
-  const std::string& given = head.authorization;
-  if (given.starts_with(kBearer) &&
-      equal_in_constant_time(std::string_view(given).substr(kBearer.size()), options_.key)) {
-    return {};
-  }
-  return error_answer({401,
-                       "the server's key is missing or wrong: send it as Authorization: "
-                       "Bearer KEY",
-                       "", "invalid_api_key"});
+  if (equal_in_constant_time(key_of(head.authorization), options_.key)) return {};
+  HttpAnswer answer = error_answer(
+      {401, "the server's key is missing or wrong: send it as Authorization: Bearer KEY", "",
+       "invalid_api_key"});
+  // A browser asks its user for a password, which is the key.
+  const bool is_page = head.path == "/";
+  answer.headers.emplace_back("WWW-Authenticate", is_page ? "Basic realm=\"sluice\"" : "Bearer");
+  return answer;
 }
 
 bool Service::is_preflight(const HttpHead& head) const {
@@ -170,6 +171,35 @@ HttpAnswer Service::tokenizer_info(const HttpHead&) {
   return {200, launcher::tokenizer_info(*served_).dump()};
 }
 
+void Service::set_stages(const std::vector<stage::StageReport>& stages) {
+  Json list = Json::array();
+  for (const stage::StageReport& stage : stages) {
+    Json tiers = Json::array();
+    for (int tier = 0; tier < offload::kTierCount; ++tier) {
+      tiers.push_back({{"name", name_of(static_cast<offload::Tier>(tier))},
+                       {"bytes", stage.tiers[static_cast<std::size_t>(tier)].planned}});
+    }
+    list.push_back({{"rank", stage.rank},
+                    {"host", stage.host},
+                    {"device", stage.device},
+                    {"first_layer", stage.first_layer},
+                    {"layers", stage.layers},
+                    {"tiers", std::move(tiers)}});
+  }
+  pipeline_ = Json({{"stages", std::move(list)}}).dump();
+}
+
+HttpAnswer Service::pipeline(const HttpHead&) { return {200, pipeline_}; }
+
+HttpAnswer Service::page(const HttpHead&) {
+  return {200,
+          kPage,
+          "text/html; charset=utf-8",
+          {{"Content-Security-Policy",
+            "default-src 'none'; connect-src 'self'; style-src 'unsafe-inline'; "
+            "script-src 'unsafe-inline'; frame-ancestors 'none'"}}};
+}
+
 void Service::complete_text(const Json& body, const std::shared_ptr<HttpReply>& reply) {
   complete(CompletionKind::text, body, reply);
 }
@@ -222,10 +252,11 @@ void Service::complete(CompletionKind kind, const Json& body,
                    "rate_limit_exceeded"};
   }
   reply->on_end([this, exchange, &served](bool gone) {
+    if (gone) {
+      served.job.drop(*exchange);
+      metrics_.request_left();
+    }
     --open_;
-    if (!gone) return;
-    served.job.drop(*exchange);
-    metrics_.request_left();
   });
 }
 

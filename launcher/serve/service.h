@@ -13,6 +13,7 @@
 #include "launcher/serve/serve_metrics.h"
 #include "launcher/serve/served_model.h"
 #include "launcher/serve/work_queue.h"
+#include "stage/report.h"
 
 namespace sluice::launcher {
 
@@ -30,6 +31,8 @@ class Service final : public HttpHandler {
   /// The model is loaded. Until then all but /health, /version and /metrics answer 503. `served`
   /// must outlive every request.
   void open(ServedModel& served) { served_ = &served; }
+  /// What /pipeline says: the stages and what each plans to take. Before open().
+  void set_stages(const std::vector<stage::StageReport>& stages);
 
   std::optional<HttpAnswer> check(const HttpHead& head) override;
   void handle(HttpHead head, std::string body, std::shared_ptr<HttpReply> reply) override;
@@ -49,6 +52,8 @@ class Service final : public HttpHandler {
   HttpAnswer metrics(const HttpHead& head);
   HttpAnswer models(const HttpHead& head);
   HttpAnswer tokenizer_info(const HttpHead& head);
+  HttpAnswer pipeline(const HttpHead& head);
+  HttpAnswer page(const HttpHead& head);
   // POST, on a worker's thread. They throw ApiError:
   void complete_text(const Json& body, const std::shared_ptr<HttpReply>& reply);
   void complete_chat(const Json& body, const std::shared_ptr<HttpReply>& reply);
@@ -63,6 +68,7 @@ class Service final : public HttpHandler {
   const ServiceOptions options_;
   ServeMetrics& metrics_;
   WorkQueue& workers_;
+  std::string pipeline_;  // JSON
   std::atomic<ServedModel*> served_{nullptr};
   std::atomic<std::size_t> open_{0};  // completions whose answers are not written yet
   std::atomic<std::uint64_t> next_id_{0};

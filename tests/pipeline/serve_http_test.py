@@ -30,6 +30,7 @@ BAD_COMPLETIONS = [
     ({"prompt": [5000]}, "prompt", "token ids"),
     ({"prompt": [-1]}, "prompt", "token ids"),
     ({"prompt": ["a"] * 3000}, "prompt", "3000"),
+    ({"prompt": ["a"] * 1000, "n": 100}, "n", "100000"),
     ({"prompt": "a", "max_tokens": -1}, "max_tokens", "integer"),
     ({"prompt": "a", "max_tokens": 10**30}, "max_tokens", "integer"),
     ({"prompt": "a", "max_tokens": 1.5}, "max_tokens", "integer"),
@@ -190,6 +191,10 @@ class ServeHttpTest(ServeTest):
                 self.assertEqual((answer.status, answer.error()["code"]), (401, "invalid_api_key"))
         for path in (COMPLETIONS, CHAT, "/tokenize", "/detokenize"):
             self.assertEqual(server.post(path, {"prompt": "a"}).status, 401)
+        page = server.get("/")
+        self.assertEqual((page.status, page.headers["www-authenticate"]),
+                         (401, 'Basic realm="sluice"'))
+        self.assertEqual(server.get("/", {"Authorization": "Basic OnMzY3JldA=="}).status, 200)
         self.assertEqual(server.get("/health").status, 200)
         server.key = "s3cret"
         self.assertEqual(server.get("/v1/models").status, 200)

@@ -8,21 +8,9 @@ import signal
 import socket
 import time
 
-from job_support import DEMO_MODEL, DONE, MAX_SECONDS, JobTest
+from job_support import DEMO_MODEL, DONE, MAX_SECONDS, SOURCE, JobTest
 
-CHAT_TEMPLATE = """\
-{{- bos_token }}
-{%- for message in messages %}
-    {%- if message.role == 'user' %}
-        {{- 'Question: ' + message.content + '\\n' }}
-    {%- else %}
-        {{- 'Answer:' + message.content + '\\n' }}
-    {%- endif %}
-{%- endfor %}
-{%- if add_generation_prompt %}
-    {{- 'Answer:' }}
-{%- endif %}
-"""
+CHAT_TEMPLATE = SOURCE / "models/demo-chat.jinja"
 
 
 class Answer:
@@ -155,12 +143,12 @@ def events_of(text):
 
 class ServeTest(JobTest):
     def chat_model(self):
-        """The demo model with a template that writes what it was trained on."""
+        """The demo model, with its template in its folder."""
         model = self.scratch / "chat-model"
         model.mkdir()
         for path in DEMO_MODEL.iterdir():
             (model / path.name).symlink_to(path)
-        (model / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
+        (model / "chat_template.jinja").symlink_to(CHAT_TEMPLATE)
         return model
 
     def slow(self):

@@ -5,8 +5,8 @@ many others, over one rank and over two.
 import concurrent.futures
 import unittest
 
-from job_support import DEMO_MODEL, DONE
-from serve_support import Server, ServeTest
+from job_support import BAD_INPUT, DEMO_MODEL, DONE
+from serve_support import CHAT_TEMPLATE, Server, ServeTest
 
 COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
 PROMPT = "Question: What is {} plus {}?\nAnswer:"
@@ -152,6 +152,17 @@ class ServeAnswersTest(ServeTest):
             streams = list(pool.map(lambda body: server.stream(*body), bodies))
         self.assertEqual([joined(events, False)[0]["text"] for events in streams], expected)
         server.wait_for_load(0, 0)
+
+    def test_a_template_may_be_a_file_of_its_own(self):
+        with_file = Server(self, "--chat-template", CHAT_TEMPLATE)
+        with_folder = Server(self, model=self.chat_model())
+        self.assertEqual(with_file.post(*chat(**GREEDY)).json()["choices"],
+                         with_folder.post(*chat(**GREEDY)).json()["choices"])
+        wrong = self.write("wrong.jinja", "{% for %}")
+        for path, word in ((wrong, "wrong.jinja"), (self.scratch / "none", "none")):
+            ended = self.run_job("serve", "--model", DEMO_MODEL, "--port", 0, "--chat-template", path)
+            self.assertEqual(ended.status, BAD_INPUT, ended)
+            self.assertIn(word, ended.stderr)
 
     def test_contents_may_be_lists_of_texts(self):
         server = Server(self, model=self.chat_model())

@@ -32,6 +32,7 @@ THIRD_PARTY = {
     r"cu(da|blas)\w*\.h": r"(kernels/cuda|comm/nccl)/\w+\.(cc|h|cu|cuh)",
     r"boost/beast.*": r"launcher/serve/http_connection\.cc",
     r"boost/.*": r"offload/disk/disk_engine\.cc|launcher/serve/http_\w+\.cc",
+    r"histedit\.h": r"launcher/serve/terminal\.cc",
     r"prometheus/.*": r"launcher/serve/serve_metrics\.cc",
     r"hwy/.*": r"kernels/(cpu|device)/[\w-]+\.(cc|h)",
     r"yaml-cpp/.*": r"launcher/config/config_yaml\.cc",

@@ -23,6 +23,7 @@ struct CommandPage {
 
 const CommandPage& bench_page();
 const CommandPage& calibrate_page();
+const CommandPage& chat_page();
 const CommandPage& generate_page();
 const CommandPage& merge_page();
 const CommandPage& score_page();

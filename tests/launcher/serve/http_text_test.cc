@@ -38,6 +38,17 @@ TEST(HttpText, KeysAreComparedWhole) {
   EXPECT_FALSE(equal_in_constant_time("a", ""));
 }
 
+TEST(HttpText, KeysComeAsBearersOrAsPasswords) {
+  EXPECT_EQ(key_of("Bearer s3cret"), "s3cret");
+  EXPECT_EQ(key_of("Bearer "), "");
+  EXPECT_EQ(key_of("s3cret"), "");
+  EXPECT_EQ(key_of("bearer s3cret"), "");
+  EXPECT_EQ(key_of("Basic YWRhOnMzY3JldA=="), "s3cret");  // ada:s3cret
+  EXPECT_EQ(key_of("Basic OnMzOmNyZXQ="), "s3:cret");     // :s3:cret
+  EXPECT_EQ(key_of("Basic czNjcmV0"), "");                // s3cret, without a colon
+  EXPECT_EQ(key_of("Basic !!"), "");
+}
+
 TEST(HttpText, AChunkSaysItsBytes) {
   EXPECT_EQ(chunk_of(std::string(26, 'a')).substr(0, 5), "1a\r\na");
 }
