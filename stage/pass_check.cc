@@ -41,7 +41,8 @@ void check_row(const Pass& pass, const PassRow& row, const Batching& batching, s
   require(row.scores_from >= 0 && !(row.sample && row.next_token >= 0), pass,
           "a row that scores other tokens than it has");
   require(row.drafted >= 0 && row.drafted < row.new_tokens &&
-              row.drafted <= batching.draft_tokens && (row.sample || row.drafted == 0),
+              row.drafted <= batching.draft_tokens &&
+              ((row.sample && row.scores_from == 0) || row.drafted == 0),
           pass, "a row of more guesses than it may have");
   require(row.sampling.answer_begin >= 0, pass, "a row whose answer begins before its prompt");
   require(row.sampling.logprobs <= kMaxLogprobs, pass, "a row with too many log-probabilities");

@@ -26,6 +26,7 @@ stage::Batching batching() {
   batching.num_gpu_batches = 2;
   batching.max_tokens_per_gpu_batch = 8;
   batching.max_sequence_tokens = 64;
+  batching.draft_tokens = 3;
   return batching;
 }
 
@@ -78,6 +79,10 @@ void check_pass(Bytes bytes) {
                       end <= batching().max_tokens_per_gpu_batch && row.slot >= 0 &&
                       row.slot < batching().slots(kStages),
                   "a row lies outside its GPU batch");
+    // A row of logits for each token that is wanted: no more than the row's new tokens.
+    const std::int32_t scored = row.end_scored() - row.first_scored();
+    fuzz::require(scored + (row.sample ? 1 + row.drafted : 0) <= row.new_tokens,
+                  "a row wants more logits than it has tokens");
   }
 }
 

@@ -22,6 +22,7 @@ Batching small_batching() {
   batching.max_sequence_tokens = 32;
   batching.max_rule_words = 6;
   batching.grammars = true;
+  batching.draft_tokens = 2;
   return batching;
 }
 
@@ -49,6 +50,8 @@ Pass good_pass() {
   pass.rows[2].grammar = 17;
   pass.grammars = {{17, 3}};
   pass.grammar_bytes.resize(3);
+  pass.rows[2].sample = true;
+  pass.rows[2].drafted = 2;
   pass.freed = {0, 17};
   return pass;
 }
@@ -88,6 +91,15 @@ TEST(PassCheck, WhatNoBufferOrTableHasRoomForIsRefused) {
        [](Pass& pass) {
          pass.rows[0].sample = true;
          pass.rows[0].next_token = 3;
+       }},
+      {"more guesses than it may have", [](Pass& pass) { pass.rows[2].drafted = 3; }},
+      {"more guesses than it may have", [](Pass& pass) { pass.rows[2].drafted = -1; }},
+      {"more guesses than it may have", [](Pass& pass) { pass.rows[2].sample = false; }},
+      {"more guesses than it may have", [](Pass& pass) { pass.rows[2].scores_from = 1; }},
+      {"more guesses than it may have",
+       [](Pass& pass) {
+         pass.rows[1].sample = true;
+         pass.rows[1].drafted = 1;
        }},
       {"too many log-probabilities", [](Pass& pass) { pass.rows[0].sampling.logprobs = 21; }},
       {"before its prompt", [](Pass& pass) { pass.rows[0].sampling.answer_begin = -1; }},
