@@ -4,7 +4,8 @@ a slowed link, with and without guesses, in turn. The answers are compared, too:
     scripts/bench draft [--pairs 3] [--batches 1,2,4,8] [--rows 24] [--link-gbps 0.02]
 
 `ngram` looks guesses up in prompt and answer. `model` asks the demo model itself, quantised to 4 bits, whole in device
-memory: a quarter of the bytes that the weights have, which stream.
+memory: a quarter of the bytes that the weights have, which stream. Its goal is 2 x. A look-up cannot know the first letter
+of a code, so it has no goal on these rows.
 """
 import argparse
 import json
@@ -14,6 +15,7 @@ import subprocess
 import tempfile
 
 DEMO = pathlib.Path(__file__).resolve().parents[2] / "models" / "demo"
+GOALS = {"ngram": None, "model": 2}
 DRAFTS = {"ngram": ["--draft", "ngram"],
           "model": ["--draft-model", str(DEMO), "--draft-compress-weight", "4bit"]}
 
@@ -65,7 +67,7 @@ def main():
                       flush=True)
                 print(json.dumps({"name": f"draft_{name}_b{batch}", "value": round(statistics.median(seconds), 3),
                                   "unit": "s", "limit": None, "ratio": round(statistics.median(ratios), 3),
-                                  "goal": 2, "command": command}), flush=True)
+                                  "goal": GOALS[name], "command": command}), flush=True)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,10 @@ class DraftJobTest(JobTest):
                 row |= {"logprobs": 2}
             if index % 6 == 3:
                 row |= {"regex": "[ A-Za-z,]{1,30}", "stop": None}
+        prompt = rows[0]["prompt"]
+        rows += [{"custom_id": "beams", "prompt": prompt, "num_beams": 3, "n": 2, "max_tokens": 12},
+                 {"custom_id": "several", "prompt": prompt, "n": 3, "temperature": 1, "seed": 7, "max_tokens": 12},
+                 {"custom_id": "choices", "prompt": prompt, "choices": [" GFL", " HAV, GFL"]}]
         self.rows = len(rows)
         self.input = self.write_rows("rows.jsonl", rows)
         self.output = self.scratch / "output.jsonl"
