@@ -65,8 +65,20 @@ TEST(PassCheck, WhatTheHeadMakesIsTaken) {
   check(end);
 }
 
+using Change = std::function<void(Pass&)>;
+
+void expect_refused(const char* what, const Change& change) {
+  Pass pass = good_pass();
+  change(pass);
+  try {
+    check(pass);
+    ADD_FAILURE() << "taken: " << what;
+  } catch (const CommError& error) {
+    EXPECT_THAT(error.what(), testing::HasSubstr(what));
+  }
+}
+
 TEST(PassCheck, WhatNoBufferOrTableHasRoomForIsRefused) {
-  using Change = std::function<void(Pass&)>;
   const std::pair<const char*, Change> changes[] = {
       {"a number below 0", [](Pass& pass) { pass.number = -1; }},
       {"a micro-batch that is not there", [](Pass& pass) { pass.micro_batch = 3; }},
@@ -91,15 +103,6 @@ TEST(PassCheck, WhatNoBufferOrTableHasRoomForIsRefused) {
        [](Pass& pass) {
          pass.rows[0].sample = true;
          pass.rows[0].next_token = 3;
-       }},
-      {"more guesses than it may have", [](Pass& pass) { pass.rows[2].drafted = 3; }},
-      {"more guesses than it may have", [](Pass& pass) { pass.rows[2].drafted = -1; }},
-      {"more guesses than it may have", [](Pass& pass) { pass.rows[2].sample = false; }},
-      {"more guesses than it may have", [](Pass& pass) { pass.rows[2].scores_from = 1; }},
-      {"more guesses than it may have",
-       [](Pass& pass) {
-         pass.rows[1].sample = true;
-         pass.rows[1].drafted = 1;
        }},
       {"too many log-probabilities", [](Pass& pass) { pass.rows[0].sampling.logprobs = 21; }},
       {"before its prompt", [](Pass& pass) { pass.rows[0].sampling.answer_begin = -1; }},
@@ -128,16 +131,22 @@ TEST(PassCheck, WhatNoBufferOrTableHasRoomForIsRefused) {
          pass.tokens.push_back(1);
        }},
   };
-  for (const auto& [what, change] : changes) {
-    Pass pass = good_pass();
-    change(pass);
-    try {
-      check(pass);
-      ADD_FAILURE() << "taken: " << what;
-    } catch (const CommError& error) {
-      EXPECT_THAT(error.what(), testing::HasSubstr(what));
-    }
-  }
+  for (const auto& [what, change] : changes) expect_refused(what, change);
+}
+
+TEST(PassCheck, GuessesThatARowMayNotHaveAreRefused) {
+  const std::pair<const char*, Change> changes[] = {
+      {"more guesses than it may have", [](Pass& pass) { pass.rows[2].drafted = 3; }},
+      {"more guesses than it may have", [](Pass& pass) { pass.rows[2].drafted = -1; }},
+      {"more guesses than it may have", [](Pass& pass) { pass.rows[2].sample = false; }},
+      {"more guesses than it may have", [](Pass& pass) { pass.rows[2].scores_from = 1; }},
+      {"more guesses than it may have",
+       [](Pass& pass) {
+         pass.rows[1].sample = true;
+         pass.rows[1].drafted = 1;
+       }},
+  };
+  for (const auto& [what, change] : changes) expect_refused(what, change);
 }
 
 TEST(PassCheck, ADamagedFlagIsRefused) {
