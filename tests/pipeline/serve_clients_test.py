@@ -1,5 +1,5 @@
-"""Clients of others, unchanged: openai (whole, streamed, asynchronous) and langchain-openai. Needs both
-packages of PyPI; skips without them.
+"""Clients of others, unchanged: openai (whole, streamed, asynchronous), langchain-openai, and lm-eval with
+its local-completions. Needs these packages of PyPI; what is missing is skipped.
 """
 
 import asyncio
@@ -15,7 +15,13 @@ try:
     import langchain_openai
 except ImportError:
     langchain_openai = None
+try:
+    import lm_eval
+    import lm_eval.tasks
+except ImportError:
+    lm_eval = None
 
+from job_support import DEMO_MODEL
 from serve_support import Server, ServeTest
 
 PROMPT = "Question: What is 7 plus 8?\nAnswer:"
@@ -98,6 +104,29 @@ class ClientsTest(ServeTest):
                                         temperature=0, max_tokens=4, n=1)
         answers = texts.generate([PROMPT] * 25, stop=["\n"])
         self.assertEqual({one[0].text for one in answers.generations}, {" 15"})
+
+    def test_lm_eval_finds_the_accuracy_that_rows_with_choices_have(self):
+        if lm_eval is None:
+            self.skipTest("lm-eval is not here")
+        questions = [{"id": i, "text": f"What is {i} plus {i * 7 % 11}?",
+                      "choices": [f" {i + i * 7 % 11 + off}" for off in (0, 1, -1, 10)]}
+                     for i in range(1, 25)]
+        rows = [{"custom_id": f"q-{one['id']}", "prompt": f"Question: {one['text']}\nAnswer:",
+                 "choices": one["choices"], "add_special_tokens": False} for one in questions]
+        output = self.scratch / "output.jsonl"
+        self.generate(DEMO_MODEL, "--input", self.write_rows("rows.jsonl", rows), "--output", output)
+        best = [record["best"] for record in self.records(output).values()]
+        task = {"task": "sums", "dataset_path": "json",
+                "dataset_kwargs": {"data_files": {"test": str(self.write_rows("sums.jsonl", questions))}},
+                "test_split": "test", "output_type": "multiple_choice",
+                "doc_to_text": "Question: {{text}}\nAnswer:", "doc_to_choice": "{{choices}}",
+                "doc_to_target": 0, "target_delimiter": "",
+                "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}]}
+        results = lm_eval.simple_evaluate(
+            model="local-completions", tasks=[task], bootstrap_iters=0,
+            model_args={"model": "demo", "base_url": f"{self.url}/completions", "max_length": 255,
+                        "num_concurrent": 4, "batch_size": 4})
+        self.assertEqual(results["results"]["sums"]["acc,none"], best.count(0) / len(best))
 
 
 if __name__ == "__main__":
