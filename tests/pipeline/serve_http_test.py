@@ -214,8 +214,9 @@ class ServeHttpTest(ServeTest):
             ended = self.run_job("serve", "--model", DEMO_MODEL, "--port", server.port, ranks=ranks)
             self.assertEqual(ended.status, USAGE, ended)
             self.assertIn(f"port {server.port}", "".join(ended.said()))
-        open_to_all = self.run_job("serve", "--model", DEMO_MODEL, "--host", "0.0.0.0", "--port", 0)
-        self.assert_refused(open_to_all, USAGE, "--api-key-file")
+        for host in ("0.0.0.0", "::", "127.example.org"):
+            open_to_all = self.run_job("serve", "--model", DEMO_MODEL, "--host", host, "--port", 0)
+            self.assert_refused(open_to_all, USAGE, "--api-key-file")
         nowhere = self.run_job("serve", "--model", DEMO_MODEL, "--host", "192.0.2.1", "--insecure",
                                "--port", 0)
         self.assert_refused(nowhere, USAGE, "192.0.2.1")
