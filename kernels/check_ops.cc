@@ -214,7 +214,7 @@ void OpChecks::append_kv(const KvPages& cache, const KvBatch& batch, const Tenso
 }
 
 void OpChecks::attention(const TensorView& out, const TensorView& query, const KvPages& cache,
-                         const KvBatch& batch) const {
+                         const KvBatch& batch, const AttentionRule& rule) const {
   const OpChecks checks = at_cache();
   checks.activations("attention", "query", query);
   checks.cache("attention", cache, batch);
@@ -224,6 +224,12 @@ void OpChecks::attention(const TensorView& out, const TensorView& query, const K
                        cache.head_dim));
   }
   checks.like("attention", "out", out, query);
+  if (rule.kept_millionths > 0 && is_quantized(cache.dtype)) {
+    throw DeviceError(
+        fmt::format("attention: sparse over a cache of {}; it takes f32, f16 and bf16; this is a "
+                    "bug of the caller",
+                    name_of(cache.dtype)));
+  }
 }
 
 }  // namespace sluice::kernels

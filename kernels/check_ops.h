@@ -37,7 +37,7 @@ struct OpChecks {
   void append_kv(const KvPages& cache, const KvBatch& batch, const TensorView& keys,
                  const TensorView& values) const;
   void attention(const TensorView& out, const TensorView& query, const KvPages& cache,
-                 const KvBatch& batch) const;
+                 const KvBatch& batch, const AttentionRule& rule) const;
 
  private:
   void activations(const char* operation, const char* what, const TensorView& view) const;

@@ -53,9 +53,24 @@ struct AttentionRule {
   /// the query head (alibi_slope()).
   float alibi = 0.0F;
   std::int32_t window = 0;  // w > 0: position i sees the w keys i - w < j <= i only
+  /// p > 0: sparse attention. Scores and softmax are over all keys in sight. Of the values only the
+  /// newest key's and kept_values() of the others are read: for each query and KV head those with
+  /// the largest weights, summed over the query heads that share it; of equals the earlier ones.
+  /// Their weights stay what the softmax over all keys gave. Not with q8 and q4. Source: FlexGen
+  /// (Sheng et al., 2023), section 4, "Sparse attention"; it has a KV head for each query head.
+  std::int32_t kept_millionths = 0;
 
   bool operator==(const AttentionRule&) const = default;
 };
+
+/// Of `old` keys in sight before the newest one: at least one, where there is any.
+constexpr std::int64_t kept_values(std::int64_t old, std::int32_t kept_millionths) {
+  constexpr std::int64_t kAll = 1'000'000;
+  return kept_millionths > 0 ? (old * kept_millionths + kAll - 1) / kAll : old;
+}
+
+/// Sparse attention has scratch for this many of (query heads of a KV head + 2) x keys in sight.
+constexpr std::int64_t kMostSparseScores = 2'000'000;
 
 /// Of query head `head` of `heads` (Press et al., "ALiBi", 2021, for any number of heads as in
 /// Hugging Face build_alibi_tensor).

@@ -90,7 +90,7 @@ class Sight {
 };
 
 /// Soft cap and linear bias, of the scores that are seen.
-HWY_NOINLINE void bend_scores(const Scratch& s, const Sight& seen) {
+HWY_NOINLINE inline void bend_scores(const Scratch& s, const Sight& seen) {
   const Floats d;
   for (std::int64_t q = seen.range.first; q < seen.range.end; ++q) {
     float* const score = s.weight + q * kBlockKeys;

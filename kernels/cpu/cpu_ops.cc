@@ -116,7 +116,7 @@ void CpuOps::append_kv(const KvPages& cache, const KvBatch& batch, TensorView ke
 
 void CpuOps::attention(TensorView out, TensorView query, const KvPages& cache, const KvBatch& batch,
                        const AttentionRule& rule) {
-  kChecks.attention(out, query, cache, batch);
+  kChecks.attention(out, query, cache, batch, rule);
   const CpuContext* context = &context_;
   backend_.put(lane_, [=] { kernels::attention(*context, out, query, cache, batch, rule); });
 }

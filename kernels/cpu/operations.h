@@ -50,6 +50,11 @@ void append_kv(const CpuContext& context, const KvPages& cache, const KvBatch& b
 void attention(const CpuContext& context, TensorView out, TensorView query, const KvPages& cache,
                const KvBatch& batch, const AttentionRule& rule);
 
+/// attention() by a rule that keeps few values. The batch was checked. The shared scratch must hold
+/// KeptKeys::floats() of the longest sequence (kept_keys.h).
+void sparse_attention(const CpuContext& context, TensorView out, TensorView query,
+                      const KvPages& cache, const KvBatch& batch, const AttentionRule& rule);
+
 /// Throws unless every sequence has new tokens, a context that holds them and pages enough, page
 /// numbers that are not negative, and rows within [0, rows). `operation` names the caller. With a
 /// window (AttentionRule) only pages that some new token sees need a number.

@@ -183,6 +183,9 @@ void prepare_attention() {
 void launch_attention(cudaStream_t stream, TensorView out, TensorView query,
                       const kernels::KvPages& cache, const kernels::KvBatch& batch,
                       const kernels::AttentionRule& rule, const AttentionResources& resources) {
+  if (rule.kept_millionths > 0) {
+    return launch_sparse_attention(stream, out, query, cache, batch, rule, resources);
+  }
   const AttentionPlan plan = plan_attention(out, query, cache, batch, rule.scale, resources);
   if (plan.decode) {
     launch_decode_attention(stream, out, query, cache, batch, rule, plan, resources);

@@ -169,7 +169,7 @@ void CudaOps::append_kv(const kernels::KvPages& cache, const kernels::KvBatch& b
 
 void CudaOps::attention(TensorView out, TensorView query, const kernels::KvPages& cache,
                         const kernels::KvBatch& batch, const kernels::AttentionRule& rule) {
-  kChecks.attention(out, query, cache, batch);
+  kChecks.attention(out, query, cache, batch, rule);
   if (batch.sequences == 0) return;
   OpCall call;
   call.kind = OpKind::attention;

@@ -85,6 +85,12 @@ void launch_prefill_attention(cudaStream_t stream, TensorView out, TensorView qu
                               const kernels::KvPages& cache, const kernels::KvBatch& batch,
                               const kernels::AttentionRule& rule);
 
+/// Its part where the rule keeps few values.
+void launch_sparse_attention(cudaStream_t stream, TensorView out, TensorView query,
+                             const kernels::KvPages& cache, const kernels::KvBatch& batch,
+                             const kernels::AttentionRule& rule,
+                             const AttentionResources& resources);
+
 /// Most columns of the logits.
 constexpr std::int64_t kMostVocabulary = std::int64_t{1} << 19;
 /// `scratch`: at least a row of the logits, of this stream alone.
@@ -97,6 +103,7 @@ KernelWork sample_work(TensorView logits);
 /// A kernel of each source file (load_kernels.h).
 const void* kernel_of_attention();
 const void* kernel_of_prefill_attention();
+const void* kernel_of_sparse_attention();
 const void* kernel_of_products();
 const void* kernel_of_rows();
 const void* kernel_of_sample();

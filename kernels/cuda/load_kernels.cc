@@ -28,8 +28,9 @@ int load_kernels() {
   const auto load = reinterpret_cast<Load>(driver_function("cuFuncLoad", 12040));
   int loaded = 0;
   // Each source file is a module.
-  for (const void* const kernel : {kernel_of_attention(), kernel_of_prefill_attention(),
-                                   kernel_of_products(), kernel_of_rows(), kernel_of_sample()}) {
+  for (const void* const kernel :
+       {kernel_of_attention(), kernel_of_prefill_attention(), kernel_of_sparse_attention(),
+        kernel_of_products(), kernel_of_rows(), kernel_of_sample()}) {
     cudaFunction_t function = nullptr;
     check(cudaGetFuncBySymbol(&function, kernel), "cudaGetFuncBySymbol");
     CUmodule module = nullptr;

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "tests/support/kept_keys.h"
+
 namespace sluice::reference {
 
 namespace {
@@ -233,37 +235,58 @@ Matrix attention(const Matrix& query, const Matrix& keys, const Matrix& values,
                    kernels::AttentionRule{.scale = static_cast<float>(scale)});
 }
 
+namespace {
+
+/// The softmax of a query head, over the keys from `from` on that the query at `position` sees.
+std::vector<double> softmax(const Matrix& query, std::int64_t row, const Matrix& keys,
+                            std::int64_t from, std::int32_t head, std::int32_t query_heads,
+                            const kernels::AttentionRule& rule) {
+  const std::int64_t dim = query.columns() / query_heads;
+  const std::int64_t of_key = head / (query.columns() / keys.columns()) * dim;
+  const std::int64_t position = keys.rows() - query.rows() + row;
+  const double slope = rule.alibi * alibi_slope(head, query_heads);
+  std::vector<double> weight;
+  for (std::int64_t key = from; key <= position; ++key) {
+    double score = 0.0;
+    for (std::int64_t i = 0; i < dim; ++i) {
+      score += rule.scale * query.at(row, head * dim + i) * keys.at(key, of_key + i);
+    }
+    if (rule.soft_cap > 0) score = rule.soft_cap * std::tanh(score / rule.soft_cap);
+    weight.push_back(score + slope * static_cast<double>(key - position));
+  }
+  const double highest = *std::max_element(weight.begin(), weight.end());
+  double total = 0.0;
+  for (double& score : weight) total += (score = std::exp(score - highest));
+  for (double& score : weight) score /= total;
+  return weight;
+}
+
+}  // namespace
+
 Matrix attention(const Matrix& query, const Matrix& keys, const Matrix& values,
                  std::int32_t query_heads, const kernels::AttentionRule& rule) {
   Matrix out(query.rows(), query.columns());
   const std::int64_t dim = query.columns() / query_heads;
-  const std::int64_t group = query.columns() / keys.columns();  // query heads of a KV head
+  const auto group = static_cast<std::int32_t>(query.columns() / keys.columns());
   for (std::int64_t row = 0; row < query.rows(); ++row) {
     const std::int64_t position = keys.rows() - query.rows() + row;
     const std::int64_t from =
         rule.window > 0 ? std::max<std::int64_t>(0, position - rule.window + 1) : 0;
-    for (std::int32_t head = 0; head < query_heads; ++head) {
-      const std::int64_t first = head * dim;
-      const std::int64_t kept = head / group * dim;
-      const double slope = rule.alibi * alibi_slope(head, query_heads);
-      std::vector<double> weight;
-      for (std::int64_t key = from; key <= position; ++key) {
-        double score = 0.0;
-        for (std::int64_t i = 0; i < dim; ++i) {
-          score += rule.scale * query.at(row, first + i) * keys.at(key, kept + i);
-        }
-        if (rule.soft_cap > 0) score = rule.soft_cap * std::tanh(score / rule.soft_cap);
-        weight.push_back(score + slope * static_cast<double>(key - position));
+    for (std::int32_t kv_head = 0; kv_head < query_heads / group; ++kv_head) {
+      std::vector<std::vector<double>> weights;
+      for (std::int32_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
+        weights.push_back(softmax(query, row, keys, from, head, query_heads, rule));
       }
-      const double highest = *std::max_element(weight.begin(), weight.end());
-      double total = 0.0;
-      for (double& score : weight) total += (score = std::exp(score - highest));
-      for (std::int64_t i = 0; i < dim; ++i) {
+      const std::vector<bool> kept = kept_keys(weights, rule.kept_millionths);
+      for (std::int64_t i = 0; i < group * dim; ++i) {
+        const std::vector<double>& weight = weights[static_cast<std::size_t>(i / dim)];
         double value = 0.0;
         for (std::size_t j = 0; j < weight.size(); ++j) {
-          value += weight[j] / total * values.at(from + static_cast<std::int64_t>(j), kept + i);
+          if (!kept[j]) continue;
+          value +=
+              weight[j] * values.at(from + static_cast<std::int64_t>(j), kv_head * dim + i % dim);
         }
-        out.set(row, first + i, value);
+        out.set(row, kv_head * group * dim + i, value);
       }
     }
   }

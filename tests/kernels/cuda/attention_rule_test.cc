@@ -38,6 +38,8 @@ struct Named {
 };
 constexpr AttentionRule kEverything = {
     .scale = 1.0F, .soft_cap = 2.0F, .alibi = 0.5F, .window = 45};
+constexpr AttentionRule kSparseEverything = {
+    .scale = 1.0F, .soft_cap = 2.0F, .alibi = 0.5F, .window = 45, .kept_millionths = 300'000};
 const Named kRules[] = {{"soft_cap", {.scale = 2.0F, .soft_cap = 3.0F}},
                         {"alibi", {.scale = 0.2F, .alibi = 1.0F}},
                         {"window_1", {.scale = 0.2F, .window = 1}},
@@ -45,13 +47,16 @@ const Named kRules[] = {{"soft_cap", {.scale = 2.0F, .soft_cap = 3.0F}},
                         {"window_100", {.scale = 0.2F, .window = 100}},
                         {"window_256", {.scale = 0.2F, .window = 256}},
                         {"window_1000", {.scale = 0.2F, .window = 1000}},
-                        {"all", kEverything}};
+                        {"all", kEverything},
+                        {"sparse", {.scale = 0.2F, .kept_millionths = 100'000}},
+                        {"sparse_all", kSparseEverything}};
 
 class CudaAttentionRule : public testing::TestWithParam<Named> {};
 
 TEST_P(CudaAttentionRule, OfRaggedSequencesIsTheOracles) {
   for (AttentionShape shape : kinds()) {
     shape.rule = GetParam().rule;
+    if (shape.rule.kept_millionths > 0 && is_quantized(shape.cache)) continue;
     SCOPED_TRACE(std::string(name_of(shape.cache)) + " " + std::to_string(shape.head_dim));
     AttentionCase made(
         shape,
@@ -105,6 +110,39 @@ TEST(CudaAttentionRules, GiveASequenceTheSameBitsInAnyCompany) {
   }
 }
 
+TEST(CudaAttentionRules, SparseOnesGiveTheSameBitsInAnyCompanyAndScratch) {
+  const std::vector<Tokens> tokens = {{700, 1}, {200, 13}, {257, 1}, {90, 2}};
+  for (const std::size_t kind : {0, 1, 4}) {
+    AttentionShape shape = kinds()[kind];
+    shape.rule = {.scale = 0.2F, .kept_millionths = 150'000};
+    AttentionCase all(shape, tokens);
+    all.append();
+    all.attend();
+    const std::vector<std::byte> wanted = all.out().bytes();
+    all.attend(std::size_t{5} * 704 * sizeof(float) + 64);  // for one item
+    EXPECT_EQ(all.out().bytes(), wanted);
+    for (std::size_t s = 0; s < tokens.size(); ++s) {
+      AttentionCase alone(shape, {tokens[s]}, static_cast<std::int32_t>(s));
+      alone.append();
+      alone.attend();
+      EXPECT_EQ(alone.bytes_of(0), all.bytes_of(s)) << "sequence " << s;
+    }
+  }
+}
+
+/// Of equal weights the earlier ones are kept, across the shares of all threads.
+TEST(CudaAttentionRules, SparseOnesKeepTheEarlierOfEqualKeys) {
+  AttentionShape shape = kinds()[4];
+  shape.rule = {.scale = 0.2F, .kept_millionths = 250'000};
+  AttentionCase made(shape, {{601, 1}});
+  for (std::int64_t key = 0; key < 601; ++key) {
+    for (std::int64_t c = 0; c < made.keys(0).columns(); ++c) made.keys(0).set(key, c, 0.5);
+  }
+  made.append();
+  made.attend();
+  expect_oracle(made, 3e-5);
+}
+
 TEST(CudaAttentionRules, GoInPiecesWhereTheScratchIsSmall) {
   AttentionShape shape = {DType::f16, DType::f16, 2, 64, 16};
   shape.rule = kEverything;
@@ -117,9 +155,9 @@ TEST(CudaAttentionRules, GoInPiecesWhereTheScratchIsSmall) {
 }
 
 TEST(CudaAttentionRules, GiveTheSameBytesInEveryOrderOfThreads) {
-  for (const std::size_t kind : {0, 4}) {
+  for (const std::size_t kind : {0, 4, 5}) {
     AttentionShape shape = kinds()[kind];
-    shape.rule = kEverything;
+    shape.rule = kind == 5 ? kSparseEverything : kEverything;
     EXPECT_TRUE(support::same_in_every_order([&] {
       AttentionCase made(shape, {{290, 1}, {130, 100}});
       made.append();

@@ -48,7 +48,8 @@ set(engine_kernels
   ${engine}/prefill_attention.cu
   ${engine}/products.cu
   ${engine}/rows.cu
-  ${engine}/sample.cu)
+  ${engine}/sample.cu
+  ${engine}/sparse_attention.cu)
 set_source_files_properties(${engine_kernels} PROPERTIES
   LANGUAGE CXX COMPILE_OPTIONS "-include;${emulation}/launch.h" SKIP_PRECOMPILE_HEADERS ON)
 add_library(cuda_engine_objects OBJECT ${engine_sources} ${engine_kernels})
