@@ -1,5 +1,6 @@
 #include "offload/policy.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace sluice::offload {
@@ -20,6 +21,11 @@ void check_shares(const Shares& shares, const char* key, std::string& problems) 
 
 }  // namespace
 
+std::int32_t Policy::kept_millionths() const {
+  if (attn_sparsity >= 1.0) return 0;
+  return std::max(1, static_cast<std::int32_t>(std::lround(attn_sparsity * 1e6)));
+}
+
 std::string Policy::problems() const {
   std::string problems;
   check_shares(weights, "policy.weights", problems);
@@ -28,6 +34,13 @@ std::string Policy::problems() const {
   if (weight_slots < 2) problems += "policy.weight_slots: must be at least 2; ";
   if (mlp_once && activations.device < 100) {
     problems += "policy.mlp_once: needs policy.activations.device: 100; ";
+  }
+  if (!(attn_sparsity > 0.0 && attn_sparsity <= 1.0)) {
+    problems += "policy.attn_sparsity: must be above 0 and at most 1; ";
+  } else if (kept_millionths() > 0 && cache_dtype && is_quantized(*cache_dtype)) {
+    problems +=
+        "policy.attn_sparsity: cannot be below 1 with a compressed cache; set policy.cache_dtype "
+        "to f32, f16, bf16 or auto, or leave out --compress-cache; ";
   }
   if (cache_dtype == DType::i32)
     problems += "policy.cache_dtype: must be f32, f16, bf16, q8 or q4; ";

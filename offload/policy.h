@@ -47,11 +47,18 @@ struct Policy {
   /// f32, f16, bf16; q8 or q4: group-wise quantised (FlexGen: --compress-cache). Empty: what the
   /// device computes in, so that nothing is lost and no byte is moved for nothing.
   std::optional<DType> cache_dtype = std::nullopt;
+  /// Share of the values of old tokens that a token of an answer takes, those of the largest
+  /// attention weights; (0, 1]. Below 1 attention is approximate (AttentionRule::kept_millionths).
+  /// Tokens of the prompt take all. Not with a quantised cache. FlexGen: --attn-sparsity.
+  double attn_sparsity = 1.0;
   /// Matrices are quantised group-wise, once (FlexGen: --compress-weight, 4 bits).
   Compression compress_weight = Compression::none;
 
   /// What the KV cache is made of where `compute` is the dtype of activations.
   DType cache_dtype_for(DType compute) const { return cache_dtype.value_or(compute); }
+
+  /// As kernels::AttentionRule has it; 0: attention is not sparse.
+  std::int32_t kept_millionths() const;
 
   /// All problems, each naming the key (empty: none).
   std::string problems() const;

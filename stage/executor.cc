@@ -57,7 +57,8 @@ void Executor::begin_cache(const Pass& pass) {
   for (auto& list : sequences_) list.clear();
   for (const PassRow& row : pass.rows) {
     sequences_[static_cast<std::size_t>(row.gpu_batch)].push_back(
-        {row.slot, row.first_token, row.new_tokens, row.position + row.new_tokens, row.total});
+        {row.slot, row.first_token, row.new_tokens, row.position + row.new_tokens, row.total,
+         row.sampling.answer_begin});
   }
   for (const GpuBatchShape& batch : shape_.gpu_batches) {
     parts_.cache.begin(batch.index, sequences_[static_cast<std::size_t>(batch.index)],

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "kernels/ops.h"
 #include "offload/kv/kv_layout.h"
 
 namespace sluice::stage {
@@ -18,7 +19,27 @@ double pairs_of(double position, double n, double window) {
   return growing * position + growing * (growing + 1) / 2 + (n - growing) * window;
 }
 
-void add_row(CachedRows& rows, const PassRow& row, std::int32_t window, std::int32_t page_tokens) {
+/// Of the values, which tokens of the answer take a part of.
+void add_values(CachedRows& rows, const PassRow& row, std::int32_t window, std::int32_t kept,
+                std::int64_t in_sight) {
+  const std::int32_t dense =
+      kept == 0 ? row.new_tokens
+                : std::clamp(row.sampling.answer_begin - row.position, 0, row.new_tokens);
+  const double taken = dense > 0 ? pairs_of(row.position, dense, window) : 0;
+  std::int64_t read = 0;
+  for (std::int64_t position = std::int64_t{row.position} + dense;
+       position < std::int64_t{row.position} + row.new_tokens; ++position) {
+    const std::int64_t old = window == 0 ? position : std::min<std::int64_t>(position, window - 1);
+    read += kernels::kept_values(old, kept) + 1;
+  }
+  rows.values += dense > 0 ? in_sight : std::min(read, in_sight);
+  rows.value_pairs += taken + static_cast<double>(read);
+  rows.dense += dense > 0 ? 1 : 0;
+  rows.sparse += dense < row.new_tokens ? 1 : 0;
+}
+
+void add_row(CachedRows& rows, const PassRow& row, std::int32_t window, std::int32_t kept,
+             std::int32_t page_tokens) {
   const std::int64_t history = row.position;
   const std::int64_t context = history + row.new_tokens;
   const std::int64_t in_sight =
@@ -28,6 +49,7 @@ void add_row(CachedRows& rows, const PassRow& row, std::int32_t window, std::int
   rows.tokens += row.new_tokens;
   rows.context += in_sight;
   rows.pairs += pairs_of(row.position, row.new_tokens, window);
+  add_values(rows, row, window, kept, in_sight);
   rows.history_pages += (history + page_tokens - 1) / page_tokens - first_page;
   rows.full_pages += history / page_tokens - first_page;
   rows.filled_pages += context / page_tokens - history / page_tokens;
@@ -52,6 +74,7 @@ ScheduleShape schedule_shape(const StageLayout& layout,
   shape.mlp_once = policy.mlp_once;
   shape.ring = offload::WeightRing(groups, {}, static_cast<std::size_t>(policy.weight_slots));
   shape.host_attends = policy.cpu_cache_compute;
+  shape.kept_millionths = policy.kept_millionths();
   shape.moves_hidden = policy.activations.device < 100.0;
   shape.hidden_on_disk = policy.activations.disk > 0;
   shape.cache_on_disk = policy.cache.disk > 0;
@@ -78,8 +101,9 @@ void set_pass(ScheduleShape& shape, const StageLayout& layout, const Pass& pass,
     batch.tokens += row.new_tokens;
     batch.logits += shape.last ? logits_wanted(row) : 0;
     const auto tier = static_cast<std::size_t>(tier_of(row.slot));
-    add_row(batch.cached[tier], row, 0, page_tokens);
-    if (shape.window > 0) add_row(batch.cached_window[tier], row, shape.window, page_tokens);
+    const std::int32_t kept = shape.kept_millionths;
+    add_row(batch.cached[tier], row, 0, kept, page_tokens);
+    if (shape.window > 0) add_row(batch.cached_window[tier], row, shape.window, kept, page_tokens);
   }
   for (GpuBatchShape& batch : shape.gpu_batches) {
     batch.hidden = offload::rows_by_tier(policy.activations, batch.tokens);
@@ -98,6 +122,7 @@ Pass decode_pass(const StageLayout& layout, std::int32_t context) {
       row.position = context - 1;
       row.new_tokens = 1;
       row.total = context;
+      row.sampling.answer_begin = context - 1;
       row.first_token = i;
       row.gpu_batch = g;
       row.sample = true;

@@ -96,6 +96,10 @@ struct CachedRows {
   std::int64_t tokens = 0;         // new ones
   std::int64_t context = 0;        // tokens that the sequences will have, in sight
   double pairs = 0;                // of a new token and a token it sees
+  std::int64_t values = 0;         // tokens of the context whose values are read, at most
+  double value_pairs = 0;          // of a new token and a token whose value it takes
+  std::int32_t dense = 0;          // sequences with new tokens that attend to all values
+  std::int32_t sparse = 0;         // ... to few (Policy::attn_sparsity)
   std::int64_t history_pages = 0;  // in sight, with tokens of earlier passes
   std::int64_t full_pages = 0;     // ... of which these are full
   std::int64_t filled_pages = 0;   // by this pass
@@ -131,14 +135,15 @@ struct ScheduleShape {
   bool by_device = false;   // hidden states go from device to device (StageLayout::device_channel)
   bool overlaps = true;     // Policy::overlap
   bool mlp_once = false;    // Policy::mlp_once: attention and MLP are groups of their own
-  bool host_attends = false;       // Policy::cpu_cache_compute
-  bool moves_hidden = false;       // hidden states go home between layers, to host or disk
-  bool hidden_on_disk = false;     // ... some of them to disk: a thread of its own moves them
-  bool cache_on_disk = false;      // some sequences live on disk
-  std::int32_t window = 0;         // of the layers that have one (offload::KvReach); 0: none has
-  std::int64_t logit_rows = 1;     // of a chunk
-  std::vector<GroupShape> groups;  // in the order of leases
-  offload::WeightRing ring;        // of the streamed ones
+  bool host_attends = false;         // Policy::cpu_cache_compute
+  bool moves_hidden = false;         // hidden states go home between layers, to host or disk
+  bool hidden_on_disk = false;       // ... some of them to disk: a thread of its own moves them
+  bool cache_on_disk = false;        // some sequences live on disk
+  std::int32_t window = 0;           // of the layers that have one (offload::KvReach); 0: none has
+  std::int32_t kept_millionths = 0;  // Policy::kept_millionths()
+  std::int64_t logit_rows = 1;       // of a chunk
+  std::vector<GroupShape> groups;    // in the order of leases
+  offload::WeightRing ring;          // of the streamed ones
   std::int32_t micro_batch = 0;
   std::vector<GpuBatchShape> gpu_batches;  // that have rows in this pass, by index
 

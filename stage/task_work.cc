@@ -127,10 +127,13 @@ class Pricer {
   TaskWork compute() {
     switch (task_.kind) {
       case TaskKind::upload_tables: {
-        const std::int64_t device = batch_.in(Tier::device).sequences;
-        const std::int64_t streamed = batch_.in(Tier::disk).sequences +
-                                      (shape_.host_attends ? 0 : batch_.in(Tier::host).sequences);
-        for (const std::int64_t sequences : {device, streamed}) {
+        const auto streamed = [&](std::int32_t CachedRows::*of) {
+          return batch_.in(Tier::disk).*of + (shape_.host_attends ? 0 : batch_.in(Tier::host).*of);
+        };
+        const CachedRows& device = batch_.in(Tier::device);
+        for (const std::int64_t sequences :
+             {device.dense, device.sparse, streamed(&CachedRows::dense),
+              streamed(&CachedRows::sparse)}) {
           if (sequences == 0) continue;
           work_.host_to_device +=
               stage_.tables * (stage_.table_bytes + bytes_of(sequences, stage_.table_row_bytes));
@@ -177,12 +180,20 @@ class Pricer {
     return tokens;
   }
 
+  /// Of attention: half of it with keys, half with values.
+  double flop_of(const CachedRows& rows) const {
+    return (rows.pairs + rows.value_pairs) / 2 * stage_.pair_flop;
+  }
+  std::uint64_t bytes_read(const CachedRows& rows) const {
+    return bytes_of(rows.context + rows.values, stage_.token_bytes / 2);
+  }
+
   TaskWork attend() {
     for (const Tier tier : {Tier::device, Tier::host, Tier::disk}) {
       const bool is_staged = tier != Tier::device;
       if (is_staged != (task_.part == 1) || (tier == Tier::host && shape_.host_attends)) continue;
-      work_.flop += seen(tier).pairs * stage_.pair_flop;
-      work_.kv_bytes += bytes_of(seen(tier).context, stage_.token_bytes);
+      work_.flop += flop_of(seen(tier));
+      work_.kv_bytes += bytes_read(seen(tier));
     }
     return work_;
   }
@@ -240,8 +251,8 @@ class Pricer {
         work_.disk_written = hidden_blocks;
         break;
       case TaskKind::attend_on_host:
-        work_.host_flop = seen(Tier::host).pairs * stage_.pair_flop;
-        work_.host_kv_bytes = bytes_of(seen(Tier::host).context, stage_.token_bytes);
+        work_.host_flop = flop_of(seen(Tier::host));
+        work_.host_kv_bytes = bytes_read(seen(Tier::host));
         break;
       case TaskKind::receive:
         work_.received = bytes_of(batch_.tokens, stage_.hidden_bytes);

@@ -148,6 +148,7 @@ stage::Pass prefill_pass(const stage::StageLayout& layout, const PassMix& mix) {
       row.sample = row.new_tokens == mix.prompt_tokens;
       if (i == 0) row.position = (mix.prompt_tokens - row.new_tokens) / 2;
       row.total = mix.prompt_tokens;
+      row.sampling.answer_begin = mix.prompt_tokens;
       row.gpu_batch = g;
       left -= row.new_tokens;
     }

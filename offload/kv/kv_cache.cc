@@ -34,6 +34,11 @@ KvMemory take_memory(const KvLayout& layout, Arena& device, Arena& host, Arena& 
   return KvMemory(layout, blocks);
 }
 
+/// The activations of a step.
+struct StepRows {
+  TensorView out, query, keys, values;
+};
+
 /// A GPU batch: its present pass and the one before, whose work may still be on the lanes.
 struct GpuBatch {
   std::vector<KvStep> steps;  // 2
@@ -116,6 +121,9 @@ class KvCache::Impl {
   kernels::KvPages pages_of(Tier tier, std::int32_t layer) const;
   const std::byte* device_copy(const KvTable& table, const KvStep& step,
                                std::int32_t gpu_batch) const;
+  template <typename BatchOf>
+  void attend_at(kernels::Ops& ops, const kernels::KvPages& pages, const KvTables& tables,
+                 kernels::AttentionRule rule, const StepRows& rows, const BatchOf& batch_of) const;
   Event attend_on_host(KvStep& step, std::int32_t layer, KvRowStaging::Set& set, TensorView query,
                        TensorView keys, TensorView values, const kernels::AttentionRule& rule);
   void mark_appended(const std::vector<std::int32_t>& slots, std::int32_t layer, Event event);
@@ -171,7 +179,24 @@ kernels::KvPages KvCache::Impl::pages_of(Tier tier, std::int32_t layer) const {
 const std::byte* KvCache::Impl::device_copy(const KvTable& table, const KvStep& step,
                                             std::int32_t gpu_batch) const {
   return gpu_batches_[static_cast<std::size_t>(gpu_batch)].device_tables +
-         (table.memory() - step.reaches.front().device.memory());
+         (table.memory() - step.reaches.front().device.dense.memory());
+}
+
+/// Appends, then attends; batch_of(table): where the lane of `ops` reads it.
+template <typename BatchOf>
+void KvCache::Impl::attend_at(kernels::Ops& ops, const kernels::KvPages& pages,
+                              const KvTables& tables, kernels::AttentionRule rule,
+                              const StepRows& rows, const BatchOf& batch_of) const {
+  for (const KvTable* table : {&tables.dense, &tables.sparse}) {
+    if (!table->empty()) ops.append_kv(pages, batch_of(*table), rows.keys, rows.values);
+  }
+  if (!tables.dense.empty()) {
+    ops.attention(rows.out, rows.query, pages, batch_of(tables.dense), rule);
+  }
+  rule.kept_millionths = layout_.kept_millionths;
+  if (!tables.sparse.empty()) {
+    ops.attention(rows.out, rows.query, pages, batch_of(tables.sparse), rule);
+  }
 }
 
 void KvCache::Impl::begin(std::int32_t gpu_batch, std::span<const KvSequence> sequences,
@@ -197,10 +222,11 @@ void KvCache::Impl::begin(std::int32_t gpu_batch, std::span<const KvSequence> se
   // Copy on the lane that reads the tables. By then the last pass has read the old ones, and a few
   // kilobytes need not queue behind weights on Lane::host_to_device.
   for (const KvReachStep& reach : step.reaches) {
-    for (const KvTable* table : {&reach.device, &reach.streamed}) {
+    for (const KvTable* table : {&reach.device.dense, &reach.device.sparse, &reach.streamed.dense,
+                                 &reach.streamed.sparse}) {
       if (table->empty()) continue;
       std::byte* target =
-          batch.device_tables + (table->memory() - step.reaches.front().device.memory());
+          batch.device_tables + (table->memory() - step.reaches.front().device.dense.memory());
       backend.copy(Lane::compute, target, table->memory(), table->used_bytes());
       step.uploaded = backend.record(Lane::compute);
     }
@@ -257,9 +283,9 @@ Event KvCache::Impl::attend_on_host(KvStep& step, std::int32_t layer, KvRowStagi
   rows_.bring(set.values, values, step.host_rows);
   rows_.hand_over();
   const kernels::KvPages pages = pages_of(Tier::host, layer);
-  const kernels::KvBatch batch = step.of(layout_, layer).host.batch();
-  engine_.host_ops->append_kv(pages, batch, set.keys, set.values);
-  engine_.host_ops->attention(set.out, set.query, pages, batch, rule);
+  attend_at(*engine_.host_ops, pages, step.of(layout_, layer).host, rule,
+            {set.out, set.query, set.keys, set.values},
+            [](const KvTable& table) { return table.batch(); });
   set.free = engine_.backend->record(Lane::host_compute);
   step.host_used = set.free;
   return set.free;
@@ -286,17 +312,16 @@ void KvCache::Impl::attend(std::int32_t layer, std::int32_t gpu_batch, TensorVie
     on_host = &rows_.next(backend.record(Lane::compute));
     host_done = attend_on_host(step, layer, *on_host, query, keys, values, rule);
   }
+  const StepRows rows{out, query, keys, values};
+  const auto on_device = [&](const KvTable& table) {
+    return table.batch_at(device_copy(table, step, gpu_batch));
+  };
   if (!reach.device.empty()) {
-    const kernels::KvPages pages = pages_of(Tier::device, layer);
-    const auto batch = reach.device.batch_at(device_copy(reach.device, step, gpu_batch));
-    ops.append_kv(pages, batch, keys, values);
-    ops.attention(out, query, pages, batch, rule);
+    attend_at(ops, pages_of(Tier::device, layer), reach.device, rule, rows, on_device);
   }
   if (!reach.streamed.empty()) {
     const kernels::KvPages pages = layout_.pages_at(stream_.open(step, layer), layout_.page_bytes);
-    const auto batch = reach.streamed.batch_at(device_copy(reach.streamed, step, gpu_batch));
-    ops.append_kv(pages, batch, keys, values);
-    ops.attention(out, query, pages, batch, rule);
+    attend_at(ops, pages, reach.streamed, rule, rows, on_device);
     stream_.close(step, layer);
   }
   if (on_host != nullptr) {
@@ -317,7 +342,7 @@ Event KvCache::Impl::store(std::int32_t layer, std::int32_t gpu_batch, TensorVie
   checks_.rows(step, "values", values, layout_.shape.kv_heads);
   poll();
   Backend& backend = *engine_.backend;
-  const KvTable& in_host = step.of(layout_, layer).host;
+  const KvTables& in_host = step.of(layout_, layer).host;
   const bool host = !in_host.empty() && !layout_.host_attends;
   if (!host && step.disk_slots.empty()) {
     // The CPU's rows left before its attention, which Lane::compute has waited for.
@@ -332,7 +357,11 @@ Event KvCache::Impl::store(std::int32_t layer, std::int32_t gpu_batch, TensorVie
   }
   const Event left = rows_.hand_over();
   if (host) {
-    engine_.host_ops->append_kv(pages_of(Tier::host, layer), in_host.batch(), set.keys, set.values);
+    for (const KvTable* table : {&in_host.dense, &in_host.sparse}) {
+      if (table->empty()) continue;
+      engine_.host_ops->append_kv(pages_of(Tier::host, layer), table->batch(), set.keys,
+                                  set.values);
+    }
     mark_appended(step.host_slots, layer, backend.record(Lane::host_compute));
   }
   if (!step.disk_slots.empty()) {

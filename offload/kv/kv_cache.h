@@ -65,6 +65,9 @@ struct KvSequence {
   std::int32_t context = 0;
   /// Most tokens it may grow to, for its pages to be neighbours; 0: tokens_per_slot.
   std::int32_t total = 0;
+  /// Its first so many tokens, those of its prompt, attend to all values; later ones as the policy
+  /// says (Policy::attn_sparsity), in whatever pass they are computed.
+  std::int32_t dense = 0;
 };
 
 /// Of the sequences so far, in a layer that sees farthest.

@@ -74,7 +74,9 @@ std::byte* KvCarver::take(std::uint64_t count, std::uint64_t bytes, std::uint64_
 }
 
 KvLayout::KvLayout(const KvShape& of_shape, const Policy& policy)
-    : shape(of_shape), cache_dtype(policy.cache_dtype_for(of_shape.compute_dtype)) {
+    : shape(of_shape),
+      cache_dtype(policy.cache_dtype_for(of_shape.compute_dtype)),
+      kept_millionths(policy.kept_millionths()) {
   check_shape(policy);
   place_slots(policy.cache);
   host_attends = policy.cpu_cache_compute && slots_in(Tier::host) > 0;
@@ -116,6 +118,17 @@ void KvLayout::check_shape(const Policy& policy) const {
   if (cache_dtype == DType::i32 || shape.compute_dtype == DType::i32) {
     throw ConfigError(
         "KV cache: its dtype is i32; use f32, f16, bf16, q8 or q4 (policy.cache_dtype)");
+  }
+  if (kept_millionths > 0 && is_quantized(cache_dtype)) {
+    throw ConfigError("KV cache: policy.attn_sparsity cannot be below 1 with a compressed cache");
+  }
+  const std::int64_t scores = (std::int64_t{shape.query_heads} / shape.kv_heads + 2) *
+                              (shape.tokens_per_slot + std::int64_t{2 * 64});
+  if (kept_millionths > 0 && scores > kernels::kMostSparseScores) {
+    throw ConfigError(fmt::format(
+        "policy.attn_sparsity: sequences of {} tokens with {} query heads for a KV head are too "
+        "long for sparse attention; lower max_sequence_tokens, or leave attn_sparsity at 1",
+        shape.tokens_per_slot, shape.query_heads / shape.kv_heads));
   }
   const double shares = policy.cache.device + policy.cache.host + policy.cache.disk;
   if (!(shares > 99.999 && shares < 100.001)) {

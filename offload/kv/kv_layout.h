@@ -53,6 +53,7 @@ class KvLayout {
 
   KvShape shape;
   DType cache_dtype = DType::f32;
+  std::int32_t kept_millionths = 0;  // as Policy has it
   bool host_attends = false;         // host sequences are attended by the CPU
   std::vector<Tier> tiers;           // by slot
   std::vector<std::int32_t> places;  // by slot: its number among the slots of its tier
@@ -75,6 +76,9 @@ class KvLayout {
   const KvReach& farthest() const { return reaches.front(); }
   std::int32_t pool_of(Tier tier) const { return farthest().pool[static_cast<std::size_t>(tier)]; }
   std::int64_t pages_in(Tier tier) const;  // of all layers
+  /// Ways to attend, each with tables of its own: to all values and, where attention is sparse, to
+  /// few.
+  std::size_t ways() const { return kept_millionths > 0 ? 2 : 1; }
   bool uses_rows() const { return slots_in(Tier::host) + slots_in(Tier::disk) > 0; }
   std::int32_t pages_for(std::int32_t tokens) const { return (tokens - 1) / shape.page_tokens + 1; }
 

@@ -70,13 +70,17 @@ KvStep::KvStep(const KvLayout& layout, std::byte* tables) : reaches(layout.reach
     table = KvTable(layout, tables);
     tables += KvTable::bytes(layout);
   };
+  const auto make_all = [&](KvTables& of) {
+    make(of.dense);
+    if (layout.kept_millionths > 0) make(of.sparse);
+  };
   for (KvReachStep& reach : reaches) {
-    make(reach.device);
-    make(reach.streamed);
+    make_all(reach.device);
+    make_all(reach.streamed);
   }
   const auto sequences = static_cast<std::size_t>(layout.shape.gpu_batch_size);
   for (KvReachStep& reach : reaches) {
-    make(reach.host);
+    make_all(reach.host);
     reach.streamed_sequences.reserve(sequences);
     reach.homes.reserve(static_cast<std::size_t>(layout.streamed_pages));
     reach.completed_homes.reserve(static_cast<std::size_t>(layout.completed_pages));
@@ -93,7 +97,7 @@ KvStep::KvStep(const KvLayout& layout, std::byte* tables) : reaches(layout.reach
 void KvStep::clear() {
   rows = 0;
   for (KvReachStep& reach : reaches) {
-    for (KvTable* table : {&reach.device, &reach.streamed, &reach.host}) table->clear();
+    for (KvTables* tables : {&reach.device, &reach.streamed, &reach.host}) tables->clear();
     reach.streamed_sequences.clear();
     reach.homes.clear();
     reach.completed_homes.clear();
@@ -126,23 +130,41 @@ class ReachFill {
     const std::int32_t history = sequence.context - sequence.new_tokens;
     const auto first = static_cast<std::size_t>(
         first_page_in_sight(history, reach_.window, layout_.shape.page_tokens));
-    if (tier == Tier::device) return list(step_.device.add(sequence), first, sequence.slot);
+    const auto list = [&](std::span<std::int32_t> numbers) {
+      pages_.list(sequence.slot, static_cast<std::int32_t>(first), numbers.subspan(first));
+      std::fill_n(numbers.begin(), first, numbers[first]);
+    };
+    if (tier == Tier::device) return add_to(step_.device, sequence, list);
     if (tier == Tier::disk || !layout_.host_attends) add_streamed(sequence, tier, history, first);
-    if (tier == Tier::host) list(step_.host.add(sequence), first, sequence.slot);
+    if (tier == Tier::host) add_to(step_.host, sequence, list);
   }
 
  private:
-  void list(std::span<std::int32_t> numbers, std::size_t first, std::int32_t slot) const {
-    pages_.list(slot, static_cast<std::int32_t>(first), numbers.subspan(first));
-    std::fill_n(numbers.begin(), first, numbers[first]);
+  /// number(numbers) for each part of the sequence, whose page numbers it writes.
+  template <typename Number>
+  void add_to(KvTables& tables, const KvSequence& sequence, const Number& number) const {
+    const std::int32_t history = sequence.context - sequence.new_tokens;
+    const std::int32_t dense = layout_.kept_millionths == 0
+                                   ? sequence.new_tokens
+                                   : std::clamp(sequence.dense - history, 0, sequence.new_tokens);
+    KvSequence part = sequence;
+    part.new_tokens = dense;
+    part.context = history + dense;
+    if (dense > 0) number(tables.dense.add(part));
+    part.first_row += dense;
+    part.new_tokens = sequence.new_tokens - dense;
+    part.context = sequence.context;
+    if (part.new_tokens > 0) number(tables.sparse.add(part));
   }
 
   void add_streamed(const KvSequence& sequence, Tier tier, std::int32_t history,
                     std::size_t first) const {
     const auto first_staged = static_cast<std::int32_t>(step_.homes.size());
-    const std::span<std::int32_t> numbers = step_.streamed.add(sequence);
-    number_from(numbers, static_cast<std::int32_t>(first), first_staged);
-    const std::size_t staged = numbers.size() - first;
+    add_to(step_.streamed, sequence, [&](std::span<std::int32_t> numbers) {
+      number_from(numbers, static_cast<std::int32_t>(first), first_staged);
+    });
+    const std::size_t staged =
+        static_cast<std::size_t>(layout_.pages_for(sequence.context)) - first;
     step_.homes.resize(step_.homes.size() + staged);
     pages_.list(sequence.slot, static_cast<std::int32_t>(first),
                 std::span(step_.homes).last(staged));

@@ -66,12 +66,25 @@ struct KvBegunPage {
   std::int32_t write_page = 0;
 };
 
+/// Sequences that are attended at one place. A sequence whose new tokens end its prompt and begin
+/// its answer is in both tables, with the tokens of each.
+struct KvTables {
+  KvTable dense;   // tokens that attend to all values
+  KvTable sparse;  // ... to few: KvLayout::kept_millionths
+
+  bool empty() const { return dense.empty() && sparse.empty(); }
+  void clear() {
+    dense.clear();
+    sparse.clear();
+  }
+};
+
 /// What the layers of one reach have of their own: page numbers. Pages out of sight of the new
 /// tokens have the number of the first one in sight.
 struct KvReachStep {
-  KvTable device;    // device pages
-  KvTable streamed;  // staging pages: sequences one after the other
-  KvTable host;      // host pages: attended there, or appended to after streaming
+  KvTables device;    // device pages
+  KvTables streamed;  // staging pages: sequences one after the other
+  KvTables host;      // host pages: attended there, or appended to after streaming
   std::vector<KvStreamed> streamed_sequences;
   std::vector<std::int32_t> homes;            // by staging page: where it lives in its tier
   std::vector<std::int32_t> completed_homes;  // by page of the write buffer: its page in the file
@@ -96,11 +109,11 @@ struct KvStep {
   Event host_used;  // the last work on Lane::host_compute that reads them
 
   static std::uint64_t host_table_bytes(const KvLayout& layout) {
-    return (3 * layout.reaches.size() + 2) * KvTable::bytes(layout);
+    return (3 * layout.ways() * layout.reaches.size() + 2) * KvTable::bytes(layout);
   }
   /// `device` and `streamed` of every reach: the first tables in the memory of a step.
   static std::uint64_t device_table_bytes(const KvLayout& layout) {
-    return 2 * layout.reaches.size() * KvTable::bytes(layout);
+    return 2 * layout.ways() * layout.reaches.size() * KvTable::bytes(layout);
   }
   KvStep(const KvLayout& layout, std::byte* tables);
 

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <tuple>
+
 #include "stage/pass_shape.h"
 
 namespace sluice::stage {
@@ -153,6 +155,60 @@ TEST(TaskWorkTest, LayersWithAWindowSeeNoMoreThanIt) {
   layout.config.policy = {};
   layout.model.attention.windows = {64, 100, 0};
   EXPECT_DOUBLE_EQ(pass_work(layout, pass).flop, products + 4.0 * 8 * 3 * 10);
+}
+
+/// With a quarter of the values: all keys are read, and of each token of the answer a few values.
+TEST(TaskWorkTest, TokensOfAnswersReadFewValues) {
+  StageLayout layout = one_stage();
+  layout.config.policy.attn_sparsity = 0.25;
+  const double products = 2 * (3 * kLayerElements + 100 * 8);
+  struct {
+    std::int32_t position, tokens, answer_begin, window;
+    double pairs;          // with keys and with values together, of a layer
+    std::uint64_t cached;  // keys and values that are read, of a layer
+  } const cases[] = {
+      {9, 1, 10, 0, 10 + 10, 10 + 10},  // of a prompt
+      {9, 1, 9, 0, 10 + 4, 10 + 4},     // 3 of 9 old ones, and its own
+      {9, 1, 0, 4, 4 + 2, 4 + 2},       // 1 of 3
+      {8, 3, 9, 0, 9 + 10 + 11 + 9 + 4 + 4, 11 + 11},
+      {0, 1, 0, 0, 1 + 1, 1 + 1},
+      {1, 2, 1, 0, 2 + 3 + 2 + 2, 3 + 3},
+  };
+  for (const auto& one : cases) {
+    Pass pass;
+    pass.rows = {row(0, one.position, one.tokens)};
+    pass.rows[0].sampling.answer_begin = one.answer_begin;
+    pass.batch_tokens = {one.tokens, 0};
+    layout.model.attention.windows = {one.window, one.window, one.window};
+    const ComputeWork work = pass_work(layout, pass);
+    EXPECT_DOUBLE_EQ(work.flop - products - (one.tokens - 1) * 2 * 3 * kLayerElements,
+                     2.0 * 8 * 3 * one.pairs);
+    EXPECT_EQ(work.kv_bytes, 3U * 8 * 4 * one.cached);
+  }
+}
+
+/// A GPU batch with tokens of prompts and of answers has two tables.
+TEST(TaskWorkTest, SparseAttentionUploadsATableForEachWay) {
+  StageLayout layout = one_stage();
+  layout.config.policy.attn_sparsity = 0.25;
+  const auto groups = placed(layout);
+  ScheduleShape shape = schedule_shape(layout, groups);
+  const StageWork stage = stage_work(layout, groups);
+  std::vector<Task> tasks;
+  for (const auto& [answer_begin, tables, rows] :
+       {std::tuple{0, 1U, 1U}, std::tuple{9, 2U, 2U}, std::tuple{20, 1U, 1U}}) {
+    Pass pass;
+    pass.rows = {row(0, 8, 3)};
+    pass.rows[0].sampling.answer_begin = answer_begin;
+    pass.batch_tokens = {3, 0};
+    set_pass(shape, layout, pass, on_device);
+    build_schedule(shape, tasks);
+    for (const Task& task : tasks) {
+      if (task.kind != TaskKind::upload_tables) continue;
+      EXPECT_EQ(work_of(task, shape, stage).host_to_device,
+                tables * stage.table_bytes + rows * stage.table_row_bytes);
+    }
+  }
 }
 
 TEST(TaskWorkTest, OnlyPagesInSightAreReadAndFetched) {

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <map>
 #include <memory>
 #include <random>
 #include <string>
@@ -17,6 +18,7 @@
 #include "kernels/ops.h"
 #include "offload/kv/kv_cache.h"
 #include "offload/kv/kv_layout.h"
+#include "tests/support/kept_keys.h"
 #include "tests/support/scratch_folder.h"
 
 namespace sluice::support {
@@ -44,6 +46,8 @@ struct KvWorkload {
   offload::KvShape shape;
   std::vector<KvPass> passes;
   std::vector<std::vector<std::int32_t>> forgotten;  // slots, before each pass; may be shorter
+  std::int32_t kept_millionths = 0;  // of sparse attention, beyond the dense tokens of a sequence
+  std::map<std::uint64_t, std::int32_t> dense = {};  // by KvRow::sequence
   std::int64_t query_width() const { return std::int64_t{shape.query_heads} * shape.head_dim; }
   std::int64_t kv_width() const { return std::int64_t{shape.kv_heads} * shape.head_dim; }
   kernels::AttentionRule rule(std::int32_t layer, float scale) const {
@@ -128,7 +132,10 @@ inline KvWorkload make_kv_workload(const offload::KvShape& shape, std::int32_t m
         }
         slot.length += count;
         left -= count;
-        batch.sequences.push_back({first + i, row, count, slot.length, slot.total});
+        // Some new tokens straddle the border.
+        const std::int32_t dense = (slot.prompt + 1) / 2;
+        work.dense[slot.sequence] = dense;
+        batch.sequences.push_back({first + i, row, count, slot.length, slot.total, dense});
       }
       if (below(2) == 0) std::shuffle(batch.sequences.begin(), batch.sequences.end(), random);
     }
@@ -143,36 +150,49 @@ inline std::vector<double> kv_reference(const KvWorkload& work, float scale) {
   const std::int32_t group = heads / work.shape.kv_heads;
   const std::int32_t head_dim = work.shape.head_dim;
   std::vector<double> result;
-  const auto attend = [&](KvRow row, std::int32_t layer, std::int32_t head) {
-    const auto at = [&](KvOperand operand, std::int32_t position, std::int32_t d) -> double {
-      const std::int32_t kept = operand == KvOperand::query ? head : head / group;
-      return kv_value(operand, {row.sequence, position}, layer, kept * head_dim + d);
-    };
-    std::vector<double> weights;
-    double sum = 0;
+  const auto at = [&](KvOperand operand, KvRow row, std::int32_t layer, std::int32_t head,
+                      std::int32_t d) -> double {
+    const std::int32_t kept = operand == KvOperand::query ? head : head / group;
+    return kv_value(operand, row, layer, kept * head_dim + d);
+  };
+  const auto attend = [&](KvRow row, std::int32_t layer, std::int32_t first_head) {
     const std::int32_t window = work.rule(layer, scale).window;
     const std::int32_t begin = window > 0 ? std::max(row.position + 1 - window, 0) : 0;
-    for (std::int32_t p = begin; p <= row.position; ++p) {
-      double dot = 0;
-      for (std::int32_t d = 0; d < head_dim; ++d) {
-        dot += at(KvOperand::query, row.position, d) * at(KvOperand::keys, p, d);
+    std::vector<std::vector<double>> weights;
+    for (std::int32_t head = first_head; head < first_head + group; ++head) {
+      std::vector<double>& of_head = weights.emplace_back();
+      double sum = 0;
+      for (std::int32_t p = begin; p <= row.position; ++p) {
+        double dot = 0;
+        for (std::int32_t d = 0; d < head_dim; ++d) {
+          dot += at(KvOperand::query, row, layer, head, d) *
+                 at(KvOperand::keys, {row.sequence, p}, layer, head, d);
+        }
+        of_head.push_back(std::exp(dot * static_cast<double>(scale)));
+        sum += of_head.back();
       }
-      weights.push_back(std::exp(dot * static_cast<double>(scale)));
-      sum += weights.back();
+      for (double& weight : of_head) weight /= sum;
     }
-    for (std::int32_t d = 0; d < head_dim; ++d) {
+    const bool is_dense = work.kept_millionths == 0 || row.position < work.dense.at(row.sequence);
+    const std::vector<bool> kept =
+        reference::kept_keys(weights, is_dense ? 0 : work.kept_millionths);
+    for (std::int32_t i = 0; i < group * head_dim; ++i) {
+      const std::int32_t h = i / head_dim;
       double total = 0;
       for (std::int32_t p = begin; p <= row.position; ++p) {
-        total += weights[static_cast<std::size_t>(p - begin)] * at(KvOperand::values, p, d);
+        const auto key = static_cast<std::size_t>(p - begin);
+        if (!kept[key]) continue;
+        total += weights[static_cast<std::size_t>(h)][key] *
+                 at(KvOperand::values, {row.sequence, p}, layer, first_head + h, i % head_dim);
       }
-      result.push_back(total / sum);
+      result.push_back(total);
     }
   };
   for (const KvPass& pass : work.passes) {
     for (std::int32_t layer = 0; layer < work.shape.layers; ++layer) {
       for (const KvBatchWork& batch : pass) {
         for (const KvRow row : batch.rows) {
-          for (std::int32_t h = 0; h < heads; ++h) attend(row, layer, h);
+          for (std::int32_t h = 0; h < heads; h += group) attend(row, layer, h);
         }
       }
     }

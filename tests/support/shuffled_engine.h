@@ -12,6 +12,7 @@
 #include <cstring>
 #include <memory>
 #include <random>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -282,6 +283,24 @@ class ShuffledBackend : public Backend {
       }
     }
   }
+  /// Sparse attention in small: each query head chooses by itself. Weights that are not kept become
+  /// zeros.
+  void drop_values(std::int64_t begin, std::int64_t end, std::int32_t kept_millionths) {
+    const auto weights = std::span(scores_).subspan(static_cast<std::size_t>(begin),
+                                                    static_cast<std::size_t>(end - begin));
+    auto drop = end - begin - kernels::kept_values(end - begin, kept_millionths);
+    for (std::vector<bool> gone(weights.size()); drop > 0; --drop) {
+      std::size_t least = weights.size();
+      for (std::size_t i = 0; i < weights.size(); ++i) {
+        if (!gone[i] && (least == weights.size() || weights[i] <= weights[least])) least = i;
+      }
+      gone[least] = true;
+      if (drop == 1) {
+        for (std::size_t i = 0; i < weights.size(); ++i) weights[i] = gone[i] ? 0 : weights[i];
+      }
+    }
+  }
+
   void attend_head(const Task& task, std::int32_t s, std::int32_t t, std::int32_t h,
                    std::int32_t heads) {
     const kernels::KvPages& cache = task.cache;
@@ -315,6 +334,7 @@ class ShuffledBackend : public Backend {
       score = std::exp(score - most);
       sum += score;
     }
+    if (rule.kept_millionths > 0) drop_values(begin, end - 1, rule.kept_millionths);
     for (std::int32_t d = 0; d < cache.head_dim; ++d) {
       float total = 0;
       for (std::int64_t p = begin; p < end; ++p) {

@@ -252,7 +252,7 @@ TEST(KvWindow, OnlyPagesInSightAreNamedAndStaged) {
   EXPECT_EQ(windowed.streamed_sequences[0].out_of_sight, 9);
   EXPECT_EQ(all.completed_homes, (Numbers{11}));
   EXPECT_EQ(windowed.completed_homes, (Numbers{3}));
-  const kernels::KvBatch batch = windowed.streamed.batch();
+  const kernels::KvBatch batch = windowed.streamed.dense.batch();
   for (std::int32_t page = 0; page < 13; ++page) {
     EXPECT_EQ(batch.pages[page], std::max(page - 9, 0));
   }
