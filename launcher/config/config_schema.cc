@@ -84,6 +84,12 @@ void describe_policy(SchemaVisitor& visitor, offload::Policy& policy) {
                    ""},
                   policy.mlp_once);
   describe_cache_dtype(visitor, policy.cache_dtype);
+  constexpr RealRange kShareOfValues = {0, 1, true};
+  visitor.real({"attn_sparsity",
+                "share of the values of old tokens that each token of an answer attends to, those "
+                "of the largest weights; below 1: fewer bytes, approximate answers",
+                "--attn-sparsity"},
+               policy.attn_sparsity, kShareOfValues);
   static constexpr const char* kCompressions[] = {"none", "8bit", "4bit"};
   choice(
       visitor,

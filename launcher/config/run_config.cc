@@ -88,6 +88,14 @@ void check_files(const RunConfig& config, std::vector<std::string>& problems) {
   }
 }
 
+bool asks_for_sparse_codes(const RunConfig& config) {
+  const auto asks = [](const stage::StageConfig& stage) {
+    const offload::Policy& policy = stage.policy;
+    return policy.kept_millionths() > 0 && policy.cache_dtype && is_quantized(*policy.cache_dtype);
+  };
+  return asks(config.stage_defaults) || std::ranges::any_of(config.stages, asks);
+}
+
 }  // namespace
 
 std::filesystem::path offload_directory(const RunConfig& config) {
@@ -123,6 +131,11 @@ std::vector<std::string> contradictions(const RunConfig& config, bool needs_job)
         "of "
         "--gpu-batch-size (batching.gpu_batch_size), each of which has a token in every pass",
         batching.max_tokens_per_gpu_batch, batching.gpu_batch_size));
+  }
+  if (asks_for_sparse_codes(config)) {
+    problems.emplace_back(
+        "--attn-sparsity (policy.attn_sparsity) below 1 cannot go with a compressed cache: leave "
+        "it out, or --compress-cache (policy.cache_dtype q4 or q8)");
   }
   try {
     batching.slots(std::max(1, static_cast<std::int32_t>(config.stages.size())));

@@ -19,9 +19,14 @@ std::string precision_of(const RunConfig& config) {
   const auto text = [](const stage::StageConfig& stage) {
     static constexpr const char* kWeights[] = {"as they are", "8 bits", "4 bits"};
     const offload::Policy& policy = stage.policy;
-    return fmt::format("weights {}, cache {}",
-                       kWeights[static_cast<std::size_t>(policy.compress_weight)],
-                       policy.cache_dtype ? name_of(*policy.cache_dtype) : "auto");
+    std::string kept = fmt::format("weights {}, cache {}",
+                                   kWeights[static_cast<std::size_t>(policy.compress_weight)],
+                                   policy.cache_dtype ? name_of(*policy.cache_dtype) : "auto");
+    // Older journals were written without it.
+    if (policy.kept_millionths() > 0) {
+      kept += fmt::format(", {:g} of the values", policy.attn_sparsity);
+    }
+    return kept;
   };
   std::set<std::string> kinds;
   for (const stage::StageConfig& stage : config.stages) kinds.insert(text(stage));

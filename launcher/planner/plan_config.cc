@@ -58,6 +58,9 @@ std::string policy_flags(const offload::Policy& policy) {
   }
   if (policy.cpu_cache_compute) flags += " --cpu-cache-compute";
   if (policy.cache_dtype) flags += fmt::format(" --cache-dtype {}", name_of(*policy.cache_dtype));
+  if (policy.kept_millionths() > 0) {
+    flags += fmt::format(" --attn-sparsity {}", policy.attn_sparsity);
+  }
   if (policy.compress_weight != offload::Compression::none) {
     const bool eight = policy.compress_weight == offload::Compression::eight_bit;
     flags += fmt::format(" --compress-weight {}", eight ? "8bit" : "4bit");

@@ -111,6 +111,9 @@ std::string batching_text(const Plan& plan) {
       batching.num_gpu_batches == 1 ? "" : "es", batching.micro_batches,
       batching.micro_batches == 1 ? "" : "es", batching.max_tokens_per_gpu_batch, compressed);
   if (policy.cache_dtype) text += fmt::format(", cache in {}", name_of(*policy.cache_dtype));
+  if (policy.kept_millionths() > 0) {
+    text += fmt::format(", answers attend to {:g} of the values", policy.attn_sparsity);
+  }
   const bool on_host = std::ranges::any_of(
       plan.stages, [](const PlannedStage& stage) { return stage.config.policy.cache.host > 0; });
   if (on_host) {

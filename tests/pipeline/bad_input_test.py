@@ -163,6 +163,10 @@ class BadInputTest(JobTest):
                 (["--device", "cuda:3"], "(?i)cuda"),
                 (["--weight-slot", 3], "--weight-slots"),
                 (["--device-memory", "16G"], "16G"),
+                (["--attn-sparsity", 0], "attn.sparsity"),
+                (["--attn-sparsity", 1.5], "attn.sparsity"),
+                (["--attn-sparsity", 0.1, "--compress-cache"],
+                 "attn_sparsity.* compressed cache.*--compress-cache"),
                 (["--prompt", "a"], "--prompt")):
             with self.subTest(arguments=arguments):
                 self.assert_refused(self.job(TINY, *arguments), USAGE, pattern)

@@ -188,6 +188,7 @@ class JournalTest(JobTest):
                                 ("seed", self.arguments("--seed", 8)),
                                 ("stop", self.arguments("--stop", "x")),
                                 ("precision", self.arguments("--cache-dtype", "f16")),
+                                ("precision", self.arguments("--attn-sparsity", 0.5)),
                                 ("input", self.arguments(rows_file=others)),
                                 ("model", self.arguments(model=model))):
             with self.subTest(name=name):
