@@ -101,6 +101,12 @@ void OpChecks::cache(const char* operation, const KvPages& cache, const KvBatch&
   }
   const bool arrays = batch.first_row != nullptr && batch.new_tokens != nullptr &&
                       batch.context != nullptr && batch.pages != nullptr;
+  if (cache.old_values != nullptr && batch.old_pages == nullptr) {
+    throw DeviceError(fmt::format(
+        "{}: values of old tokens lie apart, and nothing says in which pages; this is a bug of the "
+        "caller",
+        operation));
+  }
   if (batch.sequences < 0 || batch.max_pages < 0 || (batch.sequences > 0 && !arrays)) {
     throw DeviceError(
         fmt::format("{}: a batch of {} sequences lacks its arrays; this is a bug of "

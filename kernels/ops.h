@@ -87,6 +87,10 @@ struct KvPages {
   std::int32_t page_tokens = 0;
   std::int32_t kv_heads = 0;  // several query heads may share one
   std::int32_t head_dim = 0;  // of query and KV heads alike
+  /// Where it is not null, sparse attention reads the values of tokens before the batch's new ones
+  /// from pages like these at this address, by the numbers of KvBatch::old_pages. It may be host
+  /// memory that the lane reaches over a link: few values are read.
+  const void* old_values = nullptr;
 
   bool operator==(const KvPages&) const = default;
   std::size_t page_bytes() const {
@@ -102,6 +106,7 @@ struct KvPages {
 ///   context[s]    tokens in the cache once the new ones are in; its new tokens have positions
 ///                 context[s] - new_tokens[s] ... context[s] - 1
 ///   pages[s * max_pages + i]  page of tokens [i * page_tokens, (i + 1) * page_tokens)
+///   old_pages  likewise, with KvPages::old_values; else null
 struct KvBatch {
   std::int32_t sequences = 0;
   std::int32_t max_pages = 0;
@@ -109,6 +114,7 @@ struct KvBatch {
   const std::int32_t* new_tokens = nullptr;
   const std::int32_t* context = nullptr;
   const std::int32_t* pages = nullptr;
+  const std::int32_t* old_pages = nullptr;
 
   bool operator==(const KvBatch&) const = default;
 };

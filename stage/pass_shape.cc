@@ -19,9 +19,15 @@ double pairs_of(double position, double n, double window) {
   return growing * position + growing * (growing + 1) / 2 + (n - growing) * window;
 }
 
-/// Of the values, which tokens of the answer take a part of.
-void add_values(CachedRows& rows, const PassRow& row, std::int32_t window, std::int32_t kept,
+/// How much of the values tokens of the answer take.
+struct Sparsity {
+  std::int32_t kept = 0;   // millionths; 0: all
+  bool keys_only = false;  // values stay where they are
+};
+
+void add_values(CachedRows& rows, const PassRow& row, std::int32_t window, Sparsity sparsity,
                 std::int64_t in_sight) {
+  const std::int32_t kept = sparsity.kept;
   const std::int32_t dense =
       kept == 0 ? row.new_tokens
                 : std::clamp(row.sampling.answer_begin - row.position, 0, row.new_tokens);
@@ -38,7 +44,7 @@ void add_values(CachedRows& rows, const PassRow& row, std::int32_t window, std::
   rows.sparse += dense < row.new_tokens ? 1 : 0;
 }
 
-void add_row(CachedRows& rows, const PassRow& row, std::int32_t window, std::int32_t kept,
+void add_row(CachedRows& rows, const PassRow& row, std::int32_t window, Sparsity sparsity,
              std::int32_t page_tokens) {
   const std::int64_t history = row.position;
   const std::int64_t context = history + row.new_tokens;
@@ -49,11 +55,16 @@ void add_row(CachedRows& rows, const PassRow& row, std::int32_t window, std::int
   rows.tokens += row.new_tokens;
   rows.context += in_sight;
   rows.pairs += pairs_of(row.position, row.new_tokens, window);
-  add_values(rows, row, window, kept, in_sight);
+  const std::int64_t values = rows.values;
+  add_values(rows, row, window, sparsity, in_sight);
   rows.history_pages += (history + page_tokens - 1) / page_tokens - first_page;
   rows.full_pages += history / page_tokens - first_page;
   rows.filled_pages += context / page_tokens - history / page_tokens;
   rows.partial += context % page_tokens != 0 ? 1 : 0;
+  if (!sparsity.keys_only || history == 0 || row.sampling.answer_begin > history) return;
+  ++rows.lean;
+  rows.lean_pages += (history + page_tokens - 1) / page_tokens - first_page;
+  rows.lean_values += std::max<std::int64_t>(rows.values - values - row.new_tokens, 0);
 }
 
 }  // namespace
@@ -78,7 +89,9 @@ ScheduleShape schedule_shape(const StageLayout& layout,
   shape.moves_hidden = policy.activations.device < 100.0;
   shape.hidden_on_disk = policy.activations.disk > 0;
   shape.cache_on_disk = policy.cache.disk > 0;
-  shape.window = offload::KvLayout(kv_shape(layout), policy).reaches.back().window;
+  const offload::KvLayout cache(kv_shape(layout), policy);
+  shape.window = cache.reaches.back().window;
+  shape.fetches_keys_only = cache.fetches_keys_only;
   shape.logit_rows = layout.logit_rows();
   for (const offload::GroupPlacement& group : groups) {
     shape.groups.push_back({group.slot_bytes() > 0, group.bytes(Tier::disk) > 0});
@@ -101,9 +114,12 @@ void set_pass(ScheduleShape& shape, const StageLayout& layout, const Pass& pass,
     batch.tokens += row.new_tokens;
     batch.logits += shape.last ? logits_wanted(row) : 0;
     const auto tier = static_cast<std::size_t>(tier_of(row.slot));
-    const std::int32_t kept = shape.kept_millionths;
-    add_row(batch.cached[tier], row, 0, kept, page_tokens);
-    if (shape.window > 0) add_row(batch.cached_window[tier], row, shape.window, kept, page_tokens);
+    const bool on_host = tier == static_cast<std::size_t>(Tier::host);
+    const Sparsity sparsity{shape.kept_millionths, shape.fetches_keys_only && on_host};
+    add_row(batch.cached[tier], row, 0, sparsity, page_tokens);
+    if (shape.window > 0) {
+      add_row(batch.cached_window[tier], row, shape.window, sparsity, page_tokens);
+    }
   }
   for (GpuBatchShape& batch : shape.gpu_batches) {
     batch.hidden = offload::rows_by_tier(policy.activations, batch.tokens);

@@ -100,6 +100,9 @@ struct CachedRows {
   double value_pairs = 0;          // of a new token and a token whose value it takes
   std::int32_t dense = 0;          // sequences with new tokens that attend to all values
   std::int32_t sparse = 0;         // ... to few (Policy::attn_sparsity)
+  std::int32_t lean = 0;           // ... of which keys alone are fetched
+  std::int64_t lean_pages = 0;     // of their history, in sight
+  std::int64_t lean_values = 0;    // of it, values that are read over the link
   std::int64_t history_pages = 0;  // in sight, with tokens of earlier passes
   std::int64_t full_pages = 0;     // ... of which these are full
   std::int64_t filled_pages = 0;   // by this pass
@@ -141,6 +144,7 @@ struct ScheduleShape {
   bool cache_on_disk = false;        // some sequences live on disk
   std::int32_t window = 0;           // of the layers that have one (offload::KvReach); 0: none has
   std::int32_t kept_millionths = 0;  // Policy::kept_millionths()
+  bool fetches_keys_only = false;    // offload::KvLayout
   std::int64_t logit_rows = 1;       // of a chunk
   std::vector<GroupShape> groups;    // in the order of leases
   offload::WeightRing ring;          // of the streamed ones

@@ -131,9 +131,10 @@ class Pricer {
           return batch_.in(Tier::disk).*of + (shape_.host_attends ? 0 : batch_.in(Tier::host).*of);
         };
         const CachedRows& device = batch_.in(Tier::device);
+        const std::int32_t lean = batch_.in(Tier::host).lean;  // in two tables
         for (const std::int64_t sequences :
              {device.dense, device.sparse, streamed(&CachedRows::dense),
-              streamed(&CachedRows::sparse)}) {
+              streamed(&CachedRows::sparse) - lean, lean, lean}) {
           if (sequences == 0) continue;
           work_.host_to_device +=
               stage_.tables * (stage_.table_bytes + bytes_of(sequences, stage_.table_row_bytes));
@@ -194,6 +195,7 @@ class Pricer {
       if (is_staged != (task_.part == 1) || (tier == Tier::host && shape_.host_attends)) continue;
       work_.flop += flop_of(seen(tier));
       work_.kv_bytes += bytes_read(seen(tier));
+      work_.host_to_device += bytes_of(seen(tier).lean_values, stage_.token_bytes / 2);
     }
     return work_;
   }
@@ -204,7 +206,8 @@ class Pricer {
         work_.host_to_device = group().streamed;
         break;
       case TaskKind::fetch_cache:
-        work_.host_to_device = bytes_of(fetched_pages(), stage_.page_bytes);
+        work_.host_to_device = bytes_of(fetched_pages(), stage_.page_bytes) -
+                               bytes_of(seen(Tier::host).lean_pages, stage_.page_bytes / 2);
         break;
       case TaskKind::fetch_hidden:
         work_.host_to_device = bytes_of(rows_away(batch_), stage_.hidden_bytes);

@@ -44,6 +44,9 @@ struct AttentionItem {
   std::int64_t first_position = 0;   // of the first token
   const KvPages* cache = nullptr;
   const std::int32_t* pages = nullptr;  // of the sequence
+  /// Of sparse attention: pages of KvPages::old_values, for positions before first_new.
+  const std::int32_t* old_pages = nullptr;
+  std::int64_t first_new = 0;
   std::int32_t kv_head = 0;
   std::int32_t query_head = 0;  // the first, of all_query_heads; for AttentionRule::alibi
   std::int32_t all_query_heads = 1;

@@ -44,8 +44,11 @@ struct KeptKeys {
     const auto row_bytes = static_cast<std::int64_t>(row_bytes_of(cache.dtype, cache.head_dim));
     const std::int64_t row = std::int64_t{cache.kv_heads + item.kv_head} * cache.page_tokens +
                              position % cache.page_tokens;
-    return static_cast<const std::byte*>(cache.base) +
-           item.pages[position / cache.page_tokens] * cache.page_stride_bytes + row * row_bytes;
+    const bool is_old = item.old_pages != nullptr && position < item.first_new;
+    const void* const base = is_old ? cache.old_values : cache.base;
+    const std::int32_t* const pages = is_old ? item.old_pages : item.pages;
+    return static_cast<const std::byte*>(base) +
+           pages[position / cache.page_tokens] * cache.page_stride_bytes + row * row_bytes;
   }
 };
 

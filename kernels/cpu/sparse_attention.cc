@@ -237,6 +237,10 @@ class SparsePlan {
     item.first_position = batch_.context[s] - batch_.new_tokens[s] + token;
     item.cache = &cache_;
     item.pages = batch_.pages + std::int64_t{s} * batch_.max_pages;
+    if (cache_.old_values != nullptr) {
+      item.old_pages = batch_.old_pages + std::int64_t{s} * batch_.max_pages;
+      item.first_new = batch_.context[s] - batch_.new_tokens[s];
+    }
     item.kv_head = static_cast<std::int32_t>(kv_head);
     item.query_head = static_cast<std::int32_t>(kv_head * group_);
     item.all_query_heads = static_cast<std::int32_t>(group_ * cache_.kv_heads);

@@ -12,8 +12,10 @@ namespace sluice::cuda {
 namespace {
 
 bool is_aligned(const kernels::KvPages& cache, std::int64_t bytes) {
-  return reinterpret_cast<std::uintptr_t>(cache.base) % static_cast<std::uintptr_t>(bytes) == 0 &&
-         cache.page_stride_bytes % bytes == 0;
+  const auto divides = [bytes](const void* base) {
+    return reinterpret_cast<std::uintptr_t>(base) % static_cast<std::uintptr_t>(bytes) == 0;
+  };
+  return divides(cache.base) && divides(cache.old_values) && cache.page_stride_bytes % bytes == 0;
 }
 
 }  // namespace

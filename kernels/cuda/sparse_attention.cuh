@@ -58,6 +58,8 @@ struct SparseItem {
   const SparseCall& call;
   SparseRoom& room;
   const std::int32_t* pages;
+  const std::int32_t* old_pages;  // null: values lie where the keys do
+  int first_new;                  // the first position that is not in them
   int kv_head;
   int position;      // of the query
   std::int64_t row;  // its first element in query and out
@@ -75,12 +77,20 @@ struct SparseItem {
   __device__ static int thread() { return static_cast<int>(threadIdx.x); }
   __device__ static int lane() { return thread() % kSparseLanes; }
 
+  __device__ const std::byte* vector_of(int of, bool value) const {
+    const std::int64_t bytes = row_bytes<kType>(call.cache.head_dim);
+    const bool is_old = value && old_pages != nullptr && of < first_new;
+    const void* const base = is_old ? call.cache.old_values : call.cache.base;
+    return static_cast<const std::byte*>(base) +
+           token_offset(call.cache, is_old ? old_pages : pages, call.divider, of, bytes) +
+           head_offset(call.cache, kv_head, value, bytes);
+  }
+
   /// Columns [piece * kSparseColumns + lane * 8, + 8) of the row of key `key`; zeros beyond.
   __device__ void load(int key, bool values, int piece, float (&to)[8]) const {
     const int dim = call.cache.head_dim;
     const int first = piece * kSparseColumns + lane() * 8;
-    const std::byte* const from = vector_at(call.cache, pages, call.divider, first_key() + key,
-                                            kv_head, values, row_bytes<kType>(dim));
+    const std::byte* const from = vector_of(first_key() + key, values);
     if (call.has_eights && first < dim) {
       widen_eight<kType>(load_eight<kType>(from, dim, piece * kSparseLanes + lane()), to);
       return;
@@ -295,6 +305,10 @@ __global__ void __launch_bounds__(kSparseThreads) sparse_attention_kernel(Sparse
     SparseItem<kType> item{call,
                            room,
                            call.batch.pages + std::int64_t{s} * call.batch.max_pages,
+                           call.cache.old_values == nullptr
+                               ? nullptr
+                               : call.batch.old_pages + std::int64_t{s} * call.batch.max_pages,
+                           call.batch.context[s] - call.batch.new_tokens[s],
                            kv_head,
                            call.batch.context[s] - call.batch.new_tokens[s] + found.tile,
                            (row * call.heads.query_heads + head) * call.cache.head_dim,

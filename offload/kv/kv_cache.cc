@@ -124,6 +124,8 @@ class KvCache::Impl {
   template <typename BatchOf>
   void attend_at(kernels::Ops& ops, const kernels::KvPages& pages, const KvTables& tables,
                  kernels::AttentionRule rule, const StepRows& rows, const BatchOf& batch_of) const;
+  void attend_lean(std::int32_t layer, kernels::KvPages pages, const kernels::KvBatch& batch,
+                   kernels::AttentionRule rule, const StepRows& rows);
   Event attend_on_host(KvStep& step, std::int32_t layer, KvRowStaging::Set& set, TensorView query,
                        TensorView keys, TensorView values, const kernels::AttentionRule& rule);
   void mark_appended(const std::vector<std::int32_t>& slots, std::int32_t layer, Event event);
@@ -199,6 +201,16 @@ void KvCache::Impl::attend_at(kernels::Ops& ops, const kernels::KvPages& pages,
   }
 }
 
+/// Of sequences whose keys alone were fetched to `pages`: their values are read at home.
+void KvCache::Impl::attend_lean(std::int32_t layer, kernels::KvPages pages,
+                                const kernels::KvBatch& batch, kernels::AttentionRule rule,
+                                const StepRows& rows) {
+  pages.old_values = pages_of(Tier::host, layer).base;
+  rule.kept_millionths = layout_.kept_millionths;
+  engine_.device_ops->append_kv(pages, batch, rows.keys, rows.values);
+  engine_.device_ops->attention(rows.out, rows.query, pages, batch, rule);
+}
+
 void KvCache::Impl::begin(std::int32_t gpu_batch, std::span<const KvSequence> sequences,
                           std::int32_t pass) {
   if (gpu_batch < 0 || gpu_batch >= layout_.shape.gpu_batches) {
@@ -222,8 +234,7 @@ void KvCache::Impl::begin(std::int32_t gpu_batch, std::span<const KvSequence> se
   // Copy on the lane that reads the tables. By then the last pass has read the old ones, and a few
   // kilobytes need not queue behind weights on Lane::host_to_device.
   for (const KvReachStep& reach : step.reaches) {
-    for (const KvTable* table : {&reach.device.dense, &reach.device.sparse, &reach.streamed.dense,
-                                 &reach.streamed.sparse}) {
+    for (const KvTable* table : reach.on_device()) {
       if (table->empty()) continue;
       std::byte* target =
           batch.device_tables + (table->memory() - step.reaches.front().device.dense.memory());
@@ -319,9 +330,14 @@ void KvCache::Impl::attend(std::int32_t layer, std::int32_t gpu_batch, TensorVie
   if (!reach.device.empty()) {
     attend_at(ops, pages_of(Tier::device, layer), reach.device, rule, rows, on_device);
   }
-  if (!reach.streamed.empty()) {
+  if (reach.streams()) {
     const kernels::KvPages pages = layout_.pages_at(stream_.open(step, layer), layout_.page_bytes);
     attend_at(ops, pages, reach.streamed, rule, rows, on_device);
+    if (!reach.lean.empty()) {
+      attend_lean(layer, pages,
+                  KvTable::with_homes(on_device(reach.lean), on_device(reach.lean_homes)), rule,
+                  rows);
+    }
     stream_.close(step, layer);
   }
   if (on_host != nullptr) {

@@ -80,6 +80,8 @@ KvLayout::KvLayout(const KvShape& of_shape, const Policy& policy)
   check_shape(policy);
   place_slots(policy.cache);
   host_attends = policy.cpu_cache_compute && slots_in(Tier::host) > 0;
+  fetches_keys_only =
+      kept_millionths > 0 && policy.pin_weight && !host_attends && slots_in(Tier::host) > 0;
   find_reaches();
   size_pools();
   measure();

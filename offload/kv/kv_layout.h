@@ -78,6 +78,9 @@ class KvLayout {
   std::int64_t pages_in(Tier tier) const;  // of all layers
   /// Ways to attend, each with tables of its own: to all values and, where attention is sparse, to
   /// few.
+  /// Of sequences of the host that are streamed, and have new tokens of their answer only, keys are
+  /// fetched; sparse attention reads their few values in host memory, which must be pinned.
+  bool fetches_keys_only = false;
   std::size_t ways() const { return kept_millionths > 0 ? 2 : 1; }
   bool uses_rows() const { return slots_in(Tier::host) + slots_in(Tier::disk) > 0; }
   std::int32_t pages_for(std::int32_t tokens) const { return (tokens - 1) / shape.page_tokens + 1; }

@@ -74,6 +74,14 @@ void KvStream::copy_host_pages(const KvStep& step, std::int32_t layer, std::byte
     const auto pages =
         static_cast<std::size_t>(layout_.pages_for(sequence.history) - sequence.out_of_sight);
     const auto homes = std::span(reach.homes).subspan(first, pages);
+    if (sequence.keys_only) {
+      for (std::size_t i = 0; i < pages; ++i) {
+        const auto home = static_cast<std::size_t>(layout_.page_index(layer, homes[i], Tier::host));
+        backend_.copy(Lane::host_to_device, target + (first + i) * layout_.page_bytes,
+                      memory_.host_pages + home * layout_.page_bytes, layout_.page_bytes / 2);
+      }
+      continue;
+    }
     for_each_run(homes, [&](std::size_t index, std::size_t count) {
       const auto home =
           static_cast<std::size_t>(layout_.page_index(layer, homes[index], Tier::host));

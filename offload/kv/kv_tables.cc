@@ -77,6 +77,9 @@ KvStep::KvStep(const KvLayout& layout, std::byte* tables) : reaches(layout.reach
   for (KvReachStep& reach : reaches) {
     make_all(reach.device);
     make_all(reach.streamed);
+    if (!layout.fetches_keys_only) continue;
+    make(reach.lean);
+    make(reach.lean_homes);
   }
   const auto sequences = static_cast<std::size_t>(layout.shape.gpu_batch_size);
   for (KvReachStep& reach : reaches) {
@@ -98,6 +101,8 @@ void KvStep::clear() {
   rows = 0;
   for (KvReachStep& reach : reaches) {
     for (KvTables* tables : {&reach.device, &reach.streamed, &reach.host}) tables->clear();
+    reach.lean.clear();
+    reach.lean_homes.clear();
     reach.streamed_sequences.clear();
     reach.homes.clear();
     reach.completed_homes.clear();
@@ -130,16 +135,20 @@ class ReachFill {
     const std::int32_t history = sequence.context - sequence.new_tokens;
     const auto first = static_cast<std::size_t>(
         first_page_in_sight(history, reach_.window, layout_.shape.page_tokens));
-    const auto list = [&](std::span<std::int32_t> numbers) {
-      pages_.list(sequence.slot, static_cast<std::int32_t>(first), numbers.subspan(first));
-      std::fill_n(numbers.begin(), first, numbers[first]);
+    const auto at_home = [&](std::span<std::int32_t> numbers) {
+      list(numbers, first, sequence.slot);
     };
-    if (tier == Tier::device) return add_to(step_.device, sequence, list);
+    if (tier == Tier::device) return add_to(step_.device, sequence, at_home);
     if (tier == Tier::disk || !layout_.host_attends) add_streamed(sequence, tier, history, first);
-    if (tier == Tier::host) add_to(step_.host, sequence, list);
+    if (tier == Tier::host) add_to(step_.host, sequence, at_home);
   }
 
  private:
+  void list(std::span<std::int32_t> numbers, std::size_t first, std::int32_t slot) const {
+    pages_.list(slot, static_cast<std::int32_t>(first), numbers.subspan(first));
+    std::fill_n(numbers.begin(), first, numbers[first]);
+  }
+
   /// number(numbers) for each part of the sequence, whose page numbers it writes.
   template <typename Number>
   void add_to(KvTables& tables, const KvSequence& sequence, const Number& number) const {
@@ -160,17 +169,25 @@ class ReachFill {
   void add_streamed(const KvSequence& sequence, Tier tier, std::int32_t history,
                     std::size_t first) const {
     const auto first_staged = static_cast<std::int32_t>(step_.homes.size());
-    add_to(step_.streamed, sequence, [&](std::span<std::int32_t> numbers) {
+    const bool keys_only =
+        layout_.fetches_keys_only && tier == Tier::host && history > 0 && sequence.dense <= history;
+    const auto stage = [&](std::span<std::int32_t> numbers) {
       number_from(numbers, static_cast<std::int32_t>(first), first_staged);
-    });
+    };
+    if (keys_only) {
+      stage(step_.lean.add(sequence));
+      list(step_.lean_homes.add(sequence), first, sequence.slot);
+    } else {
+      add_to(step_.streamed, sequence, stage);
+    }
     const std::size_t staged =
         static_cast<std::size_t>(layout_.pages_for(sequence.context)) - first;
     step_.homes.resize(step_.homes.size() + staged);
     pages_.list(sequence.slot, static_cast<std::int32_t>(first),
                 std::span(step_.homes).last(staged));
-    step_.streamed_sequences.push_back({sequence.slot, tier,
-                                        layout_.places[static_cast<std::size_t>(sequence.slot)],
-                                        history, first_staged, static_cast<std::int32_t>(first)});
+    step_.streamed_sequences.push_back(
+        {sequence.slot, tier, layout_.places[static_cast<std::size_t>(sequence.slot)], history,
+         first_staged, static_cast<std::int32_t>(first), keys_only});
   }
 
   const KvLayout& layout_;

@@ -2,6 +2,7 @@
 // to attend and to store has a table of its own.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -28,6 +29,11 @@ class KvTable {
 
   bool empty() const { return sequences_ == 0; }
   kernels::KvBatch batch() const { return batch_at(memory_); }
+  /// This batch, with old pages by the numbers of `homes`, a table of the same sequences.
+  static kernels::KvBatch with_homes(kernels::KvBatch batch, const kernels::KvBatch& homes) {
+    batch.old_pages = homes.pages;
+    return batch;
+  }
   /// The same arrays where they were copied to.
   kernels::KvBatch batch_at(const std::byte* copy) const;
   const std::byte* memory() const { return memory_; }
@@ -57,6 +63,7 @@ struct KvStreamed {
   std::int32_t history = 0;       // tokens before this pass
   std::int32_t first_page = 0;    // in the staging buffer and in KvReachStep::homes
   std::int32_t out_of_sight = 0;  // the sequence's pages before that one
+  bool keys_only = false;         // KvLayout::fetches_keys_only
 };
 
 /// A page that began in an earlier pass, lies in the tail of a slot, and is filled in this pass: it
@@ -82,13 +89,20 @@ struct KvTables {
 /// What the layers of one reach have of their own: page numbers. Pages out of sight of the new
 /// tokens have the number of the first one in sight.
 struct KvReachStep {
-  KvTables device;    // device pages
-  KvTables streamed;  // staging pages: sequences one after the other
-  KvTables host;      // host pages: attended there, or appended to after streaming
+  KvTables device;     // device pages
+  KvTables streamed;   // staging pages: sequences one after the other
+  KvTable lean;        // likewise those of which keys alone are fetched ...
+  KvTable lean_homes;  // ... and their host pages, whose values are read there
+  KvTables host;       // host pages: attended there, or appended to after streaming
   std::vector<KvStreamed> streamed_sequences;
   std::vector<std::int32_t> homes;            // by staging page: where it lives in its tier
   std::vector<std::int32_t> completed_homes;  // by page of the write buffer: its page in the file
 
+  /// Whether any sequence is streamed, and those tables that the device reads.
+  bool streams() const { return !streamed.empty() || !lean.empty(); }
+  std::array<const KvTable*, 6> on_device() const {
+    return {&device.dense, &device.sparse, &streamed.dense, &streamed.sparse, &lean, &lean_homes};
+  }
   /// Whether there is anything to fetch.
   bool has_history() const;
 };
@@ -109,11 +123,13 @@ struct KvStep {
   Event host_used;  // the last work on Lane::host_compute that reads them
 
   static std::uint64_t host_table_bytes(const KvLayout& layout) {
-    return (3 * layout.ways() * layout.reaches.size() + 2) * KvTable::bytes(layout);
+    return device_table_bytes(layout) +
+           (layout.ways() * layout.reaches.size() + 2) * KvTable::bytes(layout);
   }
-  /// `device` and `streamed` of every reach: the first tables in the memory of a step.
+  /// All tables of every reach but `host`: the first ones in the memory of a step.
   static std::uint64_t device_table_bytes(const KvLayout& layout) {
-    return 2 * layout.ways() * layout.reaches.size() * KvTable::bytes(layout);
+    const std::size_t tables = 2 * layout.ways() + (layout.fetches_keys_only ? 2 : 0);
+    return tables * layout.reaches.size() * KvTable::bytes(layout);
   }
   KvStep(const KvLayout& layout, std::byte* tables);
 

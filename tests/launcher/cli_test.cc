@@ -150,7 +150,6 @@ TEST(Cli, CompressionTakesAValueOrNone) {
   EXPECT_EQ(policy({"--compress-weight", "none"}).compress_weight, Compression::none);
   EXPECT_EQ(policy({"--compress-cache"}).cache_dtype, DType::q4);
   EXPECT_EQ(policy({"--attn-sparsity", "0.1"}).kept_millionths(), 100'000);
-  EXPECT_EQ(policy({}).kept_millionths(), 0);
   EXPECT_EQ(policy({"--compress-cache", "--compress-weight"}).cache_dtype, DType::q4);
   EXPECT_EQ(policy({"--compress-cache", "8bit"}).cache_dtype, DType::q8);
   EXPECT_EQ(policy({}).cache_dtype, std::nullopt);

@@ -1,4 +1,4 @@
-"""What compression may cost: the demo model's exact match and perplexity, against float32."""
+"""What compression and sparse attention may cost: the demo model's exact match and perplexity, against float32."""
 
 import subprocess
 import sys
@@ -10,6 +10,8 @@ from job_support import DEVICE, ENVIRONMENT, SLUICE, SOURCE, JobTest
 ACCURACY = SOURCE / "scripts/accuracy"
 MOST_POINTS = 1.0  # of exact match that may be lost
 MOST_PERPLEXITY = 1.03
+# Prompts are scored from their first token on as answers, where a tenth of few values is left.
+MOST_SPARSE_PERPLEXITY = 1.15
 
 
 class AccuracyTest(JobTest):
@@ -31,6 +33,12 @@ class AccuracyTest(JobTest):
                                         exact["exact_match"] - MOST_POINTS)
                 self.assertLessEqual(forms[form]["perplexity"],
                                      exact["perplexity"] * MOST_PERPLEXITY)
+        for form in ("10 % of values", "4-bit weights, 10 %"):
+            with self.subTest(form=form):
+                self.assertGreaterEqual(forms[form]["exact_match"],
+                                        exact["exact_match"] - MOST_POINTS)
+                self.assertLessEqual(forms[form]["perplexity"],
+                                     exact["perplexity"] * MOST_SPARSE_PERPLEXITY)
         # They are what they say: no two of them compute the same. But on a GPU keys and values of
         # a 16-bit model have 16 bits before they are cached.
         if DEVICE.startswith("cuda"):

@@ -2,9 +2,13 @@
 // batching, through rows that step back and answers that are gone on with, and fewer bytes read.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <map>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "stage/drafter.h"
 #include "tests/support/allocation_count.h"
 #include "tests/support/list_job.h"
 #include "tests/support/local_pipeline.h"
@@ -151,6 +155,48 @@ TEST_P(SparseTest, AnswersGoOnFromAnyToken) {
   }
 }
 
+/// Says every other token rightly.
+class HalfRightDrafter : public stage::Drafter {
+ public:
+  HalfRightDrafter(const std::vector<stage::Request>& asked, const Answers& answers) {
+    for (std::size_t i = 0; i < asked.size(); ++i) {
+      whole_.push_back(asked[i].prompt);
+      whole_.back().insert(whole_.back().end(), answers[i].begin(), answers[i].end());
+    }
+  }
+  void draft(std::span<stage::DraftRow> rows) override {
+    for (stage::DraftRow& row : rows) {
+      for (const std::vector<std::int32_t>& whole : whole_) {
+        if (!std::ranges::equal(std::span(whole).first(std::min(whole.size(), row.tokens.size())),
+                                row.tokens)) {
+          continue;
+        }
+        for (std::size_t i = 0; i < row.guesses.size(); ++i) {
+          const std::size_t place = row.tokens.size() + i;
+          row.guesses[i] = place < whole.size() && place % 2 == 0 ? whole[place] : 7;
+        }
+        row.count = static_cast<std::int32_t>(row.guesses.size());
+      }
+    }
+  }
+
+ private:
+  std::vector<std::vector<std::int32_t>> whole_;
+};
+
+TEST_P(SparseTest, GuessesChangeNoToken) {
+  const launcher::ModelFolder model = model_with(GetParam());
+  const Answers wanted = run(model, options_of(1, policies(kSparsity)[0]), requests());
+  for (const offload::Policy& policy : policies(kSparsity)) {
+    HalfRightDrafter drafter(requests(), wanted);
+    PipelineOptions options = options_of(2, policy);
+    options.batching.draft_tokens = 3;
+    options.drafter = &drafter;
+    EXPECT_EQ(run(model, options, requests()), wanted)
+        << "cache " << policy.cache.device << " " << policy.cache.host;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Windows, SparseTest,
                          testing::Values(std::vector<std::int32_t>{},
                                          std::vector<std::int32_t>{0, 37}),
@@ -171,6 +217,27 @@ TEST(SparseReportTest, FewerBytesOfTheCacheAreRead) {
     EXPECT_LT(bytes_of(sparse), 0.6 * bytes_of(dense)) << "policy " << kind;
     EXPECT_GT(bytes_of(sparse), 0.5 * bytes_of(dense)) << "policy " << kind;
   }
+}
+
+/// Pages of the host that are streamed lose half of their bytes, but for the kept values.
+TEST(SparseReportTest, KeysAloneAreFetchedFromTheHost) {
+  const launcher::ModelFolder model = model_with({});
+  PipelineRun dense;
+  PipelineRun sparse;
+  offload::Policy policy = policy_of(100, 0, 0, 100, 100, 0);
+  run(model, options_of(1, policy), requests(), &dense);
+  policy.attn_sparsity = kSparsity;
+  const Answers wanted = run(model, options_of(1, policy), requests(), &sparse);
+  const auto fetched = [](const PipelineRun& run) {
+    return static_cast<double>(
+        run.stages[0].decode.totals.bytes[static_cast<std::size_t>(Activity::host_to_device)]);
+  };
+  EXPECT_LT(fetched(sparse), 0.55 * fetched(dense));
+  EXPECT_GT(fetched(sparse), 0.45 * fetched(dense));
+  // Memory that a GPU cannot read is fetched whole.
+  policy.pin_weight = false;
+  EXPECT_EQ(run(model, options_of(1, policy), requests(), &sparse), wanted);
+  EXPECT_GT(fetched(sparse), 0.9 * fetched(dense));
 }
 
 /// Counts what is allocated between two tokens of the first row.

@@ -211,6 +211,37 @@ TEST(TaskWorkTest, SparseAttentionUploadsATableForEachWay) {
   }
 }
 
+/// Of a sequence of the host 100 tokens are in 7 pages, and 25 of them give a value.
+TEST(TaskWorkTest, KeysAloneAreFetchedWhereTheHostIsPinned) {
+  StageLayout layout = one_stage();
+  layout.batching.max_sequence_tokens = 1000;
+  layout.config.policy.cache = {0, 100, 0};
+  layout.config.policy.attn_sparsity = 0.25;
+  for (const bool pinned : {true, false}) {
+    layout.config.policy.pin_weight = pinned;
+    const auto groups = placed(layout);
+    ScheduleShape shape = schedule_shape(layout, groups);
+    const StageWork stage = stage_work(layout, groups);
+    Pass pass;
+    pass.rows = {row(0, 100, 1)};
+    pass.rows[0].sampling.answer_begin = 90;
+    pass.batch_tokens = {1, 0};
+    set_pass(shape, layout, pass, [](std::int32_t) { return Tier::host; });
+    std::vector<Task> tasks;
+    build_schedule(shape, tasks);
+    std::uint64_t fetched = 0;
+    std::uint64_t read = 0;
+    for (const Task& task : tasks) {
+      const TaskWork work = work_of(task, shape, stage);
+      if (task.kind == TaskKind::fetch_cache) fetched += work.host_to_device;
+      if (task.kind == TaskKind::attend) read += work.host_to_device;
+    }
+    const std::uint64_t pages = 3 * 7 * stage.page_bytes;  // of three layers
+    EXPECT_EQ(fetched, pinned ? pages / 2 : pages);
+    EXPECT_EQ(read, pinned ? 3 * 25 * stage.token_bytes / 2 : 0);
+  }
+}
+
 TEST(TaskWorkTest, OnlyPagesInSightAreReadAndFetched) {
   StageLayout layout = one_stage();
   layout.config.policy.cache = {0, 0, 100};

@@ -253,6 +253,17 @@ class ShuffledBackend : public Backend {
     return static_cast<std::byte*>(cache.base) + page * cache.page_stride_bytes +
            rows * cache.head_dim * static_cast<std::int64_t>(size_of(cache.dtype));
   }
+  static const std::byte* value(const Task& task, std::int32_t s, std::int64_t position,
+                                std::int32_t head) {
+    const std::int32_t first_new = task.batch.context[s] - task.batch.new_tokens[s];
+    if (task.cache.old_values == nullptr || position >= first_new) {
+      return element(task, s, position, head, 1);
+    }
+    Task old = task;
+    old.cache.base = const_cast<void*>(task.cache.old_values);
+    old.batch.pages = task.batch.old_pages;
+    return element(old, s, position, head, 1);
+  }
   void run_append(Lane lane, const Task& task) {
     check_memory(lane, task);
     const kernels::KvPages& cache = task.cache;
@@ -339,7 +350,7 @@ class ShuffledBackend : public Backend {
       float total = 0;
       for (std::int64_t p = begin; p < end; ++p) {
         total += scores_[static_cast<std::size_t>(p)] *
-                 load(element(task, s, p, kv_head, 1) + d * size, cache.dtype);
+                 load(value(task, s, p, kv_head) + d * size, cache.dtype);
       }
       save(out + (first + d) * static_cast<std::int64_t>(size_of(dtype)), dtype, total / sum);
     }

@@ -62,6 +62,7 @@ std::vector<FlagGroup> groups() {
         {"--compress-weight", "[none|8bit|4bit]",
          "quantise the matrices in groups of 64, once; found again by later runs; without a value: "
          "4bit [none]"},
+        {"--attn-sparsity", "R"},
         {"--packed-dir", "DIR"},
         {"--weight-slots", "N"},
         {"--overlap", "0|1"}}},

@@ -120,6 +120,9 @@ class AttentionCase {
     }
   }
 
+  /// Values of tokens before the new ones lie apart from now on.
+  void part_values() { values_apart_ = true; }
+
   /// Attention of the new tokens. Row r of sequence s is row row_of(s) + r of the result.
   /// compute_capability: 0, that of the device.
   void attend(std::size_t scratch_bytes = cuda::kAttentionScratchBytes,
@@ -130,7 +133,10 @@ class AttentionCase {
     std::memset(untouched.view().data, static_cast<int>(kUntouched), untouched.view().bytes());
     const OnDevice query(rows.first, shape_.activations);
     const OnDevice out(untouched, shape_.activations);
-    const DeviceCopy memory(memory_);
+    std::vector<std::byte> lean = memory_;
+    if (values_apart_) lose_old_values(lean);
+    const DeviceCopy memory(lean);
+    const DeviceCopy whole(memory_);
     // Room behind the scratch shows what is written there.
     std::vector<std::byte> scratch(scratch_bytes + 64, std::byte{0xFF});
     const DeviceCopy scratch_memory(scratch);
@@ -139,9 +145,11 @@ class AttentionCase {
         cuda::attention_resources(scratch_memory.data(), scratch_bytes);
     if (compute_capability > 0) resources.compute_capability = compute_capability;
     cache_.base = memory.data();
+    cache_.old_values = values_apart_ ? whole.data() : nullptr;
     const DeviceBatch batch(rows, max_pages_);
-    cuda::launch_attention(nullptr, out.view(), query.view(), cache_, batch.view(), shape_.rule,
-                           resources);
+    kernels::KvBatch view = batch.view();
+    if (values_apart_) view.old_pages = view.pages;
+    cuda::launch_attention(nullptr, out.view(), query.view(), cache_, view, shape_.rule, resources);
     cuda::check(cudaDeviceSynchronize(), "attention");
     out_ = out.now();
     first_row_ = rows.first_row;
@@ -229,6 +237,21 @@ class AttentionCase {
   }
 
  private:
+  /// NaN in every type.
+  void lose_old_values(std::vector<std::byte>& memory) const {
+    for (std::size_t s = 0; s < tokens_.size(); ++s) {
+      for (std::int32_t position = 0; position < tokens_[s].context - tokens_[s].added;
+           ++position) {
+        for (std::int32_t head = 0; head < shape_.kv_heads; ++head) {
+          const std::ptrdiff_t at = vector(s, position, head, true) - memory_.data();
+          const auto bytes =
+              static_cast<std::ptrdiff_t>(row_bytes_of(shape_.cache, shape_.head_dim));
+          std::fill_n(memory.begin() + at, bytes, std::byte{0xFF});
+        }
+      }
+    }
+  }
+
   /// A batch's activations, and its arrays.
   struct Rows {
     Matrix first;   // queries, or keys
@@ -332,6 +355,7 @@ class AttentionCase {
   std::vector<Matrix> query_;
   Matrix out_;
   std::vector<std::int32_t> first_row_;
+  bool values_apart_ = false;
 };
 
 /// Every row is the oracle's within `tolerance`, and nothing else was written.

@@ -130,6 +130,20 @@ TEST(CudaAttentionRules, SparseOnesGiveTheSameBitsInAnyCompanyAndScratch) {
   }
 }
 
+TEST(CudaAttentionRules, SparseOnesReadOldValuesWhereTheyLie) {
+  for (const std::size_t kind : {0, 1, 5}) {
+    AttentionShape shape = kinds()[kind];
+    shape.rule = {.scale = 0.2F, .kept_millionths = 150'000};
+    AttentionCase made(shape, {{300, 1}, {90, 5}, {17, 17}});
+    made.append();
+    made.attend();
+    const std::vector<std::byte> wanted = made.out().bytes();
+    made.part_values();
+    made.attend();
+    EXPECT_EQ(made.out().bytes(), wanted);
+  }
+}
+
 /// Of equal weights the earlier ones are kept, across the shares of all threads.
 TEST(CudaAttentionRules, SparseOnesKeepTheEarlierOfEqualKeys) {
   AttentionShape shape = kinds()[4];
