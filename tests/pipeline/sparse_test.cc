@@ -155,6 +155,33 @@ TEST_P(SparseTest, AnswersGoOnFromAnyToken) {
   }
 }
 
+/// Tokens of an answer have other keys and values than the same tokens of a prompt. A prompt that
+/// holds a prompt and its answer has what is its own, though they ran right before it.
+TEST_P(SparseTest, APromptThatHoldsAnAnswerIsAPrompt) {
+  const launcher::ModelFolder model = model_with(GetParam());
+  PipelineOptions options = options_of(1, policies(kSparsity)[0]);
+  options.batching.gpu_batch_size = 1;
+  options.batching.num_gpu_batches = 1;
+  const std::vector<stage::Request> asked = requests();
+  const Answers answers = run(model, options, asked);
+  std::vector<stage::Request> later;
+  std::vector<stage::Request> both;
+  for (std::size_t i = 0; i < asked.size(); ++i) {
+    stage::Request& next = later.emplace_back(asked[i]);
+    next.prompt.insert(next.prompt.end(), answers[i].begin(), answers[i].end());
+    next.sampling.answer_begin = static_cast<std::int32_t>(next.prompt.size());
+    next.max_tokens = 5;
+    both.push_back(asked[i]);
+    both.push_back(next);
+  }
+  const Answers alone = run(model, options, later);
+  const Answers mixed = run(model, options, both);
+  for (std::size_t i = 0; i < asked.size(); ++i) {
+    EXPECT_EQ(mixed[2 * i], answers[i]) << i;
+    EXPECT_EQ(mixed[2 * i + 1], alone[i]) << i;
+  }
+}
+
 /// Says every other token rightly.
 class HalfRightDrafter : public stage::Drafter {
  public:
