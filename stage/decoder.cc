@@ -177,11 +177,11 @@ void mlp_block(kernels::Ops& ops, const DecoderConfig& model, const GroupWeights
       mlp, hidden);
 }
 
-TensorView output_head(kernels::Ops& ops, const DecoderConfig& model, const GroupWeights& weights,
-                       const HeadWorkspace& workspace, TensorView hidden, const std::int32_t* rows,
-                       std::int32_t count) {
+HeadRows output_head(kernels::Ops& ops, const DecoderConfig& model, const GroupWeights& weights,
+                     const HeadWorkspace& workspace, TensorView hidden, const std::int32_t* rows,
+                     std::int32_t count, std::int32_t wanted) {
   const TensorView selected = workspace.selected.slice(0, count);
-  const TensorView logits = workspace.logits.slice(0, count);
+  const TensorView logits = workspace.logits.slice(0, wanted);
   ops.select_rows(selected, hidden, rows);
   if (model.head.norm) {
     norm(ops, model, weights, kHeadNormWeight, kHeadNormBias, selected, selected);
@@ -195,9 +195,10 @@ TensorView output_head(kernels::Ops& ops, const DecoderConfig& model, const Grou
   if (model.head.dense_projection) {
     norm(ops, model, weights, kHeadProjectNormWeight, kHeadProjectNormBias, in, in);
   }
-  linear(ops, weights, kHeadTokens, kHeadBias, logits, in);
+  if (wanted == 0) return {in, logits};
+  linear(ops, weights, kHeadTokens, kHeadBias, logits, in.slice(0, wanted));
   if (model.head.soft_cap > 0) ops.soft_cap(logits, model.head.soft_cap);
-  return logits;
+  return {in, logits};
 }
 
 }  // namespace sluice::stage

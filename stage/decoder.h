@@ -63,10 +63,16 @@ void attention_block(kernels::Ops& ops, const DecoderConfig& model, const GroupW
 void mlp_block(kernels::Ops& ops, const DecoderConfig& model, const GroupWeights& weights,
                const LayerWorkspace& workspace, TensorView hidden);
 
-/// Logits of `count` rows of hidden, chosen by `rows` (device i32); returns the used part of
-/// workspace.logits.
-TensorView output_head(kernels::Ops& ops, const DecoderConfig& model, const GroupWeights& weights,
-                       const HeadWorkspace& workspace, TensorView hidden, const std::int32_t* rows,
-                       std::int32_t count);
+/// What comes out of the head, in its workspace.
+struct HeadRows {
+  TensorView features;  // [count, DecoderConfig::feature_width()]: what the last product gets
+  TensorView logits;    // [wanted, vocabulary] f32
+};
+
+/// Takes `count` rows of hidden, chosen by `rows` (device i32), to the last product, and the first
+/// `wanted` of them through it.
+HeadRows output_head(kernels::Ops& ops, const DecoderConfig& model, const GroupWeights& weights,
+                     const HeadWorkspace& workspace, TensorView hidden, const std::int32_t* rows,
+                     std::int32_t count, std::int32_t wanted);
 
 }  // namespace sluice::stage

@@ -138,6 +138,8 @@ struct DecoderConfig {
   bool projected() const { return embedding.width != hidden; }
   /// ... and a matrix leads from it to them.
   bool projects_embedding() const { return projected() && !embedding.zero_filled; }
+  /// Of what the head's last product gets.
+  std::int32_t feature_width() const { return projected() ? embedding.width : hidden; }
   bool norms_attention_of(std::int32_t layer) const { return layer > 0 || norm.in_first_layer; }
   kernels::AttentionRule attention_rule(std::int32_t layer) const;
 

@@ -83,7 +83,8 @@ ResultSampler::ResultSampler(const StageLayout& layout, const Workspace& workspa
       histories_(
           workspace.histories, layout.device_samples ? 0 : layout.batching.slots(layout.stages),
           layout.batching.max_sequence_tokens, workspace.rules, layout.batching.max_rule_words),
-      grammars_(workspace.tokens, layout.device_samples ? 0 : layout.grammar_slots()) {
+      grammars_(workspace.tokens, layout.device_samples ? 0 : layout.grammar_slots()),
+      features_(workspace.feature_sums, layout.batching.features) {
   const Batching& batching = layout.batching;
   const auto most = static_cast<std::size_t>(batching.num_gpu_batches) *
                     static_cast<std::size_t>(batching.max_tokens_per_gpu_batch);
@@ -113,10 +114,16 @@ void ResultSampler::begin(const Pass& pass) {
 }
 
 void ResultSampler::sample(const Source& source, const ResultsChunk& chunk) {
+  std::int32_t features = 0;  // so far; they come behind the logits
   for (std::int32_t i = 0; i < chunk.count; ++i) {
     const LogitRow& wanted = source.rows[static_cast<std::size_t>(chunk.first + i)];
     const PassRow& row = source.pass->rows[static_cast<std::size_t>(wanted.row)];
     if (wanted.row == refused_) continue;
+    if (wanted.is_feature) {
+      features_.add(row, wanted.prompt_index,
+                    workspace_.host_features[chunk.set].slice(features++, 1), results_);
+      continue;
+    }
     std::array<Candidate, kMaxLogprobs> top;
     const TokenResult result =
         layout_.device_samples

@@ -9,6 +9,7 @@
 
 #include "comm/world.h"
 #include "kernels/device/trace.h"
+#include "stage/features.h"
 #include "stage/grammar_rows.h"
 #include "stage/outbox.h"
 #include "stage/pass.h"
@@ -93,7 +94,7 @@ class ResultSampler : public Departures {
   Source& source(std::int64_t pass_number) { return sources_[pass_number]; }
 
   /// The logits of a chunk are in workspace.host_logits, or its results in
-  /// workspace.sampling.host_results.
+  /// workspace.sampling.host_results; the features of its last rows in workspace.host_features.
   void handle(const Departure& what) override;
   /// Blocks until the last answer is gone.
   void drain();
@@ -111,6 +112,7 @@ class ResultSampler : public Departures {
   // Where the host samples:
   Histories histories_;
   GrammarRows grammars_;
+  FeatureSums features_;
   PassResults results_;
   std::int32_t refused_ = -1;  // the row, of the pass, whose further guesses follow a wrong one
   std::vector<std::byte> message_;

@@ -1,6 +1,7 @@
 #include "stage/head.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "kernels/ops.h"
@@ -174,6 +175,7 @@ void Admission::add_row(std::int32_t slot, std::int32_t gpu_batch, std::int32_t 
   added.sampling = request.sampling;
   added.starts = !source.on_stages;
   added.grammar = source.grammar;
+  added.adapter = request.adapter;
   grammars_.send(source.grammar, pass);
   if (added.starts) {
     added.rule_words = static_cast<std::int32_t>(request.rules.size());
@@ -190,6 +192,8 @@ void Admission::add_row(std::int32_t slot, std::int32_t gpu_batch, std::int32_t 
     added.next_token = request.prompt[static_cast<std::size_t>(end)];
   }
   added.sample = source.samples_after(end);
+  added.embed = request.embed;
+  added.embeds = request.embed != Embed::none && end == source.prefill;
   pass.batch_tokens.back() += tokens;
   pass.rows.push_back(added);
   source.issued = end;
@@ -212,6 +216,11 @@ void Admission::take(const Pass& pass, const PassResults& results) {
   };
   if (results.number != pass.number || results.micro_batch != pass.micro_batch) throw misfit();
   std::size_t next = 0;
+  std::size_t embedded = 0;
+  if (results.features.size() !=
+      results.embedded.size() * static_cast<std::size_t>(batching_.features)) {
+    throw misfit();
+  }
   for (const PassRow& made : pass.rows) {
     HeadRow& target = row(made.slot);
     --target.passes;
@@ -224,6 +233,12 @@ void Admission::take(const Pass& pass, const PassResults& results) {
       const PassResult& entry = results.entries[next++];
       sampled += entry.prompt_index < 0 ? 1 : 0;
       take_entry(made, target, entry, results);
+    }
+    if (made.embeds) {
+      if (embedded == results.embedded.size() || results.embedded[embedded] != made.slot) {
+        throw misfit();
+      }
+      take_embedding(target, results.features_of(embedded++));
     }
     if (target.active && target.dropped) {
       if (target.passes == 0) finish(target);
@@ -238,7 +253,7 @@ void Admission::take(const Pass& pass, const PassResults& results) {
     }
     if (target.active && target.stepping && target.passes == 0) step_back(target);
   }
-  if (next != results.entries.size()) throw misfit();
+  if (next != results.entries.size() || embedded != results.embedded.size()) throw misfit();
   make_room();
 }
 
@@ -259,6 +274,14 @@ void Admission::take_entry(const PassRow& made, HeadRow& target, const PassResul
   }
 }
 
+void Admission::take_embedding(HeadRow& target, std::span<const float> values) {
+  if (target.dropped) return;
+  if (std::ranges::all_of(values, [](float value) { return std::isfinite(value); })) {
+    return job_.on_embedding(target.request.id, values);
+  }
+  fail(target, kernels::kNotFinite);
+}
+
 /// `why`: in place of a token.
 void Admission::fail(HeadRow& target, std::int32_t why) {
   target.dropped = true;
@@ -267,6 +290,8 @@ void Admission::fail(HeadRow& target, std::int32_t why) {
                  why == kernels::kAllRuledOut
                      ? "the row's settings (bad_words, no_repeat_ngram_size, min_tokens, "
                        "logit_bias, and what the answer must be) rule out every token"
+                 : target.request.embed != Embed::none
+                     ? "the model's hidden states are not finite numbers"
                      : "the model's logits are not finite numbers");
 }
 

@@ -143,6 +143,7 @@ class Admission {
   void add_gpu_batch(std::int32_t micro_batch, std::int32_t gpu_batch, Pass& pass);
   void take_entry(const PassRow& made, HeadRow& row, const PassResult& entry,
                   const PassResults& results);
+  void take_embedding(HeadRow& row, std::span<const float> values);
   void take_token(HeadRow& row, const TokenResult& result);
 
   Job& job_;

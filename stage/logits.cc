@@ -4,7 +4,6 @@
 #include <span>
 
 #include "kernels/device/stall_reason.h"
-#include "stage/decoder.h"
 
 namespace sluice::stage {
 
@@ -22,7 +21,8 @@ Logits::Logits(const StageLayout& layout, const Workspace& workspace, kernels::E
       edits_(layout.device_samples ? layout.model.vocabulary : 0),
       outbox_(backend_, sampler_, kOutboxCapacity),
       first_(static_cast<std::size_t>(layout.batching.num_gpu_batches)),
-      count_(first_.size()) {}
+      count_(first_.size()),
+      features_(first_.size()) {}
 
 void Logits::begin(const Pass& pass, const PassIndices& indices) {
   outbox_.wait(ended_[pass.number]);
@@ -30,14 +30,18 @@ void Logits::begin(const Pass& pass, const PassIndices& indices) {
   source.pass = &pass;
   source.rows.clear();
   std::fill(count_.begin(), count_.end(), 0);
+  std::fill(features_.begin(), features_.end(), 0);
   std::size_t next = 0;
   for (std::size_t r = 0; r < pass.rows.size(); ++r) {
     const PassRow& row = pass.rows[r];
     const auto g = static_cast<std::size_t>(row.gpu_batch);
     if (count_[g] == 0) first_[g] = static_cast<std::int32_t>(source.rows.size());
-    add_rows(pass, static_cast<std::int32_t>(r), pass.tokens.data() + next,
-             indices.of(pass, row.gpu_batch).host_logit_rows, count_[g]);
+    std::int32_t* const rows = indices.of(pass, row.gpu_batch).host_logit_rows;
+    add_rows(pass, static_cast<std::int32_t>(r), pass.tokens.data() + next, rows, count_[g]);
     next += static_cast<std::size_t>(row.new_tokens);
+    const bool ends_batch =
+        r + 1 == pass.rows.size() || pass.rows[r + 1].gpu_batch != row.gpu_batch;
+    if (ends_batch && layout_.batching.features > 0) add_features(pass, row.gpu_batch, rows);
   }
   outbox_.post({{}, ResultsBegin{pass.number}});
   if (!layout_.device_samples) return;
@@ -63,6 +67,22 @@ void Logits::add_rows(const Pass& pass, std::int32_t row_index, const std::int32
   }
 }
 
+/// Rows wanted without logits come behind the others of their GPU batch.
+void Logits::add_features(const Pass& pass, std::int32_t gpu_batch, std::int32_t* rows) {
+  const auto g = static_cast<std::size_t>(gpu_batch);
+  std::vector<LogitRow>& wanted = sampler_.source(pass.number).rows;
+  if (count_[g] == 0) first_[g] = static_cast<std::int32_t>(wanted.size());
+  for (std::size_t r = 0; r < pass.rows.size(); ++r) {
+    const PassRow& row = pass.rows[r];
+    if (row.gpu_batch != gpu_batch) continue;
+    for (std::int32_t i = row.new_tokens - row.features(); i < row.new_tokens; ++i) {
+      rows[count_[g]++] = row.first_token + i;
+      ++features_[g];
+      wanted.push_back({static_cast<std::int32_t>(r), row.position + i, -1, 0, true});
+    }
+  }
+}
+
 void Logits::run(const Pass& pass, std::int32_t gpu_batch, std::int32_t chunk,
                  const offload::WeightStream::Lease& weights, TensorView hidden,
                  const IndexBuffers& indices) {
@@ -73,10 +93,11 @@ void Logits::run(const Pass& pass, std::int32_t gpu_batch, std::int32_t chunk,
   const auto set = static_cast<std::size_t>(used_++ % taken_.size());
   outbox_.wait(taken_[set]);
   compute_waits(backend_, copied_, Activity::stall_results);
-  if (layout_.device_samples) upload_samples(pass, set, first_[g] + offset, rows);
-  const TensorView logits = output_head(ops_, layout_.model, GroupWeights(weights), workspace_.head,
-                                        hidden, indices.device_logit_rows + offset, rows);
-  take_home(logits, set);
+  const std::int32_t wanted = std::clamp(count_[g] - features_[g] - offset, 0, rows);
+  if (layout_.device_samples) upload_samples(pass, set, first_[g] + offset, wanted);
+  const HeadRows head = output_head(ops_, layout_.model, GroupWeights(weights), workspace_.head,
+                                    hidden, indices.device_logit_rows + offset, rows, wanted);
+  take_home(head, set);
   taken_[set] = outbox_.post({copied_, ResultsChunk{pass.number, set, first_[g] + offset, rows}});
 }
 
@@ -102,19 +123,26 @@ void Logits::upload_samples(const Pass& pass, std::size_t set, std::int32_t firs
   upload(sampling.device_masks, sampling.host_masks[set], used.mask_words);
 }
 
-void Logits::take_home(TensorView logits, std::size_t set) {
+void Logits::take_home(const HeadRows& head, std::size_t set) {
   const SampleBuffers& sampling = workspace_.sampling;
-  if (layout_.device_samples) {
+  const TensorView logits = head.logits;
+  const bool samples = layout_.device_samples && logits.rows > 0;
+  if (samples) {
     ops_.sample(sampling.device_results, logits, sampling.device_rows,
                 {sampling.device_edits, sampling.device_masks});
   }
   backend_.wait(Lane::device_to_host, backend_.record(Lane::compute));
-  if (layout_.device_samples) {
+  if (samples) {
     backend_.copy(Lane::device_to_host, sampling.host_results[set], sampling.device_results,
                   static_cast<std::size_t>(logits.rows) * sizeof(kernels::SampledRow));
-  } else {
+  } else if (logits.rows > 0) {
     backend_.copy(Lane::device_to_host, workspace_.host_logits[set].data, logits.data,
                   logits.bytes());
+  }
+  if (const std::int64_t features = head.features.rows - logits.rows; features > 0) {
+    const TensorView rows = head.features.slice(logits.rows, features);
+    backend_.copy(Lane::device_to_host, workspace_.host_features[set].data, rows.data,
+                  rows.bytes());
   }
   copied_ = backend_.record(Lane::device_to_host);
 }

@@ -9,6 +9,7 @@
 
 #include "kernels/ops.h"
 #include "offload/weights/weight_stream.h"
+#include "stage/decoder.h"
 #include "stage/departures.h"
 #include "stage/grammar_rows.h"
 #include "stage/pass_indices.h"
@@ -36,10 +37,11 @@ class Logits {
   std::exception_ptr failure() const { return sampler_.cause(); }
 
  private:
+  void add_features(const Pass& pass, std::int32_t gpu_batch, std::int32_t* rows);
   void add_rows(const Pass& pass, std::int32_t row_index, const std::int32_t* tokens,
                 std::int32_t* rows, std::int32_t& count);
   void upload_samples(const Pass& pass, std::size_t set, std::int32_t first, std::int32_t count);
-  void take_home(TensorView logits, std::size_t set);
+  void take_home(const HeadRows& head, std::size_t set);
 
   const StageLayout& layout_;
   const Workspace& workspace_;
@@ -51,7 +53,8 @@ class Logits {
   GrammarRows grammars_;
   TokenEdits edits_;
   Outbox outbox_;
-  std::vector<std::int32_t> first_, count_;  // by GPU batch, in the sampler's source
+  /// By GPU batch, in the sampler's source; of count_ the last ones are wanted without logits.
+  std::vector<std::int32_t> first_, count_, features_;
   PerPass<Outbox::Ticket> ended_;
   std::array<Outbox::Ticket, 2> taken_;  // by set of host logits or results
   Event copied_;                         // device logits or results may be overwritten

@@ -30,6 +30,8 @@ struct ResultsPreamble {
   std::int32_t micro_batch;
   std::int32_t entries;
   std::int32_t candidates;
+  std::int32_t embedded;
+  std::int32_t features;
   std::int32_t unused;
 };
 
@@ -107,6 +109,11 @@ std::size_t grammar_bytes(const Batching& batching) {
   return micro_batch_rows(batching) * sizeof(PassGrammar) + grammar::kMostProgramBytes;
 }
 
+/// Of results with an embedding for each row.
+std::size_t most_features(const Batching& batching) {
+  return micro_batch_rows(batching) * static_cast<std::size_t>(batching.features);
+}
+
 /// A token of each row, and a score of each new token.
 std::size_t most_entries(const Batching& batching) {
   return micro_batch_rows(batching) + micro_batch_tokens(batching);
@@ -177,11 +184,15 @@ void decode(std::span<const std::byte> bytes, Pass& pass) {
 void PassResults::reserve(const Batching& batching) {
   entries.reserve(most_entries(batching));
   candidates.reserve(most_entries(batching) * kMaxLogprobs);
+  embedded.reserve(batching.features > 0 ? micro_batch_rows(batching) : 0);
+  features.reserve(most_features(batching));
 }
 
 void PassResults::clear() {
   entries.clear();
   candidates.clear();
+  embedded.clear();
+  features.clear();
 }
 
 void PassResults::add(std::int32_t slot, std::int32_t prompt_index, const TokenResult& result) {
@@ -198,19 +209,32 @@ TokenResult PassResults::result_of(const PassResult& entry) const {
                        static_cast<std::size_t>(entry.candidate_count))};
 }
 
+std::span<const float> PassResults::features_of(std::size_t index) const {
+  const std::size_t width = features.size() / embedded.size();
+  return std::span(features).subspan(index * width, width);
+}
+
 std::size_t max_results_bytes(const Batching& batching) {
   return sizeof(ResultsPreamble) +
-         most_entries(batching) * (sizeof(PassResult) + kMaxLogprobs * sizeof(Candidate));
+         most_entries(batching) * (sizeof(PassResult) + kMaxLogprobs * sizeof(Candidate)) +
+         (batching.features > 0 ? micro_batch_rows(batching) * sizeof(std::int32_t) : 0) +
+         most_features(batching) * sizeof(float);
 }
 
 std::span<const std::byte> encode(const PassResults& results, std::span<std::byte> buffer) {
   Writer writer(buffer);
-  const ResultsPreamble preamble{results.number, results.micro_batch,
+  const ResultsPreamble preamble{results.number,
+                                 results.micro_batch,
                                  static_cast<std::int32_t>(results.entries.size()),
-                                 static_cast<std::int32_t>(results.candidates.size()), 0};
+                                 static_cast<std::int32_t>(results.candidates.size()),
+                                 static_cast<std::int32_t>(results.embedded.size()),
+                                 static_cast<std::int32_t>(results.features.size()),
+                                 0};
   writer.put(&preamble, 1);
   writer.put(results.entries.data(), results.entries.size());
   writer.put(results.candidates.data(), results.candidates.size());
+  writer.put(results.embedded.data(), results.embedded.size());
+  writer.put(results.features.data(), results.features.size());
   return writer.done();
 }
 
@@ -222,6 +246,13 @@ void decode(std::span<const std::byte> bytes, PassResults& results) {
   results.micro_batch = preamble.micro_batch;
   reader.get(results.entries, preamble.entries);
   reader.get(results.candidates, preamble.candidates);
+  reader.get(results.embedded, preamble.embedded);
+  reader.get(results.features, preamble.features);
+  const std::size_t embedded = std::max<std::size_t>(results.embedded.size(), 1);
+  if (results.features.size() % embedded != 0 ||
+      (results.embedded.empty() && !results.features.empty())) {
+    throw CommError("a result of the pipeline has embeddings of different lengths");
+  }
   for (const PassResult& entry : results.entries) {
     const std::size_t first = counted(entry.first_candidate);
     const std::size_t count = counted(entry.candidate_count);

@@ -28,9 +28,12 @@ struct PassRow {
   std::int32_t next_token = -1;  // with scores_from: the prompt token after the chunk, or -1
   std::int32_t scores_from = 0;  // as Request::scores_from; 0 of a row that is no prompt
   std::int32_t grammar = -1;     // what the answer must be, by its number; -1: anything
+  std::int32_t adapter = -1;     // as Request::adapter
   std::int32_t rule_words = 0;   // of Pass::rules; 0 but in the first pass of a sequence
   bool starts = false;           // the first pass of a sequence in this slot
   bool sample = false;  // a token is wanted after the last new one, and after each before a guess
+  Embed embed = Embed::none;  // as Request::embed
+  bool embeds = false;        // ... and the prompt ends here: it is complete
   Sampling sampling;
 
   /// The prompt tokens whose log-probabilities are wanted, from the first to before the end.
@@ -38,6 +41,10 @@ struct PassRow {
   std::int32_t end_scored() const {
     const std::int32_t known = position + new_tokens + (next_token >= 0 ? 1 : 0);
     return scores_from > 0 ? std::max(known, first_scored()) : first_scored();
+  }
+  /// New tokens, the last ones, whose final hidden states are wanted.
+  std::int32_t features() const {
+    return embed == Embed::mean ? new_tokens : embed == Embed::last && embeds ? 1 : 0;
   }
 };
 
@@ -90,7 +97,9 @@ struct PassResults {
   std::int64_t number = 0;
   std::int32_t micro_batch = 0;
   std::vector<PassResult> entries;
-  std::vector<Candidate> candidates;  // of all entries that were asked for them
+  std::vector<Candidate> candidates;   // of all entries that were asked for them
+  std::vector<std::int32_t> embedded;  // slots of the rows with PassRow::embeds, in their order
+  std::vector<float> features;         // theirs, [embedded, Batching::features]
 
   /// Memory for the largest results that a pass of this batching can have.
   void reserve(const Batching& batching);
@@ -98,6 +107,8 @@ struct PassResults {
   void add(std::int32_t slot, std::int32_t prompt_index, const TokenResult& result);
   /// Valid as long as these results are not changed.
   TokenResult result_of(const PassResult& entry) const;
+  /// Of the `index`-th of `embedded`.
+  std::span<const float> features_of(std::size_t index) const;
 };
 
 std::size_t max_results_bytes(const Batching& batching);

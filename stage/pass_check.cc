@@ -44,6 +44,14 @@ void check_row(const Pass& pass, const PassRow& row, const Batching& batching, s
               row.drafted <= batching.draft_tokens &&
               ((row.sample && row.scores_from == 0) || row.drafted == 0),
           pass, "a row of more guesses than it may have");
+  require(
+      is_flag(row.embeds) && row.embed <= Embed::mean && (row.embed != Embed::none || !row.embeds),
+      pass, "a row with a damaged flag");
+  require(row.embed == Embed::none || (batching.features > 0 && !row.sample &&
+                                       row.scores_from == 0 && row.next_token == -1),
+          pass, "a row with an embedding that no row may have");
+  require(row.adapter == -1 || is_below(row.adapter, batching.adapters), pass,
+          "a row of an adapter that is not there");
   require(row.sampling.answer_begin >= 0, pass, "a row whose answer begins before its prompt");
   require(row.sampling.logprobs <= kMaxLogprobs, pass, "a row with too many log-probabilities");
 }

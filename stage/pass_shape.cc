@@ -70,7 +70,8 @@ void add_row(CachedRows& rows, const PassRow& row, std::int32_t window, Sparsity
 }  // namespace
 
 std::int64_t logits_wanted(const PassRow& row) {
-  return (row.sample ? 1 + row.drafted : 0) + row.end_scored() - row.first_scored();
+  return (row.sample ? 1 + row.drafted : 0) + row.end_scored() - row.first_scored() +
+         row.features();
 }
 
 ScheduleShape schedule_shape(const StageLayout& layout,
@@ -113,6 +114,7 @@ void set_pass(ScheduleShape& shape, const StageLayout& layout, const Pass& pass,
     GpuBatchShape& batch = shape.gpu_batches.back();
     batch.tokens += row.new_tokens;
     batch.logits += shape.last ? logits_wanted(row) : 0;
+    batch.features += shape.last ? row.features() : 0;
     const auto tier = static_cast<std::size_t>(tier_of(row.slot));
     const bool on_host = tier == static_cast<std::size_t>(Tier::host);
     const Sparsity sparsity{shape.kept_millionths, shape.fetches_keys_only && on_host};

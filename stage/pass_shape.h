@@ -29,7 +29,7 @@ Pass decode_pass(const StageLayout& layout, std::int32_t context);
 /// of the steady state.
 bool decodes(const Pass& pass);
 
-/// Rows whose logits are wanted.
+/// Rows whose logits, or final hidden states, are wanted.
 std::int64_t logits_wanted(const PassRow& row);
 
 }  // namespace sluice::stage

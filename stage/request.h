@@ -36,6 +36,9 @@ struct Sampling {
   bool of_beam = false;
 };
 
+/// What is wanted of the final hidden states of a prompt: what the head's last product gets.
+enum class Embed : std::uint8_t { none, last, mean };
+
 /// A grammar::Program as encode() writes it. Requests with the same grammar may share it.
 using SharedGrammar = std::shared_ptr<const std::vector<std::byte>>;
 
@@ -50,6 +53,11 @@ struct Request {
   /// As encode(TokenRules) writes them; at most Batching::max_rule_words.
   std::vector<std::int32_t> rules = {};
   SharedGrammar grammar = {};  // what the answer must be; null: anything. Batching::grammars is set
+  /// Wanted in place of an answer: with max_tokens 0 and without scores. Batching::features is set.
+  /// For the mean every prompt token goes through the last layer; else the last one alone must.
+  Embed embed = Embed::none;
+  /// Of the run's adapters; -1: none. What the cache holds of a token depends on it, too.
+  std::int32_t adapter = -1;
 };
 
 struct Candidate {
@@ -119,6 +127,9 @@ class Job {
   virtual void on_prompt_token(std::uint64_t id, std::int32_t index, const TokenResult& result) = 0;
   /// A new token; true: the request is finished (stop string, EOS, max_tokens) and its place free.
   virtual bool on_token(std::uint64_t id, const TokenResult& result) = 0;
+  /// What Request::embed asks for, [Batching::features], before on_prompt_done(). Valid during the
+  /// call.
+  virtual void on_embedding(std::uint64_t /*id*/, std::span<const float> /*values*/) {}
   /// A request of max_tokens == 0 is through its prompt.
   virtual void on_prompt_done(std::uint64_t id) = 0;
   /// The request cannot be answered (logits that are not finite); the others go on.

@@ -19,6 +19,7 @@ struct LogitRow {
   std::int32_t prompt_index = -1;  // of the prompt token to be scored; -1: sample
   std::int32_t token = -1;  // the prompt token; of a sample the guess that it may equal, or -1
   std::int32_t ahead = 0;   // of a sample: the row's guesses that come behind it
+  bool is_feature = false;  // its hidden state is wanted, of this prompt_index, no logits
 };
 
 /// What sampling looks back at, by slot: the tokens that went through, and the rules of requests.

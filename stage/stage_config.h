@@ -59,6 +59,10 @@ struct Batching {
   /// Set by the launcher.
   std::int32_t draft_tokens = 0;
   bool draft_adapts = true;  // fewer where guesses cost more time than they save
+  /// Numbers of an embedding (DecoderConfig::feature_width()); 0: no request asks for one. Set by
+  /// the launcher.
+  std::int32_t features = 0;
+  std::int32_t adapters = 0;  // of the run: numbers that requests may have. Set by the launcher
 
   std::int32_t micro_batches_for(std::int32_t stages) const {
     return micro_batches > 0 ? micro_batches : stages > 1 ? stages + 1 : 1;

@@ -124,6 +124,12 @@ class Pricer {
     return std::min(shape_.logit_rows, batch_.logits - task_.part * shape_.logit_rows);
   }
 
+  /// ... whose logits are wanted.
+  std::int64_t product_rows() const {
+    const std::int64_t first = task_.part * shape_.logit_rows;
+    return std::clamp<std::int64_t>(batch_.logits - batch_.features - first, 0, chunk_rows());
+  }
+
   TaskWork compute() {
     switch (task_.kind) {
       case TaskKind::upload_tables: {
@@ -167,8 +173,8 @@ class Pricer {
       case TaskKind::mlp:
         return products(stage_.mlp[layer()], task_.gpu_batch < 0 ? all_tokens() : batch_.tokens);
       case TaskKind::logits:
-        work_ = products(stage_.head, chunk_rows());
-        work_.host_to_device = bytes_of(chunk_rows(), stage_.sample_bytes);
+        if (product_rows() > 0) work_ = products(stage_.head, product_rows());
+        work_.host_to_device = bytes_of(product_rows(), stage_.sample_bytes);
         return work_;
       default:
         return work_;
@@ -223,7 +229,8 @@ class Pricer {
         work_.device_to_host = bytes_of(stored_tokens(), stage_.vector_bytes);
         break;
       case TaskKind::take_results:
-        work_.device_to_host = bytes_of(chunk_rows(), stage_.result_bytes);
+        work_.device_to_host = bytes_of(product_rows(), stage_.result_bytes) +
+                               bytes_of(chunk_rows() - product_rows(), stage_.feature_bytes);
         break;
       case TaskKind::stage_hidden:
         work_.device_to_host = bytes_of(batch_.tokens, stage_.hidden_bytes);
@@ -310,6 +317,7 @@ StageWork stage_work(const StageLayout& layout,
   work.vector_bytes = bytes_of(2 * std::int64_t{attention.kv_width()}, element);
   work.result_bytes = layout.device_samples ? sizeof(kernels::SampledRow)
                                             : bytes_of(layout.model.vocabulary, sizeof(float));
+  work.feature_bytes = bytes_of(layout.model.feature_width(), element);
   work.sample_bytes = layout.device_samples ? sizeof(kernels::SampleRow) : 0;
   work.table_bytes = bytes_of(3 * std::int64_t{shape.gpu_batch_size}, sizeof(std::int32_t));
   work.table_row_bytes = bytes_of(cache.pages_per_slot, sizeof(std::int32_t));

@@ -56,6 +56,7 @@ struct StageWork {
   std::uint64_t query_bytes = 0;            // ... of queries, and of what attention gives
   std::uint64_t vector_bytes = 0;           // ... of new keys and values together
   std::uint64_t result_bytes = 0;           // of a row of logits, or of what is sampled from it
+  std::uint64_t feature_bytes = 0;          // of a row that is wanted without logits
   std::uint64_t sample_bytes = 0;           // of what the device is asked of such a row
   std::uint64_t table_bytes = 0;            // of a GPU batch's page table without its pages ...
   std::uint64_t table_row_bytes = 0;        // ... and of a sequence's

@@ -50,8 +50,9 @@ void warm_up(const StageLayout& layout, kernels::Engine& engine,
                     hidden);
     mlp_block(ops, model, apart ? GroupWeights(mlp) : mlp_of(mlp), workspace.layer, hidden);
     if (layout.last()) {
+      const auto wanted = static_cast<std::int32_t>(std::min(tokens, layout.logit_rows()));
       output_head(ops, model, GroupWeights(last), workspace.head, hidden, indices.device_logit_rows,
-                  static_cast<std::int32_t>(std::min(tokens, layout.logit_rows())));
+                  wanted, wanted);
     }
     activations.close(0, false);
   }

@@ -101,6 +101,13 @@ void take_head(const StageLayout& layout, Takers& takers, Workspace& workspace) 
       std::int64_t{layout.batching.slots(layout.stages)} * layout.batching.max_sequence_tokens);
   workspace.rules = takers.histories.indices(std::int64_t{layout.batching.slots(layout.stages)} *
                                              layout.batching.max_rule_words);
+  if (layout.batching.features > 0) {
+    for (TensorView& features : workspace.host_features) {
+      features = takers.control.matrix(rows, layout.batching.features, layout.compute_dtype);
+    }
+    workspace.feature_sums = takers.histories.array<double>(
+        std::int64_t{layout.batching.slots(layout.stages)} * layout.batching.features);
+  }
   if (layout.device_samples) {
     return take_sampling(layout, device, takers.control, workspace.sampling);
   }

@@ -44,6 +44,11 @@ struct Workspace {
                                       // device with StageLayout::device_channel, else on the host
   std::vector<TensorView> outgoing;   // [buffers] host [tokens, hidden], not on the last stage, nor
                                       // with StageLayout::device_channel
+  // Last stage, with Batching::features: rows wanted without logits, on their way home, and by
+  // slot the sums of those of a prompt.
+  TensorView host_features[2];     // host [logit_rows, features], of the compute dtype
+  double* feature_sums = nullptr;  // host [slots, features]
+
   // Last stage: one of these.
   TensorView host_logits[2];  // host [logit_rows, vocabulary]
   SampleBuffers sampling;     // with StageLayout::device_samples

@@ -194,10 +194,11 @@ class Generate {
   /// The head's, on every rank.
   SequenceTokens share_tokens() {
     const JobScan scan = job_ ? job_->scan() : JobScan();
-    const SequenceTokens tokens =
-        comm::broadcast(*world_, SequenceTokens{scan.longest_sequence, scan.usual_sequence,
-                                                scan.most_rule_words, scan.grammars});
-    return {std::max(tokens.longest, 1), tokens.usual, tokens.rule_words, tokens.grammars};
+    const SequenceTokens tokens = comm::broadcast(
+        *world_, SequenceTokens{scan.longest_sequence, scan.usual_sequence, scan.most_rule_words,
+                                scan.grammars, scan.features});
+    return {std::max(tokens.longest, 1), tokens.usual, tokens.rule_words, tokens.grammars,
+            tokens.features};
   }
 
   /// Reports of all ranks, on every rank.

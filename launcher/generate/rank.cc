@@ -166,6 +166,7 @@ stage::StageLayout Rank::layout(const SequenceTokens& tokens) const {
   layout.batching.usual_sequence_tokens = std::min(tokens.usual, tokens.longest);
   layout.batching.max_rule_words = tokens.rule_words;
   layout.batching.grammars = tokens.grammars;
+  layout.batching.features = tokens.features ? layout.model.feature_width() : 0;
   return layout;
 }
 

@@ -39,14 +39,16 @@ struct LoadWatch {
   std::function<void(std::uint64_t bytes)> loaded;            // after each tensor
 };
 
-/// Prompt and answer of a job's sequences, and their rules: see stage::Batching.
+/// Prompt and answer of a job's sequences, their rules, and what they may ask for: see
+/// stage::Batching.
 struct SequenceTokens {
   std::int32_t longest = 1;
   std::int32_t usual = 0;
   std::int32_t rule_words = 0;
   bool grammars = false;
+  bool features = false;
   static auto fields(auto& self) {
-    return std::tie(self.longest, self.usual, self.rule_words, self.grammars);
+    return std::tie(self.longest, self.usual, self.rule_words, self.grammars, self.features);
   }
 };
 

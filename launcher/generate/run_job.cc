@@ -45,6 +45,7 @@ class FileSource : public JobSource {
     scan_.job.longest_sequence = model.config.max_positions;
     scan_.job.most_rule_words = stage::kMaxRuleWords;
     scan_.job.grammars = true;
+    scan_.job.features = true;
     if (file_.is_regular()) scan_ = scan_input(file_, parser_, kExactBytes, shard_);
     scan_.job.longest_sequence = std::max(scan_.job.longest_sequence, 1);
     if (needs_output) open_output(config, model, model_digest, hooks.on_record);
@@ -115,7 +116,7 @@ class FileSource : public JobSource {
                           std::chrono::duration_cast<std::chrono::seconds>(now).count()};
     job_.emplace(tokenizer_, *feed_,
                  TextJobOptions{model.eos_ids.front(), form, scan_.job.longest_sequence,
-                                scan_.job.most_rule_words, scan_.job.grammars});
+                                scan_.job.most_rule_words, scan_.job.grammars, scan_.job.features});
   }
 
   void open_journal(const RunConfig& config, const ModelFolder& model, Existing existing,
@@ -294,6 +295,10 @@ bool RunJob::on_token(std::uint64_t id, const stage::TokenResult& result) {
     show_progress();
   }
   return finished;
+}
+
+void RunJob::on_embedding(std::uint64_t id, std::span<const float> values) {
+  source_->job().on_embedding(id, values);
 }
 
 void RunJob::on_prompt_done(std::uint64_t id) {

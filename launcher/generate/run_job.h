@@ -70,6 +70,7 @@ class RunJob : public stage::Job {
   void on_prompt_token(std::uint64_t id, std::int32_t index,
                        const stage::TokenResult& result) override;
   bool on_token(std::uint64_t id, const stage::TokenResult& result) override;
+  void on_embedding(std::uint64_t id, std::span<const float> values) override;
   void on_prompt_done(std::uint64_t id) override;
   void on_failed(std::uint64_t id, const std::string& reason) override;
   void on_cancelled(std::uint64_t id) override;

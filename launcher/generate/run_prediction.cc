@@ -32,6 +32,7 @@ std::optional<PredictedRun> predicted(const RunConfig& config, const OpenedModel
   used.batching.usual_sequence_tokens = std::min(tokens.usual, tokens.longest);
   used.batching.max_rule_words = tokens.rule_words;
   used.batching.grammars = tokens.grammars;
+  used.batching.features = tokens.features ? model.folder.config.feature_width() : 0;
   const auto stages = stages_of(config, world.size(), model.folder.config);
   SimulationOptions options;
   options.most_events = kMostEvents;

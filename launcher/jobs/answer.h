@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -54,6 +55,11 @@ class Answer {
   double logprob_sum() const { return logprob_sum_; }
   /// Of a beam search; else nothing.
   std::optional<float> beam_score() const { return beam_score_; }
+  /// Where the row asks for one.
+  const std::vector<float>& embedding() const { return embedding_; }
+  void set_embedding(std::span<const float> values) {
+    embedding_.assign(values.begin(), values.end());
+  }
   void set_beam_score(float score) { beam_score_ = score; }
 
  private:
@@ -68,6 +74,7 @@ class Answer {
   std::vector<ScoredToken> results_;
   double logprob_sum_ = 0.0;
   std::optional<float> beam_score_;
+  std::vector<float> embedding_;
 };
 
 }  // namespace sluice::launcher

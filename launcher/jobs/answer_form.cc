@@ -100,18 +100,24 @@ std::string line_of(const Json& record, const std::string& kept_fields) {
   return line;
 }
 
-/// Of a row with choices.
-Json score_record(std::span<const Answer> answers, const AnswerForm& form) {
-  const RequestRow& row = answers.front().row();
-  Json::Object members = score_members(answers);
+Json::Object embedding_members(const Answer& answer) {
+  Json values = Json::array();
+  for (const float value : answer.embedding()) values.push_back(value);
+  return {{"embedding", std::move(values)},
+          {"usage", {{"prompt_tokens", answer.row().prompt.size()}}}};
+}
+
+/// Of a row that has no answer. `kind`: "score".
+Json record_of(const RequestRow& row, Json::Object members, const std::string& kind,
+               const AnswerForm& form) {
   Json record;
   if (row.form == RowForm::plain) {
     add_name(record, row);
     for (auto& [name, value] : members) record[name] = std::move(value);
     return record;
   }
-  record["id"] = "score-" + digits_of(row.custom_id, row.line);
-  record["object"] = "score";
+  record["id"] = fmt::format("{}-{}", kind, digits_of(row.custom_id, row.line));
+  record["object"] = kind;
   record["created"] = form.created;
   record["model"] = form.model;
   for (auto& [name, value] : members) record[name] = std::move(value);
@@ -124,7 +130,13 @@ Json text_or_null(const std::string& text) { return text.empty() ? Json() : Json
 
 std::string answer_record(std::span<const Answer> answers, const AnswerForm& form) {
   const RequestRow& row = answers.front().row();
-  if (!row.choices.empty()) return line_of(score_record(answers, form), row.kept_fields);
+  if (!row.choices.empty()) {
+    return line_of(record_of(row, score_members(answers), "score", form), row.kept_fields);
+  }
+  if (row.embed != stage::Embed::none) {
+    return line_of(record_of(row, embedding_members(answers.front()), "embedding", form),
+                   row.kept_fields);
+  }
   if (row.form == RowForm::plain) return line_of(plain_record(answers), row.kept_fields);
   return line_of(batch_record(row, 200, completion_of(answers, form)), row.kept_fields);
 }

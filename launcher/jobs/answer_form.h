@@ -27,7 +27,8 @@ struct AnswerForm {
 /// those of the answer, without the prompt's. Fields that the row keeps stand at the end, in an
 /// object "fields": their names may be ours ("text").
 ///
-/// A row with choices: {"custom_id", and score_members()}; of the batch form these are the body's.
+/// A row with choices: {"custom_id", and score_members()}; a row with embed {"custom_id",
+/// "embedding": [floats], "usage"}. Of the batch form these are the body's.
 /// `answers`: of all of the row's requests, in their order.
 std::string answer_record(std::span<const Answer> answers, const AnswerForm& form);
 inline std::string answer_record(const Answer& answer, const AnswerForm& form) {

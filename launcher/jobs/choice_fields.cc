@@ -10,6 +10,7 @@ namespace sluice::launcher {
 namespace {
 
 constexpr const char* kChoices = "choices";
+constexpr const char* kEmbed = "embed";
 constexpr std::size_t kMostChoices = 4096;
 
 /// Python's str.isspace(), which str.rstrip() goes by.
@@ -50,7 +51,21 @@ bool has_choices(const Json& object) {
   return choices != nullptr && !choices->is_null();
 }
 
-void refuse_answer_fields(const RowFields& fields) {
+bool has_embed(const Json& object) {
+  const Json* embed = object.find(kEmbed);
+  return embed != nullptr && !embed->is_null();
+}
+
+stage::Embed read_embed(const RowFields& fields) {
+  const Json& embed = *fields.find(kEmbed);
+  if (embed != "mean" && embed != "last") RowFields::refuse(kEmbed, embed, "\"mean\" or \"last\"");
+  if (has_choices(fields.object())) {
+    throw RowProblem{"a row has choices or embed, not both; give each a row of its own", kEmbed};
+  }
+  return embed == "mean" ? stage::Embed::mean : stage::Embed::last;
+}
+
+void refuse_answer_fields(const RowFields& fields, const char* why) {
   const auto is_one = [](const Json& value) { return value == 1; };
   const auto is_zero = [](const Json& value) { return value == 0; };
   const auto is_false = [](const Json& value) { return value == false; };
@@ -58,10 +73,9 @@ void refuse_answer_fields(const RowFields& fields) {
   const auto refuse = [&](const char* name, bool (*harmless)(const Json&)) {
     const Json* value = fields.find(name);
     if (value == nullptr || harmless(*value)) return;
-    throw RowProblem{fmt::format("{} is {}, but a row with choices is scored and has no answer; "
-                                 "leave it out",
-                                 name, shown(*value)),
-                     name};
+    throw RowProblem{
+        fmt::format("{} is {}, but {} and has no answer; leave it out", name, shown(*value), why),
+        name};
   };
   refuse("max_tokens", is_zero);
   refuse("max_completion_tokens", is_zero);

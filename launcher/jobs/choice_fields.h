@@ -1,4 +1,5 @@
-// The field of a row whose prompt is not answered: texts that are scored behind it.
+// The fields of a row whose prompt is not answered: texts that are scored behind it, or an
+// embedding.
 #pragma once
 
 #include <string_view>
@@ -12,8 +13,15 @@ namespace sluice::launcher {
 /// The row has choices instead of an answer.
 bool has_choices(const Json& object);
 
-/// Throws RowProblem where a row with choices asks for something that only an answer has.
-void refuse_answer_fields(const RowFields& fields);
+/// The row has an embedding instead of an answer.
+bool has_embed(const Json& object);
+
+/// Throws RowProblem where the row asks for something that only an answer has. `why`: "a row with
+/// choices is scored".
+void refuse_answer_fields(const RowFields& fields, const char* why);
+
+/// Reads "embed". Throws RowProblem, also for choices beside it.
+stage::Embed read_embed(const RowFields& fields);
 
 /// Reads "choices", a list of texts, and encodes prompt and choices as lm-eval does
 /// (lm_eval/api/model.py, TemplateLM._encode_pair):

@@ -31,9 +31,10 @@ std::optional<std::string_view> id_of_answer(std::string_view record) {
   const std::size_t end = record.find_first_of("\"\\");
   if (end == std::string_view::npos || record[end] == '\\' || !record.ends_with('}')) return {};
   const std::string_view rest = record.substr(end);
-  const bool answered = plain
-                            ? rest.starts_with("\",\"text\":") || rest.starts_with("\",\"scores\":")
-                            : rest.starts_with("\",\"response\":{\"status_code\":200,");
+  const bool answered = plain ? rest.starts_with("\",\"text\":") ||
+                                    rest.starts_with("\",\"scores\":") ||
+                                    rest.starts_with("\",\"embedding\":")
+                              : rest.starts_with("\",\"response\":{\"status_code\":200,");
   return answered ? std::optional(record.substr(0, end)) : std::nullopt;
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <istream>
+#include <span>
 
 #include "launcher/jobs/input_lines.h"
 #include "launcher/jobs/request_reader.h"
@@ -57,12 +58,10 @@ std::int32_t most_rule_words(std::string_view line, bool is_json, const RequestP
   return may_have ? stage::kMaxRuleWords : 0;
 }
 
-/// Whether the line may say what its answer must be.
-bool may_have_grammar(std::string_view line, bool is_json) {
-  constexpr std::string_view kNames[] = {"\"response_format\"", "\"regex\"", "\"choice\"",
-                                         "\"grammar\""};
+/// Whether the line may have one of these fields, whose names stand in quotation marks.
+bool may_have(std::span<const std::string_view> names, std::string_view line, bool is_json) {
   const auto has = [line](std::string_view name) { return line.find(name) != line.npos; };
-  return is_json && (may_hide_a_name(line) || std::ranges::any_of(kNames, has));
+  return is_json && (may_hide_a_name(line) || std::ranges::any_of(names, has));
 }
 
 /// That a file may have. Of a coded one its bytes do not tell.
@@ -76,7 +75,12 @@ void add_bounds(const InputLine& line, const RequestParser& parser, JobScan& sca
   scan.longest_sequence = std::max(scan.longest_sequence, static_cast<std::int32_t>(tokens));
   scan.most_rule_words =
       std::max(scan.most_rule_words, most_rule_words(line.text, line.is_json, parser));
-  scan.grammars = scan.grammars || may_have_grammar(line.text, line.is_json);
+  // What the answer must be; what is wanted in its place.
+  constexpr std::string_view kGrammars[] = {"\"response_format\"", "\"regex\"", "\"choice\"",
+                                            "\"grammar\""};
+  constexpr std::string_view kEmbed[] = {"\"embed\""};
+  scan.grammars = scan.grammars || may_have(kGrammars, line.text, line.is_json);
+  scan.features = scan.features || may_have(kEmbed, line.text, line.is_json);
 }
 
 }  // namespace

@@ -23,6 +23,14 @@ std::string text_of_ids(const Tokenizer& tokenizer, const std::vector<std::int32
   return tokenizer.decode(std::span(ids).subspan(bos ? 1 : 0), false);
 }
 
+/// The prompt goes through the model, and nothing is sampled. `why`: as refuse_answer_fields().
+void leave_out_answer(const RowFields& fields, const char* why, RequestRow& row) {
+  refuse_answer_fields(fields, why);
+  row.sampling = {};
+  row.max_tokens = 0;
+  row.echo = false;
+}
+
 }  // namespace
 
 bool is_conversation(const RowFields& fields, RowForm form) {
@@ -84,12 +92,26 @@ void read_messages(const RowFields& fields, const Tokenizer& tokenizer, const Ch
   row.echo = false;
 }
 
+void read_embedded(const RowFields& fields, const Tokenizer& tokenizer, const ChatTemplate* chat,
+                   const ModelLimits& limits, RequestRow& row) {
+  row.embed = read_embed(fields);
+  leave_out_answer(fields, "a row with embed has an embedding", row);
+  const bool is_chat = is_conversation(fields, row.form);
+  if (is_chat) {
+    read_messages(fields, tokenizer, chat, limits, row);
+  } else {
+    read_prompt(fields, tokenizer, limits, row);
+  }
+  if (longest_request(row) <= limits.positions) return;
+  throw RowProblem{
+      fmt::format("the prompt has {} tokens, but the model has {} positions; shorten the prompt",
+                  row.prompt.size(), limits.positions),
+      is_chat ? "messages" : "prompt"};
+}
+
 void read_scored(const RowFields& fields, const Tokenizer& tokenizer, const ChatTemplate* chat,
                  const ModelLimits& limits, RequestRow& row) {
-  refuse_answer_fields(fields);
-  row.sampling = {};
-  row.max_tokens = 0;
-  row.echo = false;
+  leave_out_answer(fields, "a row with choices is scored", row);
   const bool is_chat = is_conversation(fields, row.form);
   if (is_chat) refuse_foreign_chat_fields(fields);
   const Json* prompt = fields.find("prompt");

@@ -28,6 +28,10 @@ std::string chat_text(const RowFields& fields, const ChatTemplate* chat, RowForm
 void read_messages(const RowFields& fields, const Tokenizer& tokenizer, const ChatTemplate* chat,
                    const ModelLimits& limits, RequestRow& row);
 
+/// A prompt whose embedding is wanted.
+void read_embedded(const RowFields& fields, const Tokenizer& tokenizer, const ChatTemplate* chat,
+                   const ModelLimits& limits, RequestRow& row);
+
 /// Prompt and choices. The log-probabilities are the model's, so nothing of sampling is needed.
 void read_scored(const RowFields& fields, const Tokenizer& tokenizer, const ChatTemplate* chat,
                  const ModelLimits& limits, RequestRow& row);

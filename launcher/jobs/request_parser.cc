@@ -81,6 +81,7 @@ std::optional<std::int64_t> max_tokens_of(const RowFields& fields) {
 void read_request(const RowFields& fields, const Tokenizer& tokenizer, const ChatTemplate* chat,
                   const ModelLimits& limits, RequestRow& row) {
   read_sampling(fields, tokenizer, limits, row);
+  if (has_embed(fields.object())) return read_embedded(fields, tokenizer, chat, limits, row);
   if (has_choices(fields.object())) return read_scored(fields, tokenizer, chat, limits, row);
   const auto max_tokens = max_tokens_of(fields);
   const bool is_chat = is_conversation(fields, row.form);

@@ -34,6 +34,7 @@ void add_to_scan(const RequestRow& row, JobScan& scan) {
   scan.most_rule_words =
       std::max(scan.most_rule_words, static_cast<std::int32_t>(encode(row.rules).size()));
   scan.grammars = scan.grammars || row.grammar;
+  scan.features = scan.features || row.embed != stage::Embed::none;
   if (scan.looked_at.size() == kMostLookedAt) return;
   // Requests of a row share its prompt, so they are one sequence to a prediction.
   std::size_t prompt = row.prompt.size();
@@ -44,6 +45,7 @@ void add_to_scan(const RequestRow& row, JobScan& scan) {
 stage::Request to_request(const RequestRow& row, std::uint64_t id, std::size_t part) {
   stage::Request request{id, row.prompt, row.max_tokens, row.sampling, 0, encode(row.rules)};
   request.grammar = row.grammar;
+  request.embed = row.embed;
   request.sampling.answer_begin = static_cast<std::int32_t>(row.prompt.size());
   if (row.needs_logprobs()) request.sampling.logprobs = std::max(row.sampling.logprobs, 0);
   if (part > 0) request.sampling.seed = default_seed(row.sampling.seed, fmt::format("{}", part));

@@ -52,6 +52,8 @@ struct RequestRow {
   bool echo = false;
   /// Scored instead of an answer, with max_tokens 0. Each is a request of its own.
   std::vector<Choice> choices;
+  /// In place of an answer, with max_tokens 0: of the prompt's hidden states.
+  stage::Embed embed = stage::Embed::none;
   std::string kept_fields;  // a JSON object of fields that are not ours, to be given back; or empty
 
   bool wants_logprobs() const { return sampling.logprobs >= 0; }
@@ -91,6 +93,7 @@ struct JobScan {
   /// No row has more rules: Batching::max_rule_words.
   std::int32_t most_rule_words = 0;
   bool grammars = false;  // rows may have one: Batching::grammars
+  bool features = false;  // rows may ask for embeddings: Batching::features
   /// The first rows that were looked at, in their order. A prediction takes the others to be like
   /// them.
   std::vector<RowTokens> looked_at = {};

@@ -68,8 +68,8 @@ stage::Next TextJob::take_row(RowWork*& begun) {
       return answer;
     }
     write_failure(failure_of(good, fmt::format("line {} has more tokens or rules than any had when "
-                                               "the run began, or a grammar where none had one; "
-                                               "run it again with --resume",
+                                               "the run began, or a grammar or embed where none "
+                                               "had one; run it again with --resume",
                                                good.line)),
                   row.error_before);
   }
@@ -127,7 +127,8 @@ bool TextJob::restore(RowWork& work, std::size_t part, stage::Request& request) 
 bool TextJob::is_too_large(const RequestRow& row) const {
   const auto rule_words = static_cast<std::int32_t>(encode(row.rules).size());
   return (options_.longest_sequence > 0 && longest_request(row) > options_.longest_sequence) ||
-         rule_words > options_.most_rule_words || (row.grammar && !options_.grammars);
+         rule_words > options_.most_rule_words || (row.grammar && !options_.grammars) ||
+         (row.embed != stage::Embed::none && !options_.features);
 }
 
 /// A token of a beam search. The answers are there when it is done.
@@ -202,6 +203,11 @@ bool TextJob::on_token(std::uint64_t id, const stage::TokenResult& result) {
   if (!work.answers[part].add(result)) return false;
   end_part(work);
   return true;
+}
+
+void TextJob::on_embedding(std::uint64_t id, std::span<const float> values) {
+  const auto [work, part] = works_.part_of(id);
+  work.answers[part].set_embedding(values);
 }
 
 void TextJob::on_prompt_done(std::uint64_t id) {

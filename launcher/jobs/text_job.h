@@ -22,6 +22,7 @@ struct TextJobOptions {
   std::int32_t longest_sequence = 0;
   std::int32_t most_rule_words = stage::kMaxRuleWords;  // that the run is made for
   bool grammars = true;                                 // the run is made for them
+  bool features = true;                                 // ... and for embeddings
 };
 
 /// Of this run, but for `failed`.
@@ -56,6 +57,7 @@ class TextJob : public stage::Job {
   void on_prompt_token(std::uint64_t id, std::int32_t index,
                        const stage::TokenResult& result) override;
   bool on_token(std::uint64_t id, const stage::TokenResult& result) override;
+  void on_embedding(std::uint64_t id, std::span<const float> values) override;
   void on_prompt_done(std::uint64_t id) override;
   void on_failed(std::uint64_t id, const std::string& reason) override;
 

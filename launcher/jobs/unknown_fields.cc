@@ -13,6 +13,7 @@ namespace {
 constexpr std::string_view kFields[] = {"custom_id",
                                         "prompt",
                                         "choices",
+                                        "embed",
                                         "max_tokens",
                                         "temperature",
                                         "top_p",

@@ -49,6 +49,7 @@ PaperJob job_of(const RunConfig& config, std::int32_t ranks, const Machine& mach
   used.batching.usual_sequence_tokens = std::min(scan.usual_sequence, scan.longest_sequence);
   used.batching.max_rule_words = scan.most_rule_words;
   used.batching.grammars = scan.grammars;
+  used.batching.features = scan.features ? model.folder.config.feature_width() : 0;
   return {paper_job(used, stages, model, machine, requests_of(scan, kMostRows)), scan.rows};
 }
 

@@ -123,6 +123,7 @@ PlannedJob job_of(const RunConfig& config, const JobScan& scan) {
   job.usual_sequence = scan.usual_sequence;
   job.most_rule_words = scan.most_rule_words;
   job.grammars = scan.grammars;
+  job.features = scan.features;
   return job;
 }
 

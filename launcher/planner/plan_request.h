@@ -23,6 +23,7 @@ struct PlannedJob {
   std::int32_t usual_sequence = 0;
   std::int32_t most_rule_words = 0;
   bool grammars = false;  // Batching::grammars of the run
+  bool features = false;  // rows may ask for embeddings: Batching::features
 
   /// Made-up prompts; `count` 0: one for every slot.
   static PlannedJob alike(std::int32_t prompt_tokens, std::int32_t new_tokens, std::int64_t count);

@@ -153,6 +153,23 @@ TEST_F(AnswerFormTest, Failures) {
   EXPECT_EQ(batch.at("response").at("body").at("error").at("type"), "server_error");
 }
 
+TEST_F(AnswerFormTest, AnEmbeddingStandsInPlaceOfAnAnswer) {
+  row_.max_tokens = 0;
+  row_.embed = stage::Embed::mean;
+  row_.kept_fields = R"({"gold":1})";
+  Answer answer(tokenizer_, row_, 2);
+  answer.set_embedding(std::vector<float>{0.5F, -0.1F});
+  answer.finish_without_tokens();
+  EXPECT_EQ(answer_record(answer, {"demo", 1700000000}),
+            R"({"custom_id":"id","embedding":[0.5,-0.1],"usage":{"prompt_tokens":4},)"
+            R"("fields":{"gold":1}})");
+  row_.form = RowForm::chat;
+  const json made = json::parse(answer_record(answer, {"demo", 1700000000}));
+  EXPECT_EQ(made.at("response").at("body").at("object"), "embedding");
+  EXPECT_EQ(made.at("response").at("body").at("embedding").size(), 2U);
+  EXPECT_EQ(made.at("fields").at("gold"), 1);
+}
+
 class ScoreFormTest : public AnswerFormTest {
  protected:
   void SetUp() override {

@@ -106,6 +106,45 @@ TEST_F(ChoiceFieldsTest, EachChoiceIsARequestThatScoresItAlone) {
   EXPECT_EQ(scan.looked_at.at(0).prompt, 5);
 }
 
+TEST_F(ChoiceFieldsTest, AnEmbeddingIsAPromptWithoutAnAnswer) {
+  defaults_.sampling.temperature = 2;
+  defaults_.sampling.logprobs = 3;
+  const RequestRow made = row(R"({"prompt": [7, 8], "embed": "mean", "max_tokens": 0})");
+  EXPECT_EQ(made.embed, stage::Embed::mean);
+  ASSERT_EQ(parts_of(made), 1U);
+  const stage::Request request = to_request(made, 4);
+  EXPECT_EQ(request.embed, stage::Embed::mean);
+  EXPECT_EQ(request.max_tokens, 0);
+  EXPECT_EQ(request.scores_from, 0);
+  EXPECT_EQ(request.sampling.logprobs, -1);
+  JobScan scan;
+  EXPECT_FALSE(scan.features);
+  add_to_scan(made, scan);
+  EXPECT_TRUE(scan.features);
+  EXPECT_EQ(row(R"({"prompt": "x", "embed": "last"})").embed, stage::Embed::last);
+  EXPECT_EQ(row(R"({"prompt": "x", "embed": null})").embed, stage::Embed::none);
+}
+
+TEST_F(ChoiceFieldsTest, WhatHasNoPlaceBesideAnEmbeddingIsRefusedByName) {
+  const std::tuple<const char*, const char*, const char*> cases[] = {
+      {R"({"prompt": "x", "embed": "max"})", "embed", R"("mean" or "last")"},
+      {R"({"prompt": "x", "embed": true})", "embed", R"("mean" or "last")"},
+      {R"({"prompt": "x", "embed": "last", "choices": ["z"]})", "embed", "choices or embed"},
+      {R"({"prompt": "x", "embed": "last", "max_tokens": 5})", "max_tokens", "has no answer"},
+      {R"({"prompt": "x", "embed": "last", "n": 2})", "n", "has no answer"},
+      {R"({"prompt": "x", "embed": "last", "echo": true})", "echo", "has no answer"},
+      {R"({"prompt": "x", "embed": "last", "regex": "a"})", "regex", "a row with embed"},
+      {R"({"prompt": "", "embed": "last"})", "prompt", "the prompt is empty"},
+      {R"({"embed": "last"})", "prompt", "the row has no prompt"},
+      {R"({"prompt": "xxxxxxxxxxxxxxxxxxxxxxx", "embed": "last"})", "prompt", "16 positions"},
+  };
+  for (const auto& [line, param, part] : cases) {
+    const RowFailure found = failure(line);
+    EXPECT_EQ(found.param, param) << line;
+    EXPECT_THAT(found.message, HasSubstr(part)) << line;
+  }
+}
+
 TEST_F(ChoiceFieldsTest, WhatCannotBeScoredIsRefusedByName) {
   const std::tuple<const char*, const char*, const char*> cases[] = {
       {R"({"prompt": "x", "choices": []})", "choices", "a list of texts"},

@@ -61,6 +61,11 @@ TEST(FinishedRows, AnswersAsTheyAreWrittenAreKnownWhateverTheirNames) {
       row.choices = {{"b", {6}}};
       finished.add(answer_record(answer, {"m", 1}), "test");
       EXPECT_EQ(met(finished, row.custom_id), Met::answered) << id;
+      row.custom_id += " embedded";
+      row.choices.clear();
+      row.embed = stage::Embed::last;
+      finished.add(answer_record(answer, {"m", 1}), "test");
+      EXPECT_EQ(met(finished, row.custom_id), Met::answered) << id;
     }
     RequestRow nameless;
     nameless.line = 12;

@@ -96,11 +96,12 @@ class ByHand {
 
   TensorView run_head() {
     const auto lease = weights_.acquire(layout_.model.layers + 1, 0);
-    const TensorView logits = output_head(
-        *engine_.device_ops, layout_.model, GroupWeights(lease), workspace_.head, hidden_,
-        workspace_.indices[0].device_logit_rows, static_cast<std::int32_t>(hidden_.rows));
+    const auto rows = static_cast<std::int32_t>(hidden_.rows);
+    const HeadRows head =
+        output_head(*engine_.device_ops, layout_.model, GroupWeights(lease), workspace_.head,
+                    hidden_, workspace_.indices[0].device_logit_rows, rows, rows);
     weights_.release(lease);
-    return done(logits);
+    return done(head.logits);
   }
 
  private:

@@ -100,6 +100,47 @@ class ChoicesTest(JobTest):
         self.assertEqual(len(records["c"]["scores"]), 2)
 
 
+class EmbeddingsTest(JobTest):
+    def embeddings(self, rows, *arguments, **options):
+        rows = self.write_rows("rows.jsonl", rows)
+        output = self.scratch / "output.jsonl"
+        self.generate(DEMO_MODEL, "--input", rows, "--output", output, "--overwrite", *arguments,
+                      **options)
+        return self.records(output)
+
+    def rows(self, count):
+        for i in range(count):
+            row = {"custom_id": f"row {i}", "prompt": f"{CITIES[i % 10]} is a town, number {i}."}
+            yield row | ({"embed": ["mean", "last"][i % 2]} if i % 3 else {"max_tokens": 4})
+
+    def test_records_do_not_depend_on_stages_and_placement(self):
+        expected = self.embeddings(self.rows(20))
+        self.assertEqual(len(expected), 20)
+        for i, row in enumerate(self.rows(20)):
+            record = expected[row["custom_id"]]
+            self.assertEqual("embedding" in record, bool(i % 3), record)
+        for arguments, ranks in [(["--gpu-batch-size", 3, "--max-batch-tokens", 8], 0),
+                                 (percent(30, 40, 50, 20, 50, 50), 2),
+                                 ([*percent(0, 0, 0, 0, 0, 0), "--gpu-batch-size", 4], 3)]:
+            self.assertEqual(self.embeddings(self.rows(20), *arguments, ranks=ranks), expected,
+                             arguments)
+
+    def test_the_rest_of_a_cut_output_is_made_by_resume(self):
+        rows = self.write_rows("rows.jsonl", self.rows(20))
+        expected = self.embeddings(self.rows(20))
+        output = self.scratch / "output.jsonl"
+        lines = output.read_bytes().splitlines(keepends=True)
+        output.write_bytes(b"".join(lines[:7]) + lines[7][:30])
+        self.generate(DEMO_MODEL, "--input", rows, "--output", output, "--resume")
+        self.assertEqual(self.records(output), expected)
+
+    def test_a_pipes_rows_may_have_embeddings(self):
+        output = self.scratch / "output.jsonl"
+        lines = "".join(json.dumps(row) + "\n" for row in self.rows(5))
+        self.generate(DEMO_MODEL, "--input", "-", "--output", output, "--overwrite", text=lines)
+        self.assertEqual(self.records(output), self.embeddings(self.rows(5)))
+
+
 class ScoreCommandTest(JobTest):
     def score(self, *arguments, status=DONE, **options):
         ended = self.run_job("score", "--model", DEMO_MODEL, "--quiet", *arguments, **options)

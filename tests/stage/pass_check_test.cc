@@ -23,6 +23,8 @@ Batching small_batching() {
   batching.max_rule_words = 6;
   batching.grammars = true;
   batching.draft_tokens = 2;
+  batching.features = 4;
+  batching.adapters = 2;
   return batching;
 }
 
@@ -129,6 +131,26 @@ TEST(PassCheck, WhatNoBufferOrTableHasRoomForIsRefused) {
          pass.rows.insert(pass.rows.begin() + 2, row(1, 0, 4, 1));
          pass.batch_tokens[0] = 5;
          pass.tokens.push_back(1);
+       }},
+  };
+  for (const auto& [what, change] : changes) expect_refused(what, change);
+}
+
+TEST(PassCheck, AnEmbeddingOrAnAdapterThatNoRowMayHaveIsRefused) {
+  const std::pair<const char*, Change> changes[] = {
+      {"a row of an adapter", [](Pass& pass) { pass.rows[0].adapter = 2; }},
+      {"a row of an adapter", [](Pass& pass) { pass.rows[0].adapter = -2; }},
+      {"a damaged flag", [](Pass& pass) { pass.rows[0].embeds = true; }},
+      {"a damaged flag", [](Pass& pass) { pass.rows[0].embed = static_cast<Embed>(3); }},
+      {"an embedding that no row may have",
+       [](Pass& pass) {
+         pass.rows[0].embed = Embed::mean;
+         pass.rows[0].sample = true;
+       }},
+      {"an embedding that no row may have",
+       [](Pass& pass) {
+         pass.rows[0].embed = Embed::last;
+         pass.rows[0].scores_from = 1;
        }},
   };
   for (const auto& [what, change] : changes) expect_refused(what, change);

@@ -141,6 +141,32 @@ TEST(PassTest, ResultsWithoutCandidatesAreSmall) {
   EXPECT_LE(sizeof(PassResult), 24U);
 }
 
+TEST(PassTest, EmbeddingsReadAsWrittenAndTheMostOfThemFit) {
+  Batching batching = small_batching();
+  const std::size_t without = max_results_bytes(batching);
+  batching.features = 5;
+  EXPECT_EQ(max_results_bytes(batching), without + 6 * (sizeof(std::int32_t) + 5 * sizeof(float)));
+  PassResults results;
+  results.embedded = {7, 2};
+  results.features = {1, 2, 3, 4, 5, -1, -2, -3, -4, -5};
+  std::vector<std::byte> buffer(max_results_bytes(batching));
+
+  PassResults read;
+  const std::span<const std::byte> bytes = encode(results, buffer);
+  decode(bytes, read);
+  EXPECT_EQ(read.embedded, results.embedded);
+  EXPECT_EQ(read.features, results.features);
+  EXPECT_EQ(read.features_of(1).front(), -1.0F);
+  EXPECT_EQ(read.features_of(1).size(), 5U);
+  for (std::size_t size = 0; size < bytes.size(); ++size) {
+    EXPECT_THROW(decode(bytes.first(size), read), CommError) << size;
+  }
+  results.features.pop_back();
+  EXPECT_THROW(decode(encode(results, buffer), read), CommError);
+  results.embedded.clear();
+  EXPECT_THROW(decode(encode(results, buffer), read), CommError);
+}
+
 TEST(PassTest, ResultsThatNameCandidatesOfNobodyAreRefused) {
   PassResults results;
   results.entries.resize(1);

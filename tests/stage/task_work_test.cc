@@ -113,6 +113,25 @@ TEST(TaskWorkTest, APromptSeesAGrowingContextAndItsLastRowHasLogits) {
   EXPECT_EQ(pass_work(layout, whole).kv_bytes, 2U * 3 * 8 * 4 * 4);
 }
 
+TEST(TaskWorkTest, AnEmbeddingTakesNoLogits) {
+  StageLayout layout = one_stage();
+  layout.batching.features = layout.model.feature_width();
+  Pass pass;
+  pass.rows = {row(0, 0, 4)};
+  pass.batch_tokens = {4, 0};
+  const double with_logits = pass_work(layout, pass).flop;
+  pass.rows[0].sample = false;
+  pass.rows[0].embed = Embed::mean;
+  for (const bool is_last : {false, true}) {
+    pass.rows[0].embeds = is_last;
+    EXPECT_EQ(logits_wanted(pass.rows[0]), 4);
+    EXPECT_DOUBLE_EQ(pass_work(layout, pass).flop, with_logits - 2 * 100 * 8);
+  }
+  pass.rows.push_back(row(0, 4, 1));  // beside one that wants logits
+  pass.batch_tokens = {5, 0};
+  EXPECT_GT(pass_work(layout, pass).flop, with_logits);
+}
+
 TEST(TaskWorkTest, LayersWithAWindowSeeNoMoreThanIt) {
   StageLayout layout = one_stage();
   const double products = 2 * (3 * kLayerElements + 100 * 8);

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <map>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,7 @@ class ListJob : public stage::Job {
     std::vector<std::int32_t> tokens;
     std::vector<Result> results;
     std::vector<Result> prompt_results;
+    std::vector<float> embedding;
     bool prompt_done = false;
     bool cancelled = false;
     std::string failure;
@@ -50,6 +52,10 @@ class ListJob : public stage::Job {
     answer.results.push_back(copy(result));
     return result.token == eos_ ||
            static_cast<std::int32_t>(answer.tokens.size()) >= requests_[id].max_tokens;
+  }
+  void on_embedding(std::uint64_t id, std::span<const float> values) override {
+    if (answers[id].prompt_done) answers[id].failure = "an embedding after the prompt's end";
+    answers[id].embedding.assign(values.begin(), values.end());
   }
   void on_prompt_done(std::uint64_t id) override { answers[id].prompt_done = true; }
   void on_failed(std::uint64_t id, const std::string& reason) override {
