@@ -34,6 +34,104 @@ void linear(kernels::Ops& ops, const GroupWeights& weights, std::size_t weight, 
   ops.linear(out, in, weights.matrix(weight), weights.vector(bias), activation, residual);
 }
 
+/// What a block's products are made with.
+struct Block {
+  kernels::Ops& ops;
+  const GroupWeights& weights;
+  const LayerWorkspace& workspace;
+  const LayerAdapters& adapters;
+};
+
+/// A x of the rows, for B to be applied to.
+TensorView lowered(const Block& block, const AdapterWeights::Pair& pair, TensorView in) {
+  const TensorView low{block.workspace.adapted, in.dtype, in.rows, pair.lower.rows()};
+  block.ops.linear(low, in, pair.lower, {}, Activation::none, {});
+  return low;
+}
+
+/// out += scale B (A in), of the rows whose adapters have the product.
+void add_adapters(const Block& block, LayerProduct product, TensorView out, TensorView in) {
+  for (const AdapterRows& rows : block.adapters.rows) {
+    const AdapterWeights::Pair* pair = block.adapters.find(rows, product);
+    if (pair == nullptr) continue;
+    const TensorView target = out.slice(rows.first, rows.count);
+    block.ops.linear(target, lowered(block, *pair, in.slice(rows.first, rows.count)), pair->upper,
+                     {}, Activation::none, target);
+  }
+}
+
+/// A product with a bias and what adapters add to it; `residual` may be out.
+void linear(const Block& block, LayerProduct product, std::size_t weight, std::size_t bias,
+            TensorView out, TensorView in, TensorView residual = {}) {
+  linear(block.ops, block.weights, weight, bias, out, in, Activation::none, residual);
+  add_adapters(block, product, out, in);
+}
+
+/// out = activation(in), of rows that lie elsewhere: a product with the identity, by short pieces.
+void activate(const Block& block, TensorView out, TensorView in, Activation activation) {
+  const SplitMatrix& identity = block.adapters.weights->identity();
+  const std::int64_t width = identity.columns();
+  const auto pieces = [width](const TensorView& rows) {
+    return TensorView{rows.data, rows.dtype, rows.rows * rows.columns / width, width};
+  };
+  block.ops.linear(pieces(out), pieces(in), identity, {}, activation, {});
+}
+
+/// A product with an activation, which comes after what adapters add. Rows without one are computed
+/// as if no row had one: neighbours with one go through the product apart from them.
+void activated(const Block& block, LayerProduct product, std::size_t weight, std::size_t bias,
+               TensorView out, TensorView in, Activation activation) {
+  const LayerAdapters& adapters = block.adapters;
+  const auto multiply = [&](TensorView to, std::int64_t first, std::int64_t end, Activation then) {
+    if (first == end) return;
+    linear(block.ops, block.weights, weight, bias, to.slice(first, end - first),
+           in.slice(first, end - first), then);
+  };
+  const TensorView sums = block.workspace.adapted_mlp;
+  std::int64_t next = 0;
+  for (std::size_t i = 0; i < adapters.rows.size();) {
+    const std::int64_t first = adapters.rows[i].first;
+    std::int64_t end = first;
+    while (i < adapters.rows.size() && adapters.rows[i].first == end &&
+           adapters.find(adapters.rows[i], product) != nullptr) {
+      end += adapters.rows[i++].count;
+    }
+    if (end == first) {
+      ++i;
+      continue;
+    }
+    multiply(out, next, first, activation);
+    multiply(sums, first, end, Activation::none);
+    next = end;
+  }
+  multiply(out, next, in.rows, activation);
+  add_adapters(block, product, sums, in);
+  for (const AdapterRows& rows : adapters.rows) {
+    if (adapters.find(rows, product) == nullptr) continue;
+    activate(block, out.slice(rows.first, rows.count), sums.slice(rows.first, rows.count),
+             activation);
+  }
+}
+
+/// out = (up of in) * out: the second product of a gated MLP.
+void times_up(const Block& block, TensorView out, TensorView in) {
+  const LayerAdapters& adapters = block.adapters;
+  for (const AdapterRows& rows : adapters.rows) {
+    const AdapterWeights::Pair* pair = adapters.find(rows, LayerProduct::up);
+    if (pair == nullptr) continue;
+    block.ops.linear_times(block.workspace.adapted_mlp.slice(rows.first, rows.count),
+                           lowered(block, *pair, in.slice(rows.first, rows.count)), pair->upper, {},
+                           out.slice(rows.first, rows.count));
+  }
+  block.ops.linear_times(out, in, block.weights.matrix(kUpWeight), block.weights.vector(kUpBias),
+                         out);
+  for (const AdapterRows& rows : adapters.rows) {
+    if (adapters.find(rows, LayerProduct::up) == nullptr) continue;
+    block.ops.add(out.slice(rows.first, rows.count),
+                  block.workspace.adapted_mlp.slice(rows.first, rows.count));
+  }
+}
+
 /// Of a matrix that never has a bias.
 void project(kernels::Ops& ops, const GroupWeights& weights, std::size_t weight, TensorView out,
              TensorView in) {
@@ -77,6 +175,7 @@ void rotate(kernels::Ops& ops, const DecoderConfig& model, const LayerWorkspace&
 
 /// The last product of a block, with the norms that may follow it.
 struct BlockEnd {
+  LayerProduct product;
   std::size_t weight;
   std::size_t bias;
   std::size_t norm_weight;  // of NormPlace::after
@@ -86,19 +185,18 @@ struct BlockEnd {
 };
 
 /// Adds the block's result to the hidden states.
-void add_block(kernels::Ops& ops, const DecoderConfig& model, const GroupWeights& weights,
-               const LayerWorkspace& workspace, const BlockEnd& end, TensorView in,
+void add_block(const Block& block, const DecoderConfig& model, const BlockEnd& end, TensorView in,
                TensorView hidden) {
   if (model.norm.place == NormPlace::around) {
-    const TensorView result = workspace.aside.slice(0, hidden.rows);
-    linear(ops, weights, end.weight, end.bias, result, in);
-    norm(ops, model, weights, end.out_norm_weight, end.out_norm_bias, result, result);
-    ops.add(hidden, result);
+    const TensorView result = block.workspace.aside.slice(0, hidden.rows);
+    linear(block, end.product, end.weight, end.bias, result, in);
+    norm(block.ops, model, block.weights, end.out_norm_weight, end.out_norm_bias, result, result);
+    block.ops.add(hidden, result);
     return;
   }
-  linear(ops, weights, end.weight, end.bias, hidden, in, Activation::none, hidden);
+  linear(block, end.product, end.weight, end.bias, hidden, in, hidden);
   if (model.norm.place == NormPlace::after) {
-    norm(ops, model, weights, end.norm_weight, end.norm_bias, hidden, hidden);
+    norm(block.ops, model, block.weights, end.norm_weight, end.norm_bias, hidden, hidden);
   }
 }
 
@@ -128,7 +226,9 @@ void embed(kernels::Ops& ops, const DecoderConfig& model, const GroupWeights& we
 
 void attention_block(kernels::Ops& ops, const DecoderConfig& model, const GroupWeights& weights,
                      const LayerWorkspace& workspace, const KvPlace& place,
-                     const std::int32_t* positions, TensorView hidden) {
+                     const LayerAdapters& adapters, const std::int32_t* positions,
+                     TensorView hidden) {
+  const Block block{ops, weights, workspace, adapters};
   const std::int64_t tokens = hidden.rows;
   const TensorView attended = workspace.attended.slice(0, tokens);
   const TensorView query = workspace.query[place.set].slice(0, tokens);
@@ -136,9 +236,9 @@ void attention_block(kernels::Ops& ops, const DecoderConfig& model, const GroupW
   const TensorView values = workspace.values[place.set].slice(0, tokens);
 
   const TensorView in = attention_input(ops, model, weights, workspace, place, hidden);
-  linear(ops, weights, kQueryWeight, kQueryBias, query, in);
-  linear(ops, weights, kKeyWeight, kKeyBias, keys, in);
-  linear(ops, weights, kValueWeight, kValueBias, values, in);
+  linear(block, LayerProduct::query, kQueryWeight, kQueryBias, query, in);
+  linear(block, LayerProduct::key, kKeyWeight, kKeyBias, keys, in);
+  linear(block, LayerProduct::value, kValueWeight, kValueBias, values, in);
   if (model.attention.query_key_norm) {
     norm_heads(ops, model, weights, kQueryNormWeight, query);
     norm_heads(ops, model, weights, kKeyNormWeight, keys);
@@ -149,14 +249,15 @@ void attention_block(kernels::Ops& ops, const DecoderConfig& model, const GroupW
     place.cache->attend(place.layer, place.gpu_batch, attended, query, keys, values,
                         model.attention_rule(place.model_layer));
   }
-  add_block(ops, model, weights, workspace,
-            {kOutputWeight, kOutputBias, kAttentionNormWeight, kAttentionNormBias,
-             kAttentionOutNormWeight, kAttentionOutNormBias},
+  add_block(block, model,
+            {LayerProduct::output, kOutputWeight, kOutputBias, kAttentionNormWeight,
+             kAttentionNormBias, kAttentionOutNormWeight, kAttentionOutNormBias},
             attended, hidden);
 }
 
 void mlp_block(kernels::Ops& ops, const DecoderConfig& model, const GroupWeights& weights,
-               const LayerWorkspace& workspace, TensorView hidden) {
+               const LayerWorkspace& workspace, const LayerAdapters& adapters, TensorView hidden) {
+  const Block block{ops, weights, workspace, adapters};
   const TensorView mlp = workspace.mlp.slice(0, hidden.rows);
   TensorView in = hidden;
   if (model.residual != Residual::sequential) {
@@ -166,15 +267,15 @@ void mlp_block(kernels::Ops& ops, const DecoderConfig& model, const GroupWeights
     norm(ops, model, weights, kMlpNormWeight, kMlpNormBias, in, hidden);
   }
   if (model.mlp.gated) {
-    linear(ops, weights, kGateWeight, kGateBias, mlp, in, model.mlp.activation);
-    ops.linear_times(mlp, in, weights.matrix(kUpWeight), weights.vector(kUpBias), mlp);
+    activated(block, LayerProduct::gate, kGateWeight, kGateBias, mlp, in, model.mlp.activation);
+    times_up(block, mlp, in);
   } else {
-    linear(ops, weights, kUpWeight, kUpBias, mlp, in, model.mlp.activation);
+    activated(block, LayerProduct::up, kUpWeight, kUpBias, mlp, in, model.mlp.activation);
   }
-  add_block(
-      ops, model, weights, workspace,
-      {kDownWeight, kDownBias, kMlpNormWeight, kMlpNormBias, kMlpOutNormWeight, kMlpOutNormBias},
-      mlp, hidden);
+  add_block(block, model,
+            {LayerProduct::down, kDownWeight, kDownBias, kMlpNormWeight, kMlpNormBias,
+             kMlpOutNormWeight, kMlpOutNormBias},
+            mlp, hidden);
 }
 
 HeadRows output_head(kernels::Ops& ops, const DecoderConfig& model, const GroupWeights& weights,

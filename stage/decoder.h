@@ -8,6 +8,7 @@
 
 #include "kernels/ops.h"
 #include "offload/kv/kv_cache.h"
+#include "stage/adapters.h"
 #include "stage/decoder_config.h"
 #include "stage/weight_groups.h"
 
@@ -27,6 +28,9 @@ struct LayerWorkspace {
   /// [tokens, hidden], of parallel residuals: what the MLP reads; with norms around the blocks: a
   /// block's result before its norm. Else empty.
   TensorView aside;
+  // Of runs with adapters:
+  void* adapted = nullptr;     // [tokens, rank] of any of their products
+  TensorView adapted_mlp;      // [tokens, MLP width]: sums before an activation; what up has more
   TensorView token_embedding;  // [tokens, embedding width] of an embedding of another width
   /// Of the kinds of layers (PositionTraits::rotary), each f32 [width / 2], or twice that where
   /// there are long ones.
@@ -54,14 +58,15 @@ void embed(kernels::Ops& ops, const DecoderConfig& model, const GroupWeights& we
            const LayerWorkspace& workspace, const std::int32_t* ids, const std::int32_t* positions,
            TensorView hidden);
 
-/// The two blocks of a decoder layer, each in place on hidden [tokens, hidden]. With a parallel
-/// residual attention leaves what the MLP reads in workspace.aside, so that the MLP of the same GPU
-/// batch must be the next to come.
+/// The two blocks of a decoder layer with the rows' adapters, each in place on hidden [tokens,
+/// hidden]. With a parallel residual attention leaves what the MLP reads in workspace.aside, so
+/// that the MLP of the same GPU batch must be the next to come.
 void attention_block(kernels::Ops& ops, const DecoderConfig& model, const GroupWeights& weights,
                      const LayerWorkspace& workspace, const KvPlace& place,
-                     const std::int32_t* positions, TensorView hidden);
+                     const LayerAdapters& adapters, const std::int32_t* positions,
+                     TensorView hidden);
 void mlp_block(kernels::Ops& ops, const DecoderConfig& model, const GroupWeights& weights,
-               const LayerWorkspace& workspace, TensorView hidden);
+               const LayerWorkspace& workspace, const LayerAdapters& adapters, TensorView hidden);
 
 /// What comes out of the head, in its workspace.
 struct HeadRows {

@@ -24,6 +24,12 @@ Executor::Executor(const StageParts& parts)
   for (auto& list : sequences_) {
     list.reserve(static_cast<std::size_t>(layout.batching.gpu_batch_size));
   }
+  adapted_.resize(batches);
+  if (!layout.adapters) return;
+  for (auto& list : adapted_) {
+    list.reserve(static_cast<std::size_t>(layout.batching.gpu_batch_size));
+  }
+  all_adapted_.reserve(batches * static_cast<std::size_t>(layout.batching.gpu_batch_size));
 }
 
 Executor::~Executor() = default;
@@ -45,6 +51,7 @@ void Executor::plan(const Pass& pass) {
 void Executor::begin(const Pass& pass) {
   if (shape_.mlp_once) parts_.activations.lay_out(pass.batch_tokens);
   begin_cache(pass);
+  if (parts_.workspace.adapters != nullptr) begin_adapters(pass);
   indices_.fill(pass);
   if (logits_) logits_->begin(pass, indices_);
   for (const GpuBatchShape& batch : shape_.gpu_batches) {
@@ -64,6 +71,36 @@ void Executor::begin_cache(const Pass& pass) {
     parts_.cache.begin(batch.index, sequences_[static_cast<std::size_t>(batch.index)],
                        static_cast<std::int32_t>(pass.number));
   }
+}
+
+void Executor::begin_adapters(const Pass& pass) {
+  for (auto& list : adapted_) list.clear();
+  for (const PassRow& row : pass.rows) {
+    if (row.adapter < 0) continue;
+    auto& list = adapted_[static_cast<std::size_t>(row.gpu_batch)];
+    const bool goes_on = !list.empty() && list.back().adapter == row.adapter &&
+                         list.back().first + list.back().count == row.first_token;
+    if (goes_on) {
+      list.back().count += row.new_tokens;
+    } else {
+      list.push_back({row.first_token, row.new_tokens, row.adapter});
+    }
+  }
+  // Of the whole micro-batch, whose GPU batches lie one behind the other.
+  all_adapted_.clear();
+  std::int64_t first = 0;
+  for (std::size_t g = 0; g < adapted_.size(); ++g) {
+    for (const AdapterRows& rows : adapted_[g]) {
+      all_adapted_.push_back({first + rows.first, rows.count, rows.adapter});
+    }
+    first += pass.batch_tokens[g];
+  }
+}
+
+LayerAdapters Executor::adapters_of(const Task& task) const {
+  const auto& rows =
+      task.gpu_batch < 0 ? all_adapted_ : adapted_[static_cast<std::size_t>(index_of(task))];
+  return {parts_.workspace.adapters, task.layer, rows};
 }
 
 void Executor::end(const Pass& pass) {
@@ -168,7 +205,7 @@ void Executor::run_attention(const Task& task, const Pass& pass) {
   attention_block(ops_, parts_.layout.model, attention_of(lease_), parts_.workspace.layer,
                   {&parts_.cache, parts_.layout.config.first_layer + task.layer, task.layer,
                    index_of(task), set_},
-                  indices_.of(pass, index_of(task)).device_positions, hidden);
+                  adapters_of(task), indices_.of(pass, index_of(task)).device_positions, hidden);
 }
 
 void Executor::store_cache(const Task& task) {
@@ -182,12 +219,13 @@ void Executor::store_cache(const Task& task) {
 void Executor::run_mlp(const Task& task, const Pass& pass) {
   if (task.gpu_batch < 0) {
     mlp_block(ops_, parts_.layout.model, GroupWeights(lease_), parts_.workspace.layer,
-              parts_.activations.all());
+              adapters_of(task), parts_.activations.all());
     for (const GpuBatchShape& batch : shape_.gpu_batches) leave_layer(task, pass, batch);
     return;
   }
   const TensorView hidden = opened(index_of(task)).hidden;
-  mlp_block(ops_, parts_.layout.model, mlp_of(lease_), parts_.workspace.layer, hidden);
+  mlp_block(ops_, parts_.layout.model, mlp_of(lease_), parts_.workspace.layer, adapters_of(task),
+            hidden);
   leave_layer(task, pass, batch_of(task, shape_));
 }
 

@@ -67,6 +67,7 @@ class Executor {
 
   void finish_lanes();
   void begin_cache(const Pass& pass);
+  void begin_adapters(const Pass& pass);
   void run_lease(const Task& task, const Pass& pass);
   void take_hidden(const Task& task, const Pass& pass, PassInbox& inbox);
   void run_embed(const Task& task, const Pass& pass);
@@ -81,6 +82,7 @@ class Executor {
   std::int32_t index_of(const Task& task) const {
     return shape_.gpu_batches[static_cast<std::size_t>(task.gpu_batch)].index;
   }
+  LayerAdapters adapters_of(const Task& task) const;
   TensorView open(const Task& task, bool fresh);
   void close(std::int32_t gpu_batch, bool keep, Event read_by = {});
   void leave_layer(const Task& task, const Pass& pass, const GpuBatchShape& batch);
@@ -99,7 +101,10 @@ class Executor {
   offload::WeightStream::Lease lease_;
   std::vector<OpenBatch> open_;                              // by GPU batch
   std::vector<std::vector<offload::KvSequence>> sequences_;  // by GPU batch
-  Event vectors_free_[2];                                    // query, keys and values of a set
+  // Of runs with adapters: the rows that have one, by GPU batch, and of the whole micro-batch.
+  std::vector<std::vector<AdapterRows>> adapted_;
+  std::vector<AdapterRows> all_adapted_;
+  Event vectors_free_[2];  // query, keys and values of a set
   int set_ = 0;
 };
 

@@ -146,10 +146,10 @@ bool Admission::make_pass(std::int32_t micro_batch, Pass& pass) {
 void Admission::add_gpu_batch(std::int32_t micro_batch, std::int32_t gpu_batch, Pass& pass) {
   pass.batch_tokens.push_back(0);
   const std::int32_t& used = pass.batch_tokens.back();
-  const auto add_all = [&](bool decoding) {
+  const auto add_all = [&](bool decoding, std::int32_t adapter) {
     for (std::int32_t index = 0; index < batching_.gpu_batch_size; ++index) {
       const std::int32_t slot = slot_of(micro_batch, gpu_batch, index);
-      if (row(slot).decoding() != decoding) continue;
+      if (row(slot).decoding() != decoding || row(slot).request.adapter != adapter) continue;
       const std::int32_t left = batching_.max_tokens_per_gpu_batch - used;
       const std::int32_t tokens = tokens_for(row(slot), left, !awaits_tokens(micro_batch));
       if (tokens > 0 && grammars_.fits(row(slot).grammar, pass))
@@ -157,8 +157,12 @@ void Admission::add_gpu_batch(std::int32_t micro_batch, std::int32_t gpu_batch, 
     }
   };
   // If prompts came first, rows that just became decoding would be found a second time.
-  add_all(true);
-  add_all(false);
+  // Rows with the same adapter are neighbours, and go through its products together.
+  for (const bool decoding : {true, false}) {
+    for (std::int32_t adapter = -1; adapter < batching_.adapters; ++adapter) {
+      add_all(decoding, adapter);
+    }
+  }
 }
 
 void Admission::add_row(std::int32_t slot, std::int32_t gpu_batch, std::int32_t tokens,

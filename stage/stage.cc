@@ -139,6 +139,10 @@ class Stage::Impl {
                      context);
     workspace_.emplace(layout_, device_, host_, control_);
     workspace_->tokens = resources_.tokens;
+    if (layout_.adapters) {
+      adapters_.emplace(layout_, backend, resources_.adapters, device_, host_);
+      workspace_->adapters = &*adapters_;
+    }
     upload_frequencies(backend, layout_.model.positions, *workspace_);
     if (backend.info().loads_kernels) {
       warm_up(layout_, resources_.engine, *weights_, *activations_, *workspace_);
@@ -282,6 +286,7 @@ class Stage::Impl {
   std::optional<offload::KvCache> cache_;
   std::optional<offload::ActivationStore> activations_;
   std::optional<Workspace> workspace_;
+  std::optional<AdapterWeights> adapters_;
   double load_seconds_ = 0;
   std::uint64_t passes_ = 0;
 };

@@ -34,6 +34,8 @@ struct StageResources {
   const grammar::TokenTrie* tokens = nullptr;
   /// On rank 0, with Batching::draft_tokens: who guesses; null: a LookUpDrafter.
   Drafter* drafter = nullptr;
+  /// Where the run's adapters come from, in the order of StageLayout::adapters. Used by load().
+  std::vector<offload::WeightSource*> adapters = {};
 };
 
 class Stage {

@@ -36,6 +36,15 @@ std::int64_t StageLayout::logit_mask_words() const {
   return batching.grammars ? logit_rows() * ((model.vocabulary + 31) / 32) : 0;
 }
 
+std::int32_t StageLayout::adapter_rank() const {
+  std::int32_t rank = 0;
+  if (!adapters) return rank;
+  for (const AdapterSpec& adapter : *adapters) {
+    for (const AdapterPart& part : adapter.parts) rank = std::max(rank, part.rank);
+  }
+  return rank;
+}
+
 std::vector<offload::GroupSpec> layer_specs(const StageLayout& layout) {
   std::vector<offload::GroupSpec> specs;
   if (layout.first()) specs.push_back(embedding_group(layout.model));
@@ -82,6 +91,7 @@ namespace {
 void plan_weights(const StageLayout& layout, const std::vector<offload::GroupPlacement>& layers,
                   offload::MemoryPlan& plan) {
   offload::WeightStream::plan(layers, {layout.config.policy.weight_slots, nullptr}, plan);
+  AdapterWeights::plan(layout, plan);
 }
 
 void plan_activations(const StageLayout& layout, offload::MemoryPlan& plan) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "offload/activations/activation_store.h"
@@ -10,6 +11,7 @@
 #include "offload/memory_plan.h"
 #include "offload/weights/placement.h"
 #include "offload/weights/weight_stream.h"
+#include "stage/adapters.h"
 #include "stage/decoder_config.h"
 #include "stage/pass_buffers.h"
 #include "stage/stage_config.h"
@@ -35,6 +37,8 @@ struct StageLayout {
   /// planned as "draft model".
   offload::PerTier<std::uint64_t> draft_bytes = {};
   bool device_samples = false;  // BackendInfo::samples: logits never leave the device
+  /// Of the run; null: none. Batching::adapters is their number.
+  std::shared_ptr<const AdapterSpecs> adapters = nullptr;
   /// Pages of each tier's pool in the KV cache (KvShape::pool_pages); fit_cache() sets them.
   offload::PerTier<std::int32_t> cache_pages = {};
 
@@ -52,6 +56,8 @@ struct StageLayout {
   std::int64_t logit_mask_words() const;
   /// Rows under way that may have a grammar.
   std::int32_t grammar_slots() const { return batching.grammars ? batching.slots(stages) : 0; }
+  /// Greatest rank of an adapter's product; 0: there are none.
+  std::int32_t adapter_rank() const;
   std::int64_t tokens() const { return batching.max_tokens_per_gpu_batch; }
 };
 

@@ -45,10 +45,13 @@ void warm_up(const StageLayout& layout, kernels::Engine& engine,
       embed(ops, model, GroupWeights(first), workspace.layer, indices.device_ids,
             indices.device_positions, hidden);
     }
+    const AdapterRows adapted{0, tokens, 0};
+    const LayerAdapters adapters{workspace.adapters, 0, {&adapted, workspace.adapters ? 1U : 0U}};
     attention_block(ops, model, attention_of(layer), workspace.layer,
-                    {nullptr, layout.config.first_layer, 0, 0, 0}, indices.device_positions,
-                    hidden);
-    mlp_block(ops, model, apart ? GroupWeights(mlp) : mlp_of(mlp), workspace.layer, hidden);
+                    {nullptr, layout.config.first_layer, 0, 0, 0}, adapters,
+                    indices.device_positions, hidden);
+    mlp_block(ops, model, apart ? GroupWeights(mlp) : mlp_of(mlp), workspace.layer, adapters,
+              hidden);
     if (layout.last()) {
       const auto wanted = static_cast<std::int32_t>(std::min(tokens, layout.logit_rows()));
       output_head(ops, model, GroupWeights(last), workspace.head, hidden, indices.device_logit_rows,

@@ -66,6 +66,10 @@ void take_layer(const StageLayout& layout, Taker& device, LayerWorkspace& layer)
   if (model.residual != Residual::sequential || model.norm.place == NormPlace::around) {
     layer.aside = device.matrix(mlp_tokens, model.hidden, dtype);
   }
+  if (const std::int32_t rank = layout.adapter_rank(); rank > 0) {
+    layer.adapted = device.matrix(mlp_tokens, rank, dtype).data;
+    layer.adapted_mlp = device.matrix(mlp_tokens, model.mlp.width, dtype);
+  }
   if (layout.first() && model.projected()) {
     layer.token_embedding = device.matrix(tokens, model.embedding.width, dtype);
   }

@@ -38,6 +38,8 @@ struct SampleBuffers {
 
 struct Workspace {
   LayerWorkspace layer;
+  /// The stage's; it sets it. Null: the run has none.
+  const AdapterWeights* adapters = nullptr;
   HeadWorkspace head;                 // last stage
   std::vector<IndexBuffers> indices;  // [buffers]
   std::vector<TensorView> received;   // [buffers] [tokens, hidden], not on the first stage; on the

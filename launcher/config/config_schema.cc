@@ -13,6 +13,7 @@ constexpr std::int64_t kMostSequences = 65536;
 constexpr std::int64_t kMostTokens = 1 << 20;
 constexpr std::size_t kMostStops = 16;
 constexpr std::int64_t kMostGuesses = 64;
+constexpr std::size_t kMostAdapters = 1024;
 
 template <typename T>
 void integer(SchemaVisitor& visitor, const ConfigKey& key, T& value, IntegerRange range) {
@@ -358,6 +359,12 @@ void describe(SchemaVisitor& visitor, RunConfig& config) {
           "checkpoint",
           "--weights"},
          config.weights, kWeights);
+  visitor.texts(
+      {"lora",
+       "adapters that rows may name, NAME=DIR of a folder that PEFT saved; the flag gives one, and "
+       "may be repeated",
+       "--lora"},
+      config.lora, kMostAdapters);
   visitor.text(
       {"machine",
        "machine file that the run is planned and predicted by; empty: this machine's own, which "

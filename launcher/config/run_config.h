@@ -91,6 +91,7 @@ struct ReportConfig {
 struct RunConfig {
   std::string model;  // folder, or hub id in the local Hugging Face cache. FlexGen: --model, --path
   WeightsFrom weights = WeightsFrom::checkpoint;  // dummy: made-up values in the model's shapes
+  std::vector<std::string> lora;  // adapters that rows may name, "NAME=DIR" each (adapter_folder.h)
   /// Machine file that predictions go by; empty: this machine's own, of the cache folder.
   std::string machine;
 

@@ -55,6 +55,7 @@ DraftRank::DraftRank(const RunConfig& config, const ModelFolder& target,
     : world_(comm::make_local_worlds(1)), most_guesses_(batching.draft_tokens) {
   RunConfig opening = config;
   opening.model = config.draft.model;
+  opening.lora.clear();  // they are the target's
   opened_ = open_weights(opening);
   const ModelFolder& folder = opened_.folder;
   check_vocabularies(target, folder);

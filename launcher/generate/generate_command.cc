@@ -109,7 +109,8 @@ class Generate {
     comm::handshake(*world_, {{"version", kVersion},
                               {"configuration", config_digest(config_)},
                               {"model", fmt::format("{:016x}", model_->folder.digest)},
-                              {"checkpoint", fmt::format("{:016x}", checkpoint)}});
+                              {"checkpoint", fmt::format("{:016x}", checkpoint)},
+                              {"adapters", fmt::format("{:016x}", digest_of(model_->adapters))}});
   }
 
   /// After the first messages: the sockets of this job are there, and say where they go.
@@ -133,7 +134,7 @@ class Generate {
     const bool plans_first = config_.job.has_dummy_prompts();
     if (plans_first) plan_ = plan_open_run(config_, *model_, {}, *world_);
     const stage::Batching& batching = plan_ ? plan_->batching : config_.batching;
-    job_.emplace(config_, model_->folder, batching.slots(world_->size()), !dry_run_.only_plan,
+    job_.emplace(config_, *model_, batching.slots(world_->size()), !dry_run_.only_plan,
                  dry_run_.only_plan ? 0 : digest_of(*model_), hooks_);
     if (!plans_first) plan_ = plan_open_run(config_, *model_, job_->scan(), *world_);
   }

@@ -36,7 +36,14 @@ void remove_folder(void* folder) noexcept {
 
 OpenedModel open_weights(const RunConfig& config) {
   ModelFolder folder = open_model(config.model);
-  if (config.weights == WeightsFrom::checkpoint) return open_checkpoint(std::move(folder));
+  if (config.weights == WeightsFrom::checkpoint) {
+    OpenedModel opened = open_checkpoint(std::move(folder));
+    opened.adapters = open_adapters(config.lora, opened.folder);
+    return opened;
+  }
+  if (!config.lora.empty()) {
+    throw ConfigError("--lora: made-up weights have no adapters; leave out --weights dummy");
+  }
   return {std::move(folder), std::nullopt, {}};
 }
 
@@ -118,10 +125,19 @@ void Rank::plan() {
     tokens_.emplace(token_trie(open_tokenizer(model_.folder), layout_.model.vocabulary));
   }
   stage::Drafter* const drafter = make_drafter();
-  stage_ = std::make_unique<stage::Stage>(
-      layout_,
-      stage::StageResources{world_, engine_, weights_->source(), disk_.get(), folder_.get(), trace_,
-                            tokens_ ? &*tokens_ : nullptr, drafter});
+  stage::StageResources resources{world_,
+                                  engine_,
+                                  weights_->source(),
+                                  disk_.get(),
+                                  folder_.get(),
+                                  trace_,
+                                  tokens_ ? &*tokens_ : nullptr,
+                                  drafter};
+  for (const AdapterFolder& adapter : model_.adapters.folders) {
+    adapters_.push_back(offload::make_checkpoint_source(adapter.checkpoint, adapter.names, *disk_));
+    resources.adapters.push_back(adapters_.back().get());
+  }
+  stage_ = std::make_unique<stage::Stage>(layout_, resources);
   // Last: from here on only the destructor takes it back.
   if (folder_) world_.on_exit(&remove_folder, folder_.get());
 }
@@ -166,6 +182,8 @@ stage::StageLayout Rank::layout(const SequenceTokens& tokens) const {
   layout.batching.usual_sequence_tokens = std::min(tokens.usual, tokens.longest);
   layout.batching.max_rule_words = tokens.rule_words;
   layout.batching.grammars = tokens.grammars;
+  layout.adapters = model_.adapters.specs;
+  layout.batching.adapters = static_cast<std::int32_t>(model_.adapters.folders.size());
   layout.batching.features = tokens.features ? layout.model.feature_width() : 0;
   return layout;
 }

@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 #include <tuple>
+#include <vector>
 
 #include "comm/device_channel.h"
 #include "comm/world.h"
@@ -108,6 +109,7 @@ class Rank {
   std::unique_ptr<offload::DiskEngine> disk_;
   std::unique_ptr<offload::RunFolder> folder_;
   std::unique_ptr<RankWeights> weights_;
+  std::vector<std::unique_ptr<offload::WeightSource>> adapters_;  // of the run, by number
   std::optional<grammar::TokenTrie> tokens_;     // on the last stage, where rows may have grammars
   std::unique_ptr<DraftRank> draft_;             // on rank 0, with a model that guesses
   std::optional<stage::LookUpDrafter> look_up_;  // on rank 0, where guesses are looked up

@@ -5,6 +5,7 @@
 
 #include <iostream>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace sluice::launcher {
@@ -41,10 +42,11 @@ GenerationDefaults row_defaults(const RunConfig& config, const ModelFolder& mode
   return defaults;
 }
 
-ModelLimits limits_of(const ModelFolder& model) {
+ModelLimits limits_of(const ModelFolder& model, std::vector<KnownAdapter> adapters) {
   ModelLimits limits{model.config.vocabulary, model.config.max_positions};
   limits.further_eos.assign(model.eos_ids.begin() + 1, model.eos_ids.end());
   limits.eos = model.eos_ids.front();
+  limits.adapters = std::move(adapters);
   return limits;
 }
 

@@ -9,6 +9,7 @@
 #include <iostream>
 #include <istream>
 #include <utility>
+#include <vector>
 
 #include "kernels/device/error.h"
 #include "launcher/chat/chat_template.h"
@@ -29,15 +30,23 @@ namespace sluice::launcher {
 
 namespace {
 
+std::vector<KnownAdapter> known_adapters(const OpenedAdapters& adapters) {
+  std::vector<KnownAdapter> known;
+  for (std::size_t i = 0; i < adapters.folders.size(); ++i) {
+    known.push_back({(*adapters.specs)[i].name, adapters.folders[i].digest});
+  }
+  return known;
+}
+
 class FileSource : public JobSource {
  public:
-  FileSource(const RunConfig& config, const ModelFolder& model, bool needs_output,
-             std::uint64_t model_digest, const JobHooks& hooks)
+  FileSource(const RunConfig& config, const ModelFolder& model, std::vector<KnownAdapter> adapters,
+             bool needs_output, std::uint64_t model_digest, const JobHooks& hooks)
       : defaults_(row_defaults(config, model)),
         tokenizer_(open_tokenizer(model)),
         chat_(ChatTemplate::open(model.path, tokenizer_)),
-        parser_(tokenizer_, defaults_, limits_of(model), &chat_, unknown_field_rule(config.job),
-                hooks.translate),
+        parser_(tokenizer_, defaults_, limits_of(model, std::move(adapters)), &chat_,
+                unknown_field_rule(config.job), hooks.translate),
         file_(config.job.input),
         in_(&file_),
         shard_(parse_shard(config.job.shard).value_or(Shard())) {
@@ -222,10 +231,11 @@ class DummySource : public JobSource {
 
 }  // namespace
 
-RunJob::RunJob(const RunConfig& config, const ModelFolder& model, std::int32_t slots,
+RunJob::RunJob(const RunConfig& config, const OpenedModel& opened, std::int32_t slots,
                bool needs_output, std::uint64_t model_digest, const JobHooks& hooks)
     : config_(config) {
   if (hooks.on_open) hooks.on_open();
+  const ModelFolder& model = opened.folder;
   if (hooks.make_source) {
     source_ = hooks.make_source(config, model, needs_output);
   } else if (config.job.has_dummy_prompts()) {
@@ -233,7 +243,8 @@ RunJob::RunJob(const RunConfig& config, const ModelFolder& model, std::int32_t s
   } else if (!config.job.prompt.empty()) {
     source_ = std::make_unique<PromptSource>(config, model);
   } else {
-    source_ = std::make_unique<FileSource>(config, model, needs_output, model_digest, hooks);
+    source_ = std::make_unique<FileSource>(config, model, known_adapters(opened.adapters),
+                                           needs_output, model_digest, hooks);
   }
   scan_ = source_->scan();
 }

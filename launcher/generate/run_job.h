@@ -14,7 +14,7 @@
 #include "launcher/jobs/completion_writer.h"
 #include "launcher/jobs/request_parser.h"
 #include "launcher/jobs/request_row.h"
-#include "launcher/model/model_folder.h"
+#include "launcher/model/opened_model.h"
 #include "launcher/report/progress.h"
 #include "stage/report.h"
 #include "stage/request.h"
@@ -43,7 +43,7 @@ class RunJob : public stage::Job {
   /// `needs_output`: not when only a plan is asked for. `model_digest`: of the model with its
   /// weights; with `needs_output` a journal of another one is refused. Throws InputError,
   /// ConfigError.
-  RunJob(const RunConfig& config, const ModelFolder& model, std::int32_t slots, bool needs_output,
+  RunJob(const RunConfig& config, const OpenedModel& model, std::int32_t slots, bool needs_output,
          std::uint64_t model_digest = 0, const JobHooks& hooks = {});
   ~RunJob() override;
 

@@ -92,6 +92,7 @@ JournalKey journal_key(const RequestRow& row, std::size_t part) {
     const auto* bytes = reinterpret_cast<const char*>(row.grammar->data());
     settings += fmt::format(" grammar {}", hash_of({bytes, row.grammar->size()}));
   }
+  if (row.adapter >= 0) settings += fmt::format(" lora {:016x}", row.adapter_digest);
   key.digest = hash_of(settings);
   return key;
 }

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "kernels/device/error.h"
+#include "launcher/config/nearest_name.h"
 #include "launcher/jobs/chat_fields.h"
 #include "launcher/jobs/choice_fields.h"
 #include "launcher/jobs/prompt_fields.h"
@@ -77,9 +78,27 @@ std::optional<std::int64_t> max_tokens_of(const RowFields& fields) {
   return newer ? newer : given;
 }
 
+/// "lora": the name of one of the run's adapters.
+void read_adapter(const RowFields& fields, const ModelLimits& limits, RequestRow& row) {
+  const auto name = fields.text("lora");
+  if (!name) return;
+  const auto found = std::ranges::find(limits.adapters, *name, &KnownAdapter::name);
+  if (found == limits.adapters.end()) {
+    std::vector<std::string> names;
+    for (const KnownAdapter& one : limits.adapters) names.push_back(one.name);
+    throw RowProblem{fmt::format("lora is {}, but no --lora NAME=DIR gave the run an adapter of "
+                                 "that name{}",
+                                 shown(*name), suggestion(*name, names)),
+                     "lora"};
+  }
+  row.adapter = static_cast<std::int32_t>(found - limits.adapters.begin());
+  row.adapter_digest = found->digest;
+}
+
 /// The request itself: the short form's row, or the batch form's body.
 void read_request(const RowFields& fields, const Tokenizer& tokenizer, const ChatTemplate* chat,
                   const ModelLimits& limits, RequestRow& row) {
+  read_adapter(fields, limits, row);
   read_sampling(fields, tokenizer, limits, row);
   if (has_embed(fields.object())) return read_embedded(fields, tokenizer, chat, limits, row);
   if (has_choices(fields.object())) return read_scored(fields, tokenizer, chat, limits, row);

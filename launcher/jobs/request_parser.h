@@ -22,13 +22,19 @@ namespace sluice::launcher {
 
 class ChatTemplate;
 
+struct KnownAdapter {
+  std::string name;
+  std::uint64_t digest = 0;  // of what it is
+};
+
 struct ModelLimits {
   std::int32_t vocabulary = 0;
   std::int32_t positions = 0;           // prompt + max_tokens
   std::size_t longest_token_bytes = 0;  // the parser finds it out
   /// Further ids that end an answer as the model's EOS does: of rows that do not ignore it.
   std::vector<std::int32_t> further_eos = {};
-  std::int32_t eos = -1;  // ends an answer by itself; -1: the tokenizer's
+  std::vector<KnownAdapter> adapters = {};  // of the run, by number: rows may name them
+  std::int32_t eos = -1;                    // ends an answer by itself; -1: the tokenizer's
 };
 
 /// The seed of a request that names none: of the run's seed and the custom_id alone, so that a

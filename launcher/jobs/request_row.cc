@@ -46,6 +46,7 @@ stage::Request to_request(const RequestRow& row, std::uint64_t id, std::size_t p
   stage::Request request{id, row.prompt, row.max_tokens, row.sampling, 0, encode(row.rules)};
   request.grammar = row.grammar;
   request.embed = row.embed;
+  request.adapter = row.adapter;
   request.sampling.answer_begin = static_cast<std::int32_t>(row.prompt.size());
   if (row.needs_logprobs()) request.sampling.logprobs = std::max(row.sampling.logprobs, 0);
   if (part > 0) request.sampling.seed = default_seed(row.sampling.seed, fmt::format("{}", part));

@@ -54,6 +54,8 @@ struct RequestRow {
   std::vector<Choice> choices;
   /// In place of an answer, with max_tokens 0: of the prompt's hidden states.
   stage::Embed embed = stage::Embed::none;
+  std::int32_t adapter = -1;         // of the run's adapters; -1: none
+  std::uint64_t adapter_digest = 0;  // ... and what it is
   std::string kept_fields;  // a JSON object of fields that are not ours, to be given back; or empty
 
   bool wants_logprobs() const { return sampling.logprobs >= 0; }

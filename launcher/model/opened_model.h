@@ -3,6 +3,7 @@
 
 #include <optional>
 
+#include "launcher/model/adapter_folder.h"
 #include "launcher/model/model_folder.h"
 #include "offload/checkpoint/checkpoint.h"
 #include "offload/weights/stored_weights.h"
@@ -13,6 +14,7 @@ struct OpenedModel {
   ModelFolder folder;  // its head tied or not as the checkpoint stores it
   std::optional<offload::Checkpoint> checkpoint;  // none with dummy weights
   offload::StoredNames names;                     // where the checkpoint has the model's tensors
+  OpenedAdapters adapters = {};                   // of the run
 };
 
 /// Opens the checkpoint in folder.path. Throws InputError.

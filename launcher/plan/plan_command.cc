@@ -131,7 +131,7 @@ void plan_run(const RunConfig& asked, const PlanArguments& arguments, std::ostre
   const OpenedModel model = open_what_is_there(asked);
   const RunConfig config = with_job(asked, model.folder.config.max_positions);
   const std::int32_t stages = stages_for(config, arguments, machine, model.folder.config.layers);
-  const RunJob run_job(config, model.folder, 1, false);
+  const RunJob run_job(config, model, 1, false);
   PlanRequest request =
       plan_request(config, model, machine, stages, job_of(config, run_job.scan()));
   allow(arguments.compressions, request.compressions);

@@ -42,7 +42,7 @@ PaperJob job_of(const RunConfig& config, std::int32_t ranks, const Machine& mach
                     model.folder.config.layers));
   }
   const auto stages = stages_of(config, ranks, model.folder.config);
-  const RunJob run_job(config, model.folder, config.batching.slots(ranks), false);
+  const RunJob run_job(config, model, config.batching.slots(ranks), false);
   const JobScan& scan = run_job.scan();
   RunConfig used = config;
   used.batching.max_sequence_tokens = std::max(scan.longest_sequence, 1);

@@ -37,6 +37,7 @@ stage::StageLayout layout_of(const RunConfig& config, const std::vector<stage::S
   layout.model = model.folder.config;
   layout.config = stages[stage];
   layout.batching = config.batching;
+  layout.adapters = model.adapters.specs;
   // A GPU computes in the type of the checkpoint's matrices.
   const DType stored = weight_dtype(model);
   const bool is_half = stored == DType::f16 || stored == DType::bf16;

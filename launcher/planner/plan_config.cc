@@ -174,6 +174,7 @@ std::string command_of(const RunConfig& config, const Plan& plan, const std::str
   const stage::Batching& batching = plan.batching;
   std::string command = start_of(plan) + " --model " + quoted(config.model);
   if (config.weights == WeightsFrom::dummy) command += " --weights dummy";
+  for (const std::string& adapter : config.lora) command += " --lora " + quoted(adapter);
   command += job_flags(config) + policy_flags(plan.stages.front().config.policy);
   command += fmt::format(
       " --gpu-batch-size {} --num-gpu-batches {} --micro-batches {} --max-batch-tokens {}",

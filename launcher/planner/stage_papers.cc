@@ -65,6 +65,7 @@ stage::StageLayout StagePapers::layout(std::int32_t stage, const stage::StageCon
   layout.batching.max_rule_words = request_.job.most_rule_words;
   layout.batching.grammars = request_.job.grammars;
   layout.batching.features = request_.job.features ? layout.model.feature_width() : 0;
+  layout.adapters = request_.model->adapters.specs;
   layout.stage = stage;
   layout.stages = stages();
   layout.compute_dtype = compute_dtype_;

@@ -133,8 +133,9 @@ CompletionRequest CompletionParser::parse(const Json& body, CompletionKind kind,
   CompletionRequest request;
   try {
     read_stream(body, request);
-    if (!body.member("choices").is_null()) {
-      throw RowProblem{"choices is no field of a completion; leave it out", "choices"};
+    for (const char* name : {"choices", "embed"}) {
+      if (body.member(name).is_null()) continue;
+      throw RowProblem{fmt::format("{} is no field of a completion; leave it out", name), name};
     }
   } catch (const RowProblem& problem) {
     throw ApiError{400, problem.message, problem.param};

@@ -103,6 +103,10 @@ class CheckpointBuilder {
       add_gguf();
       return finish();
     }
+    if (folder_.extension() == ".safetensors" && std::filesystem::is_regular_file(folder_)) {
+      result_.tensors_ = read_file(folder_, read_safetensors);
+      return finish();
+    }
     for (const Format& format : kFormats) {
       if (exists_in(folder_, format.file)) {
         result_.tensors_ = read_file(folder_ / format.file, format.read);
@@ -198,7 +202,7 @@ class CheckpointBuilder {
     return std::move(result_);
   }
 
-  std::filesystem::path folder_;  // or a GGUF file
+  std::filesystem::path folder_;  // or a GGUF or safetensors file
   Checkpoint result_;
 };
 

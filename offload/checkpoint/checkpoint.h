@@ -38,9 +38,9 @@ struct TensorRecord {
 
 class Checkpoint {
  public:
-  /// Opens a folder, preferring safetensors, or a GGUF file, the first of several. Checks every
-  /// rule of the formats (extents within the file, no overlap, bytes == shape x dtype, no hole in
-  /// safetensors). Of shards, tensors() has what the index says of each. Throws InputError naming
+  /// Opens a folder, preferring safetensors, a safetensors file, or a GGUF file, the first of
+  /// several. Checks all rules of the formats (extents, overlaps, holes, bytes == shape x dtype).
+  /// Of shards, tensors() has what the index says of each. Throws InputError naming
   /// file and offset; memory use is bounded by the size of the headers.
   static Checkpoint open(const std::filesystem::path& path);
   /// Whether open() would find a file to begin with.

@@ -113,6 +113,22 @@ TEST_F(GrammarFields, TheJournalKnowsARowByItsGrammar) {
   EXPECT_NE(journal_key(first).digest, journal_key(second).digest);
 }
 
+TEST_F(GrammarFields, TheJournalKnowsARowByItsAdapter) {
+  RequestRow row = accept(R"("max_tokens": 3)");
+  const std::uint64_t without = journal_key(row).digest;
+  row.adapter = 0;
+  row.adapter_digest = 5;
+  const std::uint64_t with = journal_key(row).digest;
+  EXPECT_NE(with, without);
+  row.adapter_digest = 6;
+  EXPECT_NE(journal_key(row).digest, with);
+  row.adapter = 1;
+  EXPECT_EQ(journal_key(row).digest, [&] {
+    row.adapter = 0;
+    return journal_key(row).digest;
+  }()) << "the number of an adapter may be another in the next run";
+}
+
 TEST_F(GrammarFields, TheScanSaysWhetherARowHasOne) {
   JobScan scan;
   add_to_scan(accept(R"("max_tokens": 3)"), scan);

@@ -51,6 +51,29 @@ class RequestParserTest : public testing::Test {
   RequestParser parser_{tokenizer_, defaults_, kLimits};
 };
 
+TEST_F(RequestParserTest, ARowNamesItsAdapter) {
+  ModelLimits limits = kLimits;
+  limits.adapters = {{"law", 7}, {"medicine", 9}};
+  RequestParser parser(tokenizer_, defaults_, limits);
+  const auto accepted = [&](const std::string& line) {
+    return std::get<RequestRow>(parser.parse_json(line, 3));
+  };
+  const RequestRow row = accepted(R"({"prompt": "ab", "lora": "medicine"})");
+  EXPECT_EQ(row.adapter, 1);
+  EXPECT_EQ(row.adapter_digest, 9U);
+  EXPECT_EQ(to_request(row, 5).adapter, 1);
+  EXPECT_EQ(accepted(R"({"prompt": "ab", "choices": ["c"], "lora": "law"})").adapter, 0);
+  EXPECT_EQ(accepted(R"({"prompt": "ab", "embed": "last", "lora": "law"})").adapter, 0);
+  EXPECT_EQ(accepted(R"({"prompt": "ab", "lora": null})").adapter, -1);
+  EXPECT_EQ(to_request(accepted(R"({"prompt": "ab"})"), 5).adapter, -1);
+  const auto refused =
+      std::get<RowFailure>(parser.parse_json(R"({"prompt": "ab", "lora": "medicin"})", 3));
+  EXPECT_EQ(refused.param, "lora");
+  EXPECT_THAT(refused.message, HasSubstr("did you mean 'medicine'?"));
+  refuse_field(R"("lora": "law")", "lora", "no --lora NAME=DIR");
+  refuse_field(R"("lora": 1)", "lora", "lora is 1");
+}
+
 TEST_F(RequestParserTest, APromptAloneTakesTheDefaults) {
   const RequestRow row = accept(R"({"prompt": "ab"})");
   EXPECT_EQ(row.line, 3);

@@ -79,9 +79,9 @@ class ByHand {
   TensorView run_layer(std::int32_t layer) {
     const auto lease = weights_.acquire(layer + 1, 0);
     attention_block(*engine_.device_ops, layout_.model, attention_of(lease), workspace_.layer,
-                    {&cache_, layer, layer, 0, 0}, workspace_.indices.front().device_positions,
+                    {&cache_, layer, layer, 0, 0}, {}, workspace_.indices.front().device_positions,
                     hidden_);
-    mlp_block(*engine_.device_ops, layout_.model, mlp_of(lease), workspace_.layer, hidden_);
+    mlp_block(*engine_.device_ops, layout_.model, mlp_of(lease), workspace_.layer, {}, hidden_);
     cache_.store(layer, 0, workspace_.layer.keys[0].slice(0, hidden_.rows),
                  workspace_.layer.values[0].slice(0, hidden_.rows));
     weights_.release(lease);

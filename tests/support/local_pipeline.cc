@@ -50,14 +50,23 @@ class Rank {
     folder_.emplace(folder, world.rank());
     model_ = options.dummy_weights ? launcher::OpenedModel{model, std::nullopt, {}}
                                    : launcher::open_checkpoint(model);
-    const stage::StageLayout made = layout(model_.folder, options);
+    model_.adapters = launcher::open_adapters(options.adapters, model_.folder);
+    stage::StageLayout made = layout(model_.folder, options);
+    made.adapters = model_.adapters.specs;
+    made.batching.adapters = static_cast<std::int32_t>(options.adapters.size());
     launcher::RunConfig config;
     config.packed_directory = options.packed_directory.empty() ? (folder / "packed").string()
                                                                : options.packed_directory.string();
     weights_.emplace(config, made.config.policy.compress_weight, model_, *disk_, folder_->path(),
                      1);
-    stage_.emplace(made, stage::StageResources{world, engine_, weights_->source(), disk_.get(),
-                                               &*folder_, trace_, options.tokens, options.drafter});
+    stage::StageResources resources{world,     engine_, weights_->source(), disk_.get(),
+                                    &*folder_, trace_,  options.tokens,     options.drafter};
+    for (const launcher::AdapterFolder& adapter : model_.adapters.folders) {
+      adapters_.push_back(
+          offload::make_checkpoint_source(adapter.checkpoint, adapter.names, *disk_));
+      resources.adapters.push_back(adapters_.back().get());
+    }
+    stage_.emplace(made, resources);
     if (channel_) stage_->use(*channel_);
   }
 
@@ -102,6 +111,7 @@ class Rank {
   std::optional<offload::RunFolder> folder_;
   launcher::OpenedModel model_;
   std::optional<launcher::RankWeights> weights_;
+  std::vector<std::unique_ptr<offload::WeightSource>> adapters_;
   std::optional<stage::Stage> stage_;
 };
 

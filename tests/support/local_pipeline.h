@@ -27,7 +27,8 @@ struct PipelineOptions {
   int lost_message = 0;  // of those from stage 0, counted from 1: never comes, and is noticed
   std::filesystem::path packed_directory;  // of compressed weights; empty: gone with the run
   bool allow_io_uring = true;
-  bool device_samples = false;  // sampling_engine.h
+  bool device_samples = false;        // sampling_engine.h
+  std::vector<std::string> adapters;  // "NAME=DIR" each
   /// With batching.grammars: the vocabulary, which must outlive the run.
   const grammar::TokenTrie* tokens = nullptr;
   stage::Drafter* drafter = nullptr;  // with batching.draft_tokens; null: a LookUpDrafter

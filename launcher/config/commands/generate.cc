@@ -11,6 +11,7 @@ std::vector<FlagGroup> groups() {
       {"Model",
        {{"--model", "DIR|ID"},
         {"--weights", "KIND"},
+        {"--lora", "NAME=DIR"},
         {"--machine", "FILE"},
         {"--config", "FILE", "read this YAML file first; flags win over it, for all stages"}}},
       {"Prompts and answers (one of --input, --prompt, --prompt-len)",

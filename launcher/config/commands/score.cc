@@ -26,7 +26,8 @@ are lm-eval's; see docs/scores.md.
 )";
 }
 
-constexpr const char* kNotOfScores[] = {"--input",
+constexpr const char* kNotOfScores[] = {"--lora",
+                                        "--input",
                                         "--output",
                                         "--resume",
                                         "--overwrite",

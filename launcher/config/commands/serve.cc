@@ -34,9 +34,10 @@ when the answers under way are complete, after 30 s at most.
 }
 
 constexpr const char* kNotOfServers[] = {
-    "--input",       "--output",      "--resume",     "--overwrite", "--journal-seconds",
-    "--keep-fields", "--shard",       "--stop-after", "--prompt",    "--prompt-len",
-    "--gen-len",     "--num-prompts", "--logprobs",   "--echo",      "--print-config"};
+    "--lora",        "--input",           "--output",      "--resume",
+    "--overwrite",   "--journal-seconds", "--keep-fields", "--shard",
+    "--stop-after",  "--prompt",          "--prompt-len",  "--gen-len",
+    "--num-prompts", "--logprobs",        "--echo",        "--print-config"};
 
 std::vector<FlagGroup> flags() {
   std::vector<FlagGroup> groups = generate_page().flags();
