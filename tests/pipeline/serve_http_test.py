@@ -51,6 +51,8 @@ BAD_COMPLETIONS = [
     ({"prompt": "a", "stream_options": {"include_usage": True}}, "stream_options", "stream"),
     ({"prompt": "a", "suffix": "b"}, "suffix", "suffix"),
     ({"prompt": "a", "choices": ["b"]}, "choices", "choices"),
+    ({"prompt": "a", "embed": "mean"}, "embed", "embed"),
+    ({"prompt": "a", "lora": "x"}, "lora", "lora"),
     ({"prompt": "a", "response_format": {"type": "yaml"}}, "response_format", "response_format"),
     ({"prompt": "a", "model": 7}, "model", "text"),
     ({"messages": [{"role": "user", "content": "a"}]}, "prompt", "no prompt"),
