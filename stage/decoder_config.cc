@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <string_view>
 #include <utility>
 
@@ -94,9 +95,12 @@ const RotaryTraits* PositionTraits::rotary_of(std::int32_t layer) const {
   return which < 0 ? nullptr : &rotary[static_cast<std::size_t>(which)];
 }
 
-bool PositionTraits::turns_long(std::int32_t total) const {
-  return !rotary.empty() && !rotary.front().long_frequencies.empty() &&
-         total > rotary.front().long_after;
+bool PositionTraits::turns_long(std::int32_t total) const { return total > long_after(); }
+
+std::int32_t PositionTraits::long_after() const {
+  return !rotary.empty() && !rotary.front().long_frequencies.empty()
+             ? rotary.front().long_after
+             : std::numeric_limits<std::int32_t>::max();
 }
 
 kernels::AttentionRule DecoderConfig::attention_rule(std::int32_t layer) const {

@@ -73,6 +73,8 @@ struct PositionTraits {
   const RotaryTraits* rotary_of(std::int32_t layer) const;
   /// Whether a sequence of so many tokens at most is turned by the long frequencies, in all layers.
   bool turns_long(std::int32_t total) const;
+  /// Of the longest sequence that does not; the largest number where none does.
+  std::int32_t long_after() const;
 };
 
 struct AttentionTraits {

@@ -80,9 +80,10 @@ ResultSampler::ResultSampler(const StageLayout& layout, const Workspace& workspa
       workspace_(workspace),
       sampler_(layout.device_samples ? 0 : layout.model.vocabulary,
                layout.batching.max_sequence_tokens, layout.batching.max_rule_words),
-      histories_(
-          workspace.histories, layout.device_samples ? 0 : layout.batching.slots(layout.stages),
-          layout.batching.max_sequence_tokens, workspace.rules, layout.batching.max_rule_words),
+      histories_(workspace.histories,
+                 layout.device_samples ? 0 : layout.batching.slots(layout.stages),
+                 layout.batching.max_sequence_tokens, workspace.rules,
+                 layout.batching.max_rule_words, layout.device_samples ? 0 : prefix_pages(layout)),
       grammars_(workspace.tokens, layout.device_samples ? 0 : layout.grammar_slots()),
       features_(workspace.feature_sums, layout.batching.features) {
   const Batching& batching = layout.batching;

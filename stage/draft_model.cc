@@ -16,6 +16,7 @@ std::int32_t known_of(const DraftRow& row) { return static_cast<std::int32_t>(ro
 Batching draft_batching(const Batching& batching, std::int32_t stages, std::int32_t positions) {
   Batching own = batching;
   own.micro_batches = batching.micro_batches_for(stages);
+  own.share_prefixes = false;
   own.max_sequence_tokens = std::min(batching.max_sequence_tokens, positions);
   own.usual_sequence_tokens = 0;  // every slot has pages for the longest: nobody counts them
   own.max_rule_words = 0;

@@ -61,15 +61,23 @@ void Executor::begin(const Pass& pass) {
 
 void Executor::begin_cache(const Pass& pass) {
   parts_.cache.forget(pass.freed);
+  parts_.cache.drop(pass.dropped);
   for (auto& list : sequences_) list.clear();
   for (const PassRow& row : pass.rows) {
     sequences_[static_cast<std::size_t>(row.gpu_batch)].push_back(
         {row.slot, row.first_token, row.new_tokens, row.position + row.new_tokens, row.total,
-         row.sampling.answer_begin});
+         row.sampling.answer_begin, row.prefix});
   }
   for (const GpuBatchShape& batch : shape_.gpu_batches) {
     parts_.cache.begin(batch.index, sequences_[static_cast<std::size_t>(batch.index)],
                        static_cast<std::int32_t>(pass.number));
+  }
+  std::span<const std::int32_t> kept = pass.kept;
+  for (const PassRow& row : pass.rows) {
+    if (row.kept == 0) continue;
+    const auto pages = static_cast<std::size_t>(row.kept);
+    parts_.cache.keep(row.slot, row.kept_from, kept.first(pages));
+    kept = kept.subspan(pages);
   }
 }
 

@@ -28,12 +28,7 @@ Flights::Flights(Job& job, const Batching& batching, std::int32_t stages, PageLe
       heavy_passes_(heavy_passes(batching, stages)) {
   flights_.resize(most(batching, stages));
   flights_of_.resize(static_cast<std::size_t>(admission_.micro_batches()), 0);
-  for (Pass& pass : flights_) {
-    pass.freed.reserve(static_cast<std::size_t>(batching.slots(stages)));
-    pass.rules.reserve(static_cast<std::size_t>(batching.num_gpu_batches) *
-                       static_cast<std::size_t>(batching.gpu_batch_size) *
-                       static_cast<std::size_t>(batching.max_rule_words));
-  }
+  for (Pass& pass : flights_) pass.reserve(batching, stages);
 }
 
 void Flights::begin() {
@@ -99,6 +94,7 @@ RunReport Flights::counts() const {
   report.recomputed_tokens = admission_.recomputed_tokens();
   report.drafted_tokens = admission_.drafted_tokens();
   report.accepted_tokens = admission_.accepted_tokens();
+  report.shared_prefix_tokens = admission_.shared_prefix_tokens();
   return report;
 }
 
@@ -110,6 +106,7 @@ bool Flights::launch(std::int32_t m) {
   ++flights_of(m);
   launch_(next);
   ++launched_;
+  admission_.admit_held();
   return true;
 }
 

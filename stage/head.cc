@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <utility>
 
 #include "kernels/ops.h"
@@ -13,8 +14,13 @@ Admission::Admission(Job& job, const Batching& batching, std::int32_t stages, Pa
     : job_(job),
       batching_(batching),
       micro_batches_(batching.micro_batches_for(stages)),
+      look_ahead_(static_cast<std::size_t>(batching.look_ahead(stages))),
       ledger_(std::move(ledger)),
-      grammars_(batching.slots(stages)) {
+      grammars_(batching.slots(stages)),
+      prefixes_(ledger_.prefix_pages(), ledger_.page_tokens()) {
+  if (!prefixes_.is_on()) look_ahead_ = 1;
+  dropped_.reserve(static_cast<std::size_t>(ledger_.prefix_pages()));
+  kinds_.resize(ledger_.kinds());
   rows_.resize(static_cast<std::size_t>(batching.slots(stages)));
   freed_.reserve(rows_.size());
   sampling_.resize(static_cast<std::size_t>(micro_batches_), false);
@@ -30,35 +36,41 @@ std::int32_t Admission::slot_of(std::int32_t micro_batch, std::int32_t gpu_batch
   return (micro_batch * batching_.num_gpu_batches + gpu_batch) * batching_.gpu_batch_size + index;
 }
 
-bool Admission::has_next() {
-  if (!waiting_.empty()) return true;
-  if (no_more_) return false;
+/// Asks the job for one more request. False: it has none now, or enough wait.
+bool Admission::take_next() {
+  if (no_more_ || waiting_.size() >= look_ahead_) return false;
   HeadRow next;
   const Next answer = job_.next(next.request);
   no_more_ = answer == Next::no_more;
   if (answer != Next::request) return false;
-  next.age = taken_++;
+  next.number = taken_++;
   next.asked = next.known();
-  waiting_.push_back(std::move(next));
+  join_queue(std::move(next));
   return true;
 }
 
 /// False: there is no request now for any slot.
 bool Admission::fill(std::int32_t slot) {
   if (row(slot).active) return true;
-  if (!has_next()) return false;
-  const HeadRow& next = waiting_.front();
-  const std::int32_t tokens = std::min(next.known() + ledger_.page_tokens(), next.total());
-  // Another slot's home tier may have pages where this one's has none.
-  if (ledger_.start(slot, tokens, next.total())) start(slot);
-  return true;
+  while (take_next()) continue;
+  for (auto next = waiting_.begin(); next != waiting_.end(); ++next) {
+    const std::int32_t kind = ledger_.kind_of(slot, next->total());
+    if (is_held(*next, kind)) {
+      holds_ = true;
+      continue;
+    }
+    if (take_pages(slot, *next, kind)) {
+      row(slot) = std::move(*next);
+      waiting_.erase(next);
+      start(row(slot));
+    }
+    return true;
+  }
+  return !waiting_.empty();
 }
 
-/// The oldest waiting request takes a slot, which has its pages.
-void Admission::start(std::int32_t slot) {
-  HeadRow& started = row(slot);
-  started = std::move(waiting_.front());
-  waiting_.pop_front();
+/// A request that waited has its slot and pages.
+void Admission::start(HeadRow& started) {
   started.active = true;
   started.starts = ++starts_;
   started.grammar = grammars_.take(started.request.grammar);
@@ -66,10 +78,13 @@ void Admission::start(std::int32_t slot) {
   started.request.prompt.reserve(
       static_cast<std::size_t>(started.asked + started.request.max_tokens));
   ++active_;
-  recomputed_tokens_ += static_cast<std::uint64_t>(std::exchange(started.computed, 0));
+  const std::int32_t saved = started.issued - std::exchange(started.computed, 0);
+  (saved > 0 ? shared_prefix_tokens_ : recomputed_tokens_) +=
+      static_cast<std::uint64_t>(std::abs(saved));
   if (std::exchange(started.is_counted, true)) return;
+  started.age = started_++;
   ++requests_;
-  prompt_tokens_ += started.request.prompt.size();
+  prompt_tokens_ += static_cast<std::uint64_t>(started.asked);
 }
 
 void Admission::admit_all() {
@@ -80,6 +95,10 @@ void Admission::admit_all() {
       }
     }
   }
+}
+
+void Admission::admit_held() {
+  if (std::exchange(holds_, false)) admit_all();
 }
 
 void Admission::admit(std::int32_t micro_batch) {
@@ -140,6 +159,8 @@ bool Admission::make_pass(std::int32_t micro_batch, Pass& pass) {
   if (pass.rows.empty()) return false;
   pass.freed.assign(freed_.begin(), freed_.end());
   freed_.clear();
+  pass.dropped.assign(dropped_.begin(), dropped_.end());
+  dropped_.clear();
   return true;
 }
 
@@ -184,9 +205,11 @@ void Admission::add_row(std::int32_t slot, std::int32_t gpu_batch, std::int32_t 
   if (added.starts) {
     added.rule_words = static_cast<std::int32_t>(request.rules.size());
     pass.rules.insert(pass.rules.end(), request.rules.begin(), request.rules.end());
+    if (!source.path.empty()) added.prefix = source.path.back();
   }
   const std::span<const std::int32_t> guesses = std::exchange(source.guesses, {});
   added.drafted = static_cast<std::int32_t>(guesses.size());
+  keep_pages(source, added, pass);
   const std::int32_t end = source.issued + tokens;
   const auto begin = request.prompt.begin() + source.issued;
   pass.tokens.insert(pass.tokens.end(), begin, begin + tokens - added.drafted);
@@ -327,6 +350,7 @@ void Admission::take_token(HeadRow& target, const TokenResult& result) {
   if (done || target.generated >= target.request.max_tokens) return finish(target);
   const std::int32_t slot = slot_of(target);
   if (!ledger_.grow(slot, target.issued + 1)) short_.push_back(slot);
+  evict_idle();
 }
 
 void Admission::finish(HeadRow& target) {
@@ -339,6 +363,7 @@ void Admission::leave(HeadRow& target) {
   const std::int32_t slot = slot_of(target);
   --active_;
   ledger_.release(slot);
+  leave_prefix(target);
   grammars_.release(std::exchange(target.grammar, -1));
   if (target.on_stages) freed_.push_back(slot);
 }

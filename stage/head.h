@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdint>
 #include <deque>
+#include <span>
 #include <vector>
 
 #include "comm/world.h"
@@ -15,6 +16,7 @@
 #include "stage/head_row.h"
 #include "stage/page_ledger.h"
 #include "stage/pass.h"
+#include "stage/prefix_tree.h"
 #include "stage/report.h"
 #include "stage/request.h"
 #include "stage/stage_config.h"
@@ -26,9 +28,14 @@ class Admission {
  public:
   /// `stages` fixes the number of micro-batches (Batching::micro_batches_for). A request starts
   /// where `ledger` has the pages of its prompt and one more, and leaves one for each of the rows
-  /// there; later it takes pages as it grows. Requests start in the job's order, so one that waits
-  /// for pages is passed by none. The job is asked again whenever a place is free until it says
-  /// Next::no_more.
+  /// there; later it takes pages as it grows. Requests start in the job's order, but for prefixes;
+  /// one that waits for pages is passed by none. The job is asked again whenever a place is free
+  /// until it says Next::no_more.
+  ///
+  /// Full pages of every row become prefixes. A request that begins with the tokens of one starts
+  /// behind it; where a row under way computes such pages it waits until passes with them were
+  /// made, and others start before it. Prefixes that no row has stay, those that were used last,
+  /// while no row needs their pages.
   ///
   /// A row that finds no page for its next token gets one of the youngest row of that pool, which
   /// steps back: its pages go, its tokens stay, and it starts again before any younger request. The
@@ -44,6 +51,9 @@ class Admission {
   void admit_all();
   /// Fills free slots of one micro-batch; a request that finds no pages there may go to another.
   void admit(std::int32_t micro_batch);
+  /// As admit_all(), if a request waits for pages that a row under way computes. For when a pass
+  /// was made.
+  void admit_held();
 
   /// Makes the next pass of a micro-batch: of each GPU batch, a token for every decoding row, with
   /// guesses behind it, then chunks of prompts, up to max_tokens_per_gpu_batch. False: no row has
@@ -105,6 +115,8 @@ class Admission {
   /// Guesses that were made, and those of them that answers have.
   std::uint64_t drafted_tokens() const { return drafted_tokens_; }
   std::uint64_t accepted_tokens() const { return accepted_tokens_; }
+  /// Of the prompts' tokens, those that were not computed, as other rows had begun with them.
+  std::uint64_t shared_prefix_tokens() const { return shared_prefix_tokens_; }
 
  private:
   HeadRow& row(std::int32_t slot) { return rows_[static_cast<std::size_t>(slot)]; }
@@ -115,10 +127,10 @@ class Admission {
   std::int32_t slot_of(std::int32_t micro_batch, std::int32_t gpu_batch, std::int32_t index) const;
 
   // Rows come and go:
-  bool has_next();
+  bool take_next();
   bool fill(std::int32_t slot);
   bool fill_free(std::int32_t micro_batch);
-  void start(std::int32_t slot);
+  void start(HeadRow& row);
   void fail(HeadRow& row, std::int32_t why);
   void finish(HeadRow& row);
   void leave(HeadRow& row);
@@ -136,6 +148,15 @@ class Admission {
   void add_draft_rows(std::int32_t micro_batch, std::int32_t gpu_batch);
   void judge_guesses(const PassRow& made, std::int32_t results, std::int32_t taken);
 
+  // Pages that rows begin with (head_prefixes.cc):
+  void join_queue(HeadRow next);
+  std::span<const std::int32_t> find_prefix(const HeadRow& next, std::int32_t kind);
+  bool is_held(HeadRow& next, std::int32_t kind);
+  bool take_pages(std::int32_t slot, HeadRow& next, std::int32_t kind);
+  void leave_prefix(HeadRow& row);
+  void evict_idle();
+  void keep_pages(HeadRow& source, PassRow& added, Pass& pass);
+
   // Passes:
   /// New tokens of a row that a pass with room for `left` more takes now.
   std::int32_t tokens_for(const HeadRow& row, std::int32_t left, bool may_sample) const;
@@ -151,13 +172,22 @@ class Admission {
   std::int32_t micro_batches_;
   std::vector<HeadRow> rows_;   // by slot
   std::vector<bool> sampling_;  // by micro-batch
+  std::size_t look_ahead_;
   PageLedger ledger_;
   GrammarLedger grammars_;
-  std::deque<HeadRow> waiting_;  // for a place and pages, the oldest first
+  PrefixTree prefixes_;
+  /// For a place and pages: those that stepped back, the oldest first, then those that never
+  /// started.
+  std::deque<HeadRow> waiting_;
+  bool holds_ = false;  // one waits for pages that a row under way computes
   bool no_more_ = false;
-  std::vector<std::int32_t> freed_;  // slots that no pass has told the stages of
-  std::vector<std::int32_t> short_;  // slots whose rows lack a page for their next token
-  std::uint64_t taken_ = 0;          // requests of the job so far
+  std::vector<std::int32_t> freed_;    // slots that no pass has told the stages of
+  std::vector<std::int32_t> dropped_;  // prefixes that no pass has told the stages of
+  std::vector<char> kinds_;            // scratch: kinds of prefixes that may be evicted
+  std::vector<std::int32_t> found_;    // scratch of find_prefix()
+  std::vector<std::int32_t> short_;    // slots whose rows lack a page for their next token
+  std::uint64_t taken_ = 0;            // requests of the job so far
+  std::uint64_t started_ = 0;          // ... of which so many have started
   std::int32_t active_ = 0;
   std::uint64_t prompt_tokens_ = 0;
   std::uint64_t completion_tokens_ = 0;
@@ -177,6 +207,7 @@ class Admission {
   std::uint64_t starts_ = 0;
   std::uint64_t drafted_tokens_ = 0;
   std::uint64_t accepted_tokens_ = 0;
+  std::uint64_t shared_prefix_tokens_ = 0;
 };
 
 /// Host memory that run_head() takes: passes under way, their messages and results, and the

@@ -31,6 +31,7 @@ void Admission::draft(std::int32_t micro_batch) {
     while (count > 0 && !ledger_.grow_for_guesses(made.slot, target.known(), count)) --count;
     target.guesses = made.guesses.first(static_cast<std::size_t>(count));
   }
+  evict_idle();
 }
 
 /// Guesses share half of the tokens that a GPU batch has left; chunks of prompts find the rest.

@@ -166,10 +166,12 @@ std::uint64_t head_memory(const Batching& batching, std::int32_t stages) {
       2 * std::uint64_t{Flights::most(batching, stages)} * max_pass_bytes(batching, stages);
   const auto slots = static_cast<std::uint64_t>(batching.slots(stages));
   const auto most_guesses = static_cast<std::uint64_t>(batching.draft_tokens);
+  const auto waiting = static_cast<std::uint64_t>(batching.look_ahead(stages));
   const std::uint64_t guesses =
       most_guesses > 0 ? slots * (sizeof(DraftRow) + most_guesses * sizeof(std::int32_t)) : 0;
   return flights + 3 * max_results_bytes(batching) + guesses +
-         slots * Admission::slot_bytes(batching.max_sequence_tokens, batching.max_rule_words);
+         (slots + waiting) *
+             Admission::slot_bytes(batching.max_sequence_tokens, batching.max_rule_words);
 }
 
 RunReport run_head(Job& job, const Batching& batching, comm::World& world,

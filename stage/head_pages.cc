@@ -37,6 +37,7 @@ bool Admission::find_page(std::int32_t slot) {
     step_back(victim);
     if (&victim == &grown) return true;
   }
+  evict_idle();
   return true;
 }
 
@@ -63,8 +64,9 @@ void Admission::step_back(HeadRow& target) {
   leave(target);
   ++stepped_back_;
   HeadRow back = std::exchange(target, {});
-  back.active = back.stepping = back.on_stages = false;
-  back.computed = std::exchange(back.issued, 0);
+  back.active = back.stepping = false;
+  const std::int32_t held = std::exchange(back.issued, 0);
+  if (std::exchange(back.on_stages, false)) back.computed = held;
   const auto place =
       std::ranges::find_if(waiting_, [&](const HeadRow& other) { return other.age > back.age; });
   waiting_.insert(place, std::move(back));

@@ -14,9 +14,10 @@ Logits::Logits(const StageLayout& layout, const Workspace& workspace, kernels::E
       backend_(*engine.backend),
       ops_(*engine.device_ops),
       sampler_(layout, workspace, world, trace),
-      histories_(
-          workspace.histories, layout.device_samples ? layout.batching.slots(layout.stages) : 0,
-          layout.batching.max_sequence_tokens, workspace.rules, layout.batching.max_rule_words),
+      histories_(workspace.histories,
+                 layout.device_samples ? layout.batching.slots(layout.stages) : 0,
+                 layout.batching.max_sequence_tokens, workspace.rules,
+                 layout.batching.max_rule_words, layout.device_samples ? prefix_pages(layout) : 0),
       grammars_(workspace.tokens, layout.device_samples ? layout.grammar_slots() : 0),
       edits_(layout.device_samples ? layout.model.vocabulary : 0),
       outbox_(backend_, sampler_, kOutboxCapacity),

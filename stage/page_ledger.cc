@@ -1,7 +1,9 @@
 #include "stage/page_ledger.h"
 
 #include <algorithm>
-#include <functional>
+#include <map>
+#include <numeric>
+#include <ranges>
 #include <utility>
 
 namespace sluice::stage {
@@ -9,19 +11,42 @@ namespace sluice::stage {
 PageLedger::PageLedger(const std::vector<CacheRoom>& rooms, std::int32_t slots)
     : sequences_(static_cast<std::size_t>(slots)) {
   for (const CacheRoom& room : rooms) {
-    stages_.push_back({room, room.pages, {}, offload::cache_tiers(room.shares, slots)});
+    stages_.push_back({room, room.pages, {}, {}, offload::cache_tiers(room.shares, slots)});
     page_tokens_ = std::max(page_tokens_, room.page_tokens);
+    long_after_ = std::min(long_after_, room.long_after);
+  }
+  find_homes(slots);
+  const auto shares = [this](const CacheRoom& room) {
+    return room.shares_prefixes && room.page_tokens == page_tokens_;
+  };
+  if (rooms.empty() || !std::ranges::all_of(rooms, shares)) return;
+  const auto pages_of = [](const CacheRoom& room) {
+    return std::accumulate(room.pages.begin(), room.pages.end(), 0);
+  };
+  prefix_pages_ = std::ranges::min(rooms | std::views::transform(pages_of));
+}
+
+void PageLedger::find_homes(std::int32_t slots) {
+  std::map<std::vector<offload::Tier>, std::int32_t> numbers;
+  for (std::int32_t slot = 0; slot < slots; ++slot) {
+    std::vector<offload::Tier> homes;
+    for (const StagePages& stage : stages_) homes.push_back(stage.tier_of(slot));
+    const auto next = static_cast<std::int32_t>(numbers.size());
+    const auto [found, is_new] = numbers.try_emplace(std::move(homes), next);
+    if (is_new) first_of_homes_.push_back(slot);
+    homes_of_.push_back(found->second);
   }
 }
 
-bool PageLedger::start(std::int32_t slot, std::int32_t tokens, std::int32_t most) {
+bool PageLedger::start(std::int32_t slot, std::int32_t tokens, std::int32_t most,
+                       std::int32_t shared) {
   if (stages_.empty()) return true;
   const bool fits = std::ranges::all_of(stages_, [&](const StagePages& stage) {
     const std::size_t pool = stage.pool_of(slot);
     return stage.room.pages_for(most) <= stage.pages[pool] &&
-           stage.room.pages_for(tokens) + stage.grow[pool] <= stage.free_for(slot);
+           stage.room.pages_for(tokens) - shared + stage.grow[pool] <= stage.free_for(slot);
   });
-  if (fits) set(slot, {tokens, most});
+  if (fits) set(slot, {tokens, most, shared});
   return fits;
 }
 
@@ -30,7 +55,7 @@ bool PageLedger::grow(std::int32_t slot, std::int32_t tokens) {
   const bool fits = std::ranges::all_of(stages_, [&](const StagePages& stage) {
     return lacks(stage, slot, tokens) <= stage.free_for(slot);
   });
-  if (fits) set(slot, {tokens, of(slot).most});
+  if (fits) set(slot, {tokens, of(slot).most, of(slot).shared});
   return fits;
 }
 
@@ -58,9 +83,28 @@ void PageLedger::set(std::int32_t slot, Sequence sequence) {
       return room.pages_for(one.tokens) < room.pages_for(one.most) ? 1 : 0;
     };
     const std::size_t pool = stage.pool_of(slot);
-    stage.room.pages[pool] += room.pages_for(before.tokens) - room.pages_for(sequence.tokens);
+    stage.room.pages[pool] += room.pages_for(before.tokens) - before.shared -
+                              room.pages_for(sequence.tokens) + sequence.shared;
     stage.grow[pool] += grows(sequence) - grows(before);
   }
+}
+
+void PageLedger::move_page(std::int32_t kind, std::int32_t to_idle, std::int32_t to_free) {
+  const std::int32_t slot = first_of_homes_[static_cast<std::size_t>(kind / 2)];
+  for (StagePages& stage : stages_) {
+    stage.idle[stage.pool_of(slot)] += to_idle;
+    stage.room.pages[stage.pool_of(slot)] += to_free;
+  }
+}
+
+std::optional<PoolName> PageLedger::overdrawn() const {
+  for (std::size_t stage = 0; stage < stages_.size(); ++stage) {
+    for (std::size_t tier = 0; tier < offload::kTierCount; ++tier) {
+      if (stages_[stage].room.pages[tier] >= 0) continue;
+      return PoolName{stage, static_cast<offload::Tier>(tier)};
+    }
+  }
+  return std::nullopt;
 }
 
 std::int32_t PageLedger::reserved(std::int32_t slot) const {
@@ -74,7 +118,10 @@ bool PageLedger::can_grow(const std::vector<std::int32_t>& tokens) const {
       const auto number = static_cast<std::int32_t>(slot);
       needed[stage.pool_of(number)] += std::max(lacks(stage, number, tokens[slot]), 0);
     }
-    return std::ranges::equal(needed, stage.room.pages, std::less_equal<>());
+    for (std::size_t tier = 0; tier < needed.size(); ++tier) {
+      if (needed[tier] > stage.room.pages[tier] + stage.idle[tier]) return false;
+    }
+    return true;
   });
 }
 

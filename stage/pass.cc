@@ -1,10 +1,12 @@
 #include "stage/pass.h"
 
+#include <algorithm>
 #include <cstring>
 #include <type_traits>
 
 #include "grammar/program.h"
 #include "kernels/device/error.h"
+#include "offload/kv/kv_cache.h"
 
 namespace sluice::stage {
 
@@ -23,6 +25,8 @@ struct PassPreamble {
   std::int32_t grammars;
   std::int32_t grammar_bytes;
   std::int32_t freed;
+  std::int32_t dropped;
+  std::int32_t kept;
 };
 
 struct ResultsPreamble {
@@ -114,12 +118,26 @@ std::size_t most_features(const Batching& batching) {
   return micro_batch_rows(batching) * static_cast<std::size_t>(batching.features);
 }
 
+/// Of a row's pages those become prefixes that its new tokens fill, and at most one before.
+std::size_t most_kept(const Batching& batching) {
+  if (!batching.share_prefixes) return 0;
+  return 2 * micro_batch_rows(batching) +
+         micro_batch_tokens(batching) / static_cast<std::size_t>(offload::KvShape{}.page_tokens);
+}
+
 /// A token of each row, and a score of each new token.
 std::size_t most_entries(const Batching& batching) {
   return micro_batch_rows(batching) + micro_batch_tokens(batching);
 }
 
 }  // namespace
+
+std::int64_t most_prefixes(const Batching& batching, std::int32_t stages) {
+  if (!batching.share_prefixes) return 0;
+  const std::int32_t page_tokens = offload::KvShape{}.page_tokens;
+  return std::int64_t{batching.slots(stages)} *
+         (std::max(batching.max_sequence_tokens - 1, 0) / page_tokens + 1);
+}
 
 void Pass::clear() {
   end = false;
@@ -130,6 +148,23 @@ void Pass::clear() {
   grammars.clear();
   grammar_bytes.clear();
   freed.clear();
+  dropped.clear();
+  kept.clear();
+}
+
+void Pass::reserve(const Batching& batching, std::int32_t stages) {
+  const auto slots = static_cast<std::size_t>(batching.slots(stages));
+  rows.reserve(micro_batch_rows(batching));
+  tokens.reserve(micro_batch_tokens(batching));
+  batch_tokens.reserve(static_cast<std::size_t>(batching.num_gpu_batches));
+  freed.reserve(slots);
+  dropped.reserve(static_cast<std::size_t>(most_prefixes(batching, stages)));
+  kept.reserve(most_kept(batching));
+  rules.reserve(rows.capacity() * static_cast<std::size_t>(batching.max_rule_words));
+  if (batching.grammars) {
+    grammars.reserve(rows.capacity());
+    grammar_bytes.reserve(grammar::kMostProgramBytes);
+  }
 }
 
 std::size_t max_pass_bytes(const Batching& batching, std::int32_t stages) {
@@ -139,7 +174,9 @@ std::size_t max_pass_bytes(const Batching& batching, std::int32_t stages) {
          micro_batch_rows(batching) * static_cast<std::size_t>(batching.max_rule_words) *
              sizeof(std::int32_t) +
          grammar_bytes(batching) +
-         static_cast<std::size_t>(batching.slots(stages)) * sizeof(std::int32_t);
+         (static_cast<std::size_t>(batching.slots(stages)) +
+          static_cast<std::size_t>(most_prefixes(batching, stages)) + most_kept(batching)) *
+             sizeof(std::int32_t);
 }
 
 std::span<const std::byte> encode(const Pass& pass, std::span<std::byte> buffer) {
@@ -153,7 +190,9 @@ std::span<const std::byte> encode(const Pass& pass, std::span<std::byte> buffer)
                               static_cast<std::int32_t>(pass.rules.size()),
                               static_cast<std::int32_t>(pass.grammars.size()),
                               static_cast<std::int32_t>(pass.grammar_bytes.size()),
-                              static_cast<std::int32_t>(pass.freed.size())};
+                              static_cast<std::int32_t>(pass.freed.size()),
+                              static_cast<std::int32_t>(pass.dropped.size()),
+                              static_cast<std::int32_t>(pass.kept.size())};
   writer.put(&preamble, 1);
   writer.put(pass.rows.data(), pass.rows.size());
   writer.put(pass.tokens.data(), pass.tokens.size());
@@ -162,6 +201,8 @@ std::span<const std::byte> encode(const Pass& pass, std::span<std::byte> buffer)
   writer.put(pass.grammars.data(), pass.grammars.size());
   writer.put(pass.grammar_bytes.data(), pass.grammar_bytes.size());
   writer.put(pass.freed.data(), pass.freed.size());
+  writer.put(pass.dropped.data(), pass.dropped.size());
+  writer.put(pass.kept.data(), pass.kept.size());
   return writer.done();
 }
 
@@ -179,6 +220,8 @@ void decode(std::span<const std::byte> bytes, Pass& pass) {
   reader.get(pass.grammars, preamble.grammars);
   reader.get(pass.grammar_bytes, preamble.grammar_bytes);
   reader.get(pass.freed, preamble.freed);
+  reader.get(pass.dropped, preamble.dropped);
+  reader.get(pass.kept, preamble.kept);
 }
 
 void PassResults::reserve(const Batching& batching) {

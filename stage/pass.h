@@ -23,6 +23,9 @@ struct PassRow {
   std::int32_t new_tokens = 0;   // >= 1
   std::int32_t drafted = 0;      // of these, the last: guesses, which follow the row's last token
   std::int32_t total = 0;        // most tokens the cache will ever hold of the sequence
+  std::int32_t prefix = -1;      // it starts, and its history is this one (KvCache::keep)
+  std::int32_t kept_from = 0;    // from this page on so many of its pages, which are full after the
+  std::int32_t kept = 0;         // pass, become ends of prefixes
   std::int32_t first_token = 0;  // of the first, counted from the start of the row's GPU batch
   std::int32_t gpu_batch = 0;    // of the micro-batch; rows are sorted by it
   std::int32_t next_token = -1;  // with scores_from: the prompt token after the chunk, or -1
@@ -66,11 +69,19 @@ struct Pass {
   std::vector<std::int32_t> rules;    // of the rows that start, one after the other (token_rules.h)
   std::vector<PassGrammar> grammars;  // that rows of this pass are the first to have
   std::vector<std::byte> grammar_bytes;  // theirs, one after the other
-  std::vector<std::int32_t> freed;  // slots, of any micro-batch, whose sequences have ended since
-                                    // the pass before: their pages may go to rows of this one
+  std::vector<std::int32_t> freed;    // slots, of any micro-batch, whose sequences have ended since
+                                      // the pass before: their pages may go to rows of this one
+  std::vector<std::int32_t> dropped;  // likewise prefixes that are kept no longer
+  std::vector<std::int32_t> kept;     // numbers of the prefixes that rows make, by row
 
   void clear();
+  /// Memory for any pass of this batching.
+  void reserve(const Batching& batching, std::int32_t stages);
 };
+
+/// Prefixes are numbered below this: a prefix has a page of its own, and a pool has at most the
+/// pages of the longest sequence for each slot. 0: none are shared.
+std::int64_t most_prefixes(const Batching& batching, std::int32_t stages);
 
 /// Bytes that hold any pass of this batching over so many stages.
 std::size_t max_pass_bytes(const Batching& batching, std::int32_t stages);

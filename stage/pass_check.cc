@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "kernels/device/error.h"
+#include "offload/kv/kv_cache.h"
 #include "stage/token_rules.h"
 
 namespace sluice::stage {
@@ -89,6 +90,26 @@ void check_grammars(const Pass& pass, const Batching& batching, std::int64_t slo
           pass, "a row of a grammar that is not there");
 }
 
+/// The numbers that rows make lie one behind the other.
+void check_prefixes(const Pass& pass, std::int64_t most) {
+  const std::int32_t page_tokens = offload::KvShape{}.page_tokens;
+  std::int64_t kept = 0;
+  for (const PassRow& row : pass.rows) {
+    const bool is_first = row.starts && row.position > 0 && row.position % page_tokens == 0;
+    require(row.prefix == -1 || (is_below(row.prefix, most) && is_first), pass,
+            "a row behind a prefix that cannot be");
+    const std::int64_t full = (row.position + row.new_tokens) / page_tokens;
+    require(row.kept >= 0 && row.kept_from >= 0 && std::int64_t{row.kept_from} + row.kept <= full,
+            pass, "a row that keeps pages which are not full");
+    kept += row.kept;
+  }
+  require(static_cast<std::int64_t>(pass.kept.size()) == kept, pass,
+          "other prefixes than its rows make");
+  const auto is_number = [&](std::int32_t prefix) { return is_below(prefix, most); };
+  require(std::ranges::all_of(pass.kept, is_number) && std::ranges::all_of(pass.dropped, is_number),
+          pass, "a prefix that cannot be");
+}
+
 /// Rows are sorted by GPU batch, and lie in it one behind the other.
 void check_rows(const Pass& pass, const Batching& batching, std::int64_t slots,
                 std::int32_t vocabulary) {
@@ -139,6 +160,7 @@ void check_pass(const Pass& pass, const Batching& batching, std::int32_t stages,
   require(std::ranges::all_of(pass.tokens,
                               [&](std::int32_t token) { return is_below(token, vocabulary); }),
           pass, "a token that is not in the vocabulary");
+  check_prefixes(pass, most_prefixes(batching, stages));
   require(std::ranges::all_of(pass.freed, [&](std::int32_t slot) { return is_below(slot, slots); }),
           pass, "a freed slot that is not there");
 }

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "grammar/program.h"
 #include "stage/pass_check.h"
 
 namespace sluice::stage {
@@ -21,20 +20,7 @@ PassInbox::PassInbox(const StageLayout& layout, const Workspace& workspace, comm
   receiving_.resize(static_cast<std::size_t>(layout.buffers()));
   arriving_.resize(receiving_.size());
   consumed_.resize(static_cast<std::size_t>(layout.buffers()));
-  for (Pass& pass : passes_) {
-    pass.rows.reserve(
-        static_cast<std::size_t>(layout.batching.num_gpu_batches * layout.batching.gpu_batch_size));
-    pass.tokens.reserve(static_cast<std::size_t>(layout.batching.num_gpu_batches) *
-                        static_cast<std::size_t>(layout.batching.max_tokens_per_gpu_batch));
-    pass.batch_tokens.reserve(static_cast<std::size_t>(layout.batching.num_gpu_batches));
-    pass.rules.reserve(pass.rows.capacity() *
-                       static_cast<std::size_t>(layout.batching.max_rule_words));
-    if (layout.batching.grammars) {
-      pass.grammars.reserve(pass.rows.capacity());
-      pass.grammar_bytes.reserve(grammar::kMostProgramBytes);
-    }
-    pass.freed.reserve(static_cast<std::size_t>(layout.batching.slots(layout.stages)));
-  }
+  for (Pass& pass : passes_) pass.reserve(layout.batching, layout.stages);
   post_header();
 }
 

@@ -99,6 +99,8 @@ struct RunReport {
   /// Tokens that were guessed, and those of them that became answers: each saved its row a pass.
   std::uint64_t drafted_tokens = 0;
   std::uint64_t accepted_tokens = 0;
+  /// Of prompt_tokens, those that were not computed, as other prompts had begun with them.
+  std::uint64_t shared_prefix_tokens = 0;
   double wall_seconds = 0;
   /// Prefill and decode share passes; each pass's time is given to its tokens in proportion to new
   /// tokens of prefill and decode, weighed equally.

@@ -1,6 +1,7 @@
 #include "stage/sample_rows.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "kernels/device/error.h"
 #include "stage/sampler.h"
@@ -9,19 +10,49 @@ namespace sluice::stage {
 
 static_assert(kernels::kMostCandidates == kMaxLogprobs);
 
+PrefixTokens::PrefixTokens(std::int32_t prefixes)
+    : parents_(static_cast<std::size_t>(prefixes), -1),
+      tokens_(parents_.size() * static_cast<std::size_t>(offload::KvShape{}.page_tokens)) {}
+
+void PrefixTokens::check(std::int32_t prefix) const {
+  if (prefix >= 0 && static_cast<std::size_t>(prefix) < parents_.size()) return;
+  throw CommError("a sequence has a prefix that is not there; this is a bug in sluice");
+}
+
+void PrefixTokens::keep(std::int32_t prefix, std::int32_t parent, const std::int32_t* tokens) {
+  check(prefix);
+  parents_[static_cast<std::size_t>(prefix)] = parent;
+  std::copy_n(tokens, offload::KvShape{}.page_tokens, tokens_.data() + first_of(prefix));
+}
+
+void PrefixTokens::read(std::int32_t prefix, std::int32_t pages, std::int32_t* tokens) const {
+  const std::int32_t page_tokens = offload::KvShape{}.page_tokens;
+  for (std::int32_t left = pages; left > 0; --left) {
+    check(prefix);
+    std::copy_n(tokens_.data() + first_of(prefix), page_tokens,
+                tokens + std::ptrdiff_t{left - 1} * page_tokens);
+    prefix = parents_[static_cast<std::size_t>(prefix)];
+  }
+  if (prefix >= 0)
+    throw CommError("a prefix has more pages than a pass says; this is a bug in sluice");
+}
+
 Histories::Histories(std::int32_t* memory, std::int32_t slots, std::int32_t tokens_per_slot,
-                     std::int32_t* rules, std::int32_t words_per_slot)
+                     std::int32_t* rules, std::int32_t words_per_slot, std::int32_t prefixes)
     : memory_(memory),
       tokens_per_slot_(tokens_per_slot),
       rules_(rules),
       words_per_slot_(words_per_slot),
       counts_(static_cast<std::size_t>(slots), 0),
       ends_(static_cast<std::size_t>(slots), 0),
-      rule_words_(static_cast<std::size_t>(slots), 0) {}
+      rule_words_(static_cast<std::size_t>(slots), 0),
+      prefixes_(prefixes),
+      last_(static_cast<std::size_t>(slots), -1) {}
 
 void Histories::take(const Pass& pass) {
   const std::int32_t* next = pass.tokens.data();
   std::span<const std::int32_t> rules(pass.rules);
+  std::span<const std::int32_t> kept(pass.kept);
   for (const PassRow& row : pass.rows) {
     std::int32_t& count = counts_[static_cast<std::size_t>(row.slot)];
     if (row.starts || row.position == 0) {
@@ -37,6 +68,8 @@ void Histories::take(const Pass& pass) {
     std::copy_n(next, row.new_tokens, begin_of(row.slot) + count);
     count += row.new_tokens;
     next += row.new_tokens;
+    keep(row, kept.first(static_cast<std::size_t>(row.kept)));
+    kept = kept.subspan(static_cast<std::size_t>(row.kept));
   }
 }
 
@@ -44,10 +77,24 @@ void Histories::start(const PassRow& row, std::span<const std::int32_t> rules) {
   if (row.rule_words > words_per_slot_) {
     throw CommError("a sequence has more rules than the job's longest; this is a bug in sluice");
   }
-  counts_[static_cast<std::size_t>(row.slot)] = 0;
+  counts_[static_cast<std::size_t>(row.slot)] = row.position;
   ends_[static_cast<std::size_t>(row.slot)] = row.position;
+  last_[static_cast<std::size_t>(row.slot)] = row.prefix;
   rule_words_[static_cast<std::size_t>(row.slot)] = row.rule_words;
   std::ranges::copy(rules, rules_of(row.slot));
+  if (row.prefix < 0) return;
+  const std::int32_t page_tokens = offload::KvShape{}.page_tokens;
+  prefixes_.read(row.prefix, row.position / page_tokens, begin_of(row.slot));
+}
+
+void Histories::keep(const PassRow& row, std::span<const std::int32_t> prefixes) {
+  const std::int32_t* tokens =
+      begin_of(row.slot) + std::ptrdiff_t{row.kept_from} * offload::KvShape{}.page_tokens;
+  std::int32_t& last = last_[static_cast<std::size_t>(row.slot)];
+  for (const std::int32_t prefix : prefixes) {
+    prefixes_.keep(prefix, std::exchange(last, prefix), tokens);
+    tokens += offload::KvShape{}.page_tokens;
+  }
 }
 
 SequenceSoFar Histories::so_far(std::int32_t slot, std::int32_t ahead) const {

@@ -1,11 +1,13 @@
 // What a row of logits is wanted for, in the words of kernels::Ops::sample, and its answer.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
 
 #include "kernels/ops.h"
+#include "offload/kv/kv_cache.h"
 #include "stage/grammar_rows.h"
 #include "stage/pass.h"
 #include "stage/request.h"
@@ -22,13 +24,38 @@ struct LogitRow {
   bool is_feature = false;  // its hidden state is wanted, of this prompt_index, no logits
 };
 
+/// The tokens of prefixes (KvCache::keep()), which rows that start behind them do not bring.
+class PrefixTokens {
+ public:
+  /// Of numbers below `prefixes`; nothing is allocated afterwards.
+  explicit PrefixTokens(std::int32_t prefixes = 0);
+  static constexpr std::uint64_t kBytesPerPage =
+      (static_cast<std::uint64_t>(offload::KvShape{}.page_tokens) + 1) * sizeof(std::int32_t);
+
+  /// A page of these tokens behind prefix `parent` (-1: the first) is the end of prefix `prefix`.
+  void keep(std::int32_t prefix, std::int32_t parent, const std::int32_t* tokens);
+  /// Writes the tokens of a prefix of `pages` pages. Throws CommError unless it has so many.
+  void read(std::int32_t prefix, std::int32_t pages, std::int32_t* tokens) const;
+
+ private:
+  void check(std::int32_t prefix) const;
+  std::size_t first_of(std::int32_t prefix) const {
+    return static_cast<std::size_t>(prefix) *
+           static_cast<std::size_t>(offload::KvShape{}.page_tokens);
+  }
+
+  std::vector<std::int32_t> parents_;  // by prefix
+  std::vector<std::int32_t> tokens_;   // [prefixes, page_tokens]
+};
+
 /// What sampling looks back at, by slot: the tokens that went through, and the rules of requests.
 class Histories {
  public:
   /// Over `memory` [slots, tokens_per_slot] and `rules` [slots, words_per_slot], which must outlive
-  /// it.
+  /// it. `prefixes`: below which sequences' prefixes are numbered.
   Histories(std::int32_t* memory, std::int32_t slots, std::int32_t tokens_per_slot,
-            std::int32_t* rules = nullptr, std::int32_t words_per_slot = 0);
+            std::int32_t* rules = nullptr, std::int32_t words_per_slot = 0,
+            std::int32_t prefixes = 0);
 
   /// The tokens of a pass, which must follow on those before, and the rules of sequences that
   /// start: these take their slots over. Where a row begins before the last one's end, the guesses
@@ -42,6 +69,7 @@ class Histories {
 
  private:
   void start(const PassRow& row, std::span<const std::int32_t> rules);
+  void keep(const PassRow& row, std::span<const std::int32_t> prefixes);
   std::int32_t* begin_of(std::int32_t slot) const {
     return memory_ + std::int64_t{slot} * tokens_per_slot_;
   }
@@ -56,6 +84,8 @@ class Histories {
   std::vector<std::int32_t> counts_;      // by slot
   std::vector<std::int32_t> ends_;        // by slot: where its next tokens begin
   std::vector<std::int32_t> rule_words_;  // by slot
+  PrefixTokens prefixes_;
+  std::vector<std::int32_t> last_;  // by slot: the longest prefix that its pages are
 };
 
 /// Position of a token that a row samples, counted from its prompt's start.

@@ -115,6 +115,7 @@ struct GpuBatchShape {
   std::int64_t tokens = 0;
   std::int64_t logits = 0;                     // rows that are wanted
   std::int64_t features = 0;                   // ... of which the last ones without logits
+  bool joins = false;                          // a row starts behind what other rows have stored
   offload::PerTier<std::int64_t> hidden = {};  // rows at home in each tier between layers
   offload::PerTier<CachedRows> cached;         // for layers that see all
   offload::PerTier<CachedRows> cached_window;  // for those with a window: what it bounds is less

@@ -66,6 +66,7 @@ void ScheduleEdges::add(const ScheduleShape& shape, std::span<Task> tasks) {
   shape_ = &shape;
   ++pass_;
   index_ = 0;
+  appended_before_ = last_[static_cast<std::size_t>(Queue::host_compute)];
   for (Task& task : tasks) {
     std::fill(std::begin(task.after), std::end(task.after), Edge{});
     if (task.kind == TaskKind::await) {
@@ -236,7 +237,10 @@ void ScheduleEdges::add_await(Task& task) {
 void ScheduleEdges::settle(Task& task, bool next) {
   for (std::size_t i = 0; i < write_staging_.size(); ++i) {
     Staging& staging = write_staging_[i];
-    const bool wanted = staging.content == key_of(task) || (next && i == next_write_);
+    // What a row starts behind may have been stored by any GPU batch.
+    const bool may_be_it = !next && batch(task).joins &&
+                           staging.content % shape_->layers == key_of(task) % shape_->layers;
+    const bool wanted = may_be_it || staging.content == key_of(task) || (next && i == next_write_);
     if (staging.content < 0 || !wanted) continue;
     wait_free(task, staging.buffer);
     staging = {};
@@ -364,7 +368,8 @@ void ScheduleEdges::add_moves(Task& task) {
     case TaskKind::fetch_cache: {
       Staging& staging = staging_of(task);
       wait_for(task, std::exchange(staging.read, {}));
-      wait_for(task, appended_[static_cast<std::size_t>(key_of(task))]);
+      wait_for(task, batch(task).joins ? appended_before_
+                                       : appended_[static_cast<std::size_t>(key_of(task))]);
       staging.fetched = {pass_, index_};
       return write(task, staging.buffer);
     }

@@ -138,6 +138,7 @@ class ScheduleEdges {
   std::vector<Pair> tables_, indices_, received_, outgoing_;  // by GPU batch
   std::vector<std::int64_t> begun_;                           // passes, by GPU batch
   std::vector<Reference> appended_;                           // by layer, micro-batch and GPU batch
+  Reference appended_before_;                                 // by any of them, before this pass
 };
 
 }  // namespace sluice::stage

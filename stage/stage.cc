@@ -212,15 +212,19 @@ class Stage::Impl {
  private:
   /// Of all stages: the head admits to what they can hold.
   std::vector<CacheRoom> gather_rooms() const {
-    const CacheRoom own{layout_.config.policy.cache, kv_shape(layout_).page_tokens,
-                        cache_->pool_pages(), cache_->pages_per_slot()};
+    const CacheRoom own{layout_.config.policy.cache,
+                        kv_shape(layout_).page_tokens,
+                        cache_->pool_pages(),
+                        cache_->pages_per_slot(),
+                        layout_.batching.share_prefixes && cache_->shares_prefixes(),
+                        layout_.model.positions.long_after()};
     return comm::gather(resources_.world, own);
   }
 
   /// Host memory on the plan that the parts have on the heap.
   std::uint64_t outside_arenas() const {
     return checksum_bytes(plan_) + plan_.total(Tier::host, "passes") + grammar_memory(layout_) +
-           drafts(Tier::host);
+           plan_.total(Tier::host, offload::kPrefixes) + drafts(Tier::host);
   }
 
   std::uint64_t drafts(Tier tier) const {
@@ -256,6 +260,7 @@ class Stage::Impl {
         weights_ ? weights_->disk_bytes() + cache_->disk_bytes() + activations_->disk_bytes() : 0;
     const std::uint64_t host_used = host_.used() + control_.used() + pass_memory(layout_) +
                                     grammar_memory(layout_) + drafts(Tier::host) +
+                                    plan_.total(Tier::host, offload::kPrefixes) +
                                     offload::DiskEngine::checksum_bytes(files);
     const std::uint64_t used[] = {device_.used() + layout_.engine_bytes + drafts(Tier::device),
                                   host_used, files};

@@ -2,6 +2,7 @@
 // batched. Plain data, alike on all ranks (the handshake compares it).
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -63,12 +64,21 @@ struct Batching {
   /// the launcher.
   std::int32_t features = 0;
   std::int32_t adapters = 0;  // of the run: numbers that requests may have. Set by the launcher
+  /// Sequences that begin with the same full pages of tokens have these in common.
+  bool share_prefixes = true;
+  /// Requests that begin alike are started one after the other, as far as the head looks ahead.
+  bool group_prefixes = true;
 
   std::int32_t micro_batches_for(std::int32_t stages) const {
     return micro_batches > 0 ? micro_batches : stages > 1 ? stages + 1 : 1;
   }
   /// Sequences under way at a time. Throws ConfigError for more than kMaxSlots.
   std::int32_t slots(std::int32_t stages) const;
+  /// Requests that the head takes from the job before they have places, at most: to group them, and
+  /// to start others while one waits for pages that it will share.
+  std::int32_t look_ahead(std::int32_t stages) const {
+    return share_prefixes ? std::min(slots(stages), 256) : 1;
+  }
 };
 
 /// Throws ConfigError unless the stages cover layers 0 .. model_layers - 1 once and in order.

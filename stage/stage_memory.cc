@@ -4,11 +4,13 @@
 #include <limits>
 
 #include "offload/disk/disk_engine.h"
+#include "offload/kv/kv_layout.h"
 #include "offload/kv/kv_pools.h"
 #include "stage/grammar_rows.h"
 #include "stage/head.h"
 #include "stage/pass.h"
 #include "stage/pass_inbox.h"
+#include "stage/prefix_tree.h"
 #include "stage/sample_rows.h"
 #include "stage/weight_groups.h"
 
@@ -75,10 +77,20 @@ offload::KvShape kv_shape(const StageLayout& layout) {
   shape.head_dim = layout.model.attention.head_width;
   shape.pool_pages = layout.cache_pages;
   shape.compute_dtype = layout.compute_dtype;
+  if (layout.batching.share_prefixes) {
+    shape.prefix_bytes_per_page =
+        (layout.first() ? PrefixTree::bytes_per_page(shape.page_tokens) : 0) +
+        (layout.last() ? PrefixTokens::kBytesPerPage : 0);
+  }
   for (std::int32_t i = 0; i < shape.layers && !layout.model.attention.windows.empty(); ++i) {
     shape.windows.push_back(layout.model.attention.window_of(layout.config.first_layer + i));
   }
   return shape;
+}
+
+std::int32_t prefix_pages(const StageLayout& layout) {
+  if (!layout.batching.share_prefixes) return 0;
+  return offload::KvLayout(kv_shape(layout), layout.config.policy).most_prefixes();
 }
 
 offload::ActivationShape activation_shape(const StageLayout& layout) {

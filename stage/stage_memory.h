@@ -64,6 +64,8 @@ struct StageLayout {
 /// The weight stream's layers: embedding (first stage), decoder layers, head (last stage).
 std::vector<offload::GroupSpec> layer_specs(const StageLayout& layout);
 offload::KvShape kv_shape(const StageLayout& layout);
+/// Below which the prefixes of the stage's cache are numbered; 0: none are shared.
+std::int32_t prefix_pages(const StageLayout& layout);
 offload::ActivationShape activation_shape(const StageLayout& layout);
 
 /// The stage's own buffers (offload's parts reserve theirs themselves).

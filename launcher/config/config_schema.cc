@@ -135,6 +135,14 @@ void describe_batching(SchemaVisitor& visitor, stage::Batching& batching) {
            "prompts go in chunks; bounds the workspace",
            "--max-batch-tokens"},
           batching.max_tokens_per_gpu_batch, {1, kMostTokens});
+  visitor.boolean({"share_prefixes",
+                   "prompts that begin with the same tokens compute and keep these once; not with "
+                   "sliding windows",
+                   "--share-prefixes"},
+                  batching.share_prefixes);
+  visitor.boolean(
+      {"group_prefixes", "... and are answered one after the other", "--group-prefixes"},
+      batching.group_prefixes);
   visitor.leave();
 }
 

@@ -29,7 +29,9 @@ class SimulatedRequests : public stage::Job {
   stage::Next next(stage::Request& request) override {
     if (next_ == requests_.size()) return stage::Next::no_more;
     request.id = next_;
-    request.prompt.assign(static_cast<std::size_t>(requests_[next_].prompt_tokens), 0);
+    // No two of them begin alike.
+    request.prompt.assign(static_cast<std::size_t>(requests_[next_].prompt_tokens),
+                          static_cast<std::int32_t>(next_));
     request.max_tokens = requests_[next_].new_tokens;
     place_[next_] = active_.size();
     active_.push_back(next_++);

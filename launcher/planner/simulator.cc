@@ -32,8 +32,8 @@ std::vector<stage::CacheRoom> rooms_of(const SimulatedJob& job) {
   for (const stage::StageLayout& layout : job.stages) {
     const offload::KvShape shape = stage::kv_shape(layout);
     const offload::KvLayout cache(shape, layout.config.policy);
-    rooms.push_back(
-        {layout.config.policy.cache, shape.page_tokens, layout.cache_pages, cache.pages_per_slot});
+    rooms.push_back({layout.config.policy.cache, shape.page_tokens, layout.cache_pages,
+                     cache.pages_per_slot, false});
   }
   return rooms;
 }

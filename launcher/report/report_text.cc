@@ -56,7 +56,7 @@ std::string throughput(const stage::RunReport& run) {
     table.add(
         {name, fmt::format("{}", tokens), fmt::format("{:.2f}", seconds), rate(tokens, seconds)});
   };
-  line("prefill", run.prompt_tokens, run.prefill_seconds);
+  line("prefill", run.prompt_tokens - run.shared_prefix_tokens, run.prefill_seconds);
   line("decode", run.decode_tokens, run.decode_seconds);
   line("overall", run.prompt_tokens + run.completion_tokens, run.wall_seconds);
   line("answers, of all time", run.completion_tokens, run.wall_seconds);
@@ -152,6 +152,13 @@ std::string of_both(const ResourceUse& use, double rate, double flop) {
   return by_flop ? fmt::format("{:.0f} GFLOP/s", flop / 1e9) : per_second(rate);
 }
 
+std::string shared(const stage::RunReport& run) {
+  if (run.shared_prefix_tokens == 0) return "";
+  return fmt::format(
+      "  {} of {} prompt tokens were not computed, as other prompts had begun with them\n",
+      run.shared_prefix_tokens, run.prompt_tokens);
+}
+
 std::string stepped_back(const stage::RunReport& run) {
   if (run.stepped_back == 0) return "";
   return fmt::format(
@@ -207,7 +214,7 @@ std::string report_text(const std::vector<stage::StageReport>& stages,
   if (run.failed > 0) out += fmt::format(", {} failed", run.failed);
   out += "\n" + throughput(run) + drafts(run);
   out += "\n" + times(stages);
-  out += "\nMemory:\n" + memory(stages) + cache(stages) + stepped_back(run);
+  out += "\nMemory:\n" + memory(stages) + cache(stages) + shared(run) + stepped_back(run);
   return out + resources(stages);
 }
 

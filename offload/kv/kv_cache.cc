@@ -11,6 +11,7 @@
 #include "offload/kv/kv_disk.h"
 #include "offload/kv/kv_layout.h"
 #include "offload/kv/kv_pages.h"
+#include "offload/kv/kv_plan.h"
 #include "offload/kv/kv_rows.h"
 #include "offload/kv/kv_stream.h"
 #include "offload/kv/kv_tables.h"
@@ -18,21 +19,6 @@
 namespace sluice::offload {
 
 namespace {
-
-std::byte* take(Arena& arena, std::uint64_t bytes, const char* purpose) {
-  return bytes == 0 ? nullptr : arena.take(bytes, purpose);
-}
-
-KvMemory take_memory(const KvLayout& layout, Arena& device, Arena& host, Arena& control) {
-  const KvMemory sizes(layout, {});
-  KvMemory::Blocks blocks;
-  blocks.device_cache = take(device, sizes.device_cache_bytes, "KV cache");
-  blocks.device_staging = take(device, sizes.device_staging_bytes, "KV staging");
-  blocks.host_cache = take(host, sizes.host_cache_bytes, "KV cache");
-  blocks.host_staging = take(host, sizes.host_staging_bytes, "KV staging");
-  blocks.control = take(control, sizes.control_bytes, kControl);
-  return KvMemory(layout, blocks);
-}
 
 /// The activations of a step.
 struct StepRows {
@@ -49,20 +35,6 @@ struct GpuBatch {
 
 }  // namespace
 
-void KvCache::plan(const KvShape& shape, const Policy& policy, MemoryPlan& plan) {
-  const KvLayout layout(shape, policy);
-  const KvMemory sizes(layout, {});
-  const auto reserve = [&plan](Tier tier, const char* purpose, std::uint64_t bytes) {
-    if (bytes > 0) plan.reserve(tier, purpose, bytes);
-  };
-  reserve(Tier::device, "KV cache", sizes.device_cache_bytes);
-  reserve(Tier::host, "KV cache", sizes.host_cache_bytes);
-  reserve(Tier::disk, "KV cache", layout.file_bytes());
-  reserve(Tier::device, "KV staging", sizes.device_staging_bytes);
-  reserve(Tier::host, "KV staging", sizes.host_staging_bytes);
-  reserve(Tier::host, kControl, sizes.control_bytes);
-}
-
 class KvCache::Impl {
  public:
   Impl(kernels::Engine& engine, const KvShape& shape, const Policy& policy, Arena& device,
@@ -75,6 +47,7 @@ class KvCache::Impl {
         rows_(*engine.backend, layout_, memory_),
         disk_(make_disk(disk, folder)),
         stream_(*engine.backend, layout_, memory_, appended_, disk_.get(), policy.overlap, trace),
+        staged_(layout_),
         checks_(layout_),
         lengths_(static_cast<std::size_t>(shape.slots), 0) {
     pages_.reserve(layout_.reaches.size());
@@ -109,6 +82,8 @@ class KvCache::Impl {
               TensorView keys, TensorView values, const kernels::AttentionRule& rule);
   Event store(std::int32_t layer, std::int32_t gpu_batch, TensorView keys, TensorView values);
   void forget(std::span<const std::int32_t> slots);
+  void keep(std::int32_t slot, std::int32_t first, std::span<const std::int32_t> prefixes);
+  void drop(std::span<const std::int32_t> prefixes);
   KvUsage usage() const;
   const KvLayout& layout() const { return layout_; }
 
@@ -116,6 +91,7 @@ class KvCache::Impl {
   std::unique_ptr<KvDisk> make_disk(DiskEngine* disk, const RunFolder* folder);
   void poll();
   void take_pages(std::span<const KvSequence> sequences);
+  void share(const KvSequence& sequence);
   void add_usage(std::int32_t slot, KvUsage& usage) const;
   KvStep& step_of(std::int32_t layer, std::int32_t gpu_batch);
   kernels::KvPages pages_of(Tier tier, std::int32_t layer) const;
@@ -139,6 +115,7 @@ class KvCache::Impl {
   std::unique_ptr<KvDisk> disk_;
   KvStream stream_;
   std::vector<KvPageTable> pages_;  // by reach
+  KvStagedPages staged_;
   KvChecks checks_;
   std::vector<std::int32_t> lengths_;  // tokens each slot holds
   std::vector<GpuBatch> gpu_batches_;
@@ -230,7 +207,7 @@ void KvCache::Impl::begin(std::int32_t gpu_batch, std::span<const KvSequence> se
     backend.synchronize(step.host_used);
   }
   take_pages(sequences);
-  step.fill(layout_, pages_, sequences, pass);
+  step.fill(layout_, pages_, staged_, sequences, pass);
   // Copy on the lane that reads the tables. By then the last pass has read the old ones, and a few
   // kilobytes need not queue behind weights on Lane::host_to_device.
   for (const KvReachStep& reach : step.reaches) {
@@ -246,7 +223,9 @@ void KvCache::Impl::begin(std::int32_t gpu_batch, std::span<const KvSequence> se
 
 void KvCache::Impl::take_pages(std::span<const KvSequence> sequences) {
   for (const KvSequence& sequence : sequences) {
-    if (sequence.context == sequence.new_tokens) forget({&sequence.slot, 1});
+    const bool starts = sequence.context == sequence.new_tokens || sequence.prefix >= 0;
+    if (starts) forget({&sequence.slot, 1});
+    if (sequence.prefix >= 0) share(sequence);
   }
   for (const KvSequence& sequence : sequences) {
     for (KvPageTable& pages : pages_) {
@@ -254,6 +233,37 @@ void KvCache::Impl::take_pages(std::span<const KvSequence> sequences) {
     }
     lengths_[static_cast<std::size_t>(sequence.slot)] = sequence.context;
   }
+}
+
+void KvCache::Impl::share(const KvSequence& sequence) {
+  KvPageTable& pages = pages_.front();
+  pages.share(sequence.slot, sequence.prefix);
+  const std::int32_t tokens = pages.count(sequence.slot) * layout_.shape.page_tokens;
+  if (tokens != sequence.context - sequence.new_tokens) {
+    throw_bug(fmt::format("slot {} starts behind {} tokens with a prefix of {}", sequence.slot,
+                          sequence.context - sequence.new_tokens, tokens));
+  }
+  if (!layout_.uses_rows()) return;
+  // Whoever appended these pages did so in an earlier pass, whose work is all on the lane.
+  const Event appended = engine_.backend->record(Lane::host_compute);
+  for (std::int32_t layer = 0; layer < layout_.shape.layers; ++layer) {
+    appended_.at(sequence.slot, layer) = appended;
+  }
+}
+
+void KvCache::Impl::keep(std::int32_t slot, std::int32_t first,
+                         std::span<const std::int32_t> prefixes) {
+  const bool is_slot = slot >= 0 && slot < layout_.shape.slots;
+  const std::int64_t end = std::int64_t{first} + static_cast<std::int64_t>(prefixes.size());
+  if (!layout_.shares_prefixes() || !is_slot || first < 0 ||
+      end * layout_.shape.page_tokens > lengths_[static_cast<std::size_t>(slot)]) {
+    throw_bug(fmt::format("pages {} to {} of slot {} are kept as prefixes", first, end, slot));
+  }
+  for (const std::int32_t prefix : prefixes) pages_.front().keep(slot, first++, prefix);
+}
+
+void KvCache::Impl::drop(std::span<const std::int32_t> prefixes) {
+  for (const std::int32_t prefix : prefixes) pages_.front().drop(prefix);
 }
 
 void KvCache::Impl::forget(std::span<const std::int32_t> slots) {
@@ -420,6 +430,14 @@ Tier KvCache::tier_of(std::int32_t slot) const {
 }
 
 void KvCache::forget(std::span<const std::int32_t> slots) { impl_->forget(slots); }
+
+bool KvCache::shares_prefixes() const { return impl_->layout().shares_prefixes(); }
+
+void KvCache::keep(std::int32_t slot, std::int32_t first, std::span<const std::int32_t> prefixes) {
+  impl_->keep(slot, first, prefixes);
+}
+
+void KvCache::drop(std::span<const std::int32_t> prefixes) { impl_->drop(prefixes); }
 
 PerTier<std::int32_t> KvCache::pool_pages() const { return impl_->layout().farthest().pool; }
 

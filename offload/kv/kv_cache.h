@@ -4,6 +4,10 @@
 // sequence takes pages as it grows, and gives them back when it ends. So a short sequence does not
 // keep the memory of a long one, nor an unfinished one that of its end.
 //
+// Sequences that begin with the same tokens may have the pages of these in common: keep() gives the
+// beginning of a sequence a number, by which others start behind it. It stays until drop(), however
+// the sequences end. Of a GPU batch each such page is fetched once.
+//
 // Layers whose queries see a window of keys have page tables and pools of their own. A sequence
 // takes at most as many pages there as a window and the new tokens of a pass lie in, and uses them
 // in turn: a page whose tokens no query will see again holds later ones. Such layers fetch and read
@@ -32,6 +36,8 @@
 
 namespace sluice::offload {
 
+inline constexpr const char* kPrefixes = "prefixes";
+
 struct KvShape {
   std::int32_t layers = 0;           // of this stage
   std::int32_t slots = 0;            // sequences: micro-batches x GPU batches x GPU-batch size
@@ -51,6 +57,9 @@ struct KvShape {
   /// of the tier at a time. At least one such sequence must fit (kv_pools.h).
   PerTier<std::int32_t> pool_pages = {};
   DType compute_dtype = DType::f32;  // of query, keys, values, out
+  /// Host memory that the caller keeps for each page of all pools, of a layer, where prefixes are
+  /// shared. Planned as kPrefixes, and no part of the arenas.
+  std::uint64_t prefix_bytes_per_page = 0;
   /// By layer: keys that a query sees at most (kernels::AttentionRule::window); 0: all. Empty: all
   /// in all layers.
   std::vector<std::int32_t> windows;
@@ -68,6 +77,9 @@ struct KvSequence {
   /// Its first so many tokens, those of its prompt, attend to all values; later ones as the policy
   /// says (Policy::attn_sparsity), in whatever pass they are computed.
   std::int32_t dense = 0;
+  /// Of a sequence that starts: the prefix (KvCache::keep()) that its history is; -1: it has none.
+  /// It lies in the home tier of the slot.
+  std::int32_t prefix = -1;
 };
 
 /// Of the sequences so far, in a layer that sees farthest.
@@ -78,7 +90,8 @@ struct KvUsage {
 
 class KvCache {
  public:
-  /// Reserves "KV cache" in each tier, "KV staging" in device and host, kControl in host.
+  /// Reserves "KV cache" in each tier, "KV staging" in device and host, kControl and kPrefixes in
+  /// host.
   static void plan(const KvShape& shape, const Policy& policy, MemoryPlan& plan);
 
   /// Takes exactly what plan() reserved, of kControl from `control`. `disk` and `folder` may be
@@ -98,6 +111,16 @@ class KvCache {
   /// Forgets the sequences of these slots and frees their pages. Not to be called between the
   /// begin() of a pass and its last store().
   void forget(std::span<const std::int32_t> slots);
+
+  /// Whether keep() may be called: not where some layers see a window only.
+  bool shares_prefixes() const;
+  /// Full pages of a sequence, from page `first` on, each become the end of a prefix: of numbers
+  /// that no other has, below pages of all tiers. To be called after begin(); sequences of later
+  /// passes may begin with them. Throws Error for what cannot be.
+  void keep(std::int32_t slot, std::int32_t first, std::span<const std::int32_t> prefixes);
+  /// Forgets prefixes. Sequences that began with them keep their pages. Not to be called between
+  /// the begin() of a pass and its last store().
+  void drop(std::span<const std::int32_t> prefixes);
 
   /// Starts to fetch the streamed sequences of (layer, gpu_batch). Calls come in the order of the
   /// attend() calls, at most one ahead; attend() fetches by itself what was not prefetched.

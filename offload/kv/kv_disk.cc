@@ -53,7 +53,7 @@ std::byte* KvDisk::tail(std::int32_t place, std::int32_t layer) const {
 std::span<const std::int32_t> KvDisk::full_pages(const KvReachStep& reach,
                                                  const KvStreamed& sequence) const {
   if (sequence.tier != Tier::disk) return {};
-  const std::int32_t full = sequence.history / layout_.shape.page_tokens - sequence.out_of_sight;
+  const std::int32_t full = sequence.history / layout_.shape.page_tokens - sequence.skipped;
   return std::span(reach.homes)
       .subspan(static_cast<std::size_t>(sequence.first_page), static_cast<std::size_t>(full));
 }
@@ -98,8 +98,8 @@ void KvDisk::copy_tails(const KvStep& step, std::int32_t layer, std::byte* targe
   for (const KvStreamed& sequence : step.of(layout_, layer).streamed_sequences) {
     const std::int32_t page_tokens = layout_.shape.page_tokens;
     if (sequence.tier != Tier::disk || sequence.history % page_tokens == 0) continue;
-    const auto page = static_cast<std::size_t>(
-        sequence.first_page + sequence.history / page_tokens - sequence.out_of_sight);
+    const auto page = static_cast<std::size_t>(sequence.first_page +
+                                               sequence.history / page_tokens - sequence.skipped);
     engine_.backend->copy(Lane::host_to_device, target + page * layout_.page_bytes,
                           tail(sequence.place, layer), layout_.page_bytes);
   }

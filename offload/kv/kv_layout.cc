@@ -222,6 +222,11 @@ void KvLayout::count_pages() {
   product(std::accumulate(before.begin(), before.end(), std::uint64_t{0}, sum), file_page_bytes);
 }
 
+std::int32_t KvLayout::most_prefixes() const {
+  const PerTier<std::int32_t>& pool = farthest().pool;
+  return shares_prefixes() ? std::accumulate(pool.begin(), pool.end(), 0) : 0;
+}
+
 std::int64_t KvLayout::pages_in(Tier tier) const {
   const KvReach& last = reaches.back();
   const auto index = static_cast<std::size_t>(tier);

@@ -74,6 +74,13 @@ class KvLayout {
 
   std::int32_t slots_in(Tier tier) const { return slots[static_cast<std::size_t>(tier)]; }
   const KvReach& farthest() const { return reaches.front(); }
+  /// Whether sequences may have pages in common: not those that are used in turn; nor where keys
+  /// depend on where a sequence's prompt ends, as what sees few values has other ones.
+  bool shares_prefixes() const {
+    return reaches.size() == 1 && farthest().window == 0 && kept_millionths == 0;
+  }
+  /// Of all tiers' pools, of a layer: most that there can be of prefixes; 0 where none is shared.
+  std::int32_t most_prefixes() const;
   std::int32_t pool_of(Tier tier) const { return farthest().pool[static_cast<std::size_t>(tier)]; }
   std::int64_t pages_in(Tier tier) const;  // of all layers
   /// Ways to attend, each with tables of its own: to all values and, where attention is sparse, to

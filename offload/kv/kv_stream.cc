@@ -72,7 +72,7 @@ void KvStream::copy_host_pages(const KvStep& step, std::int32_t layer, std::byte
     if (sequence.history == 0 || sequence.tier != Tier::host) continue;
     const auto first = static_cast<std::size_t>(sequence.first_page);
     const auto pages =
-        static_cast<std::size_t>(layout_.pages_for(sequence.history) - sequence.out_of_sight);
+        static_cast<std::size_t>(layout_.pages_for(sequence.history) - sequence.skipped);
     const auto homes = std::span(reach.homes).subspan(first, pages);
     if (sequence.keys_only) {
       for (std::size_t i = 0; i < pages; ++i) {

@@ -25,6 +25,14 @@ void number_from(std::span<std::int32_t> pages, std::int32_t from, std::int32_t 
 
 }  // namespace
 
+KvStagedPages::KvStagedPages(const KvLayout& layout) {
+  for (const Tier tier : {Tier::host, Tier::disk}) {
+    const bool is_streamed = tier == Tier::disk || !layout.host_attends;
+    pages_[static_cast<std::size_t>(tier)].resize(
+        static_cast<std::size_t>(is_streamed ? layout.pool_of(tier) : 0), -1);
+  }
+}
+
 std::uint64_t KvTable::bytes(const KvLayout& layout) {
   const auto capacity = static_cast<std::uint64_t>(layout.shape.gpu_batch_size);
   const auto columns = 3 + static_cast<std::uint64_t>(layout.pages_per_slot);
@@ -127,8 +135,18 @@ namespace {
 class ReachFill {
  public:
   ReachFill(const KvLayout& layout, const KvReach& reach, const KvPageTable& pages,
-            KvReachStep& step)
-      : layout_(layout), reach_(reach), pages_(pages), step_(step) {}
+            KvStagedPages& staged, KvReachStep& step)
+      : layout_(layout), reach_(reach), pages_(pages), staged_(staged), step_(step) {}
+  ~ReachFill() {
+    for (const KvStreamed& sequence : step_.streamed_sequences) {
+      for (std::size_t i = 0; i < pages_of(sequence); ++i) {
+        const std::size_t page = static_cast<std::size_t>(sequence.first_page) + i;
+        staged_.at(sequence.tier, step_.homes[page]) = -1;
+      }
+    }
+  }
+  ReachFill(const ReachFill&) = delete;
+  ReachFill& operator=(const ReachFill&) = delete;
 
   void add(const KvSequence& sequence) {
     const Tier tier = layout_.tiers[static_cast<std::size_t>(sequence.slot)];
@@ -168,42 +186,68 @@ class ReachFill {
 
   void add_streamed(const KvSequence& sequence, Tier tier, std::int32_t history,
                     std::size_t first) const {
-    const auto first_staged = static_cast<std::int32_t>(step_.homes.size());
+    const std::size_t first_staged = step_.homes.size();
+    const std::size_t skipped = first + add_homes(sequence, tier, first);
+    const auto stage = [&](std::span<std::int32_t> numbers) {
+      list(numbers, first, sequence.slot);
+      for (std::int32_t& number : numbers) number = staged_.at(tier, number);
+    };
     const bool keys_only =
         layout_.fetches_keys_only && tier == Tier::host && history > 0 && sequence.dense <= history;
-    const auto stage = [&](std::span<std::int32_t> numbers) {
-      number_from(numbers, static_cast<std::int32_t>(first), first_staged);
-    };
     if (keys_only) {
       stage(step_.lean.add(sequence));
       list(step_.lean_homes.add(sequence), first, sequence.slot);
     } else {
       add_to(step_.streamed, sequence, stage);
     }
-    const std::size_t staged =
-        static_cast<std::size_t>(layout_.pages_for(sequence.context)) - first;
-    step_.homes.resize(step_.homes.size() + staged);
-    pages_.list(sequence.slot, static_cast<std::int32_t>(first),
-                std::span(step_.homes).last(staged));
     step_.streamed_sequences.push_back(
         {sequence.slot, tier, layout_.places[static_cast<std::size_t>(sequence.slot)], history,
-         first_staged, static_cast<std::int32_t>(first), keys_only});
+         static_cast<std::int32_t>(first_staged), static_cast<std::int32_t>(skipped), keys_only});
+  }
+
+  /// Stages the pages of a sequence from page `first` on. Sequences share what they begin with, so
+  /// those that are staged already come first: returns how many these are.
+  std::size_t add_homes(const KvSequence& sequence, Tier tier, std::size_t first) const {
+    const std::size_t staged = step_.homes.size();
+    const std::size_t pages = static_cast<std::size_t>(layout_.pages_for(sequence.context)) - first;
+    step_.homes.resize(staged + pages);
+    const std::span<std::int32_t> own = std::span(step_.homes).last(pages);
+    pages_.list(sequence.slot, static_cast<std::int32_t>(first), own);
+    std::size_t shared = 0;
+    while (shared < pages && staged_.at(tier, own[shared]) >= 0) ++shared;
+    std::ranges::copy(own.subspan(shared), own.begin());
+    step_.homes.resize(staged + pages - shared);
+    for (std::size_t i = staged; i < step_.homes.size(); ++i) {
+      staged_.at(tier, step_.homes[i]) = static_cast<std::int32_t>(i);
+    }
+    return shared;
+  }
+
+  /// Of homes.
+  std::size_t pages_of(const KvStreamed& sequence) const {
+    const auto index = static_cast<std::size_t>(&sequence - step_.streamed_sequences.data());
+    const std::size_t end =
+        index + 1 < step_.streamed_sequences.size()
+            ? static_cast<std::size_t>(step_.streamed_sequences[index + 1].first_page)
+            : step_.homes.size();
+    return end - static_cast<std::size_t>(sequence.first_page);
   }
 
   const KvLayout& layout_;
   const KvReach& reach_;
   const KvPageTable& pages_;
+  KvStagedPages& staged_;
   KvReachStep& step_;
 };
 
 }  // namespace
 
-void KvStep::fill(const KvLayout& layout, std::span<const KvPageTable> pages,
+void KvStep::fill(const KvLayout& layout, std::span<const KvPageTable> pages, KvStagedPages& staged,
                   std::span<const KvSequence> sequences, std::int32_t in_pass) {
   clear();
   pass = in_pass;
   for (std::size_t i = 0; i < reaches.size(); ++i) {
-    ReachFill reach(layout, layout.reaches[i], pages[i], reaches[i]);
+    ReachFill reach(layout, layout.reaches[i], pages[i], staged, reaches[i]);
     for (const KvSequence& sequence : sequences) reach.add(sequence);
   }
   for (const KvSequence& sequence : sequences) {

@@ -55,15 +55,16 @@ struct KvRows {
   std::int32_t count = 0;
 };
 
-/// A sequence whose history is fetched for each layer, as far as it is in sight.
+/// A sequence whose history is fetched for each layer, as far as it is in sight. Pages that it
+/// shares with a sequence before it in the step are fetched once, for that one.
 struct KvStreamed {
   std::int32_t slot = 0;
   Tier tier = Tier::host;
-  std::int32_t place = 0;         // of the slot in its tier
-  std::int32_t history = 0;       // tokens before this pass
-  std::int32_t first_page = 0;    // in the staging buffer and in KvReachStep::homes
-  std::int32_t out_of_sight = 0;  // the sequence's pages before that one
-  bool keys_only = false;         // KvLayout::fetches_keys_only
+  std::int32_t place = 0;       // of the slot in its tier
+  std::int32_t history = 0;     // tokens before this pass
+  std::int32_t first_page = 0;  // in the staging buffer and in KvReachStep::homes
+  std::int32_t skipped = 0;     // pages of the sequence before that one
+  bool keys_only = false;       // KvLayout::fetches_keys_only
 };
 
 /// A page that began in an earlier pass, lies in the tail of a slot, and is filled in this pass: it
@@ -71,6 +72,20 @@ struct KvStreamed {
 struct KvBegunPage {
   std::int32_t place = 0;  // of the slot in its tier
   std::int32_t write_page = 0;
+};
+
+/// Where pages of each tier are staged; scratch of KvStep::fill().
+class KvStagedPages {
+ public:
+  explicit KvStagedPages(const KvLayout& layout);
+
+  /// The number in the staging buffer; -1: it is not there.
+  std::int32_t& at(Tier tier, std::int32_t page) {
+    return pages_[static_cast<std::size_t>(tier)][static_cast<std::size_t>(page)];
+  }
+
+ private:
+  PerTier<std::vector<std::int32_t>> pages_;  // by page; none where sequences are not streamed
 };
 
 /// Sequences that are attended at one place. A sequence whose new tokens end its prompt and begin
@@ -140,7 +155,7 @@ struct KvStep {
 
   /// Overwrites all but the events; never allocates. Sequences must have been checked, and have
   /// their pages. `pages`: by reach.
-  void fill(const KvLayout& layout, std::span<const KvPageTable> pages,
+  void fill(const KvLayout& layout, std::span<const KvPageTable> pages, KvStagedPages& staged,
             std::span<const KvSequence> sequences, std::int32_t in_pass);
 
  private:

@@ -153,6 +153,7 @@ TEST(ReportJson, TheFileHasEverything) {
   facts.world = "mpi";
   facts.journal = {70, 90};
   run.stepped_back = 3;
+  run.shared_prefix_tokens = 20;
   run.recomputed_tokens = 1;
   facts.date = std::chrono::system_clock::from_time_t(1700000000);
   facts.prediction = Prediction{4, 1, 3};
@@ -169,10 +170,11 @@ TEST(ReportJson, TheFileHasEverything) {
   EXPECT_EQ(json.at("config"), "model: m\n");
   EXPECT_EQ(json.at("run").at("requests"), 10);
   EXPECT_EQ(json.at("run").at("failed"), 1);
-  EXPECT_EQ(json.at("run").at("prefill_tokens_per_second"), 50.0);
+  EXPECT_EQ(json.at("run").at("prefill_tokens_per_second"), 40.0) << "of those computed";
   EXPECT_EQ(json.at("run").at("decode_tokens"), 40);
   EXPECT_EQ(json.at("run").at("restored_tokens"), 70);
   EXPECT_EQ(json.at("run").at("stepped_back"), 3);
+  EXPECT_EQ(json.at("run").at("shared_prefix_tokens"), 20);
   EXPECT_EQ(json.at("run").at("recomputed_tokens"), 91) << "of the journal's rows, and of others";
   EXPECT_EQ(json.at("run").at("decode_tokens_per_second"), 16.0) << "without first tokens";
   EXPECT_EQ(json.at("run").at("tokens_per_second"), 30.0);

@@ -53,6 +53,7 @@ PipelineOptions options_of(const offload::Policy& policy, std::int32_t longest) 
   options.batching.num_gpu_batches = 2;
   options.batching.max_tokens_per_gpu_batch = 256;
   options.batching.max_sequence_tokens = longest;
+  options.batching.share_prefixes = false;  // shared_prefix_test.cc
   return options;
 }
 

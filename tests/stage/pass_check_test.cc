@@ -55,6 +55,13 @@ Pass good_pass() {
   pass.rows[2].sample = true;
   pass.rows[2].drafted = 2;
   pass.freed = {0, 17};
+  // Behind a page of another, after which it has none of its own that is full.
+  pass.rows[1].position = 16;
+  pass.rows[1].total = 24;
+  pass.rows[1].prefix = 35;
+  pass.rows[1].kept = 1;
+  pass.kept = {3};
+  pass.dropped = {0, 35};
   return pass;
 }
 
@@ -167,6 +174,22 @@ TEST(PassCheck, GuessesThatARowMayNotHaveAreRefused) {
          pass.rows[1].sample = true;
          pass.rows[1].drafted = 1;
        }},
+  };
+  for (const auto& [what, change] : changes) expect_refused(what, change);
+}
+
+TEST(PassCheck, PrefixesThatCannotBeAreRefused) {
+  const std::pair<const char*, Change> changes[] = {
+      {"a row behind a prefix", [](Pass& pass) { pass.rows[1].prefix = 36; }},
+      {"a row behind a prefix", [](Pass& pass) { pass.rows[1].prefix = -2; }},
+      {"a row behind a prefix", [](Pass& pass) { pass.rows[1].position = 15; }},
+      {"a row behind a prefix", [](Pass& pass) { pass.rows[0].prefix = 1; }},
+      {"pages which are not full", [](Pass& pass) { pass.rows[1].kept_from = 1; }},
+      {"pages which are not full", [](Pass& pass) { pass.rows[1].kept = -1; }},
+      {"pages which are not full", [](Pass& pass) { pass.rows[0].kept = 1; }},
+      {"other prefixes than", [](Pass& pass) { pass.kept.push_back(4); }},
+      {"a prefix that cannot be", [](Pass& pass) { pass.kept[0] = 36; }},
+      {"a prefix that cannot be", [](Pass& pass) { pass.dropped[0] = -1; }},
   };
   for (const auto& [what, change] : changes) expect_refused(what, change);
 }

@@ -39,6 +39,8 @@ Pass sample_pass() {
   pass.grammars = {{3, 2}};
   pass.grammar_bytes = {std::byte{8}, std::byte{9}};
   pass.freed = {11, 2};
+  pass.dropped = {4};
+  pass.kept = {9, 10, 12};
   return pass;
 }
 
@@ -62,6 +64,8 @@ TEST(PassTest, ReadsWhatWasWritten) {
   EXPECT_EQ(read.grammars[0].number, 3);
   EXPECT_EQ(read.grammar_bytes, pass.grammar_bytes);
   EXPECT_EQ(read.freed, pass.freed);
+  EXPECT_EQ(read.dropped, pass.dropped);
+  EXPECT_EQ(read.kept, pass.kept);
 }
 
 TEST(PassTest, EveryTruncationIsRefused) {
@@ -76,8 +80,8 @@ TEST(PassTest, EveryTruncationIsRefused) {
 TEST(PassTest, ACountOfWhatIsNotThereTakesNoMemory) {
   std::vector<std::byte> buffer(max_pass_bytes(small_batching(), 2));
   const std::size_t size = encode(sample_pass(), buffer).size();
-  constexpr std::size_t kCounts = 16;  // behind number, micro_batch and end: seven of 32 bits
-  for (std::size_t count = 0; count < 7; ++count) {
+  constexpr std::size_t kCounts = 16;  // behind number, micro_batch and end: nine of 32 bits
+  for (std::size_t count = 0; count < 9; ++count) {
     for (const std::int32_t claimed : {INT32_MAX, -1}) {
       std::vector<std::byte> changed = buffer;
       std::memcpy(changed.data() + kCounts + 4 * count, &claimed, sizeof claimed);
@@ -97,6 +101,8 @@ TEST(PassTest, FullestPassFits) {
   pass.grammars.resize(6);
   pass.grammar_bytes.resize(grammar::kMostProgramBytes);
   pass.freed.resize(18);  // all slots of three micro-batches
+  pass.dropped.resize(static_cast<std::size_t>(most_prefixes(batching, 2)));
+  pass.kept.resize(2 * 6 + 1);  // what 16 tokens fill, and pages before these
   std::vector<std::byte> buffer(max_pass_bytes(batching, 2));
 
   EXPECT_EQ(encode(pass, buffer).size(), buffer.size());

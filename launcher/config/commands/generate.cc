@@ -72,6 +72,8 @@ std::vector<FlagGroup> groups() {
         {"--num-gpu-batches", "N"},
         {"--micro-batches", "N"},
         {"--max-batch-tokens", "N"},
+        {"--share-prefixes", "0|1"},
+        {"--group-prefixes", "0|1"},
         {"--draft", "none|ngram"},
         {"--draft-model", "DIR|ID"},
         {"--draft-compress-weight", "none|8bit|4bit"},

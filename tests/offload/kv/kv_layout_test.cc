@@ -186,7 +186,8 @@ TEST(KvTables, NewTokensOfADiskSequenceAreSplitAtTheLastFullPage) {
   for (const std::int32_t slot : {1, 2, 0}) pages.take(slot, 10, 10);
   // Pages of 4: slot 2 has 3 tokens and gets 6; slot 1 gets 4 (a page, exactly); slot 0 gets 1.
   const KvSequence sequences[] = {{2, 0, 6, 9}, {1, 6, 4, 4}, {0, 10, 1, 1}};
-  step.fill(layout, {&pages, 1}, sequences, 5);
+  KvStagedPages staged(layout);
+  step.fill(layout, {&pages, 1}, staged, sequences, 5);
   const KvReachStep& reach = step.of(layout, 0);
   EXPECT_EQ(reach.completed_homes, (std::vector<std::int32_t>{3, 4, 0}));
   ASSERT_EQ(step.begun_pages.size(), 1U);

@@ -1,4 +1,4 @@
-// Every page has one owner at most, whoever comes and goes.
+// Every page has one owner at most, whoever comes and goes; pages of prefixes may have several.
 #include "offload/kv/kv_pages.h"
 
 #include <gtest/gtest.h>
@@ -55,6 +55,44 @@ TEST(KvPageTable, NeighboursWhereThereAreSoManyInARowElseTheLowestFree) {
   table.give_back(4);
   table.give_back(4);  // it has none
   EXPECT_EQ(table.free_pages(Tier::device), 4);
+}
+
+TEST(KvPageTable, PagesOfAPrefixAreFreeWhenItAndAllThatBeginWithItAreGone) {
+  const KvLayout layout = layout_of({100, 0, 0}, {10, 0, 0});
+  KvPageTable table(layout);
+  EXPECT_EQ(table.most_prefixes(), 10);
+  table.take(0, 11, 11);
+  table.keep(0, 0, 7);
+  table.keep(0, 1, 3);
+  table.share(1, 3);
+  table.take(1, 12, 16);
+  EXPECT_EQ(pages_of(table, 1), (Pages{0, 1, 3}));
+  table.share(2, 7);
+  table.take(2, 5, 5);
+  EXPECT_EQ(pages_of(table, 2), (Pages{0, 5})) << "4 is kept for slot 1";
+  table.give_back(0);
+  EXPECT_EQ(table.free_pages(Tier::device), 6) << "0 and 1 are prefixes, 3 and 5 of the others";
+  table.drop(3);
+  EXPECT_EQ(table.free_pages(Tier::device), 6);
+  table.give_back(1);
+  EXPECT_EQ(table.free_pages(Tier::device), 8);
+  table.drop(7);
+  table.give_back(2);
+  EXPECT_EQ(table.free_pages(Tier::device), 10);
+}
+
+TEST(KvPageTable, PrefixesThatCannotBeAreRefused) {
+  const KvLayout layout = layout_of({50, 50, 0}, {6, 6, 0});
+  KvPageTable table(layout);
+  table.take(0, 8, 8);
+  table.keep(0, 1, 5);
+  EXPECT_THROW(table.keep(0, 0, 5), Error) << "there is one of this number";
+  EXPECT_THROW(table.keep(0, 2, 6), Error) << "it has no such page";
+  EXPECT_THROW(table.keep(0, 0, 12), Error) << "no such number";
+  EXPECT_THROW(table.share(1, 4), Error) << "there is none";
+  EXPECT_THROW(table.share(0, 5), Error) << "it has pages";
+  EXPECT_THROW(table.share(11, 5), Error) << "it lies in another tier";
+  EXPECT_THROW(table.drop(4), Error);
 }
 
 TEST(KvPageTable, ASequenceGrowsIntoItsNeighbours) {

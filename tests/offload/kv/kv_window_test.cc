@@ -244,12 +244,13 @@ TEST(KvWindow, OnlyPagesInSightAreNamedAndStaged) {
   }
   // Tokens 44 to 49 come; those from 37 on are in sight, the second of page 9.
   const KvSequence sequences[] = {{0, 0, 6, 50}};
-  step.fill(layout, pages, sequences, 5);
+  offload::KvStagedPages staged(layout);
+  step.fill(layout, pages, staged, sequences, 5);
   const KvReachStep& windowed = step.of(layout, 0);
   const KvReachStep& all = step.of(layout, 1);
   EXPECT_EQ(all.homes, (Numbers{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}));
   EXPECT_EQ(windowed.homes, (Numbers{1, 2, 3, 0}));  // 9, 10, 11 and 12 of four in turn
-  EXPECT_EQ(windowed.streamed_sequences[0].out_of_sight, 9);
+  EXPECT_EQ(windowed.streamed_sequences[0].skipped, 9);
   EXPECT_EQ(all.completed_homes, (Numbers{11}));
   EXPECT_EQ(windowed.completed_homes, (Numbers{3}));
   const kernels::KvBatch batch = windowed.streamed.dense.batch();
