@@ -170,6 +170,59 @@ TEST_P(AdaptersTest, GoWithCompressedWeights) {
   expect_same_bits(adapted(options), whole);
 }
 
+// What the cache holds of a token depends on the adapter, and a mean needs every token's last
+// layer.
+TEST(AdaptersAndPrefixes, OnlyRowsOfOneAdapterShareTheirBeginning) {
+  const std::filesystem::path model = support::read_reference("opt-pre").folder;
+  const launcher::ModelFolder opened = launcher::open_model(model.string());
+  const support::ScratchFolder scratch;
+  PipelineOptions options;
+  for (std::uint64_t i = 0; i < 2; ++i) {
+    const std::string folder = (scratch.path() / std::to_string(i)).string();
+    support::write_adapter(support::make_adapter(model, 4, 8, i, [](const auto&) { return true; }),
+                           folder);
+    options.adapters.push_back(std::to_string(i) + "=" + folder);
+  }
+  std::vector<stage::Request> requests;
+  for (std::int32_t i = 0; i < 24; ++i) {
+    stage::Request& request = requests.emplace_back();
+    for (std::int32_t k = 0; k < 35 + i % 5; ++k) {
+      const std::int32_t token = k < 35 ? k * 13 : k * 17 + i;
+      request.prompt.push_back(4 + token % (opened.config.vocabulary - 4));
+    }
+    request.adapter = i % 3 - 1;
+    request.embed = i % 4 == 1   ? stage::Embed::mean
+                    : i % 4 == 2 ? stage::Embed::last
+                                 : stage::Embed::none;
+    request.max_tokens = request.embed == stage::Embed::none ? 4 : 0;
+    request.sampling.logprobs = 0;
+  }
+  options.batching.gpu_batch_size = 3;
+  options.batching.max_tokens_per_gpu_batch = 48;
+  options.batching.max_sequence_tokens = 48;
+  options.batching.features = opened.config.feature_width();
+  options.policy = policy_of(100, 0, 60, 40, 100, 0);
+  options.batching.share_prefixes = false;
+  ListJob apart(requests);
+  EXPECT_EQ(support::run_pipeline(opened, options, apart).run.shared_prefix_tokens, 0U);
+  options.batching.share_prefixes = true;
+  for (const std::int32_t stages : {1, 2}) {
+    options.stages = stages;
+    ListJob together(requests);
+    EXPECT_GT(support::run_pipeline(opened, options, together).run.shared_prefix_tokens, 0U);
+    for (std::size_t i = 0; i < requests.size(); ++i) {
+      const ListJob::Answer& expected = apart.answers.at(i);
+      const ListJob::Answer& answer = together.answers.at(i);
+      ASSERT_EQ(answer.failure, "");
+      ASSERT_EQ(answer.tokens, expected.tokens) << i;
+      ASSERT_EQ(answer.embedding, expected.embedding) << i;
+      for (std::size_t k = 0; k < answer.results.size(); ++k) {
+        ASSERT_EQ(answer.results[k].logprob, expected.results[k].logprob) << i;
+      }
+    }
+  }
+}
+
 std::vector<std::string> all_names() {
   std::vector<std::string> names = support::reference_names();
   for (const std::string& name : support::family_names()) {
