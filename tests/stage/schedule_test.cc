@@ -30,7 +30,15 @@ GpuBatchShape gpu_batch(std::int32_t index, bool streamed) {
   batch.logits = 2;
   batch.hidden = {1, 1, 0};
   const auto tier = streamed ? offload::Tier::host : offload::Tier::device;
-  batch.cached[static_cast<std::size_t>(tier)] = {2, 2, 40, 40.0, 4, 2, 0};
+  batch.cached[static_cast<std::size_t>(tier)] = {.sequences = 2,
+                                                  .tokens = 2,
+                                                  .context = 40,
+                                                  .pairs = 40,
+                                                  .values = 40,
+                                                  .value_pairs = 40,
+                                                  .dense = 2,
+                                                  .history_pages = 4,
+                                                  .full_pages = 2};
   return batch;
 }
 
