@@ -35,6 +35,7 @@ TimedRankRun run_timed_rank(const TimedPipelineOptions& options, comm::World& wo
   layout.config.first_layer = options.layers_per_stage * world.rank();
   layout.config.layers = options.layers_per_stage;
   layout.batching = options.batching;
+  layout.batching.share_prefixes = false;  // all prompts are alike, and each is to be computed
   layout.stage = world.rank();
   layout.stages = world.size();
 
