@@ -10,6 +10,7 @@
 #include "tests/support/local_pipeline.h"
 #include "tests/support/reference_cases.h"
 #include "tests/support/scratch_folder.h"
+#include "tests/support/test_name.h"
 
 namespace sluice {
 namespace {
@@ -223,20 +224,14 @@ TEST(AdaptersAndPrefixes, OnlyRowsOfOneAdapterShareTheirBeginning) {
   }
 }
 
-std::vector<std::string> all_names() {
-  std::vector<std::string> names = support::reference_names();
-  for (const std::string& name : support::family_names()) {
-    if (name != "yalm") names.push_back(name);  // no adapters are made of it
-  }
+std::vector<std::string> adaptable_names() {
+  std::vector<std::string> names = support::checkpoint_names();
+  std::erase(names, "yalm");  // no adapters are made of it
   return names;
 }
 
-INSTANTIATE_TEST_SUITE_P(Checkpoints, AdaptersTest, testing::ValuesIn(all_names()),
-                         [](const auto& one) {
-                           std::string name = one.param;
-                           for (char& c : name) c = c == '-' ? '_' : c;
-                           return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(Checkpoints, AdaptersTest, testing::ValuesIn(adaptable_names()),
+                         support::test_name);
 
 }  // namespace
 }  // namespace sluice

@@ -8,6 +8,7 @@
 #include "tests/support/list_job.h"
 #include "tests/support/local_pipeline.h"
 #include "tests/support/reference_cases.h"
+#include "tests/support/same_answers.h"
 
 namespace sluice {
 namespace {
@@ -52,20 +53,6 @@ std::vector<stage::Request> requests_of(const support::ReferenceCases& cases) {
   return requests;
 }
 
-void expect_equal(const std::vector<ListJob::Result>& got,
-                  const std::vector<ListJob::Result>& wanted) {
-  ASSERT_EQ(got.size(), wanted.size());
-  for (std::size_t k = 0; k < got.size(); ++k) {
-    ASSERT_EQ(got[k].token, wanted[k].token);
-    ASSERT_EQ(got[k].logprob, wanted[k].logprob);
-    ASSERT_EQ(got[k].top.size(), wanted[k].top.size());
-    for (std::size_t i = 0; i < got[k].top.size(); ++i) {
-      ASSERT_EQ(got[k].top[i].token, wanted[k].top[i].token);
-      ASSERT_EQ(got[k].top[i].logprob, wanted[k].top[i].logprob);
-    }
-  }
-}
-
 struct Shape {
   std::int32_t stages;
   std::int32_t gpu_batch_size;  // rows of logits at a time
@@ -101,8 +88,8 @@ TEST(DeviceSampling, AnswersAreThoseOfSamplingOnTheHost) {
           EXPECT_EQ(job.answers[i].failure, expected.answers[i].failure);
           EXPECT_EQ(job.answers[i].tokens, expected.answers[i].tokens);
           EXPECT_EQ(job.answers[i].prompt_done, expected.answers[i].prompt_done);
-          expect_equal(job.answers[i].results, expected.answers[i].results);
-          expect_equal(job.answers[i].prompt_results, expected.answers[i].prompt_results);
+          support::expect_same(job.answers[i].results, expected.answers[i].results);
+          support::expect_same(job.answers[i].prompt_results, expected.answers[i].prompt_results);
         }
       }
     }

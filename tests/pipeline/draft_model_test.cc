@@ -12,6 +12,7 @@
 #include "tests/support/list_job.h"
 #include "tests/support/local_pipeline.h"
 #include "tests/support/reference_cases.h"
+#include "tests/support/same_answers.h"
 #include "tests/support/scratch_folder.h"
 
 namespace sluice {
@@ -67,6 +68,7 @@ Ran run(const launcher::ModelFolder& model, const PipelineOptions& options) {
   Ran made;
   made.report = support::run_pipeline(model, options, job);
   made.answers = std::move(job.answers);
+  for (const auto& [id, answer] : made.answers) EXPECT_EQ(answer.failure, "") << id;
   return made;
 }
 
@@ -90,25 +92,13 @@ Ran run_with(const launcher::ModelFolder& model, PipelineOptions options, const 
   return made;
 }
 
-void expect_same(const Ran& made, const Ran& expected) {
-  ASSERT_EQ(made.answers.size(), expected.answers.size());
-  for (const auto& [id, wanted] : expected.answers) {
-    const ListJob::Answer& answer = made.answers.at(id);
-    EXPECT_EQ(answer.failure, "") << id;
-    ASSERT_EQ(answer.tokens, wanted.tokens) << id;
-    for (std::size_t k = 0; k < wanted.results.size(); ++k) {
-      ASSERT_EQ(answer.results[k].logprob, wanted.results[k].logprob) << id << " " << k;
-    }
-  }
-}
-
 TEST(DraftModel, ThatIsTheModelItselfIsAlwaysRight) {
   const launcher::ModelFolder model = launcher::open_model(folder_of("opt-pre"));
   const Ran expected = run(model, options_of(1, {}));
   for (const std::int32_t stages : {1, 2}) {
     const Ran made = run_with(model, options_of(stages, policy_of(0, 100, 50, 50, 100, 0)),
                               folder_of("opt-pre"));
-    expect_same(made, expected);
+    support::expect_same(made.answers, expected.answers);
     EXPECT_GT(made.report.run.drafted_tokens, 0U);
     EXPECT_EQ(made.report.run.accepted_tokens, made.report.run.drafted_tokens)
         << "greedy or sampled: chance is the position's";
@@ -121,7 +111,7 @@ TEST(DraftModel, OfFewerBitsIsRightAtTimesAndChangesNothing) {
   for (const std::int32_t stages : {1, 3}) {
     const Ran made = run_with(model, options_of(stages, policy_of(30, 40, 40, 30, 50, 50)),
                               folder_of("opt-pre"), offload::Compression::four_bit);
-    expect_same(made, expected);
+    support::expect_same(made.answers, expected.answers);
     EXPECT_GT(made.report.run.accepted_tokens, 0U);
     EXPECT_LT(made.report.run.accepted_tokens, made.report.run.drafted_tokens);
   }

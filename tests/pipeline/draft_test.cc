@@ -16,6 +16,7 @@
 #include "tests/support/list_job.h"
 #include "tests/support/local_pipeline.h"
 #include "tests/support/reference_cases.h"
+#include "tests/support/same_answers.h"
 
 namespace sluice {
 namespace {
@@ -86,24 +87,6 @@ Ran run(const launcher::ModelFolder& model, const PipelineOptions& options,
   made.report = support::run_pipeline(model, options, job);
   made.answers = std::move(job.answers);
   return made;
-}
-
-void expect_same(const Answers& made, const Answers& expected) {
-  ASSERT_EQ(made.size(), expected.size());
-  for (const auto& [id, wanted] : expected) {
-    const ListJob::Answer& answer = made.at(id);
-    EXPECT_EQ(answer.failure, wanted.failure) << id;
-    ASSERT_EQ(answer.tokens, wanted.tokens) << id;
-    ASSERT_EQ(answer.prompt_results.size(), wanted.prompt_results.size()) << id;
-    for (std::size_t k = 0; k < wanted.results.size(); ++k) {
-      ASSERT_EQ(answer.results[k].logprob, wanted.results[k].logprob) << id << " " << k;
-      ASSERT_EQ(answer.results[k].top.size(), wanted.results[k].top.size()) << id << " " << k;
-      for (std::size_t j = 0; j < wanted.results[k].top.size(); ++j) {
-        EXPECT_EQ(answer.results[k].top[j].token, wanted.results[k].top[j].token);
-        EXPECT_EQ(answer.results[k].top[j].logprob, wanted.results[k].top[j].logprob);
-      }
-    }
-  }
 }
 
 /// Knows the answers, and says each token rightly with some probability.
@@ -180,7 +163,7 @@ TEST(Draft, AnswersAreTheSameBitsInEveryPlacement) {
           options_of(stages, placement.policy, 1 + stages % 3, 1 + stages % 2, 30);
       KnowingDrafter some(requests, expected[dtype], 0.8, model.config.vocabulary, 5);
       const Ran made = run(model, with_guesses(options, 4, &some), requests);
-      expect_same(made.answers, expected[dtype]);
+      support::expect_same(made.answers, expected[dtype]);
       EXPECT_GT(made.report.run.accepted_tokens, 0U);
       EXPECT_GT(made.report.run.drafted_tokens, made.report.run.accepted_tokens);
       for (const stage::StageReport& stage : made.report.stages) {
@@ -202,7 +185,7 @@ TEST(Draft, LookUpGivesTheSameAnswersOnAllReferenceCheckpoints) {
     const Answers expected = run(model, options, requests).answers;
     for (const bool adapts : {false, true}) {
       const Ran made = run(model, with_guesses(options, 5, nullptr, adapts), requests);
-      expect_same(made.answers, expected);
+      support::expect_same(made.answers, expected);
       accepted += made.report.run.accepted_tokens;
     }
   }
@@ -222,7 +205,7 @@ TEST(Draft, FamiliesGiveTheSameAnswers) {
     options.stages = std::min(model.config.layers, 2);
     KnowingDrafter some(requests, expected, 0.8, model.config.vocabulary, 4);
     const Ran made = run(model, with_guesses(options, 4, &some), requests);
-    expect_same(made.answers, expected);
+    support::expect_same(made.answers, expected);
     accepted += made.report.run.accepted_tokens;
   }
   EXPECT_GT(accepted, 100U);
@@ -239,7 +222,7 @@ TEST(Draft, RightGuessesSavePassesAndAnswersMayEndWithinThem) {
     const Ran without = run(model, options, requests, end);
     KnowingDrafter right(requests, whole, 1, model.config.vocabulary, 1);
     const Ran with = run(model, with_guesses(options, 5, &right), requests, end);
-    expect_same(with.answers, without.answers);
+    support::expect_same(with.answers, without.answers);
     EXPECT_LE(2 * with.report.stages[0].run.passes, without.report.stages[0].run.passes);
   }
 }
@@ -257,7 +240,7 @@ TEST(Draft, BadGuessesChangeNothing) {
     const auto most = static_cast<std::int32_t>(1 + seed % 7);
     KnowingDrafter bad(requests, expected, 0.1 * static_cast<double>(seed % 4),
                        model.config.vocabulary, seed);
-    expect_same(run(model, with_guesses(options, most, &bad), requests).answers, expected);
+    support::expect_same(run(model, with_guesses(options, most, &bad), requests).answers, expected);
   }
 }
 
@@ -265,10 +248,7 @@ TEST(Draft, LayersWithAWindowKeepWhatIsInSight) {
   for (const std::vector<std::int32_t>& windows :
        {std::vector<std::int32_t>{20}, {20, 0}, {0, 33, 7}}) {
     launcher::ModelFolder model = model_named("opt-deep");
-    for (std::int32_t layer = 0; layer < model.config.layers; ++layer) {
-      model.config.attention.windows.push_back(
-          windows[static_cast<std::size_t>(layer) % windows.size()]);
-    }
+    support::set_windows(windows, model);
     std::vector<stage::Request> requests = requests_of(model.config.vocabulary, 5);
     for (std::size_t i = 0; i < requests.size(); ++i) {
       while (requests[i].prompt.size() < 40 + 5 * i) requests[i].prompt.push_back(7);
@@ -283,7 +263,7 @@ TEST(Draft, LayersWithAWindowKeepWhatIsInSight) {
       PipelineOptions options = options_of(2, placement.policy, 3, 2, 13);
       options.batching.max_sequence_tokens = 110;
       KnowingDrafter some(requests, expected, 0.7, model.config.vocabulary, 3);
-      expect_same(run(model, with_guesses(options, 6, &some), requests).answers, expected);
+      support::expect_same(run(model, with_guesses(options, 6, &some), requests).answers, expected);
     }
   }
 }
@@ -324,7 +304,8 @@ TEST(Draft, AnswersFitTheirGrammarsAsWithout) {
       options.device_samples = device_samples;
       options.stages = device_samples ? 2 : 1;
       KnowingDrafter some(requests, expected, right, model.config.vocabulary, 9);
-      expect_same(run(model, with_guesses(options, 5, &some), requests, 2).answers, expected);
+      support::expect_same(run(model, with_guesses(options, 5, &some), requests, 2).answers,
+                           expected);
     }
   }
 }
@@ -347,7 +328,7 @@ TEST(Draft, WherePagesAreShortRowsStepBackAsWithout) {
   few.drafter = &some;
   few.budgets.bytes[0] = planned - cache * 6 / 10;
   Ran made = run(model, few, requests);
-  expect_same(made.answers, whole.answers);
+  support::expect_same(made.answers, whole.answers);
   EXPECT_GT(made.report.run.accepted_tokens, 0U);
   EXPECT_GT(made.report.run.stepped_back, 0U);
 }

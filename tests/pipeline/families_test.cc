@@ -11,6 +11,7 @@
 #include "tests/support/local_pipeline.h"
 #include "tests/support/reference_cases.h"
 #include "tests/support/scratch_folder.h"
+#include "tests/support/test_name.h"
 
 namespace sluice {
 namespace {
@@ -139,13 +140,8 @@ TEST_P(FamiliesTest, TheModelsOwnIdsEndAnAnswer) {
   }
 }
 
-std::string test_name(const testing::TestParamInfo<std::string>& info) {
-  std::string name = info.param;
-  std::ranges::replace(name, '-', '_');
-  return name;
-}
-
-INSTANTIATE_TEST_SUITE_P(All, FamiliesTest, testing::ValuesIn(support::family_names()), test_name);
+INSTANTIATE_TEST_SUITE_P(All, FamiliesTest, testing::ValuesIn(support::family_names()),
+                         support::test_name);
 
 }  // namespace
 }  // namespace sluice

@@ -15,6 +15,7 @@
 #include "stage/workspace.h"
 #include "tests/support/reference_cases.h"
 #include "tests/support/scratch_folder.h"
+#include "tests/support/test_name.h"
 
 namespace sluice::stage {
 namespace {
@@ -179,15 +180,10 @@ TEST_P(LayersTest, HiddenStatesAndLogitsAreHuggingFaces) {
   }
 }
 
-std::string test_name(const testing::TestParamInfo<std::string>& info) {
-  std::string name = info.param;
-  std::ranges::replace(name, '-', '_');
-  return name;
-}
-
-INSTANTIATE_TEST_SUITE_P(Opt, LayersTest, testing::ValuesIn(support::reference_names()), test_name);
+INSTANTIATE_TEST_SUITE_P(Opt, LayersTest, testing::ValuesIn(support::reference_names()),
+                         support::test_name);
 INSTANTIATE_TEST_SUITE_P(Families, LayersTest, testing::ValuesIn(support::family_names()),
-                         test_name);
+                         support::test_name);
 
 }  // namespace
 }  // namespace sluice::stage

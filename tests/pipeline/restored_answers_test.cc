@@ -9,6 +9,7 @@
 #include "tests/support/list_job.h"
 #include "tests/support/local_pipeline.h"
 #include "tests/support/reference_cases.h"
+#include "tests/support/test_name.h"
 
 namespace sluice {
 namespace {
@@ -104,22 +105,8 @@ TEST_P(RestoredAnswersTest, GoOn) {
   expect_to_go_on(model, requests_of(cases), options_of({}, 64), options_of(spread, 16));
 }
 
-std::vector<std::string> all_names() {
-  std::vector<std::string> names = support::reference_names();
-  for (const std::string& name : support::family_names()) names.push_back(name);
-  return names;
-}
-
-std::string name_of_case(const testing::TestParamInfo<std::string>& info) {
-  std::string name = info.param;
-  for (char& c : name) {
-    if (std::isalnum(static_cast<unsigned char>(c)) == 0) c = '_';
-  }
-  return name;
-}
-
-INSTANTIATE_TEST_SUITE_P(Families, RestoredAnswersTest, testing::ValuesIn(all_names()),
-                         name_of_case);
+INSTANTIATE_TEST_SUITE_P(Families, RestoredAnswersTest,
+                         testing::ValuesIn(support::checkpoint_names()), support::test_name);
 
 TEST(RestoredAnswers, GoOnWithEveryTypeOfCacheAndOfWeights) {
   const support::ReferenceCases cases = support::read_reference("opt-deep");

@@ -8,6 +8,7 @@
 #include "tests/support/list_job.h"
 #include "tests/support/local_pipeline.h"
 #include "tests/support/reference_cases.h"
+#include "tests/support/test_name.h"
 
 namespace sluice {
 namespace {
@@ -96,18 +97,8 @@ TEST_P(ScoresTest, AreHuggingFacesAndTheSameBitsEverywhere) {
   }
 }
 
-std::vector<std::string> all_names() {
-  std::vector<std::string> names = support::reference_names();
-  for (const std::string& name : support::family_names()) names.push_back(name);
-  return names;
-}
-
-INSTANTIATE_TEST_SUITE_P(Checkpoints, ScoresTest, testing::ValuesIn(all_names()),
-                         [](const auto& one) {
-                           std::string name = one.param;
-                           for (char& c : name) c = c == '-' ? '_' : c;
-                           return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(Checkpoints, ScoresTest, testing::ValuesIn(support::checkpoint_names()),
+                         support::test_name);
 
 }  // namespace
 }  // namespace sluice

@@ -6,6 +6,7 @@
 #include "tests/support/list_job.h"
 #include "tests/support/local_pipeline.h"
 #include "tests/support/reference_cases.h"
+#include "tests/support/same_answers.h"
 
 namespace sluice {
 namespace {
@@ -45,27 +46,13 @@ std::vector<stage::Request> requests_of(std::int32_t vocabulary) {
   return requests;
 }
 
-void expect_same(const std::vector<ListJob::Result>& a, const std::vector<ListJob::Result>& b) {
-  ASSERT_EQ(a.size(), b.size());
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    EXPECT_EQ(a[i].token, b[i].token);
-    EXPECT_EQ(a[i].logprob, b[i].logprob);
-    ASSERT_EQ(a[i].top.size(), b[i].top.size());
-    for (std::size_t k = 0; k < a[i].top.size(); ++k) {
-      EXPECT_EQ(a[i].top[k].token, b[i].top[k].token);
-      EXPECT_EQ(a[i].top[k].logprob, b[i].top[k].logprob);
-    }
-  }
-}
-
 void expect_same(ListJob& a, ListJob& b) {
   ASSERT_EQ(a.answers.size(), b.answers.size());
   for (auto& [id, answer] : a.answers) {
     EXPECT_EQ(answer.failure, "") << id;
     EXPECT_FALSE(answer.results.empty() && answer.prompt_results.empty());
-    expect_same(answer.results, b.answers[id].results);
-    expect_same(answer.prompt_results, b.answers[id].prompt_results);
   }
+  support::expect_same(a.answers, b.answers);
 }
 
 std::vector<offload::Policy> policies() {

@@ -28,10 +28,7 @@ constexpr double kSparsity = 0.1;
 launcher::ModelFolder model_with(const std::vector<std::int32_t>& windows) {
   launcher::ModelFolder model =
       launcher::open_model(support::read_reference("opt-deep").folder.string());
-  for (std::int32_t layer = 0; layer < model.config.layers && !windows.empty(); ++layer) {
-    model.config.attention.windows.push_back(
-        windows[static_cast<std::size_t>(layer) % windows.size()]);
-  }
+  support::set_windows(windows, model);
   return model;
 }
 

@@ -183,4 +183,11 @@ PipelineRun run_pipeline(const launcher::ModelFolder& model, const PipelineOptio
   return result;
 }
 
+void set_windows(const std::vector<std::int32_t>& windows, launcher::ModelFolder& model) {
+  for (std::int32_t layer = 0; layer < model.config.layers && !windows.empty(); ++layer) {
+    model.config.attention.windows.push_back(
+        windows[static_cast<std::size_t>(layer) % windows.size()]);
+  }
+}
+
 }  // namespace sluice::support

@@ -34,6 +34,9 @@ struct PipelineOptions {
   stage::Drafter* drafter = nullptr;  // with batching.draft_tokens; null: a LookUpDrafter
 };
 
+/// Its layers see these many keys, in turn; 0: all. None: as they are.
+void set_windows(const std::vector<std::int32_t>& windows, launcher::ModelFolder& model);
+
 struct PipelineRun {
   stage::RunReport run;
   std::vector<stage::StageReport> stages;

@@ -102,6 +102,12 @@ std::vector<std::string> family_names() {
           "yalm"};
 }
 
+std::vector<std::string> checkpoint_names() {
+  std::vector<std::string> names = reference_names();
+  for (std::string& name : family_names()) names.push_back(std::move(name));
+  return names;
+}
+
 namespace {
 
 std::filesystem::path folder_of(const std::string& name) {

@@ -48,8 +48,9 @@ struct ReferenceRows {
   std::optional<double> logprob(std::size_t position, std::int32_t token) const;
 };
 
-std::vector<std::string> reference_names();  // of OPT
-std::vector<std::string> family_names();     // of all other families
+std::vector<std::string> reference_names();   // of OPT
+std::vector<std::string> family_names();      // of all other families
+std::vector<std::string> checkpoint_names();  // all of them
 /// Throws std::runtime_error if the case file cannot be read.
 ReferenceCases read_reference(const std::string& name);
 ReferenceRows read_reference_rows(const std::string& name);
