@@ -135,6 +135,19 @@ RowFailure failure_of(const RequestRow& row, const RowProblem& problem) {
   return failure;
 }
 
+/// The row that `read` completes, or why it has failed.
+template <class Read>
+ParsedRow row_or_failure(RequestRow& row, const Read& read) {
+  try {
+    read();
+    return std::move(row);
+  } catch (const RowProblem& problem) {
+    return failure_of(row, problem);
+  } catch (const InputError& problem) {  // of the tokenizer
+    return failure_of(row, {problem.what(), "prompt"});
+  }
+}
+
 const Json& batch_body(const Json& object) {
   const RowFields fields(object);
   const std::string method = fields.text("method").value_or("POST");
@@ -257,7 +270,7 @@ RowDraft RequestParser::draft_json(std::string_view line, std::int64_t number,
                                    const IsAnswered& is_answered) const {
   RowDraft draft;
   RequestRow row = with_defaults(number);
-  try {
+  draft.row = row_or_failure(row, [&] {
     Json object = parse_row(line, row);
     if (!object.is_object()) throw RowProblem{"the row is no JSON object", ""};
     if (!translates()) row.form = form_of(object);
@@ -279,12 +292,7 @@ RowDraft RequestParser::draft_json(std::string_view line, std::int64_t number,
     } else {
       finish(row);
     }
-    draft.row = std::move(row);
-  } catch (const RowProblem& problem) {
-    draft.row = failure_of(row, problem);
-  } catch (const InputError& problem) {  // of the tokenizer
-    draft.row = failure_of(row, {problem.what(), "prompt"});
-  }
+  });
   return draft;
 }
 
@@ -302,16 +310,11 @@ RowDraft RequestParser::draft_body(const Json& body, RowForm form, std::string i
   row.custom_id = std::move(id);
   row.naming = Naming::given;
   row.sampling.seed = default_seed(defaults_.sampling.seed, row.custom_id);
-  try {
+  draft.row = row_or_failure(row, [&] {
     draft.unknown_fields = unknown_fields_of_body(body);
     if (rule_ == UnknownFieldRule::refuse) refuse_unknown(draft.unknown_fields);
     read_body(body, row);
-    draft.row = std::move(row);
-  } catch (const RowProblem& problem) {
-    draft.row = failure_of(row, problem);
-  } catch (const InputError& problem) {  // of the tokenizer
-    draft.row = failure_of(row, {problem.what(), "prompt"});
-  }
+  });
   return draft;
 }
 
@@ -339,7 +342,7 @@ RowDraft RequestParser::draft_text(std::string_view prompt, std::int64_t number,
     return draft;
   }
   row.sampling.seed = default_seed(defaults_.sampling.seed, row.custom_id);
-  try {
+  draft.row = row_or_failure(row, [&] {
     if (translates()) throw RowProblem{"the row is no JSON object", ""};
     if (!is_valid_utf8(prompt) || prompt.find('\0') != std::string_view::npos) {
       throw RowProblem{"this is no UTF-8 text; save the file as UTF-8", "prompt"};
@@ -349,12 +352,7 @@ RowDraft RequestParser::draft_text(std::string_view prompt, std::int64_t number,
     if (row.echo) row.prompt_text = prompt;
     fit_to_positions({}, limits_, "prompt", row);
     finish(row);
-    draft.row = std::move(row);
-  } catch (const RowProblem& problem) {
-    draft.row = failure_of(row, problem);
-  } catch (const InputError& problem) {
-    draft.row = failure_of(row, {problem.what(), "prompt"});
-  }
+  });
   return draft;
 }
 
