@@ -1,5 +1,7 @@
 #include "stage/prefix_tree.h"
 
+#include <xxhash.h>
+
 #include <algorithm>
 #include <bit>
 
@@ -18,15 +20,12 @@ PrefixTree::PrefixTree(std::int32_t pages, std::int32_t page_tokens)
 
 std::size_t PrefixTree::bucket_of(std::int32_t parent, std::int32_t kind,
                                   const std::int32_t* tokens) const {
-  // A parent stands for all tokens before; multiply and rotate as FNV and its kin do.
-  std::uint64_t hash = 0x9e3779b97f4a7c15ULL;
-  const auto mix = [&hash](std::int32_t value) {
-    hash = std::rotl((hash ^ static_cast<std::uint32_t>(value)) * 0xbf58476d1ce4e5b9ULL, 27);
-  };
-  mix(parent);
-  mix(kind);
-  for (std::int32_t i = 0; i < page_tokens_; ++i) mix(tokens[i]);
-  return static_cast<std::size_t>(hash ^ (hash >> 32)) & (buckets_.size() - 1);
+  // A parent stands for all tokens before.
+  const std::uint64_t seed =
+      std::uint64_t{static_cast<std::uint32_t>(parent)} << 32 | static_cast<std::uint32_t>(kind);
+  const std::size_t bytes = static_cast<std::size_t>(page_tokens_) * sizeof(*tokens);
+  return static_cast<std::size_t>(XXH3_64bits_withSeed(tokens, bytes, seed)) &
+         (buckets_.size() - 1);
 }
 
 std::int32_t PrefixTree::find(std::int32_t parent, std::int32_t kind,

@@ -42,7 +42,8 @@ THIRD_PARTY = {
     r"sentencepiece_\w+\.h": r"launcher/tokenizer/sentence_piece_model\.cc",
     r"nlohmann/.*": r"launcher/json/json\.cc|offload/checkpoint/json_walk\.cc",
     r"coin/.*": r"launcher/planner/linear_program\.cc",
-    r"xxhash\.h": r"offload/(disk|weights)/\w+\.cc|launcher/jobs/(row_ids|zstd_coding)\.cc|tests/.*",
+    r"xxhash\.h": r"offload/(disk|weights)/\w+\.cc|launcher/jobs/(row_ids|zstd_coding)\.cc|stage/prefix_tree\.cc|"
+               r"tests/.*",
     r"zlib\.h": r"launcher/jobs/gzip_coding\.cc",
     r"zstd\.h": r"launcher/jobs/zstd_coding\.cc",
     r"fmt/.*": r"(launcher|stage|comm|grammar|offload|kernels)/.*\.cc",
