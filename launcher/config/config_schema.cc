@@ -140,7 +140,8 @@ void describe_batching(SchemaVisitor& visitor, stage::Batching& batching) {
                    "sliding windows",
                    "--share-prefixes"},
                   batching.share_prefixes);
-  visitor.boolean({"group_prefixes", "... and are started one after the other", "--group-prefixes"},
+  visitor.boolean({"group_prefixes", "prompts that begin alike are started one after the other",
+                   "--group-prefixes"},
                   batching.group_prefixes);
   visitor.leave();
 }
