@@ -30,6 +30,7 @@ CompletionExchange::CompletionExchange(const CompletionRequest& request, Complet
       name_(std::move(name)),
       stream_(request.stream),
       include_usage_(request.include_usage),
+      return_token_ids_(request.return_token_ids),
       reply_(std::move(reply)),
       metrics_(metrics),
       defer_(std::move(defer)),
@@ -87,19 +88,22 @@ Json CompletionExchange::choice_event(const Answer& answer, Choice& choice, std:
                    : choice.logprobs->take_text(choice.characters, finished);
   }
   const Json why = finished ? Json(name_of(answer.finish())) : Json();
+  Json event = {{"index", index}, {"logprobs", std::move(logprobs)}, {"finish_reason", why}};
+  if (return_token_ids_) {
+    event["token_ids"] = Json::array();
+    for (; choice.tokens < answer.tokens().size(); ++choice.tokens) {
+      event["token_ids"].push_back(answer.tokens()[choice.tokens]);
+    }
+  }
   if (kind_ == CompletionKind::text) {
-    return {{"text", std::move(text)},
-            {"index", index},
-            {"logprobs", std::move(logprobs)},
-            {"finish_reason", why}};
+    event["text"] = std::move(text);
+    return event;
   }
   Json delta = Json::object();
   if (begins) delta["role"] = "assistant";
   if (begins || !text.empty()) delta["content"] = std::move(text);
-  return {{"index", index},
-          {"delta", std::move(delta)},
-          {"logprobs", std::move(logprobs)},
-          {"finish_reason", why}};
+  event["delta"] = std::move(delta);
+  return event;
 }
 
 void CompletionExchange::on_row_done(std::size_t place, std::unique_ptr<RowWork> work) {
@@ -111,7 +115,7 @@ void CompletionExchange::on_row_done(std::size_t place, std::unique_ptr<RowWork>
   if (stream_) return end_stream();
   // The exchange lives until its answer is made: the work holds the rows.
   defer_([rows = std::make_shared<std::vector<std::unique_ptr<RowWork>>>(std::move(done_)),
-          first = first_index_, kind = kind_,
+          first = first_index_, kind = kind_, return_token_ids = return_token_ids_,
           head = head_of(kind_ == CompletionKind::chat ? "chat.completion" : "text_completion"),
           usage = usage(), timings = timings(), reply = reply_] {
     Json answer = head;
@@ -119,6 +123,7 @@ void CompletionExchange::on_row_done(std::size_t place, std::unique_ptr<RowWork>
     for (const std::unique_ptr<RowWork>& row : *rows) {
       for (const Answer* one : chosen_of(row->answers)) {
         choices.push_back(choice_of(*one, choices.size()));
+        if (return_token_ids) choices.back()["token_ids"] = one->tokens();
       }
     }
     answer["choices"] = std::move(choices);

@@ -46,6 +46,7 @@ class CompletionExchange final : public Exchange {
   struct Choice {
     std::size_t bytes = 0;       // of the answer's text, given out
     std::size_t characters = 0;  // of the whole text
+    std::size_t tokens = 0;      // of the answer, given out as ids
     bool begun = false;
     std::optional<LogprobParts> logprobs = {};
   };
@@ -63,6 +64,7 @@ class CompletionExchange final : public Exchange {
   const CompletionName name_;
   const bool stream_;
   const bool include_usage_;
+  const bool return_token_ids_;
   std::shared_ptr<HttpReply> reply_;
   ServeMetrics& metrics_;
   const Defer defer_;

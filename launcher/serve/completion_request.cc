@@ -42,6 +42,7 @@ std::vector<Json> prompts_of(const Json& prompt) {
 void read_stream(const Json& body, CompletionRequest& request) {
   const RowFields fields(body);
   request.stream = fields.boolean("stream").value_or(false);
+  request.return_token_ids = fields.boolean("return_token_ids").value_or(false);
   const Json* options = fields.find("stream_options");
   if (options == nullptr) return;
   if (!options->is_object()) RowFields::refuse("stream_options", *options, "an object");
@@ -143,7 +144,7 @@ CompletionRequest CompletionParser::parse(const Json& body, CompletionKind kind,
   const bool chat = kind == CompletionKind::chat;
   RequestParser& parser = chat ? chats_ : texts_;
   const char* const asked = chat ? "messages" : "prompt";
-  const Json::Object rest = without(body, {"stream", "stream_options", asked});
+  const Json::Object rest = without(body, {"stream", "stream_options", "return_token_ids", asked});
   const Json& given = body.member(asked);
   const auto prompts = chat ? std::vector{with_plain_contents(given)} : prompts_of(given);
   for (const Json& prompt : prompts) {

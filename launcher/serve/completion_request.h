@@ -15,7 +15,8 @@ enum class CompletionKind : std::uint8_t { text, chat };
 struct CompletionRequest {
   bool stream = false;
   bool include_usage = false;
-  std::vector<RequestRow> rows;  // one for each prompt
+  bool return_token_ids = false;  // vLLM's: the ids of answers beside their texts
+  std::vector<RequestRow> rows;   // one for each prompt
 };
 
 /// Any thread.

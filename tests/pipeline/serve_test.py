@@ -125,6 +125,21 @@ class ServeAnswersTest(ServeTest):
         self.assertEqual(last["usage"], answer["usage"])
         self.assertFalse([event for event in events if "usage" in event])
 
+    def test_token_ids_stand_beside_the_texts(self):
+        server = Server(self, model=self.chat_model())
+        for path, body in (text(n=2, return_token_ids=True, **SAMPLED), chat(return_token_ids=True, **GREEDY)):
+            with self.subTest(path=path):
+                answer = server.post(path, body).json()
+                made = [choice["token_ids"] for choice in answer["choices"]]
+                self.assertEqual(sum(map(len, made)), answer["usage"]["completion_tokens"])
+                streamed = [[] for _ in made]
+                for event in server.stream(path, body):
+                    for choice in event["choices"]:
+                        streamed[choice["index"]] += choice["token_ids"]
+                self.assertEqual(streamed, made)
+        texts = server.post("/detokenize", {"tokens": made[0]}).json()["prompt"]
+        self.assertTrue(texts.startswith(answer["choices"][0]["message"]["content"]))
+
     def test_lists_of_prompts_are_answered_in_their_order(self):
         server = Server(self)
         prompts = [PROMPT.format(i, 3) for i in range(20)]
