@@ -20,27 +20,35 @@ std::size_t tokens_of(const std::vector<RequestRow>& rows) {
 
 }  // namespace
 
+void ServeJob::set_places(std::size_t places, std::int64_t tokens) {
+  const std::lock_guard lock(mutex_);
+  room_ = BatchRoom(places, tokens);
+}
+
 ServeJob::Admission ServeJob::submit(const std::shared_ptr<Exchange>& exchange,
-                                     std::vector<RequestRow> rows) {
+                                     std::vector<RequestRow> rows, Urgency urgency) {
   {
     const std::lock_guard lock(mutex_);
     if (draining_) return Admission::draining;
+    const bool live = urgency == Urgency::live;
     const std::size_t tokens = tokens_of(rows);
-    if (waiting_requests_ >= limits_.requests ||
-        (waiting_requests_ > 0 && waiting_tokens_ + tokens > limits_.tokens)) {
+    if (live && (waiting_requests_ >= limits_.requests ||
+                 (waiting_requests_ > 0 && waiting_tokens_ + tokens > limits_.tokens))) {
       return Admission::full;
     }
-    ++waiting_requests_;
-    waiting_tokens_ += tokens;
+    (live ? waiting_requests_ : batch_requests_) += 1;
+    if (live) waiting_tokens_ += tokens;
     Rows& own = exchanges_[exchange.get()];
+    own.urgency = urgency;
     for (RequestRow& row : rows) {
       const std::uint64_t number = next_row_++;
       auto work = std::make_unique<RowWork>(tokenizer_, std::move(row), 0, eos_);
       work->first_id = number * kIdsOfRow;
-      turns_[number] = {std::move(work), exchange, own.numbers.size()};
+      turns_[number] = {std::move(work), exchange, own.numbers.size(), urgency};
       own.numbers.push_back(number);
-      waiting_.push_back(number);
+      (live ? live_ : batch_).waiting.push_back(number);
     }
+    if (live) make_room();
   }
   line().ring();
   return Admission::taken;
@@ -56,17 +64,25 @@ void ServeJob::drop_locked(const Exchange& exchange) {
   if (found == exchanges_.end()) return;
   const Rows rows = std::move(found->second);
   exchanges_.erase(found);
-  if (!rows.begun) --waiting_requests_;
+  if (rows.urgency == Urgency::batch) {
+    --batch_requests_;
+  } else if (!rows.begun) {
+    --waiting_requests_;
+  }
   for (const std::uint64_t number : rows.numbers) drop_row(number);
 }
 
 void ServeJob::drop_row(std::uint64_t number) {
   Turn& turn = turns_.at(number);
   RowWork& work = *turn.work;
+  const bool live = turn.urgency == Urgency::live;
+  Queue& queue = live ? live_ : batch_;
   turn.exchange = nullptr;
-  std::erase(waiting_, number);
-  std::erase(stepping_, number);
-  if (work.begun == 0) waiting_tokens_ -= work.row.prompt.size();
+  std::erase(queue.waiting, number);
+  std::erase(queue.stepping, number);
+  work.ended +=
+      std::erase_if(again_, [number](std::uint64_t id) { return id / kIdsOfRow == number; });
+  if (live && work.begun == 0) waiting_tokens_ -= work.row.prompt.size();
   work.failure = "the client has left";
   // Ids of requests that have ended are passed over.
   const std::size_t first = work.search ? work.step_begin : 0;
@@ -74,16 +90,26 @@ void ServeJob::drop_row(std::uint64_t number) {
   if (work.done()) turns_.erase(number);
 }
 
+void ServeJob::drop_batches() {
+  std::vector<const Exchange*> batches;
+  for (const auto& [exchange, rows] : exchanges_) {
+    if (rows.urgency == Urgency::batch) batches.push_back(exchange);
+  }
+  for (const Exchange* exchange : batches) drop_locked(*exchange);
+}
+
 void ServeJob::drain() {
   {
     const std::lock_guard lock(mutex_);
     draining_ = true;
+    drop_batches();
   }
   line().ring();
 }
 
 void ServeJob::fail_all(const std::string& why) {
   const std::lock_guard lock(mutex_);
+  drop_batches();
   while (!exchanges_.empty()) {
     const Rows& rows = exchanges_.begin()->second;
     const std::shared_ptr<Exchange> exchange = turns_.at(rows.numbers.front()).exchange;
@@ -94,7 +120,8 @@ void ServeJob::fail_all(const std::string& why) {
 
 ServeJob::Load ServeJob::load() const {
   const std::lock_guard lock(mutex_);
-  return {waiting_requests_, exchanges_.size() - waiting_requests_};
+  return {waiting_requests_, exchanges_.size() - waiting_requests_ - batch_requests_,
+          batch_requests_};
 }
 
 bool ServeJob::may_grow() const {
@@ -103,28 +130,82 @@ bool ServeJob::may_grow() const {
 }
 
 void ServeJob::begin(Turn& turn) {
-  waiting_tokens_ -= turn.work->row.prompt.size();
   Rows& rows = exchanges_.at(turn.exchange.get());
+  const bool live = turn.urgency == Urgency::live;
+  if (live) waiting_tokens_ -= turn.work->row.prompt.size();
   if (std::exchange(rows.begun, true)) return;
-  --waiting_requests_;
+  if (live) --waiting_requests_;
   turn.exchange->on_begin();
 }
 
 stage::Next ServeJob::next(stage::Request& request) {
   const std::lock_guard lock(mutex_);
-  std::deque<std::uint64_t>& queue = stepping_.empty() ? waiting_ : stepping_;
-  if (queue.empty()) {
-    return draining_ && !may_grow() ? stage::Next::no_more : stage::Next::none_now;
+  if (!live_.first().empty()) {
+    request = hand_out(live_.first());
+    make_room();
+    return stage::Next::request;
   }
+  if (next_of_batch(request)) return stage::Next::request;
+  return draining_ && !may_grow() ? stage::Next::no_more : stage::Next::none_now;
+}
+
+/// The next request of the first row.
+stage::Request ServeJob::hand_out(std::deque<std::uint64_t>& queue) {
   Turn& turn = turns_.at(queue.front());
   RowWork& work = *turn.work;
   if (work.begun == 0) begin(turn);
   const std::size_t part = work.begun++;
   if (work.all_begun()) queue.pop_front();
   const std::uint64_t id = work.first_id + part;
-  request = work.search ? work.search->request(part - work.step_begin, id)
-                        : to_request(work.row, id, part);
-  return stage::Next::request;
+  const auto kind = turn.urgency == Urgency::live ? BatchRoom::Kind::live
+                    : work.search                 ? BatchRoom::Kind::pinned
+                                                  : BatchRoom::Kind::batch;
+  room_.begin(id, longest_request(work.row), kind);
+  return work.search ? work.search->request(part - work.step_begin, id)
+                     : to_request(work.row, id, part);
+}
+
+bool ServeJob::next_of_batch(stage::Request& request) {
+  if (!again_.empty()) {
+    const std::uint64_t id = again_.front();
+    if (!room_.has_room(longest_request(turn_of(id).work->row))) return false;
+    again_.pop_front();
+    request = go_on(id);
+    return true;
+  }
+  std::deque<std::uint64_t>& queue = batch_.first();
+  if (queue.empty() || !room_.has_room(longest_request(turns_.at(queue.front()).work->row))) {
+    return false;
+  }
+  request = hand_out(queue);
+  return true;
+}
+
+/// A request that stepped back, behind the tokens that its answer has. They are prompt to it, and
+/// chance goes by seed and position, so the answer is the same.
+stage::Request ServeJob::go_on(std::uint64_t id) {
+  RowWork& work = *turn_of(id).work;
+  const std::size_t part = id % kIdsOfRow;
+  room_.begin(id, longest_request(work.row), BatchRoom::Kind::batch);
+  stage::Request request = to_request(work.row, id, part);
+  Answer& answer = work.answers[part];
+  if (answer.tokens().empty()) {
+    answer = Answer(tokenizer_, work.row, eos_);
+    return request;
+  }
+  request.scores_from = 0;
+  request.max_tokens -= static_cast<std::int32_t>(answer.tokens().size());
+  request.prompt.insert(request.prompt.end(), answer.tokens().begin(), answer.tokens().end());
+  return request;
+}
+
+/// Requests of batches step back for the live requests that wait.
+void ServeJob::make_room() {
+  const std::size_t waiting = live_.waiting.size() + live_.stepping.size();
+  for (const std::uint64_t id : room_.step_back(waiting)) {
+    stepping_back_.insert(id);
+    line().cancel(id);
+  }
 }
 
 ServeJob::Turn& ServeJob::turn_of(std::uint64_t id) {
@@ -152,7 +233,7 @@ bool ServeJob::on_token(std::uint64_t id, const stage::TokenResult& result) {
       work.step_begin = work.known;
       work.known += work.search->requests();
       if (work.search->requests() > 0) {
-        stepping_.push_back(number);
+        (turn.urgency == Urgency::live ? live_ : batch_).stepping.push_back(number);
       } else {
         work.answers = work.search->answers();
       }
@@ -162,8 +243,13 @@ bool ServeJob::on_token(std::uint64_t id, const stage::TokenResult& result) {
     turn.exchange->on_token(work, turn.place, part);
     if (!finished) return false;
   }
-  end_part(number);
+  end_part(id);
   return true;
+}
+
+void ServeJob::on_embedding(std::uint64_t id, std::span<const float> values) {
+  const std::lock_guard lock(mutex_);
+  turn_of(id).work->answers[id % kIdsOfRow].set_embedding(values);
 }
 
 void ServeJob::on_prompt_done(std::uint64_t id) {
@@ -174,7 +260,7 @@ void ServeJob::on_prompt_done(std::uint64_t id) {
     turn.work->answers[part].finish_without_tokens();
     turn.exchange->on_token(*turn.work, turn.place, part);
   }
-  end_part(id / kIdsOfRow);
+  end_part(id);
 }
 
 void ServeJob::on_failed(std::uint64_t id, const std::string& reason) {
@@ -183,16 +269,23 @@ void ServeJob::on_failed(std::uint64_t id, const std::string& reason) {
     exchange->on_failed(reason);
     drop_locked(*exchange);
   }
-  end_part(id / kIdsOfRow);
+  end_part(id);
 }
 
 void ServeJob::on_cancelled(std::uint64_t id) {
   const std::lock_guard lock(mutex_);
-  end_part(id / kIdsOfRow);
+  if (stepping_back_.erase(id) > 0 && turn_of(id).work->failure.empty()) {
+    again_.push_back(id);
+    return;
+  }
+  end_part(id);
 }
 
 /// One of the row's requests has ended.
-void ServeJob::end_part(std::uint64_t number) {
+void ServeJob::end_part(std::uint64_t id) {
+  room_.end(id);
+  stepping_back_.erase(id);
+  const std::uint64_t number = id / kIdsOfRow;
   const auto found = turns_.find(number);
   ++found->second.work->ended;
   if (!found->second.work->done()) return;
@@ -204,7 +297,10 @@ void ServeJob::end_part(std::uint64_t number) {
 void ServeJob::end_row(std::uint64_t number, Turn turn) {
   const auto found = exchanges_.find(turn.exchange.get());
   std::erase(found->second.numbers, number);
-  if (found->second.numbers.empty()) exchanges_.erase(found);
+  if (found->second.numbers.empty()) {
+    if (found->second.urgency == Urgency::batch) --batch_requests_;
+    exchanges_.erase(found);
+  }
   turn.exchange->on_row_done(turn.place, std::move(turn.work));
 }
 

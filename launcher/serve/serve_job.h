@@ -6,11 +6,14 @@
 #include <deque>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "launcher/jobs/row_work.h"
+#include "launcher/serve/batch_room.h"
 #include "stage/request.h"
 
 namespace sluice::launcher {
@@ -36,12 +39,19 @@ struct ServeLimits {
   std::size_t tokens = 16 << 20;  // of prompts that wait, where more than one request does
 };
 
+/// Whose a request is.
+enum class Urgency : std::uint8_t {
+  live,   // a client waits
+  batch,  // it fills places that live requests leave empty, and steps back for them (batch_room.h)
+};
+
 class ServeJob : public stage::Job {
  public:
   enum class Admission : std::uint8_t { taken, full, draining };
   struct Load {
-    std::size_t waiting = 0;  // requests without a place
-    std::size_t running = 0;  // requests with one
+    std::size_t waiting = 0;  // live requests without a place
+    std::size_t running = 0;  // live requests with one
+    std::size_t batch = 0;    // requests of batches, with a place or without
   };
 
   /// `tokenizer` must outlive it. `eos`: as Answer has it.
@@ -50,12 +60,18 @@ class ServeJob : public stage::Job {
 
   // Any thread, but not from within an Exchange's functions:
 
-  Admission submit(const std::shared_ptr<Exchange>& exchange, std::vector<RequestRow> rows);
+  /// How many requests can have places, and the tokens of a sequence that each has pages for.
+  /// Before the first request of a batch.
+  void set_places(std::size_t places, std::int64_t tokens);
+  /// The limits are for live requests.
+  Admission submit(const std::shared_ptr<Exchange>& exchange, std::vector<RequestRow> rows,
+                   Urgency urgency = Urgency::live);
   /// Its places and pages are free when the passes under way with them are back.
   void drop(const Exchange& exchange);
-  /// Nothing further is taken. The head ends when all that was taken have ended.
+  /// Nothing further is taken, and batches are dropped. The head ends when all live requests have
+  /// ended.
   void drain();
-  /// Every request fails, as on_failed() is told.
+  /// Every live request fails, as on_failed() is told; batches are dropped.
   void fail_all(const std::string& why);
   Load load() const;
 
@@ -63,6 +79,7 @@ class ServeJob : public stage::Job {
   void on_prompt_token(std::uint64_t id, std::int32_t index,
                        const stage::TokenResult& result) override;
   bool on_token(std::uint64_t id, const stage::TokenResult& result) override;
+  void on_embedding(std::uint64_t id, std::span<const float> values) override;
   void on_prompt_done(std::uint64_t id) override;
   void on_failed(std::uint64_t id, const std::string& reason) override;
   void on_cancelled(std::uint64_t id) override;
@@ -73,15 +90,28 @@ class ServeJob : public stage::Job {
     std::unique_ptr<RowWork> work;
     std::shared_ptr<Exchange> exchange;  // null: it was dropped
     std::size_t place = 0;
+    Urgency urgency = Urgency::live;
   };
   struct Rows {
     std::vector<std::uint64_t> numbers;  // of its rows that have not ended
     bool begun = false;
+    Urgency urgency = Urgency::live;
+  };
+  /// Rows with requests to hand out.
+  struct Queue {
+    std::deque<std::uint64_t> stepping;  // beam searches whose next step has begun
+    std::deque<std::uint64_t> waiting;   // in their order
+    std::deque<std::uint64_t>& first() { return stepping.empty() ? waiting : stepping; }
   };
 
   Turn& turn_of(std::uint64_t id);
   void begin(Turn& turn);
-  void end_part(std::uint64_t number);
+  stage::Request hand_out(std::deque<std::uint64_t>& queue);
+  stage::Request go_on(std::uint64_t id);
+  bool next_of_batch(stage::Request& request);
+  void make_room();
+  void drop_batches();
+  void end_part(std::uint64_t id);
   void end_row(std::uint64_t number, Turn turn);
   void drop_locked(const Exchange& exchange);
   void drop_row(std::uint64_t number);
@@ -93,11 +123,15 @@ class ServeJob : public stage::Job {
   mutable std::mutex mutex_;
   std::unordered_map<std::uint64_t, Turn> turns_;  // by number of the row
   std::unordered_map<const Exchange*, Rows> exchanges_;
-  std::deque<std::uint64_t> waiting_;   // rows with requests to hand out, in their order
-  std::deque<std::uint64_t> stepping_;  // beam searches whose next step has begun
+  Queue live_;
+  Queue batch_;
+  std::deque<std::uint64_t> again_;                  // requests of batches that stepped back
+  std::unordered_set<std::uint64_t> stepping_back_;  // ... that will, when the head has heard of it
+  BatchRoom room_;
   std::uint64_t next_row_ = 0;
-  std::size_t waiting_requests_ = 0;
-  std::size_t waiting_tokens_ = 0;  // of rows of which no request was handed out
+  std::size_t waiting_requests_ = 0;  // live ones
+  std::size_t waiting_tokens_ = 0;    // of live rows of which no request was handed out
+  std::size_t batch_requests_ = 0;
   bool draining_ = false;
 };
 

@@ -43,19 +43,22 @@ struct Listener final : Exchange {
 class ServeJobTest : public testing::Test {
  protected:
   std::shared_ptr<Listener> submit(std::vector<RequestRow> rows,
-                                   Admission expected = Admission::taken) {
+                                   Admission expected = Admission::taken,
+                                   Urgency urgency = Urgency::live) {
     auto listener = std::make_shared<Listener>();
-    EXPECT_EQ(job.submit(listener, std::move(rows)), expected);
+    EXPECT_EQ(job.submit(listener, std::move(rows), urgency), expected);
     return listener;
   }
+  std::shared_ptr<Listener> submit_batch(std::vector<RequestRow> rows) {
+    return submit(std::move(rows), Admission::taken, Urgency::batch);
+  }
   std::uint64_t next() {
-    stage::Request request;
     EXPECT_EQ(job.next(request), Next::request);
     return request.id;
   }
   Next answer() {
-    stage::Request request;
-    return job.next(request);
+    stage::Request none;
+    return job.next(none);
   }
   bool token(std::uint64_t id, char byte) {
     return job.on_token(id, {support::byte_id(byte), -1.0F, {}});
@@ -66,6 +69,7 @@ class ServeJobTest : public testing::Test {
     return ids;
   }
 
+  stage::Request request;  // that next() got
   Tokenizer tokenizer = support::small_tokenizer();
   ServeJob job{tokenizer, kEos, {2, 100}};
 };
@@ -172,6 +176,124 @@ TEST_F(ServeJobTest, APromptAloneIsDoneWithoutTokens) {
   job.on_prompt_token(id, 1, {support::byte_id('b'), -2.0F, {}});
   job.on_prompt_done(id);
   EXPECT_EQ(scored->said, "begin 0.0= done0 ");
+}
+
+TEST_F(ServeJobTest, BatchesTakeThePlacesButOneThatLiveRequestsLeave) {
+  job.set_places(4, 100);
+  const auto batch = submit_batch({row_of("a", 5), row_of("b", 5), row_of("c", 5), row_of("d", 5)});
+  const std::uint64_t a = next();
+  const std::uint64_t b = next();
+  const std::uint64_t c = next();
+  EXPECT_EQ(answer(), Next::none_now);  // the fourth place is for whom comes next
+  const auto live = submit({row_of("x", 5)});
+  EXPECT_EQ(cancelled(), std::vector<std::uint64_t>{c});  // the youngest goes
+  const std::uint64_t x = next();
+  EXPECT_EQ(request.prompt.front(), support::byte_id('x'));
+  EXPECT_EQ(answer(), Next::none_now);
+  job.on_cancelled(c);
+  EXPECT_EQ(answer(), Next::none_now);
+  EXPECT_TRUE(job.on_token(x, {kEos, 0.0F, {}}));
+  EXPECT_EQ(next(), c);  // before the row that never began
+  for (const std::uint64_t id : {a, b, c}) EXPECT_TRUE(job.on_token(id, {kEos, 0.0F, {}}));
+  EXPECT_TRUE(job.on_token(next(), {kEos, 0.0F, {}}));
+  EXPECT_EQ(live->said, "begin 0.0= done0 ");
+  EXPECT_TRUE(batch->said.ends_with("3.0= done3 "));
+  EXPECT_EQ(job.load().batch, 0U);
+}
+
+TEST_F(ServeJobTest, ABatchStandsBehindAllLiveRequestsThatWait) {
+  job.set_places(3, 100);
+  submit_batch({row_of("a", 5), row_of("b", 5)});
+  const auto first = submit({row_of("x", 5)});
+  const auto second = submit({row_of("y", 5)});
+  const std::uint64_t x = next();
+  const std::uint64_t y = next();
+  EXPECT_EQ(answer(), Next::none_now);
+  EXPECT_TRUE(job.on_token(x, {kEos, 0.0F, {}}));
+  next();
+  EXPECT_EQ(request.prompt.front(), support::byte_id('a'));
+  EXPECT_EQ(answer(), Next::none_now);
+  EXPECT_TRUE(job.on_token(y, {kEos, 0.0F, {}}));
+  next();
+  EXPECT_EQ(request.prompt.front(), support::byte_id('b'));
+}
+
+TEST_F(ServeJobTest, WhatSteppedBackGoesOnBehindItsTokens) {
+  job.set_places(2, 100);
+  const auto batch = submit_batch({row_of("a", 4)});
+  const std::uint64_t a = next();
+  const std::uint64_t seed = request.sampling.seed;
+  EXPECT_FALSE(token(a, 'p'));
+  EXPECT_FALSE(token(a, 'q'));
+  submit({row_of("x", 5)});
+  const std::uint64_t x = next();
+  EXPECT_EQ(cancelled(), std::vector<std::uint64_t>{a});
+  job.on_cancelled(a);
+  EXPECT_TRUE(job.on_token(x, {kEos, 0.0F, {}}));
+  EXPECT_EQ(next(), a);
+  EXPECT_EQ(request.prompt, (std::vector<std::int32_t>{support::byte_id('a'), support::byte_id('p'),
+                                                       support::byte_id('q')}));
+  EXPECT_EQ(request.max_tokens, 2);
+  EXPECT_EQ(request.sampling.answer_begin, 1);
+  EXPECT_EQ(request.sampling.seed, seed);
+  EXPECT_FALSE(token(a, 'r'));
+  EXPECT_TRUE(token(a, 's'));
+  EXPECT_TRUE(batch->said.ends_with("0.0=pqrs done0 "));
+}
+
+TEST_F(ServeJobTest, ScoresThatWereCutOffBeginAnew) {
+  job.set_places(2, 100);
+  RequestRow row = row_of("abc", 0);
+  row.echo = true;
+  row.sampling.logprobs = 0;
+  const auto batch = submit_batch({std::move(row)});
+  const std::uint64_t id = next();
+  job.on_prompt_token(id, 1, {support::byte_id('b'), -2.0F, {}});
+  submit({row_of("x", 5)});
+  EXPECT_TRUE(job.on_token(next(), {kEos, 0.0F, {}}));
+  job.on_cancelled(id);
+  EXPECT_EQ(next(), id);
+  EXPECT_EQ(request.scores_from, 1);
+  job.on_prompt_token(id, 1, {support::byte_id('b'), -2.0F, {}});
+  job.on_prompt_token(id, 2, {support::byte_id('c'), -3.0F, {}});
+  job.on_prompt_done(id);
+  EXPECT_EQ(batch->said, "begin 0.0= done0 ");
+}
+
+TEST_F(ServeJobTest, ABatchThatIsDroppedWhileItStepsBackIsGone) {
+  job.set_places(3, 100);
+  const auto batch = submit_batch({row_of("a", 5), row_of("b", 5)});
+  const std::uint64_t a = next();
+  const std::uint64_t b = next();
+  submit({row_of("x", 5)});
+  const std::uint64_t x = next();
+  EXPECT_EQ(cancelled(), std::vector<std::uint64_t>{b});
+  job.on_cancelled(b);  // it waits for a place
+  job.drop(*batch);
+  EXPECT_EQ(job.load().batch, 0U);
+  job.on_cancelled(a);
+  EXPECT_TRUE(job.on_token(x, {kEos, 0.0F, {}}));
+  EXPECT_EQ(answer(), Next::none_now);
+  job.drain();
+  EXPECT_EQ(answer(), Next::no_more);
+  EXPECT_EQ(batch->said, "begin ");
+}
+
+TEST_F(ServeJobTest, DrainingDropsBatches) {
+  const auto batch = submit_batch({row_of("a", 5)});
+  const std::uint64_t a = next();
+  job.drain();
+  EXPECT_EQ(cancelled(), std::vector<std::uint64_t>{a});
+  EXPECT_EQ(answer(), Next::no_more);
+  job.on_cancelled(a);
+  EXPECT_EQ(batch->said, "begin ");
+}
+
+TEST_F(ServeJobTest, ALongRowOfABatchCountsAsSeveral) {
+  job.set_places(4, 10);
+  submit_batch({row_of("a", 15), row_of("b", 15), row_of("c", 5)});
+  next();
+  EXPECT_EQ(answer(), Next::none_now);  // 2 + 2 > 3
 }
 
 }  // namespace
