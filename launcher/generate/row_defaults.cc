@@ -50,6 +50,14 @@ ModelLimits limits_of(const ModelFolder& model, std::vector<KnownAdapter> adapte
   return limits;
 }
 
+std::vector<KnownAdapter> known_adapters(const OpenedAdapters& adapters) {
+  std::vector<KnownAdapter> known;
+  for (std::size_t i = 0; i < adapters.folders.size(); ++i) {
+    known.push_back({(*adapters.specs)[i].name, adapters.folders[i].digest});
+  }
+  return known;
+}
+
 UnknownFieldRule unknown_field_rule(const JobConfig& job) {
   return job.strict        ? UnknownFieldRule::refuse
          : job.keep_fields ? UnknownFieldRule::keep

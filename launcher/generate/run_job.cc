@@ -30,14 +30,6 @@ namespace sluice::launcher {
 
 namespace {
 
-std::vector<KnownAdapter> known_adapters(const OpenedAdapters& adapters) {
-  std::vector<KnownAdapter> known;
-  for (std::size_t i = 0; i < adapters.folders.size(); ++i) {
-    known.push_back({(*adapters.specs)[i].name, adapters.folders[i].digest});
-  }
-  return known;
-}
-
 class FileSource : public JobSource {
  public:
   FileSource(const RunConfig& config, const ModelFolder& model, std::vector<KnownAdapter> adapters,
@@ -237,7 +229,7 @@ RunJob::RunJob(const RunConfig& config, const OpenedModel& opened, std::int32_t 
   if (hooks.on_open) hooks.on_open();
   const ModelFolder& model = opened.folder;
   if (hooks.make_source) {
-    source_ = hooks.make_source(config, model, needs_output);
+    source_ = hooks.make_source(config, opened, needs_output);
   } else if (config.job.has_dummy_prompts()) {
     source_ = std::make_unique<DummySource>(config, model, slots);
   } else if (!config.job.prompt.empty()) {

@@ -28,7 +28,7 @@ struct JobHooks {
   RecordWatch on_record;          // of the output file
   /// Makes the rows' source on the head before anything is loaded, where rows come from elsewhere
   /// than the configuration says. `works`: not only a plan is asked for.
-  std::function<std::unique_ptr<JobSource>(const RunConfig& config, const ModelFolder& model,
+  std::function<std::unique_ptr<JobSource>(const RunConfig& config, const OpenedModel& model,
                                            bool works)>
       make_source;
   std::chrono::milliseconds stop_time{7000};  // see comm::MpiOptions

@@ -34,7 +34,7 @@ std::string system_of(const ServeArguments& arguments) {
 
 class ChatSource final : public JobSource {
  public:
-  ChatSource(const RunConfig& config, const ServeArguments& arguments, const ModelFolder& model,
+  ChatSource(const RunConfig& config, const ServeArguments& arguments, const OpenedModel& model,
              std::ostream& out)
       : served_(config, arguments, model), system_(system_of(arguments)), out_(out) {
     served_.chat.check();
@@ -82,7 +82,7 @@ ExitStatus chat(const RunConfig& config, const ServeArguments& arguments, DryRun
                 const std::string& command_line,
                 const std::function<void(const std::string& sentence)>& say, std::ostream& out) {
   JobHooks hooks;
-  hooks.make_source = [&](const RunConfig& used, const ModelFolder& model, bool) {
+  hooks.make_source = [&](const RunConfig& used, const OpenedModel& model, bool) {
     return std::make_unique<ChatSource>(used, arguments, model, out);
   };
   hooks.advice = "the conversation is not kept";

@@ -64,7 +64,7 @@ void CompletionExchange::on_token(const RowWork& work, std::size_t place, std::s
       !begins) {
     return;
   }
-  Json event = head_of(chat ? "chat.completion.chunk" : "text_completion");
+  Json event = head_of(name_, chat ? "chat.completion.chunk" : "text_completion");
   event["choices"] = Json::array({choice_event(answer, choice, first_index_[place] + part)});
   if (answer.finish() != Finish::none) {
     completion_tokens_ += answer.tokens().size();
@@ -114,28 +114,29 @@ void CompletionExchange::on_row_done(std::size_t place, std::unique_ptr<RowWork>
   metrics_.request_done(seconds_between(came_, Clock::now()));
   if (stream_) return end_stream();
   // The exchange lives until its answer is made: the work holds the rows.
-  defer_([rows = std::make_shared<std::vector<std::unique_ptr<RowWork>>>(std::move(done_)),
-          first = first_index_, kind = kind_, return_token_ids = return_token_ids_,
-          head = head_of(kind_ == CompletionKind::chat ? "chat.completion" : "text_completion"),
-          usage = usage(), timings = timings(), reply = reply_] {
-    Json answer = head;
-    Json choices = Json::array();
-    for (const std::unique_ptr<RowWork>& row : *rows) {
-      for (const Answer* one : chosen_of(row->answers)) {
-        choices.push_back(choice_of(*one, choices.size()));
-        if (return_token_ids) choices.back()["token_ids"] = one->tokens();
-      }
-    }
-    answer["choices"] = std::move(choices);
-    answer["usage"] = usage;
-    answer["timings"] = timings;
-    reply->send({200, answer.dump()});
-  });
+  defer_(
+      [rows = std::make_shared<std::vector<std::unique_ptr<RowWork>>>(std::move(done_)),
+       first = first_index_, kind = kind_, return_token_ids = return_token_ids_,
+       head = head_of(name_, kind_ == CompletionKind::chat ? "chat.completion" : "text_completion"),
+       usage = usage(), timings = timings(), reply = reply_] {
+        Json answer = head;
+        Json choices = Json::array();
+        for (const std::unique_ptr<RowWork>& row : *rows) {
+          for (const Answer* one : chosen_of(row->answers)) {
+            choices.push_back(choice_of(*one, choices.size()));
+            if (return_token_ids) choices.back()["token_ids"] = one->tokens();
+          }
+        }
+        answer["choices"] = std::move(choices);
+        answer["usage"] = usage;
+        answer["timings"] = timings;
+        reply->send({200, answer.dump()});
+      });
 }
 
 void CompletionExchange::end_stream() {
   const bool chat = kind_ == CompletionKind::chat;
-  Json event = head_of(chat ? "chat.completion.chunk" : "text_completion");
+  Json event = head_of(name_, chat ? "chat.completion.chunk" : "text_completion");
   event["choices"] = Json::array();
   if (include_usage_) {
     event["usage"] = usage();
@@ -155,10 +156,6 @@ void CompletionExchange::on_failed(const std::string& why) {
 void CompletionExchange::send_event(const Json& event) {
   if (!std::exchange(streaming_, true)) reply_->begin_stream();
   reply_->event(event.dump());
-}
-
-Json CompletionExchange::head_of(const char* object) const {
-  return {{"id", name_.id}, {"object", object}, {"created", name_.created}, {"model", name_.model}};
 }
 
 Json CompletionExchange::usage() const {

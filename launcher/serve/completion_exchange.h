@@ -12,19 +12,13 @@
 #include <vector>
 
 #include "launcher/jobs/choice_form.h"
+#include "launcher/serve/completion_name.h"
 #include "launcher/serve/completion_request.h"
 #include "launcher/serve/http_types.h"
 #include "launcher/serve/serve_job.h"
 #include "launcher/serve/serve_metrics.h"
 
 namespace sluice::launcher {
-
-/// What stands in every part of the answer.
-struct CompletionName {
-  std::string id;            // "cmpl-..."
-  std::string model;         // as the client asked for it
-  std::int64_t created = 0;  // Unix seconds
-};
 
 class CompletionExchange final : public Exchange {
  public:
@@ -51,7 +45,6 @@ class CompletionExchange final : public Exchange {
     std::optional<LogprobParts> logprobs = {};
   };
 
-  Json head_of(const char* object) const;
   Json choice_event(const Answer& answer, Choice& choice, std::size_t index);
   void send_event(const Json& event);
   void end_stream();

@@ -13,17 +13,7 @@
 namespace sluice::launcher {
 namespace {
 
-constexpr std::size_t kMostPrompts = 2048;
 constexpr std::size_t kMostAnswers = 8192;  // to all prompts of a request
-
-/// `body` without fields that are the server's own business.
-Json::Object without(const Json& body, std::initializer_list<std::string_view> names) {
-  Json::Object kept;
-  for (const auto& member : body.items()) {
-    if (std::ranges::count(names, member.first) == 0) kept.push_back(member);
-  }
-  return kept;
-}
 
 /// A list of prompts as one each; else the prompt alone.
 std::vector<Json> prompts_of(const Json& prompt) {
@@ -108,6 +98,14 @@ Json parse_body(const std::string& body) {
   throw ApiError{400, "the body is no JSON object"};
 }
 
+Json::Object without(const Json& body, std::initializer_list<std::string_view> names) {
+  Json::Object kept;
+  for (const auto& member : body.items()) {
+    if (std::ranges::count(names, member.first) == 0) kept.push_back(member);
+  }
+  return kept;
+}
+
 std::string text_field(const Json& body, const char* name) {
   const Json& value = body.member(name);
   if (value.is_null()) return {};
@@ -129,6 +127,19 @@ Json with_plain_contents(const Json& messages) {
   return plain;
 }
 
+RequestRow CompletionParser::parse_row(const Json& body, CompletionKind kind,
+                                       const std::string& id) {
+  const RowForm form = kind == CompletionKind::chat ? RowForm::chat : RowForm::batch;
+  RequestParser& parser = kind == CompletionKind::chat ? chats_ : texts_;
+  RowDraft draft = parser.draft_body(body, form, id);
+  const std::lock_guard lock(mutex_);
+  ParsedRow row = parser.settle(std::move(draft));
+  if (const auto* failure = std::get_if<RowFailure>(&row)) {
+    throw ApiError{400, failure->message, failure->param, failure->code};
+  }
+  return std::get<RequestRow>(std::move(row));
+}
+
 CompletionRequest CompletionParser::parse(const Json& body, CompletionKind kind,
                                           const std::string& id) {
   CompletionRequest request;
@@ -142,7 +153,6 @@ CompletionRequest CompletionParser::parse(const Json& body, CompletionKind kind,
     throw ApiError{400, problem.message, problem.param};
   }
   const bool chat = kind == CompletionKind::chat;
-  RequestParser& parser = chat ? chats_ : texts_;
   const char* const asked = chat ? "messages" : "prompt";
   const Json::Object rest = without(body, {"stream", "stream_options", "return_token_ids", asked});
   const Json& given = body.member(asked);
@@ -150,16 +160,8 @@ CompletionRequest CompletionParser::parse(const Json& body, CompletionKind kind,
   for (const Json& prompt : prompts) {
     Json::Object members = rest;
     members.emplace_back(asked, prompt);
-    RowDraft draft =
-        parser.draft_body(Json(std::move(members)), chat ? RowForm::chat : RowForm::batch,
-                          fmt::format("{}-{}", id, request.rows.size()));
-    std::unique_lock lock(mutex_);
-    ParsedRow row = parser.settle(std::move(draft));
-    lock.unlock();
-    if (const auto* failure = std::get_if<RowFailure>(&row)) {
-      throw ApiError{400, failure->message, failure->param, failure->code};
-    }
-    request.rows.push_back(std::get<RequestRow>(std::move(row)));
+    request.rows.push_back(
+        parse_row(Json(std::move(members)), kind, fmt::format("{}-{}", id, request.rows.size())));
     try {
       check_answers(request.rows.back(), prompts.size());
       if (request.stream) check_stream(request.rows.back());

@@ -1,8 +1,12 @@
 // The body of a request for completions to rows, as a job's input has them.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "launcher/jobs/request_parser.h"
@@ -30,6 +34,9 @@ class CompletionParser {
   /// request: the seeds of prompts that bring none are made of it. Throws ApiError.
   CompletionRequest parse(const Json& body, CompletionKind kind, const std::string& id);
 
+  /// One row with all fields that rows have, choices and embed too. Throws ApiError.
+  RequestRow parse_row(const Json& body, CompletionKind kind, const std::string& id);
+
   /// One sentence for each name of an unknown field met since the last call.
   std::vector<std::string> take_warnings();
 
@@ -41,6 +48,11 @@ class CompletionParser {
 
 /// A request's body. Throws ApiError: it is no JSON object, or is nested too deeply.
 Json parse_body(const std::string& body);
+
+/// `body` without these fields, which are the server's own business.
+Json::Object without(const Json& body, std::initializer_list<std::string_view> names);
+
+constexpr std::size_t kMostPrompts = 2048;  // of a request
 
 /// The field as a text; empty where it is absent or null. Throws ApiError.
 std::string text_field(const Json& body, const char* name);

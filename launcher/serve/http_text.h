@@ -18,6 +18,9 @@ std::string chunk_of(std::string_view text);
 /// Whether a Content-Type is JSON's, whatever its parameters.
 bool is_json_type(std::string_view type);
 
+/// In Base64, with its padding.
+std::string encode_base64(std::string_view bytes);
+
 /// The key in an Authorization header: Bearer's, or Basic's password; empty: there is none.
 std::string key_of(std::string_view authorization);
 

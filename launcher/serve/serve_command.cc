@@ -48,7 +48,7 @@ std::string read_key(const ServeArguments& arguments) {
 
 class ServeSource final : public JobSource {
  public:
-  ServeSource(const RunConfig& config, const ServeArguments& arguments, const ModelFolder& model,
+  ServeSource(const RunConfig& config, const ServeArguments& arguments, const OpenedModel& model,
               bool works, std::ostream& out)
       : quiet_(config.report.quiet),
         metrics_(arguments.names.empty() ? config.model : arguments.names.front()) {
@@ -66,7 +66,11 @@ class ServeSource final : public JobSource {
   }
 
   stage::Job& job() override { return served_->job; }
-  JobScan scan() const override { return served_->scan(); }
+  JobScan scan() const override {
+    JobScan scan = served_->scan();
+    scan.features = true;  // for /v1/embeddings
+    return scan;
+  }
   bool shows_progress() const override { return false; }
 
   void planned(const std::vector<stage::StageReport>& stages) override {
@@ -146,7 +150,7 @@ ExitStatus serve(const RunConfig& config, const ServeArguments& arguments, DryRu
                  const std::string& command_line,
                  const std::function<void(const std::string& sentence)>& say, std::ostream& out) {
   JobHooks hooks;
-  hooks.make_source = [&](const RunConfig& used, const ModelFolder& model, bool works) {
+  hooks.make_source = [&](const RunConfig& used, const OpenedModel& model, bool works) {
     return std::make_unique<ServeSource>(used, arguments, model, works, out);
   };
   hooks.stop_time = kDrain + kAfterDrain;

@@ -35,8 +35,8 @@ GenerationDefaults request_defaults(const RunConfig& config, const ModelFolder& 
   return row_defaults(asked, model);
 }
 
-ModelLimits limits_for(const ModelFolder& model, const ServeArguments& arguments) {
-  ModelLimits limits = limits_of(model);
+ModelLimits limits_for(const OpenedModel& opened, const ServeArguments& arguments) {
+  ModelLimits limits = limits_of(opened.folder, known_adapters(opened.adapters));
   if (arguments.max_model_len > limits.positions) {
     throw ConfigError(fmt::format("--max-model-len is {}, but the model has {} positions",
                                   arguments.max_model_len, limits.positions));
@@ -60,16 +60,25 @@ RequestParser parser_for(const RunConfig& config, const ModelFolder& model,
 }  // namespace
 
 ServedModel::ServedModel(const RunConfig& config, const ServeArguments& arguments,
-                         const ModelFolder& model)
+                         const OpenedModel& opened)
     : names(arguments.names.empty() ? std::vector{config.model} : arguments.names),
       created(unix_seconds()),
-      limits(limits_for(model, arguments)),
-      tokenizer(open_tokenizer(model)),
-      chat(chat_for(model, arguments, tokenizer)),
-      parser(parser_for(config, model, *this, kCompletionTokens),
-             parser_for(config, model, *this, INT32_MAX)),
-      job(tokenizer, model.eos_ids.front(),
-          ServeLimits{static_cast<std::size_t>(arguments.max_waiting)}) {}
+      limits(limits_for(opened, arguments)),
+      features(opened.folder.config.feature_width()),
+      tokenizer(open_tokenizer(opened.folder)),
+      chat(chat_for(opened.folder, arguments, tokenizer)),
+      parser(parser_for(config, opened.folder, *this, kCompletionTokens),
+             parser_for(config, opened.folder, *this, INT32_MAX)),
+      job(tokenizer, opened.folder.eos_ids.front(),
+          ServeLimits{static_cast<std::size_t>(arguments.max_waiting)}) {
+  for (const KnownAdapter& adapter : limits.adapters) {
+    if (std::ranges::count(names, adapter.name) == 0) continue;
+    throw ConfigError(
+        fmt::format("--lora {}=...: clients call the model itself by this name; give "
+                    "the adapter another",
+                    adapter.name));
+  }
+}
 
 JobScan ServedModel::scan() const {
   JobScan scan;

@@ -9,9 +9,10 @@
 
 #include "launcher/config/version.h"
 #include "launcher/serve/api_error.h"
-#include "launcher/serve/completion_exchange.h"
+#include "launcher/serve/embedding_request.h"
 #include "launcher/serve/http_text.h"
 #include "launcher/serve/page.h"
+#include "launcher/serve/score_request.h"
 #include "launcher/serve/tokenizer_routes.h"
 
 namespace sluice::launcher {
@@ -24,12 +25,24 @@ std::int64_t unix_seconds() {
   return std::chrono::duration_cast<std::chrono::seconds>(now).count();
 }
 
-Json model_json(const std::string& name, const ServedModel& served) {
+/// `parent`: of an adapter the model's name; empty: none.
+Json model_json(const std::string& name, const std::string& parent, const ServedModel& served) {
   return {{"id", name},
           {"object", "model"},
           {"created", served.created},
           {"owned_by", "sluice"},
+          {"parent", parent.empty() ? Json() : Json(parent)},
           {"max_model_len", served.limits.positions}};
+}
+
+/// The model by all its names, then its adapters.
+std::vector<Json> models_of(const ServedModel& served) {
+  std::vector<Json> models;
+  for (const std::string& name : served.names) models.push_back(model_json(name, "", served));
+  for (const KnownAdapter& adapter : served.limits.adapters) {
+    models.push_back(model_json(adapter.name, served.names.front(), served));
+  }
+  return models;
 }
 
 ApiError no_such_model(const std::string& name) {
@@ -43,7 +56,7 @@ ApiError no_such_model(const std::string& name) {
 struct Service::Route {
   std::string_view path;
   HttpAnswer (Service::*get)(const HttpHead&) = nullptr;
-  void (Service::*post)(const Json&, const std::shared_ptr<HttpReply>&) = nullptr;
+  void (Service::*post)(Json&, const std::shared_ptr<HttpReply>&) = nullptr;
   bool while_loading = false;
 };
 
@@ -58,6 +71,8 @@ const Service::Route* Service::find_route(const std::string& path) {
       {"/tokenizer_info", &Service::tokenizer_info},
       {"/v1/completions", nullptr, &Service::complete_text},
       {"/v1/chat/completions", nullptr, &Service::complete_chat},
+      {"/v1/embeddings", nullptr, &Service::embed},
+      {"/v1/score", nullptr, &Service::score},
       {"/tokenize", nullptr, &Service::tokenize},
       {"/detokenize", nullptr, &Service::detokenize},
   };
@@ -120,7 +135,8 @@ void Service::handle(HttpHead head, std::string body, std::shared_ptr<HttpReply>
   if (route->post == nullptr) return reply->send((this->*route->get)(head));
   workers_.push([this, route, body = std::move(body), reply = std::move(reply)] {
     try {
-      (this->*route->post)(parse_body(body), reply);
+      Json parsed = parse_body(body);
+      (this->*route->post)(parsed, reply);
     } catch (const ApiError& error) {
       if (error.status == 429 || error.status == 503) metrics_.request_refused();
       reply->send(error_answer(error));
@@ -156,15 +172,15 @@ HttpAnswer Service::metrics(const HttpHead&) {
 }
 
 HttpAnswer Service::models(const HttpHead& head) {
-  const ServedModel& served = *served_;
+  const std::vector<Json> models = models_of(*served_);
   if (head.path == kModels) {
-    Json data = Json::array();
-    for (const std::string& name : served.names) data.push_back(model_json(name, served));
-    return {200, Json({{"object", "list"}, {"data", std::move(data)}}).dump()};
+    return {200, Json({{"object", "list"}, {"data", Json(models)}}).dump()};
   }
   const std::string name = head.path.substr(kModels.size() + 1);
-  if (std::ranges::count(served.names, name) == 0) return error_answer(no_such_model(name));
-  return {200, model_json(name, served).dump()};
+  const auto found =
+      std::ranges::find_if(models, [&](const Json& model) { return model.member("id") == name; });
+  if (found == models.end()) return error_answer(no_such_model(name));
+  return {200, found->dump()};
 }
 
 HttpAnswer Service::tokenizer_info(const HttpHead&) {
@@ -200,51 +216,98 @@ HttpAnswer Service::page(const HttpHead&) {
             "script-src 'unsafe-inline'; frame-ancestors 'none'"}}};
 }
 
-void Service::complete_text(const Json& body, const std::shared_ptr<HttpReply>& reply) {
+void Service::complete_text(Json& body, const std::shared_ptr<HttpReply>& reply) {
   complete(CompletionKind::text, body, reply);
 }
 
-void Service::complete_chat(const Json& body, const std::shared_ptr<HttpReply>& reply) {
+void Service::complete_chat(Json& body, const std::shared_ptr<HttpReply>& reply) {
   complete(CompletionKind::chat, body, reply);
 }
 
-void Service::tokenize(const Json& body, const std::shared_ptr<HttpReply>& reply) {
-  model_of(body);
+void Service::tokenize(Json& body, const std::shared_ptr<HttpReply>& reply) {
+  take_model(body);
   reply->send({200, tokenize_answer(*served_, body).dump()});
 }
 
-void Service::detokenize(const Json& body, const std::shared_ptr<HttpReply>& reply) {
-  model_of(body);
+void Service::detokenize(Json& body, const std::shared_ptr<HttpReply>& reply) {
+  take_model(body);
   reply->send({200, detokenize_answer(*served_, body).dump()});
 }
 
-std::string Service::model_of(const Json& body) const {
-  const std::vector<std::string>& names = served_.load()->names;
+std::string Service::take_model(Json& body) const {
+  const ServedModel& served = *served_;
   const std::string asked = text_field(body, "model");
-  if (asked.empty()) return names.front();
-  if (std::ranges::count(names, asked) == 0) throw no_such_model(asked);
+  if (asked.empty()) return served.names.front();
+  if (std::ranges::count(served.names, asked) > 0) return asked;
+  if (std::ranges::count(served.limits.adapters, asked, &KnownAdapter::name) == 0) {
+    throw no_such_model(asked);
+  }
+  const std::string given = text_field(body, "lora");
+  if (!given.empty() && given != asked) {
+    throw ApiError{
+        400,
+        fmt::format("model is the adapter '{}' and lora is '{}'; name one of them", asked, given),
+        "lora"};
+  }
+  body["lora"] = asked;
   return asked;
 }
 
-std::string Service::new_id(CompletionKind kind) {
+CompletionName Service::new_name(const char* prefix, std::string model) {
   const std::uint64_t number = default_seed(static_cast<std::uint64_t>(served_.load()->created),
                                             fmt::format("{}", next_id_++));
-  return fmt::format("{}-{:016x}", kind == CompletionKind::chat ? "chatcmpl" : "cmpl", number);
+  return {fmt::format("{}-{:016x}", prefix, number), std::move(model), unix_seconds()};
 }
 
-void Service::complete(CompletionKind kind, const Json& body,
-                       const std::shared_ptr<HttpReply>& reply) {
-  ServedModel& served = *served_;
-  CompletionName name{new_id(kind), model_of(body), unix_seconds()};
-  CompletionRequest request = served.parser.parse(body, kind, name.id);
-  for (const std::string& warning : served.parser.take_warnings()) {
-    std::cerr << "sluice: " + warning + '\n';
-  }
+void Service::complete(CompletionKind kind, Json& body, const std::shared_ptr<HttpReply>& reply) {
+  CompletionName name =
+      new_name(kind == CompletionKind::chat ? "chatcmpl" : "cmpl", take_model(body));
+  CompletionRequest request = served_.load()->parser.parse(body, kind, name.id);
   const auto exchange = std::make_shared<CompletionExchange>(
       request, kind, std::move(name), reply, metrics_,
       [this](std::function<void()> work) { workers_.push(std::move(work)); });
+  submit(exchange, std::move(request.rows), reply);
+}
+
+void Service::embed(Json& body, const std::shared_ptr<HttpReply>& reply) {
+  ServedModel& served = *served_;
+  const CompletionName name = new_name("embd", take_model(body));
+  EmbeddingRequest request = read_embedding(body, served.parser, served.features, name.id);
+  answer_whole(
+      std::move(request.rows),
+      [form = request.form, name](const WholeExchange::Rows& rows) {
+        return embedding_answer(form, name, rows);
+      },
+      reply);
+}
+
+void Service::score(Json& body, const std::shared_ptr<HttpReply>& reply) {
+  const CompletionName name = new_name("score", take_model(body));
+  ScoreRequest request = read_score(body, served_.load()->parser, name.id);
+  answer_whole(
+      std::move(request.rows),
+      [form = request.form, name](const WholeExchange::Rows& rows) {
+        return score_answer(form, name, rows);
+      },
+      reply);
+}
+
+void Service::answer_whole(std::vector<RequestRow> rows, WholeExchange::Form form,
+                           const std::shared_ptr<HttpReply>& reply) {
+  const auto exchange = std::make_shared<WholeExchange>(
+      rows.size(), std::move(form), reply, metrics_,
+      [this](std::function<void()> work) { workers_.push(std::move(work)); });
+  submit(exchange, std::move(rows), reply);
+}
+
+void Service::submit(const std::shared_ptr<Exchange>& exchange, std::vector<RequestRow> rows,
+                     const std::shared_ptr<HttpReply>& reply) {
+  ServedModel& served = *served_;
+  for (const std::string& warning : served.parser.take_warnings()) {
+    std::cerr << "sluice: " + warning + '\n';
+  }
   ++open_;
-  const ServeJob::Admission admission = served.job.submit(exchange, std::move(request.rows));
+  const ServeJob::Admission admission = served.job.submit(exchange, std::move(rows));
   if (admission != ServeJob::Admission::taken) {
     --open_;
     if (admission == ServeJob::Admission::draining) throw ApiError{503, "the server is ending"};

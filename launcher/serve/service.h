@@ -9,9 +9,12 @@
 #include <utility>
 #include <vector>
 
+#include "launcher/serve/completion_exchange.h"
+#include "launcher/serve/completion_request.h"
 #include "launcher/serve/http_types.h"
 #include "launcher/serve/serve_metrics.h"
 #include "launcher/serve/served_model.h"
+#include "launcher/serve/whole_exchange.h"
 #include "launcher/serve/work_queue.h"
 #include "stage/report.h"
 
@@ -55,15 +58,24 @@ class Service final : public HttpHandler {
   HttpAnswer pipeline(const HttpHead& head);
   HttpAnswer page(const HttpHead& head);
   // POST, on a worker's thread. They throw ApiError:
-  void complete_text(const Json& body, const std::shared_ptr<HttpReply>& reply);
-  void complete_chat(const Json& body, const std::shared_ptr<HttpReply>& reply);
-  void tokenize(const Json& body, const std::shared_ptr<HttpReply>& reply);
-  void detokenize(const Json& body, const std::shared_ptr<HttpReply>& reply);
+  void complete_text(Json& body, const std::shared_ptr<HttpReply>& reply);
+  void complete_chat(Json& body, const std::shared_ptr<HttpReply>& reply);
+  void embed(Json& body, const std::shared_ptr<HttpReply>& reply);
+  void score(Json& body, const std::shared_ptr<HttpReply>& reply);
+  void tokenize(Json& body, const std::shared_ptr<HttpReply>& reply);
+  void detokenize(Json& body, const std::shared_ptr<HttpReply>& reply);
 
-  void complete(CompletionKind kind, const Json& body, const std::shared_ptr<HttpReply>& reply);
-  /// The name of a model that this server has: the body's, or the first. Throws ApiError.
-  std::string model_of(const Json& body) const;
-  std::string new_id(CompletionKind kind);
+  void complete(CompletionKind kind, Json& body, const std::shared_ptr<HttpReply>& reply);
+  /// Answers with what `form` makes of the rows.
+  void answer_whole(std::vector<RequestRow> rows, WholeExchange::Form form,
+                    const std::shared_ptr<HttpReply>& reply);
+  void submit(const std::shared_ptr<Exchange>& exchange, std::vector<RequestRow> rows,
+              const std::shared_ptr<HttpReply>& reply);
+  /// The name of a model that this server has: the body's, or the first. Where it is an adapter's
+  /// the body's rows get it. Throws ApiError.
+  std::string take_model(Json& body) const;
+  /// `prefix`: "cmpl".
+  CompletionName new_name(const char* prefix, std::string model);
 
   const ServiceOptions options_;
   ServeMetrics& metrics_;

@@ -27,6 +27,7 @@ constexpr const char* kOfChats[] = {"--chat-template", "--max-model-len"};
 std::vector<FlagGroup> flags() {
   std::vector<FlagGroup> groups = serve_page().flags();
   for (FlagGroup& group : groups) {
+    std::erase_if(group.flags, [](const FlagHelp& help) { return help.flag == "--lora"; });
     if (group.title != "Server") continue;
     group.title = "Chat";
     std::erase_if(group.flags, [](const FlagHelp& help) {

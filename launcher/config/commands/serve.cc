@@ -34,10 +34,9 @@ when the answers under way are complete, after 30 s at most.
 }
 
 constexpr const char* kNotOfServers[] = {
-    "--lora",        "--input",           "--output",      "--resume",
-    "--overwrite",   "--journal-seconds", "--keep-fields", "--shard",
-    "--stop-after",  "--prompt",          "--prompt-len",  "--gen-len",
-    "--num-prompts", "--logprobs",        "--echo",        "--print-config"};
+    "--input",       "--output",      "--resume",     "--overwrite", "--journal-seconds",
+    "--keep-fields", "--shard",       "--stop-after", "--prompt",    "--prompt-len",
+    "--gen-len",     "--num-prompts", "--logprobs",   "--echo",      "--print-config"};
 
 std::vector<FlagGroup> flags() {
   std::vector<FlagGroup> groups = generate_page().flags();

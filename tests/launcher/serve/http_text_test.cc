@@ -49,6 +49,16 @@ TEST(HttpText, KeysComeAsBearersOrAsPasswords) {
   EXPECT_EQ(key_of("Basic !!"), "");
 }
 
+TEST(HttpText, Base64HasItsPadding) {
+  // RFC 4648, section 10.
+  EXPECT_EQ(encode_base64(""), "");
+  EXPECT_EQ(encode_base64("f"), "Zg==");
+  EXPECT_EQ(encode_base64("fo"), "Zm8=");
+  EXPECT_EQ(encode_base64("foo"), "Zm9v");
+  EXPECT_EQ(encode_base64("foobar"), "Zm9vYmFy");
+  EXPECT_EQ(encode_base64("\xFB\xFF"), "+/8=");
+}
+
 TEST(HttpText, AChunkSaysItsBytes) {
   EXPECT_EQ(chunk_of(std::string(26, 'a')).substr(0, 5), "1a\r\na");
 }

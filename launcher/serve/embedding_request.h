@@ -1,0 +1,48 @@
+// The body of /v1/embeddings to rows, and their hidden states to the answer.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "launcher/jobs/request_row.h"
+#include "launcher/json/json.h"
+#include "launcher/serve/completion_name.h"
+#include "launcher/serve/completion_request.h"
+#include "launcher/serve/whole_exchange.h"
+
+namespace sluice::launcher {
+
+struct EmbeddingForm {
+  bool base64 = false;    // of 32-bit floats, the lowest byte first; else a list of numbers
+  bool normalize = true;  // to length 1
+};
+
+struct EmbeddingRequest {
+  EmbeddingForm form;
+  std::vector<RequestRow> rows;  // one for each input
+};
+
+/// OpenAI's fields (input, encoding_format, dimensions), vLLM's "normalize", and of a row's
+/// "embed", "lora", "add_special_tokens". `width`: numbers of an embedding. Throws ApiError.
+EmbeddingRequest read_embedding(const Json& body, CompletionParser& parser, std::int32_t width,
+                                const std::string& id);
+
+/// {"id", "object": "list", "created", "model", "data": [{"object", "index", "embedding"}],
+/// "usage"}.
+Json embedding_answer(const EmbeddingForm& form, const CompletionName& name,
+                      const WholeExchange::Rows& rows);
+
+/// One row with an embedding. `param`: the field that its prompt came from. Throws ApiError.
+RequestRow embedded_row(Json::Object members, const Json& prompt, const char* param,
+                        CompletionParser& parser, const std::string& id);
+
+/// {"prompt_tokens", "total_tokens"} of rows without answers.
+Json prompt_usage(const WholeExchange::Rows& rows);
+
+/// The numbers in length 1; zeros stay.
+std::vector<float> normalized(std::span<const float> values);
+
+}  // namespace sluice::launcher
