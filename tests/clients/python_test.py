@@ -4,6 +4,8 @@ and its examples, as a user runs them. Needs Python's own library alone.
 
 import concurrent.futures
 import csv
+import dataclasses
+import json
 import os
 import pathlib
 import signal
@@ -136,6 +138,31 @@ class PythonClientTest(ServeTest):
         self.assertEqual([str(one.message) for one in said], ["temperature has no effect without do_sample=True"])
         self.assertFalse(are_ids([]))
         self.assertEqual(id_prompts([]).rows, [[]])
+
+    def test_embeddings_and_scores_are_those_of_rows(self):
+        model = self.model(ranks=2)
+        for pooling in ("mean", "last"):
+            rows = self.rows_of([{"custom_id": str(i), "prompt": prompt, "embed": pooling}
+                                 for i, prompt in enumerate(PROMPTS)])
+            made = model.embed(PROMPTS, pooling=pooling, normalize=False)
+            self.assertEqual(made, [row["embedding"] for row in rows])
+        one = model.embed(PROMPTS[3])
+        self.assertAlmostEqual(sum(value * value for value in one), 1, places=5)
+        self.assertEqual(model.embed(model.tokenize(PROMPTS[3])), one)
+        choices = [[" 3", f" {i}", " a town"] for i in range(40)]
+        rows = self.rows_of([{"custom_id": str(i), "prompt": prompt, "choices": texts}
+                             for i, (prompt, texts) in enumerate(zip(PROMPTS, choices))])
+        scores = model.score(PROMPTS, choices)
+        for score, row in zip(scores, rows):
+            self.assertEqual([dataclasses.asdict(choice) for choice in score.choices], row["scores"])
+            self.assertEqual((score.best, score.best_per_token, score.best_per_byte),
+                             (row["best"], row["best_per_token"], row["best_per_byte"]))
+        self.assertEqual(len(scores), 40)
+        self.assertEqual(model.score(PROMPTS[7], choices[7]), scores[7])
+        with self.assertRaises(ValueError):
+            model.score(PROMPTS[:2], choices[:3])
+        with self.assertRaises(sluice.RequestError):
+            model.score(PROMPTS[0], [])
 
     def test_more_prompts_than_a_request_has(self):
         model = self.model(policy={"gpu_batch_size": 32})
@@ -302,6 +329,24 @@ print(model.local_server._process.pid, model.generate({PROMPTS[0]!r}, stop="\\n"
         right = sum(record["text"].strip().lower() == row["same"] for record, row in zip(records, rows[2:]))
         said = self.example("entity_matching.py")
         self.assertRegex(said, rf"^accuracy {right / 14:.3f} \({right} of 14\), precision \d\.\d+, recall \d\.\d+\n$")
+
+    def test_example_evaluate(self):
+        """Its shares are those of the same questions as rows of a job."""
+        questions = [json.loads(line) for line in
+                     (EXAMPLES / "arithmetic.jsonl").read_text(encoding="utf-8").splitlines()]
+        prompts = [f"Question: {one['question']}\nAnswer:" for one in questions]
+        choices = [[" " + choice for choice in one["choices"]] for one in questions]
+        scores = self.rows_of([{"custom_id": str(i), "prompt": prompt, "choices": texts}
+                               for i, (prompt, texts) in enumerate(zip(prompts, choices))])
+        answers = self.rows_of([{"custom_id": str(i), "prompt": prompt, "temperature": 0, "max_tokens": 16,
+                                 "stop": "\n"} for i, prompt in enumerate(prompts)])
+        right = sum(score["best"] == one["answer"] for score, one in zip(scores, questions))
+        same = sum(answer["text"] == texts[one["answer"]]
+                   for answer, texts, one in zip(answers, choices, questions))
+        self.assertTrue(30 <= right < 60 and 30 <= same < 60, (right, same))  # it was taught sums of digits
+        said = self.example("evaluate.py")
+        self.assertIn(f"questions   60\nacc         {right / 60:.4f} ± ", said)
+        self.assertIn(f"exact_match {same / 60:.4f} ± ", said)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from sluice.completion import Completion
 from sluice.errors import Error, RequestError, ServerError
 from sluice.local_server import LocalServer
 from sluice.model import Model
+from sluice.scores import ChoiceScore, Scores
 
-__all__ = ["Completion", "Error", "LocalServer", "Model", "RequestError", "ServerError"]
+__all__ = ["ChoiceScore", "Completion", "Error", "LocalServer", "Model", "RequestError", "Scores", "ServerError"]
 __version__ = "0.1.0"

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import concurrent.futures
 import os
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Union
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Union
 
 from sluice.completion import Completion, completion_of
 from sluice.connection import Connection
 from sluice.local_server import LocalServer
 from sluice.prompts import Prompts, are_ids, id_prompts, text_prompts
 from sluice.sampling import request_fields
+from sluice.scores import Scores, scores_of
 
 # A list of prompts goes in requests of so many, and so many of them at a time: enough to keep a pipeline full.
 PROMPTS_OF_REQUEST = 256
 REQUESTS_AT_ONCE = 4
+SCORES_AT_ONCE = 32  # each in a request of its own
 MOST_ANSWERS = 8192  # that a server gives to a request
 END_SECONDS = 5  # in which ranks that lost one come to their end
 
 Messages = List[Dict[str, Any]]
 COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
+EMBEDDINGS, SCORE = "/v1/embeddings", "/v1/score"
 
 
 class Model:
@@ -130,6 +133,40 @@ class Model:
         chosen = answers if details else [answer.text for answer in answers]
         return chosen[0] if len(chosen) == 1 else chosen
 
+    def embed(self, prompts: Any, *, pooling: str = "mean", normalize: bool = True, **words: Any) -> Any:
+        """The embedding of a text, a list of floats; of texts, ids or a Series a list of them.
+
+        The model's final hidden state: the mean over all tokens, or that of the last with pooling="last"; of
+        length 1 with normalize. Throws RequestError, ServerError.
+        """
+        given = id_prompts(prompts) if are_ids(prompts) else text_prompts(prompts, "prompt", "embedding")
+
+        def ask(part: List[Any]) -> List[List[float]]:
+            body = {"input": part, "embed": pooling, "normalize": normalize, **words}
+            return [one["embedding"] for one in self._connection.post(EMBEDDINGS, body)["data"]]
+
+        return given.given_back(self._in_parts(ask, given.rows, PROMPTS_OF_REQUEST))
+
+    def score(self, prompt: Union[str, Sequence[str]], choices: Sequence[Any], **words: Any
+              ) -> Union[Scores, List[Scores]]:
+        """How likely each choice is behind the prompt, cut into tokens as lm-evaluation-harness does it.
+
+        Of a list of prompts `choices` has a list for each, and a list comes back; the beginning that requests share
+        is computed once. Throws RequestError, ServerError.
+        """
+        is_one = isinstance(prompt, str)
+        prompts = [prompt] if is_one else list(prompt)
+        lists = [choices] if is_one else list(choices)
+        if len(prompts) != len(lists):
+            raise ValueError(f"{len(prompts)} prompts have {len(lists)} lists of choices")
+
+        def ask(part: List[Any]) -> List[Scores]:
+            body = {**words, "prompt": part[0][0], "choices": list(part[0][1])}
+            return [scores_of(self._connection.post(SCORE, body))]
+
+        scores = self._in_parts(ask, list(zip(prompts, lists)), 1, SCORES_AT_ONCE)
+        return scores[0] if is_one else scores
+
     def tokenize(self, text: str, add_special_tokens: bool = True) -> List[int]:
         """The model's ids of a text."""
         return self._connection.post(
@@ -143,15 +180,21 @@ class Model:
         """The answers of all rows, in their order."""
         body = {**fields, "return_token_ids": True} if with_ids else fields
         size = max(1, min(PROMPTS_OF_REQUEST, MOST_ANSWERS // max(fields.get("n", 1), 1)))
-        parts = [rows[first:first + size] for first in range(0, len(rows), size)]
 
         def ask(part: List[Any]) -> List[Completion]:
             choices = self._connection.post(COMPLETIONS, {**body, "prompt": part})["choices"]
             return [completion_of(choice) for choice in choices]
 
+        return self._in_parts(ask, rows, size)
+
+    @staticmethod
+    def _in_parts(ask: Callable[[List[Any]], List[Any]], rows: List[Any], size: int,
+                  at_once: int = REQUESTS_AT_ONCE) -> List[Any]:
+        """What `ask` answers to all rows, in their order, given so many at a time."""
+        parts = [rows[first:first + size] for first in range(0, len(rows), size)]
         if len(parts) == 1:
             return ask(parts[0])
-        with concurrent.futures.ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
+        with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
             waiting = [pool.submit(ask, part) for part in parts]
             try:
                 return [answer for one in waiting for answer in one.result()]
