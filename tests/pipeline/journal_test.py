@@ -11,7 +11,7 @@ import struct
 import time
 import unittest
 
-from job_support import (BAD_INPUT, DEMO_MODEL, DONE, REFERENCE, ROWS_FAILED, USAGE, JobTest,
+from job_support import (BAD_INPUT, DEMO_MODEL, DONE, REFERENCE, ROWS_FAILED, STOPPED, USAGE, JobTest,
                          is_running, percent)
 
 TOKENS = 100
@@ -140,6 +140,31 @@ class JournalTest(JobTest):
                 self.assertEqual(run["restored_tokens"], in_journal)
                 self.assertGreaterEqual(in_journal, 100)
                 self.assertGreater(run["recomputed_tokens"], run["restored_tokens"])
+
+    def test_a_kill_loses_the_steps_under_way(self):
+        """The job is frozen, where its journal is what a kill would leave, and then stopped in order, after
+        which the journal has all tokens that were made: the difference is what the kill would have lost."""
+        slower = self.write("slower.yaml", SLOW.replace("0.3", "0.02"))
+        for ranks in (0, 2):
+            with self.subTest(ranks=ranks):
+                self.remove_output(self.output)
+                job = self.start(*self.arguments("--config", slower, *percent(0, 100, 100, 0, 100, 0),
+                                                 "--journal-seconds", 0.01), ranks=ranks)
+                job.wait_for(self.journal, "12 tokens", lambda data:
+                             data and sum(map(len, tokens_of(data).values())) >= 12)
+                head = job.ranks[0] if ranks else job.process.pid
+                os.kill(head, signal.SIGSTOP)
+                left = tokens_of(self.journal.read_bytes())
+                os.kill(head, signal.SIGTERM)
+                os.kill(head, signal.SIGCONT)
+                self.assertEqual(job.end().status, STOPPED)
+                made = tokens_of(self.journal.read_bytes())
+                for row, tokens in left.items():
+                    self.assertEqual(made[row][:len(tokens)], tokens)
+                lost = sum(map(len, made.values())) - sum(map(len, left.values()))
+                # A step under way when it froze, and one begun before it saw that it shall stop.
+                self.assertLessEqual(lost, 2 * sum(1 for tokens in made.values() if tokens))
+                self.resume(ranks=ranks)
 
     def test_killed_again_and_again(self):
         self.kill_in_the_middle(tokens=100)
