@@ -16,6 +16,7 @@ struct ServeArguments {
   bool insecure = false;            // other addresses than the loopback, without a key
   std::string allow_origin;         // of pages that may ask; empty: none, "*": any
   std::int32_t max_model_len = 0;   // tokens of prompt and answer; 0: the model's positions
+  std::string files_dir;            // of files and batches; empty: none are taken
   std::int32_t max_waiting = 1024;  // requests without a place; further ones get 429
 
   // Of `sluice chat`:

@@ -224,7 +224,9 @@ class Generate {
 
   void show_plan() {
     const std::vector<stage::StageReport> reports = gather_reports();
-    if (is_head_ && !dry_run_.only_plan) job_->planned(reports);
+    if (is_head_ && !dry_run_.only_plan) {
+      job_->planned(reports, config_.batching.slots(world_->size()));
+    }
     if (is_head_ && dry_run_.only_plan) std::cout << memory_table(reports);
     if (dry_run_.schedule) show_schedules();
     if (is_head_ && !dry_run_.only_plan && !config_.report.quiet)

@@ -15,8 +15,10 @@ class JobSource {
   virtual ~JobSource() = default;
   virtual stage::Job& job() = 0;
   virtual JobScan scan() const = 0;
-  /// What each stage plans to take, by rank; before anything is loaded.
-  virtual void planned(const std::vector<stage::StageReport>& /*stages*/) {}
+  /// What each stage plans to take, by rank, and how many requests can have places; before anything
+  /// is loaded.
+  virtual void planned(const std::vector<stage::StageReport>& /*stages*/, std::int32_t /*places*/) {
+  }
   /// Everything is loaded. `cores`: threads that this rank computes with.
   virtual void start(int /*cores*/) {}
   /// Rows that need nothing more. `ended`: requests that have.

@@ -265,7 +265,9 @@ void RunJob::keep_journal(bool to_disk) { source_->keep_journal(to_disk); }
 
 JournalUse RunJob::journal_use() const { return source_->journal_use(); }
 
-void RunJob::planned(const std::vector<stage::StageReport>& stages) { source_->planned(stages); }
+void RunJob::planned(const std::vector<stage::StageReport>& stages, std::int32_t places) {
+  source_->planned(stages, places);
+}
 
 void RunJob::stop() noexcept { source_->stop(); }
 

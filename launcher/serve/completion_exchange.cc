@@ -52,7 +52,7 @@ void CompletionExchange::on_begin() { began_ = Clock::now(); }
 void CompletionExchange::on_token(const RowWork& work, std::size_t place, std::size_t part) {
   if (!first_token_) {
     first_token_ = Clock::now();
-    metrics_.first_token(seconds_between(came_, *first_token_));
+    if (!reply_->is_of_batch()) metrics_.first_token(seconds_between(came_, *first_token_));
   }
   if (!stream_) return;
   const Answer& answer = work.answers[part];
@@ -111,7 +111,7 @@ void CompletionExchange::on_row_done(std::size_t place, std::unique_ptr<RowWork>
   metrics_.row_done(work->row.prompt.size(), work->answers);
   done_[place] = std::move(work);
   if (--left_ > 0) return;
-  metrics_.request_done(seconds_between(came_, Clock::now()));
+  if (!reply_->is_of_batch()) metrics_.request_done(seconds_between(came_, Clock::now()));
   if (stream_) return end_stream();
   // The exchange lives until its answer is made: the work holds the rows.
   defer_(

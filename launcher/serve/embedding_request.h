@@ -1,17 +1,13 @@
-// The body of /v1/embeddings to rows, and their hidden states to the answer.
+// The body of /v1/embeddings to rows.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
-#include <span>
 #include <string>
 #include <vector>
 
 #include "launcher/jobs/request_row.h"
 #include "launcher/json/json.h"
-#include "launcher/serve/completion_name.h"
 #include "launcher/serve/completion_request.h"
-#include "launcher/serve/whole_exchange.h"
 
 namespace sluice::launcher {
 
@@ -30,19 +26,8 @@ struct EmbeddingRequest {
 EmbeddingRequest read_embedding(const Json& body, CompletionParser& parser, std::int32_t width,
                                 const std::string& id);
 
-/// {"id", "object": "list", "created", "model", "data": [{"object", "index", "embedding"}],
-/// "usage"}.
-Json embedding_answer(const EmbeddingForm& form, const CompletionName& name,
-                      const WholeExchange::Rows& rows);
-
 /// One row with an embedding. `param`: the field that its prompt came from. Throws ApiError.
 RequestRow embedded_row(Json::Object members, const Json& prompt, const char* param,
                         CompletionParser& parser, const std::string& id);
-
-/// {"prompt_tokens", "total_tokens"} of rows without answers.
-Json prompt_usage(const WholeExchange::Rows& rows);
-
-/// The numbers in length 1; zeros stay.
-std::vector<float> normalized(std::span<const float> values);
 
 }  // namespace sluice::launcher

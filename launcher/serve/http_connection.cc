@@ -18,9 +18,9 @@
 #include <boost/beast/http/string_body.hpp>
 #include <deque>
 #include <functional>
-#include <mutex>
 #include <utility>
 
+#include "launcher/serve/end_of_answer.h"
 #include "launcher/serve/http_text.h"
 
 namespace sluice::launcher {
@@ -31,34 +31,6 @@ using boost::system::error_code;
 using tcp = asio::ip::tcp;
 
 namespace {
-
-/// Tells, once, of the end of an answer.
-class EndOfAnswer {
- public:
-  void set(std::function<void(bool)> function) {
-    std::unique_lock lock(mutex_);
-    if (!ended_) {
-      function_ = std::move(function);
-      return;
-    }
-    lock.unlock();
-    function(gone_);
-  }
-  void tell(bool gone) {
-    std::unique_lock lock(mutex_);
-    if (std::exchange(ended_, true)) return;
-    gone_ = gone;
-    const auto function = std::exchange(function_, nullptr);
-    lock.unlock();
-    if (function) function(gone);
-  }
-
- private:
-  std::mutex mutex_;
-  std::function<void(bool)> function_;
-  bool ended_ = false;
-  bool gone_ = false;
-};
 
 /// A client, from its first byte to its last: reads a request, hands it on, writes the answer, and
 /// reads the next. Meanwhile it goes on reading, to see the client leave.
@@ -224,7 +196,8 @@ class Connection final : public HttpConnection, public std::enable_shared_from_t
              path_of(std::string_view(request.target())),
              text(http::field::authorization),
              text(http::field::content_type),
-             text(http::field::origin)};
+             text(http::field::origin),
+             text(http::field::host)};
     head_only_ = head_.method == "HEAD";
     chunked_ = request.version() >= 11;
     keep_ = request.version() >= 11 && request.keep_alive() && !shared_.ending;

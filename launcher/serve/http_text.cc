@@ -16,6 +16,22 @@ int digit_of(char c) {
   return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
+/// Percent signs that are none stay.
+std::string without_percents(std::string_view text) {
+  std::string plain;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const int high = i + 2 < text.size() ? digit_of(text[i + 1]) : -1;
+    const int low = i + 2 < text.size() ? digit_of(text[i + 2]) : -1;
+    if (text[i] != '%' || high < 0 || low < 0) {
+      plain += text[i];
+      continue;
+    }
+    plain += static_cast<char>(high * 16 + low);
+    i += 2;
+  }
+  return plain;
+}
+
 constexpr std::string_view kAlphabet =
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
@@ -74,19 +90,24 @@ const char* reason_of(int status) {
 }
 
 std::string path_of(std::string_view target) {
-  target = target.substr(0, target.find_first_of("?#"));
-  std::string path;
-  for (std::size_t i = 0; i < target.size(); ++i) {
-    const int high = i + 2 < target.size() ? digit_of(target[i + 1]) : -1;
-    const int low = i + 2 < target.size() ? digit_of(target[i + 2]) : -1;
-    if (target[i] != '%' || high < 0 || low < 0) {
-      path += target[i];
-      continue;
-    }
-    path += static_cast<char>(high * 16 + low);
-    i += 2;
+  return without_percents(target.substr(0, target.find_first_of("?#")));
+}
+
+std::string query_of(std::string_view target, std::string_view name) {
+  target = target.substr(0, target.find('#'));
+  const std::size_t begin = target.find('?');
+  std::string_view query = begin == std::string_view::npos ? "" : target.substr(begin + 1);
+  while (!query.empty()) {
+    const std::size_t end = std::min(query.find('&'), query.size());
+    const std::string_view pair = query.substr(0, end);
+    query.remove_prefix(std::min(end + 1, query.size()));
+    const std::size_t equals = std::min(pair.find('='), pair.size());
+    if (without_percents(pair.substr(0, equals)) != name) continue;
+    std::string value(pair.substr(std::min(equals + 1, pair.size())));
+    std::ranges::replace(value, '+', ' ');
+    return without_percents(value);
   }
-  return path;
+  return {};
 }
 
 std::string chunk_of(std::string_view text) {

@@ -12,6 +12,10 @@ const char* reason_of(int status);
 /// A target without its query, percent signs undone; those that are none stay.
 std::string path_of(std::string_view target);
 
+/// What a target's query says of a name: `?limit=7&after=x`; empty: nothing. Percent signs and
+/// plus signs are undone.
+std::string query_of(std::string_view target, std::string_view name);
+
 /// `text` as a chunk of chunked coding.
 std::string chunk_of(std::string_view text);
 

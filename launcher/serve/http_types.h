@@ -27,6 +27,7 @@ struct HttpHead {
   std::string authorization;
   std::string content_type;
   std::string origin;
+  std::string host;
 };
 
 /// Where the answer to one request goes. Any thread; calls come in order. After the client has
@@ -46,6 +47,9 @@ class HttpReply {
   /// `function` runs once: when the last byte has been handed to the system, or the client has left
   /// (`gone`), maybe at once. It runs on the server's thread, or on this one.
   virtual void on_end(std::function<void(bool gone)> function) = 0;
+
+  /// Nobody waits for it: it is a line of a batch.
+  virtual bool is_of_batch() const { return false; }
 };
 
 class HttpHandler {

@@ -2,12 +2,10 @@
 
 #include <fmt/format.h>
 
-#include <numeric>
 #include <utility>
 
 #include "launcher/jobs/choice_fields.h"
 #include "launcher/jobs/row_fields.h"
-#include "launcher/jobs/score_form.h"
 #include "launcher/serve/api_error.h"
 #include "launcher/serve/embedding_request.h"
 
@@ -54,14 +52,6 @@ ScoreRequest read_pairs(const Json& body, CompletionParser& parser, const std::s
   return request;
 }
 
-double cosine(std::span<const float> left, std::span<const float> right) {
-  const std::vector<float> a = normalized(left);
-  const std::vector<float> b = normalized(right);
-  return std::inner_product(
-      a.begin(), a.end(), b.begin(), 0.0, std::plus<>(),
-      [](float x, float y) { return static_cast<double>(x) * static_cast<double>(y); });
-}
-
 }  // namespace
 
 ScoreRequest read_score(const Json& body, CompletionParser& parser, const std::string& id) {
@@ -78,31 +68,6 @@ ScoreRequest read_score(const Json& body, CompletionParser& parser, const std::s
   } catch (const RowProblem& problem) {
     throw ApiError{400, problem.message, problem.param};
   }
-}
-
-Json score_answer(const ScoreForm& form, const CompletionName& name,
-                  const WholeExchange::Rows& rows) {
-  if (form.choices) {
-    Json answer = head_of(name, "score");
-    for (auto& [member, value] : score_members(rows.front()->answers)) {
-      answer[member] = std::move(value);
-    }
-    return answer;
-  }
-  const auto embedding = [&rows](std::size_t row) -> const std::vector<float>& {
-    return rows[row]->answers.front().embedding();
-  };
-  Json data = Json::array();
-  for (std::size_t i = 0; i + form.firsts < rows.size(); ++i) {
-    const std::size_t first = form.firsts == 1 ? 0 : i;
-    data.push_back({{"index", i},
-                    {"object", "score"},
-                    {"score", cosine(embedding(first), embedding(form.firsts + i))}});
-  }
-  Json answer = head_of(name, "list");
-  answer["data"] = std::move(data);
-  answer["usage"] = prompt_usage(rows);
-  return answer;
 }
 
 }  // namespace sluice::launcher

@@ -7,9 +7,7 @@
 
 #include "launcher/jobs/request_row.h"
 #include "launcher/json/json.h"
-#include "launcher/serve/completion_name.h"
 #include "launcher/serve/completion_request.h"
-#include "launcher/serve/whole_exchange.h"
 
 namespace sluice::launcher {
 
@@ -26,11 +24,5 @@ struct ScoreRequest {
 /// vLLM's text_1 and text_2: a text and a list, or two lists of the same length; or a row with
 /// prompt (or messages) and choices. Throws ApiError.
 ScoreRequest read_score(const Json& body, CompletionParser& parser, const std::string& id);
-
-/// Of pairs {"id", "object": "list", "created", "model", "data": [{"index", "object": "score",
-/// "score"}], "usage"}, where the score is the cosine of the embeddings; of choices
-/// {"id", "object": "score", "created", "model", and score_members()}.
-Json score_answer(const ScoreForm& form, const CompletionName& name,
-                  const WholeExchange::Rows& rows);
 
 }  // namespace sluice::launcher

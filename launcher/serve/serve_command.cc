@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <cstdlib>
@@ -19,12 +20,17 @@
 #include "launcher/serve/http_server.h"
 #include "launcher/serve/served_model.h"
 #include "launcher/serve/service.h"
+#include "launcher/serve/stored_routes.h"
 
 namespace sluice::launcher {
 namespace {
 
 using std::chrono::milliseconds;
 using std::chrono::seconds;
+
+// Lines of a batch that are read ahead: twice the places, within these.
+constexpr std::size_t kLeastLines = 8;
+constexpr std::size_t kMostLines = 256;
 
 constexpr seconds kDrain{30};            // for answers under way when the server is told to stop
 constexpr seconds kAfterDrain{7};        // then for the ranks to end
@@ -59,6 +65,7 @@ class ServeSource final : public JobSource {
   ~ServeSource() override {
     end_drain();
     if (!server_) return;
+    if (stored_) stored_->runner.stop();
     served_->job.fail_all("the server has ended");
     server_->flush(kLastWords);
     workers_.stop();
@@ -73,13 +80,16 @@ class ServeSource final : public JobSource {
   }
   bool shows_progress() const override { return false; }
 
-  void planned(const std::vector<stage::StageReport>& stages) override {
+  void planned(const std::vector<stage::StageReport>& stages, std::int32_t places) override {
     service_->set_stages(stages);
+    places_ = static_cast<std::size_t>(places);
+    served_->job.set_places(places_, served_->scan().usual_sequence);
   }
 
   void start(int cores) override {
     workers_.start(parsing_threads(cores));
     service_->open(*served_);
+    if (stored_) stored_->runner.start(std::clamp(2 * places_, kLeastLines, kMostLines));
     if (!quiet_)
       std::cerr << fmt::format("sluice: ready to answer as {}\n", served_->names.front());
   }
@@ -92,6 +102,7 @@ class ServeSource final : public JobSource {
 
   void stop() noexcept override {
     server_->end_soon();
+    if (stored_) stored_->runner.stop_soon();
     served_->job.drain();
     drainer_ = std::thread([this] {
       std::unique_lock lock(mutex_);
@@ -111,6 +122,10 @@ class ServeSource final : public JobSource {
     server_.emplace(arguments.host, arguments.port);
     service_.emplace(ServiceOptions{read_key(arguments), arguments.allow_origin}, metrics_,
                      workers_);
+    if (!arguments.files_dir.empty()) {
+      stored_.emplace(arguments.files_dir, *service_);
+      service_->set_stored(stored_->routes);
+    }
     server_->serve(*service_);
     out << fmt::format("sluice: listening on http://{}\n", server_->address()) << std::flush;
   }
@@ -124,12 +139,32 @@ class ServeSource final : public JobSource {
     if (drainer_.joinable()) drainer_.join();
   }
 
+  /// What is kept for clients.
+  struct Stored {
+    Stored(const std::string& folder, Service& service)
+        : files(folder),
+          batches(folder),
+          runner(batches, files,
+                 [&service](const std::string& path, Json& body,
+                            const std::shared_ptr<HttpReply>& reply) {
+                   service.ask(path, body, reply);
+                 }),
+          routes(files, batches, runner) {}
+
+    FileStore files;
+    BatchStore batches;
+    BatchRunner runner;
+    StoredRoutes routes;
+  };
+
   const bool quiet_;
+  std::size_t places_ = 1;
   ServeMetrics metrics_;
   std::optional<HttpServer> server_;  // outlives replies, which the job and the workers have
   std::optional<ServedModel> served_;
   WorkQueue workers_;
   std::optional<Service> service_;
+  std::optional<Stored> stored_;
   std::mutex mutex_;
   std::condition_variable ended_;
   bool has_ended_ = false;

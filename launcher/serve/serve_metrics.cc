@@ -50,6 +50,8 @@ class ServeMetrics::Impl {
       gauge("sluice_num_requests_running", "Requests that are answered now");
   prometheus::Gauge& waiting_ =
       gauge("sluice_num_requests_waiting", "Requests that wait for a place");
+  prometheus::Gauge& batch_ =
+      gauge("sluice_num_batch_requests", "Lines of batches that are answered or wait for a place");
   prometheus::Counter& prompt_ =
       counter("sluice_prompt_tokens_total", "Tokens of the prompts of finished answers");
   prometheus::Counter& generation_ =
@@ -88,9 +90,10 @@ void ServeMetrics::request_done(double seconds) { impl_->request_.Observe(second
 void ServeMetrics::request_left() { impl_->left_.Increment(); }
 void ServeMetrics::request_refused() { impl_->refused_.Increment(); }
 
-std::string ServeMetrics::text(std::size_t running, std::size_t waiting) {
+std::string ServeMetrics::text(std::size_t running, std::size_t waiting, std::size_t batch) {
   impl_->running_.Set(static_cast<double>(running));
   impl_->waiting_.Set(static_cast<double>(waiting));
+  impl_->batch_.Set(static_cast<double>(batch));
   return prometheus::TextSerializer().Serialize(impl_->registry_.Collect());
 }
 

@@ -26,7 +26,7 @@ class ServeMetrics {
   void request_refused();
 
   /// `running`: requests that have a place, or whose answers are not written yet.
-  std::string text(std::size_t running, std::size_t waiting);
+  std::string text(std::size_t running, std::size_t waiting, std::size_t batch);
 
  private:
   class Impl;

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <exception>
 #include <iostream>
 
@@ -12,6 +11,7 @@
 #include "launcher/serve/embedding_request.h"
 #include "launcher/serve/http_text.h"
 #include "launcher/serve/page.h"
+#include "launcher/serve/pooled_answer.h"
 #include "launcher/serve/score_request.h"
 #include "launcher/serve/tokenizer_routes.h"
 
@@ -19,11 +19,6 @@ namespace sluice::launcher {
 namespace {
 
 constexpr std::string_view kModels = "/v1/models";
-
-std::int64_t unix_seconds() {
-  const auto now = std::chrono::system_clock::now().time_since_epoch();
-  return std::chrono::duration_cast<std::chrono::seconds>(now).count();
-}
 
 /// `parent`: of an adapter the model's name; empty: none.
 Json model_json(const std::string& name, const std::string& parent, const ServedModel& served) {
@@ -98,10 +93,22 @@ bool Service::is_preflight(const HttpHead& head) const {
   return head.method == "OPTIONS" && !options_.allow_origin.empty();
 }
 
+std::optional<HttpAnswer> Service::check_stored(const HttpHead& head) const {
+  if (stored_ == nullptr) {
+    return error_answer({404,
+                         "files and batches are kept in a folder, and this server has none; "
+                         "start it with --files-dir DIR"});
+  }
+  if (auto refused = StoredRoutes::check(head, options_.allow_origin)) return refused;
+  if (served_ == nullptr) return error_answer({503, "the model is being loaded; try again"});
+  return {};
+}
+
 std::optional<HttpAnswer> Service::check(const HttpHead& head) {
   if (auto refused = check_key(head)) return refused;
+  if (StoredRoutes::has(head.path) && !is_preflight(head)) return check_stored(head);
   const Route* const route = find_route(head.path);
-  if (route == nullptr) {
+  if (route == nullptr && !StoredRoutes::has(head.path)) {
     return error_answer({404, fmt::format("there is nothing at {}; docs/server.md lists what is",
                                           Json(head.path).dump(-1, true))});
   }
@@ -123,20 +130,31 @@ std::optional<HttpAnswer> Service::check(const HttpHead& head) {
 }
 
 void Service::handle(HttpHead head, std::string body, std::shared_ptr<HttpReply> reply) {
-  const Route* const route = find_route(head.path);
   if (is_preflight(head)) {
     return reply->send({204,
                         "",
                         "text/plain",
-                        {{"Access-Control-Allow-Methods", "GET, POST"},
+                        {{"Access-Control-Allow-Methods", "GET, POST, DELETE"},
                          {"Access-Control-Allow-Headers", "Authorization, Content-Type"},
                          {"Access-Control-Max-Age", "600"}}});
   }
+  if (StoredRoutes::has(head.path)) {
+    return defer(reply, [this, head = std::move(head), body = std::move(body), reply] {
+      reply->send(stored_->answer(head, body));
+    });
+  }
+  const Route* const route = find_route(head.path);
   if (route->post == nullptr) return reply->send((this->*route->get)(head));
-  workers_.push([this, route, body = std::move(body), reply = std::move(reply)] {
+  defer(reply, [this, route, body = std::move(body), reply] {
+    Json parsed = parse_body(body);
+    (this->*route->post)(parsed, reply);
+  });
+}
+
+void Service::defer(const std::shared_ptr<HttpReply>& reply, std::function<void()> task) {
+  workers_.push([this, reply, task = std::move(task)] {
     try {
-      Json parsed = parse_body(body);
-      (this->*route->post)(parsed, reply);
+      task();
     } catch (const ApiError& error) {
       if (error.status == 429 || error.status == 503) metrics_.request_refused();
       reply->send(error_answer(error));
@@ -144,6 +162,12 @@ void Service::handle(HttpHead head, std::string body, std::shared_ptr<HttpReply>
       reply->send(error_answer({500, problem.what()}));
     }
   });
+}
+
+void Service::ask(const std::string& path, Json& body, const std::shared_ptr<HttpReply>& reply) {
+  const Route* const route = find_route(path);
+  if (route == nullptr || route->post == nullptr) throw ApiError{404, "there is no such endpoint"};
+  (this->*route->post)(body, reply);
 }
 
 HttpAnswer Service::refusal(int status, const std::string& sentence) {
@@ -165,9 +189,9 @@ HttpAnswer Service::version(const HttpHead&) { return {200, Json({{"version", kV
 
 HttpAnswer Service::metrics(const HttpHead&) {
   ServedModel* const served = served_;
-  const std::size_t waiting = served == nullptr ? 0 : served->job.load().waiting;
+  const ServeJob::Load load = served == nullptr ? ServeJob::Load() : served->job.load();
   const std::size_t open = open_;
-  return {200, metrics_.text(open - std::min(open, waiting), waiting),
+  return {200, metrics_.text(open - std::min(open, load.waiting), load.waiting, load.batch),
           "text/plain; version=0.0.4; charset=utf-8"};
 }
 
@@ -306,19 +330,20 @@ void Service::submit(const std::shared_ptr<Exchange>& exchange, std::vector<Requ
   for (const std::string& warning : served.parser.take_warnings()) {
     std::cerr << "sluice: " + warning + '\n';
   }
-  ++open_;
-  const ServeJob::Admission admission = served.job.submit(exchange, std::move(rows));
+  const bool live = !reply->is_of_batch();
+  if (live) ++open_;
+  const ServeJob::Admission admission =
+      served.job.submit(exchange, std::move(rows), live ? Urgency::live : Urgency::batch);
   if (admission != ServeJob::Admission::taken) {
-    --open_;
+    if (live) --open_;
     if (admission == ServeJob::Admission::draining) throw ApiError{503, "the server is ending"};
     throw ApiError{429, "the server has as many waiting requests as it takes; try again", "",
                    "rate_limit_exceeded"};
   }
-  reply->on_end([this, exchange, &served](bool gone) {
-    if (gone) {
-      served.job.drop(*exchange);
-      metrics_.request_left();
-    }
+  reply->on_end([this, exchange, live, &served](bool gone) {
+    if (gone) served.job.drop(*exchange);
+    if (!live) return;
+    if (gone) metrics_.request_left();
     --open_;
   });
 }

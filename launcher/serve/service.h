@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -14,6 +15,7 @@
 #include "launcher/serve/http_types.h"
 #include "launcher/serve/serve_metrics.h"
 #include "launcher/serve/served_model.h"
+#include "launcher/serve/stored_routes.h"
 #include "launcher/serve/whole_exchange.h"
 #include "launcher/serve/work_queue.h"
 #include "stage/report.h"
@@ -31,6 +33,12 @@ class Service final : public HttpHandler {
   Service(ServiceOptions options, ServeMetrics& metrics, WorkQueue& workers)
       : options_(std::move(options)), metrics_(metrics), workers_(workers) {}
 
+  /// Files and batches, which must outlive it. Before the first request; without, their routes
+  /// say which flag is missing.
+  void set_stored(StoredRoutes& stored) { stored_ = &stored; }
+  /// Answers a line of a batch. Throws ApiError. Any thread, after open().
+  void ask(const std::string& path, Json& body, const std::shared_ptr<HttpReply>& reply);
+
   /// The model is loaded. Until then all but /health, /version and /metrics answer 503. `served`
   /// must outlive every request.
   void open(ServedModel& served) { served_ = &served; }
@@ -47,6 +55,9 @@ class Service final : public HttpHandler {
   static const Route* find_route(const std::string& path);
 
   std::optional<HttpAnswer> check_key(const HttpHead& head) const;
+  std::optional<HttpAnswer> check_stored(const HttpHead& head) const;
+  /// Does it on a worker's thread: what it throws becomes the answer.
+  void defer(const std::shared_ptr<HttpReply>& reply, std::function<void()> task);
   bool is_preflight(const HttpHead& head) const;
 
   // Routes. GET:
@@ -80,6 +91,7 @@ class Service final : public HttpHandler {
   const ServiceOptions options_;
   ServeMetrics& metrics_;
   WorkQueue& workers_;
+  StoredRoutes* stored_ = nullptr;
   std::string pipeline_;  // JSON
   std::atomic<ServedModel*> served_{nullptr};
   std::atomic<std::size_t> open_{0};  // completions whose answers are not written yet

@@ -19,7 +19,9 @@ void WholeExchange::on_row_done(std::size_t place, std::unique_ptr<RowWork> work
   metrics_.row_done(work->row.prompt.size(), work->answers);
   done_[place] = std::move(work);
   if (--left_ > 0) return;
-  metrics_.request_done(std::chrono::duration<double>(Clock::now() - came_).count());
+  if (!reply_->is_of_batch()) {
+    metrics_.request_done(std::chrono::duration<double>(Clock::now() - came_).count());
+  }
   defer_([rows = std::make_shared<Rows>(std::move(done_)), form = form_, reply = reply_] {
     reply->send({200, form(*rows).dump()});
   });

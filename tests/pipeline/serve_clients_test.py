@@ -1,8 +1,9 @@
-"""Clients of others, unchanged: openai (whole, streamed, asynchronous), langchain-openai, and lm-eval with
+"""Clients of others, unchanged: openai (whole, streamed, asynchronous, batches), langchain-openai, and lm-eval with
 its local-completions. Needs these packages of PyPI; what is missing is skipped.
 """
 
 import asyncio
+import json
 import sys
 import unittest
 
@@ -31,7 +32,8 @@ MESSAGES = [{"role": "user", "content": "What is 7 plus 8?"}]
 class ClientsTest(ServeTest):
     def setUp(self):
         super().setUp()
-        self.server = Server(self, "--served-model-name", "demo", model=self.chat_model())
+        self.server = Server(self, "--served-model-name", "demo", "--files-dir", self.scratch / "kept",
+                             model=self.chat_model())
         self.url = f"http://127.0.0.1:{self.server.port}/v1"
         self.client = openai.OpenAI(base_url=self.url, api_key="none", max_retries=0)
         self.addCleanup(self.client.close)
@@ -74,6 +76,44 @@ class ClientsTest(ServeTest):
         with self.assertRaises(openai.BadRequestError) as long:
             ask(model="demo", messages=MESSAGES, max_tokens=5000)
         self.assertEqual(long.exception.code, "context_length_exceeded")
+
+    def test_openai_embeddings(self):
+        # The client asks for Base64 where nothing is said, and decodes it.
+        made = self.client.embeddings.create(model="demo", input=["One", "Two"])
+        floats = self.client.embeddings.create(model="demo", input=["One", "Two"],
+                                               encoding_format="float")
+        for one, other in zip(made.data, floats.data):
+            self.assertEqual(len(one.embedding), len(other.embedding))
+            for value, same in zip(one.embedding, other.embedding):
+                self.assertAlmostEqual(value, same, delta=1e-6)
+        self.assertEqual(made.usage.prompt_tokens, made.usage.total_tokens)
+
+    def test_openai_files_and_batches(self):
+        rows = [{"custom_id": f"row {i}", "method": "POST", "url": "/v1/chat/completions",
+                 "body": {"messages": [{"role": "user", "content": f"What is {i} plus 8?"}],
+                          "max_tokens": 6, "temperature": 0}} for i in range(5)]
+        path = self.write_rows("rows.jsonl", rows)
+        with open(path, "rb") as file:
+            kept = self.client.files.create(file=file, purpose="batch")
+        self.assertEqual((kept.filename, kept.bytes), ("rows.jsonl", path.stat().st_size))
+        self.assertEqual([one.id for one in self.client.files.list()], [kept.id])
+        self.assertEqual(self.client.files.content(kept.id).read(), path.read_bytes())
+        batch = self.client.batches.create(input_file_id=kept.id, endpoint="/v1/chat/completions",
+                                           completion_window="24h", metadata={"a": "b"})
+        self.server.wait_until(lambda: self.client.batches.retrieve(batch.id).status == "completed")
+        batch = self.client.batches.retrieve(batch.id)
+        self.assertEqual((batch.request_counts.total, batch.request_counts.completed), (5, 5))
+        self.assertEqual([one.id for one in self.client.batches.list()], [batch.id])
+        records = [json.loads(line) for line in
+                   self.client.files.content(batch.output_file_id).text.splitlines()]
+        for record in records:
+            row = rows[int(record["custom_id"].split()[1])]
+            alone = self.client.chat.completions.create(model="demo", **row["body"])
+            self.assertEqual(record["response"]["body"]["choices"][0]["message"]["content"],
+                             alone.choices[0].message.content)
+        with self.assertRaises(openai.BadRequestError):
+            self.client.batches.cancel(batch.id)
+        self.assertTrue(self.client.files.delete(kept.id).deleted)
 
     def test_openai_asynchronous_with_32_at_once(self):
         async def ask(client, i):

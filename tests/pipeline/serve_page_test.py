@@ -148,6 +148,37 @@ class PageTest(ServeTest):
         self.assertEqual(server.metrics()["sluice_request_left_total"], 1)
         self.assertEqual(browser.texts(".turn.wrong"), [])
 
+    def test_batches_are_begun_shown_and_cancelled(self):
+        rows = self.write_rows("rows.jsonl", [
+            {"custom_id": str(i), "method": "POST", "url": "/v1/completions",
+             "body": {"prompt": f"Question: What is {i} plus 8?\nAnswer:", "max_tokens": 8}}
+            for i in range(40)])
+        server, browser = self.open_page("--files-dir", self.scratch / "kept", *self.slow())
+        browser.wait_until(lambda: not browser.run("return document.getElementById('batches').hidden"))
+        browser.click("#start")
+        browser.wait_until(lambda: browser.texts("#batch_problem") == ["Choose a file first."])
+        browser.type("#file", str(rows))
+        browser.click("#start")
+        progress = "return document.querySelector('.batch progress')?.value"
+        browser.wait_until(lambda: 0 < (browser.run(progress) or 0) < 40)
+        self.assertRegex(browser.texts(".batch")[0], r"in_progress: \d+ of 40 lines")
+        browser.run("document.getElementById('batches').scrollIntoView()")
+        browser.picture("batches")
+        browser.ask("POST", f"{browser.session}/goog/cdp/execute", {
+            "cmd": "Emulation.setEmulatedMedia",
+            "params": {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}})
+        browser.picture("batches-dark")
+        browser.click(".batch button")
+        browser.wait_until(lambda: browser.texts(".batch")[0].startswith("cancelled"))
+        answers = browser.run("return document.querySelector('.batch a').getAttribute('href')")
+        lines = server.get(f"/{answers}").body.decode().splitlines()
+        self.assertEqual(len(lines), browser.run(progress))
+
+    def test_without_a_folder_no_batches_are_shown(self):
+        _, browser = self.open_page()
+        browser.wait_until(lambda: len(browser.texts(".stage")) == 1)
+        self.assertTrue(browser.run("return document.getElementById('batches').hidden"))
+
     def test_errors_are_shown(self):
         _, browser = self.open_page()
         browser.type("#system", "word " * 300)

@@ -64,6 +64,9 @@ std::vector<FlagGroup> flags() {
          true},
         {"--chat-template", "FILE", "in place of the model's own, as Jinja"},
         {"--max-model-len", "N", "most tokens of a prompt with its answer [the model's positions]"},
+        {"--files-dir", "DIR",
+         "keep clients' files and batches there, over restarts; without it /v1/files and "
+         "/v1/batches are refused"},
         {"--max-waiting", "N",
          "requests that wait for a place; further ones are told to come again (429) [1024]"}}});
   return groups;
@@ -91,6 +94,7 @@ void read_server(const GivenFlags& given, ServeArguments& serve,
   serve.api_key_file = given.value("--api-key-file");
   serve.insecure = given.has("--insecure");
   serve.allow_origin = given.value("--allow-origin");
+  serve.files_dir = given.value("--files-dir");
   read_count(given, "--max-model-len", 1, serve.max_model_len, problems);
   read_count(given, "--max-waiting", 1, serve.max_waiting, problems);
   if (std::string problem = address_problem(serve); !problem.empty()) {

@@ -59,6 +59,17 @@ TEST(HttpText, Base64HasItsPadding) {
   EXPECT_EQ(encode_base64("\xFB\xFF"), "+/8=");
 }
 
+TEST(HttpText, AQueryHasValuesByName) {
+  const char* const target = "/v1/files?limit=7&after=a%20b%2Bc&empty=&flag&x=1+2#limit=9";
+  EXPECT_EQ(query_of(target, "limit"), "7");
+  EXPECT_EQ(query_of(target, "after"), "a b+c");
+  EXPECT_EQ(query_of(target, "empty"), "");
+  EXPECT_EQ(query_of(target, "flag"), "");
+  EXPECT_EQ(query_of(target, "x"), "1 2");
+  EXPECT_EQ(query_of(target, "none"), "");
+  EXPECT_EQ(query_of("/v1/files", "limit"), "");
+}
+
 TEST(HttpText, AChunkSaysItsBytes) {
   EXPECT_EQ(chunk_of(std::string(26, 'a')).substr(0, 5), "1a\r\na");
 }

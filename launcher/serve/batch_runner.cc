@@ -1,0 +1,103 @@
+#include "launcher/serve/batch_runner.h"
+
+#include <fmt/format.h>
+
+#include <exception>
+#include <iostream>
+
+#include "launcher/serve/api_error.h"
+
+namespace sluice::launcher {
+
+void BatchRunner::start(std::size_t lines_at_once) {
+  lines_at_once_ = lines_at_once;
+  thread_ = std::thread([this] { work(); });
+}
+
+void BatchRunner::ring() {
+  {
+    const std::lock_guard lock(mutex_);
+    rung_ = true;
+  }
+  came_.notify_all();
+}
+
+Batch BatchRunner::cancel(const std::string& id) {
+  const std::lock_guard lock(mutex_);
+  const auto batch = batches_.find(id);
+  if (!batch) throw ApiError{404, fmt::format("there is no batch {}", Json(id).dump(-1, true))};
+  if (batch->has_ended()) {
+    throw ApiError{400, fmt::format("the batch {} has ended; it cannot be cancelled", id)};
+  }
+  const bool runs = running_id_ == id;
+  const Batch changed = batches_.change(id, [runs](Batch& one) {
+    one.cancelling = unix_seconds();
+    one.status = BatchStatus::cancelling;
+    if (runs || one.begun != 0) return;
+    one.status = BatchStatus::cancelled;  // it has no results
+    one.ended = one.cancelling;
+  });
+  if (runs && running_ != nullptr) running_->wake();
+  return changed;
+}
+
+void BatchRunner::stop_soon() noexcept {
+  stopping_ = true;
+  const std::lock_guard lock(mutex_);
+  if (running_ != nullptr) running_->wake();
+  came_.notify_all();
+}
+
+void BatchRunner::stop() noexcept {
+  stop_soon();
+  if (thread_.joinable()) thread_.join();
+}
+
+void BatchRunner::work() {
+  while (!stopping_) {
+    std::unique_lock lock(mutex_);
+    const auto next = batches_.next();
+    if (!next) {
+      came_.wait(lock, [this] { return rung_ || stopping_; });
+      rung_ = false;
+      continue;
+    }
+    running_id_ = next->id;
+    lock.unlock();
+    run(*next);
+    lock.lock();
+    running_id_.clear();
+  }
+}
+
+void BatchRunner::run(const Batch& batch) {
+  BatchRun run(batch, batches_, files_, ask_, lines_at_once_, stopping_);
+  {
+    const std::lock_guard lock(mutex_);
+    running_ = &run;
+  }
+  std::string problem;
+  try {
+    run.run();
+  } catch (const std::exception& error) {
+    problem = error.what();
+  }
+  const std::lock_guard lock(mutex_);
+  running_ = nullptr;
+  if (problem.empty() || stopping_) return;
+  std::cerr << fmt::format("sluice: the batch {} has failed: {}\n", batch.id, problem);
+  try {
+    batches_.change(batch.id, [&problem](Batch& one) {
+      one.status = BatchStatus::failed;
+      one.problem = problem;
+      one.ended = unix_seconds();
+      one.output_file.clear();
+      one.error_file.clear();
+    });
+  } catch (const std::exception& error) {  // the disk is full: it is tried again by the next run
+    std::cerr << fmt::format("sluice: {}\n", error.what());
+    stopping_ = true;
+  }
+}
+
+}  // namespace sluice::launcher
