@@ -8,6 +8,7 @@
 #include "launcher/bench/figure_table.h"
 #include "launcher/bench/run_figures.h"
 #include "launcher/bench/scaling.h"
+#include "launcher/bench/serve_bench.h"
 
 namespace sluice::launcher {
 
@@ -87,10 +88,13 @@ void bench_generate(const BenchArguments& arguments, std::ostream& out, std::ost
 }  // namespace
 
 void bench(const BenchArguments& arguments, std::ostream& out, std::ostream& log) {
-  if (arguments.what == BenchCase::scaling) {
-    bench_scaling(arguments, out, log);
-  } else {
-    bench_generate(arguments, out, log);
+  switch (arguments.what) {
+    case BenchCase::generate:
+      return bench_generate(arguments, out, log);
+    case BenchCase::scaling:
+      return bench_scaling(arguments, out, log);
+    case BenchCase::serve:
+      return bench_serve(arguments, out, log);
   }
 }
 

@@ -1,4 +1,5 @@
-// `sluice bench`: runs `sluice generate` for real, several times, and makes tables of its reports.
+// `sluice bench`: runs `sluice generate` for real, several times, and makes tables of its reports;
+// or puts load on a server, and says what clients see.
 #pragma once
 
 #include <iostream>

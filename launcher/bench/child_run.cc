@@ -19,22 +19,6 @@ namespace sluice::launcher {
 
 namespace {
 
-std::string text_of(const std::filesystem::path& file) {
-  std::ifstream in(file, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
-
-/// The last line that is sluice's own, else the last of all.
-std::string last_words(const std::string& text) {
-  const std::size_t own = text.rfind("sluice: ");
-  if (own != std::string::npos) return text.substr(own + 8, text.find('\n', own) - own - 8);
-  const std::size_t end = text.find_last_not_of('\n');
-  if (end == std::string::npos) return "it said nothing";
-  const std::size_t line = text.rfind('\n', end);
-  const std::size_t begin = line == std::string::npos ? 0 : line + 1;
-  return text.substr(begin, end + 1 - begin);
-}
-
 /// Both its outputs go to `log`; a signal to this process goes on to the child, so that mpirun ends
 /// its ranks. Returns the child's status, as a shell says it. Throws Error where signal n came
 /// meanwhile: ExitStatus::stopped, or 128 + n where it was not SIGTERM or SIGUSR1.
@@ -53,13 +37,33 @@ int run(const std::vector<std::string>& words, const std::filesystem::path& log)
   while (const auto late = signals.wait(std::chrono::milliseconds(0))) {
     if (*late != SIGCHLD) caught = *late;
   }
-  if (caught == 0) return *end;
-  const bool is_wish = caught == SIGTERM || caught == SIGUSR1;
-  throw Error(is_wish ? ExitStatus::stopped : static_cast<ExitStatus>(128 + caught),
-              fmt::format("ended by signal {} during a run", caught));
+  if (caught != 0) throw_on_signal(caught);
+  return *end;
 }
 
 }  // namespace
+
+std::string text_of(const std::filesystem::path& file) {
+  std::ifstream in(file, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+std::string last_words(const std::string& text) {
+  const std::size_t own = text.rfind("sluice: ");
+  if (own != std::string::npos) return text.substr(own + 8, text.find('\n', own) - own - 8);
+  const std::size_t end = text.find_last_not_of('\n');
+  if (end == std::string::npos) return "it said nothing";
+  const std::size_t line = text.rfind('\n', end);
+  const std::size_t begin = line == std::string::npos ? 0 : line + 1;
+  return text.substr(begin, end + 1 - begin);
+}
+
+void throw_on_signal(std::optional<int> signal) {
+  if (!signal || *signal == SIGCHLD) return;
+  const bool is_wish = *signal == SIGTERM || *signal == SIGUSR1;
+  throw Error(is_wish ? ExitStatus::stopped : static_cast<ExitStatus>(128 + *signal),
+              fmt::format("ended by signal {} during a run", *signal));
+}
 
 TemporaryFolder::TemporaryFolder() {
   std::string name = (std::filesystem::temp_directory_path() / "sluice-bench-XXXXXX").string();

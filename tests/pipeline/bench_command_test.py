@@ -79,7 +79,7 @@ class BenchTest(JobTest):
     def test_wrong_use(self):
         for arguments, sentence in (
                 ((), "bench what?"),
-                (("speed", "--model", MODEL), "'speed' is neither generate nor scaling"),
+                (("speed", "--model", MODEL), "'speed' is not one of generate, scaling, serve"),
                 (("generate",), "no model"),
                 (("generate", "--model", MODEL, "--batches", "0"), "--batches: '0'"),
                 (("generate", "--model", MODEL, "--shapes", "12"), "--shapes: '12'"),

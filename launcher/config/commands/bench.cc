@@ -5,6 +5,7 @@
 #include <charconv>
 #include <string_view>
 
+#include "launcher/config/commands/bench_serve.h"
 #include "launcher/config/commands/pages.h"
 #include "launcher/config/commands/run_flags.h"
 
@@ -49,6 +50,8 @@ std::string usage() {
 Usage:
   sluice bench generate --model DIR|ID [FLAGS]
   sluice bench scaling --model DIR|ID [FLAGS]
+  sluice bench serve --model DIR|ID [FLAGS]
+  sluice bench serve --url http://HOST:PORT [FLAGS]
 
 Examples:
   Prefill and decode at three batch sizes, weights made up:
@@ -56,9 +59,13 @@ Examples:
   The same work on 1, 2 and 4 ranks, all weights streamed, and a page with plots:
     sluice bench scaling --model ./opt-1.3b --percent 0 100 100 0 100 0 --stages 1,2,4 \
         --page scaling.html
+  What clients of a server see: 200 requests, 4 a second, at most 32 under way:
+    sluice bench serve --model ./opt-1.3b --requests 200 --request-rate 4 --max-concurrency 32
 
 Every run is a process of its own, `sluice generate` with made-up prompts; loading is not counted.
-Flags of `sluice generate` that say where bytes live and how prompts are batched are handed to it.
+Flags of `sluice generate` that say where bytes live and how prompts are batched are handed to it,
+or to the server that is measured. Of a server: TTFT is the time from a request to its first text,
+TPOT that for each token behind the first, ITL that between two events of a stream, E2E the whole.
 
 )";
 }
@@ -67,16 +74,20 @@ std::vector<FlagGroup> flags() {
   std::vector<FlagGroup> groups = {
       {"What is measured",
        {{"--case", "CASE",
-         "generate: tokens/s; scaling: over numbers of stages; may stand without --case"},
+         "generate: tokens/s; scaling: over numbers of stages; serve: what clients of a server "
+         "see; may "
+         "stand without --case"},
         {"--model,--path", "DIR|ID", "model folder, or hub id in the local Hugging Face cache"},
-        {"--shapes", "P/A,...", "tokens of a prompt and of its answer; scaling takes one [512/32]"},
+        {"--shapes", "P/A,...",
+         "tokens of a prompt and of its answer; scaling and serve take one [512/32]"},
         {"--batches", "N,...", "generate: sequences that are computed together [1,8,32]"},
         {"--stages", "N,...", "scaling: numbers of ranks, the first is the measure [1,2,4]"},
         {"--prompts", "N",
          "scaling: prompts of the strong job [two micro-batches for each of the most stages]"},
         {"--repetitions", "N", "turns of everything [3]"},
         {"--format", "md|csv|json", "form of the table [md]"},
-        {"--page", "FILE", "scaling: write an HTML page with plots that opens offline"}}}};
+        {"--page", "FILE", "scaling: write an HTML page with plots that opens offline"}}},
+      serve_load_flags()};
   for (FlagGroup& group : generate_page().flags()) {
     std::erase_if(group.flags, [](const FlagHelp& help) {
       const std::string name = help.flag.substr(0, help.flag.find(','));
@@ -156,7 +167,8 @@ void read_format(const GivenFlags& given, BenchForm& form, std::vector<std::stri
 std::vector<std::string> run_flags(const GivenFlags& given) {
   std::vector<std::string> words;
   for (const auto& flag : given.flags()) {
-    if (!flag->given || std::ranges::find(kOwn, flag->name) != kOwn.end()) continue;
+    const bool is_own = std::ranges::find(kOwn, flag->name) != kOwn.end();
+    if (!flag->given || is_own || is_serve_load_flag(flag->name)) continue;
     if (!flag->is_list || flag->values.empty()) words.push_back(flag->name);
     for (const std::string& value : flag->values) {
       if (flag->is_list) words.push_back(flag->name);
@@ -169,6 +181,7 @@ std::vector<std::string> run_flags(const GivenFlags& given) {
 void check(const GivenFlags& given, const BenchArguments& arguments,
            std::vector<std::string>& problems) {
   const bool scales = arguments.what == BenchCase::scaling;
+  if (arguments.what == BenchCase::serve) return;
   if (arguments.model.empty()) problems.emplace_back("no model: give --model DIR, or a hub id");
   for (const char* flag : {"--stages", "--prompts", "--page"}) {
     if (!scales && given.has(flag)) {
@@ -196,9 +209,12 @@ void read(GivenFlags& given, const Words& words, ParsedCommand& parsed) {
   const std::string what = given.value("--case");
   if (what == "scaling") {
     arguments.what = BenchCase::scaling;
+  } else if (what == "serve") {
+    arguments.what = BenchCase::serve;
   } else if (what != "generate") {
-    problems.push_back(what.empty() ? "bench what? Give generate or scaling"
-                                    : fmt::format("'{}' is neither generate nor scaling", what));
+    problems.push_back(what.empty()
+                           ? "bench what? Give generate, scaling or serve"
+                           : fmt::format("'{}' is not one of generate, scaling, serve", what));
   }
   arguments.model = given.value("--model");
   read_shapes(given, arguments.shapes, problems);
@@ -211,6 +227,8 @@ void read(GivenFlags& given, const Words& words, ParsedCommand& parsed) {
   read_format(given, arguments.form, problems);
   arguments.page = given.value("--page");
   arguments.run_flags = run_flags(given);
+  arguments.load.seed = config.generation.sampling.seed;
+  read_serve_load(given, arguments, problems);
   check(given, arguments, problems);
   if (!problems.empty()) refuse(problems);
 }
