@@ -185,9 +185,10 @@ void bench_serve(const BenchArguments& arguments, std::ostream& out, std::ostrea
     throw Error(ExitStatus::failure,
                 fmt::format("a request of the warm-up failed: {}", answer.error));
   }
-  log << fmt::format("{} requests, {} per second, at most {} at a time\n", load.requests,
-                     load.request_rate > 0 ? fmt::format("{}", load.request_rate) : "all at once",
-                     load.at_once > 0 ? load.at_once : load.requests);
+  log << fmt::format(
+      "{} requests, {}, at most {} at a time\n", load.requests,
+      load.request_rate > 0 ? fmt::format("{} per second", load.request_rate) : "all at once",
+      load.at_once > 0 ? load.at_once : load.requests);
   const std::vector<AnswerTimes> answers =
       run_load(server.address(), requests.measured, {load.at_once}, poll);
   const ServeFigures figures = serve_figures(answers);

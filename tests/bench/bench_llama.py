@@ -62,10 +62,10 @@ def halves_to_pairs(rows, heads):
     return halves.swapaxes(1, 2).reshape(rows.shape)
 
 
-def write_gguf(path: pathlib.Path, shape) -> None:
-    """The same weights as a Llama of llama.cpp."""
+def write_gguf(path: pathlib.Path, shape, add_vocabulary=None) -> None:
+    """The same weights as a Llama of llama.cpp. add_vocabulary: adds tokens of texts, which the weights need not."""
     width = shape["hidden"] // shape["heads"]
-    writer = bench_models.gguf_writer(path, shape, "llama", vocabulary(shape))
+    writer = bench_models.gguf_writer(path, shape, "llama", vocabulary(shape), add_vocabulary)
     writer.add_head_count_kv(shape["kv_heads"])
     writer.add_rope_dimension_count(width)
     writer.add_rope_freq_base(ROTARY_BASE)

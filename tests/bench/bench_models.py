@@ -150,7 +150,7 @@ def make_gguf(path: pathlib.Path, shape, quantize: pathlib.Path, write) -> None:
     part.rename(path)
 
 
-def gguf_writer(path: pathlib.Path, shape, architecture, vocabulary):
+def gguf_writer(path: pathlib.Path, shape, architecture, vocabulary, add_vocabulary=None):
     """With what every architecture says of itself."""
     import gguf
 
@@ -162,7 +162,10 @@ def gguf_writer(path: pathlib.Path, shape, architecture, vocabulary):
     writer.add_head_count(shape["heads"])
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
     writer.add_vocab_size(vocabulary)
-    writer.add_tokenizer_model("no_vocab")
+    if add_vocabulary is None:
+        writer.add_tokenizer_model("no_vocab")
+    else:
+        add_vocabulary(writer, vocabulary)
     return writer
 
 

@@ -11,6 +11,8 @@ SHAPES = {
     # `alone`: the length of a prompt that is alone in its batch.
     "llama-1.1b": dict(family="llama", layers=22, hidden=2048, heads=32, kv_heads=4, ffn=5632,
                        vocabulary=32000, prompt=16, alone=512),
+    "llama-160m": dict(family="llama", layers=12, hidden=768, heads=12, kv_heads=4, ffn=2048,
+                       vocabulary=32000, prompt=64, alone=512),
     "llama-tiny": dict(family="llama", layers=3, hidden=128, heads=4, kv_heads=2, ffn=352,
                        vocabulary=512, prompt=16, alone=64),
 }
