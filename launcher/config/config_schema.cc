@@ -305,7 +305,8 @@ void describe_generation(SchemaVisitor& visitor, GenerationDefaults& generation)
   static constexpr const char* kModelSampling[] = {"auto", "none"};
   choice(visitor,
          {"generation_config",
-          "auto: temperature, top_k, top_p and repetition_penalty that are given nowhere else are "
+          "auto: temperature, top_k, top_p, min_p, repetition_penalty and no_repeat_ngram_size "
+          "that are given nowhere else are "
           "those of the model's generation_config.json; none: they are as above",
           "--generation-config"},
          generation.model_sampling, kModelSampling);

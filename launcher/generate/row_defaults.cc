@@ -26,7 +26,9 @@ void take_model_sampling(const ModelSamplingDefaults& model, bool quiet,
   take("temperature", model.temperature, sampling.temperature);
   take("top_k", model.top_k, sampling.top_k);
   take("top_p", model.top_p, sampling.top_p);
+  take("min_p", model.min_p, sampling.min_p);
   take("repetition_penalty", model.repetition_penalty, sampling.repetition_penalty);
+  take("no_repeat_ngram_size", model.no_repeat_ngram, sampling.no_repeat_ngram);
   if (taken.empty() || quiet) return;
   std::cerr << fmt::format(
       "sluice: the model's generation_config.json sets {}; --generation-config none turns that "

@@ -55,17 +55,23 @@ std::optional<float> read_number(const ConfigReader& config, const char* key, do
   return static_cast<float>(value);
 }
 
-/// As transformers' generate() reads it: without do_sample temperature, top_k and top_p are idle.
+/// As transformers' generate() reads it: without do_sample temperature, top_k, top_p and
+/// min_p are idle.
 /// An absent top_k is none, as vLLM has it.
 ModelSamplingDefaults read_sampling(const ConfigReader& generation) {
   ModelSamplingDefaults sampling;
+  const auto read_count = [&](const char* key) -> std::optional<std::int32_t> {
+    const auto count = read_number(generation, key, 0, 1 << 20);
+    if (!count) return std::nullopt;
+    return static_cast<std::int32_t>(*count);
+  };
   sampling.repetition_penalty = read_number(generation, "repetition_penalty", 0.01, 100);
+  sampling.no_repeat_ngram = read_count("no_repeat_ngram_size");
   if (!generation.flag("do_sample", false, IfNull::absent)) return sampling;
   sampling.temperature = read_number(generation, "temperature", 0, 100).value_or(1.0F);
   sampling.top_p = read_number(generation, "top_p", 1e-6, 1);
-  if (const auto top_k = read_number(generation, "top_k", 0, 1 << 20)) {
-    sampling.top_k = static_cast<std::int32_t>(*top_k);
-  }
+  sampling.min_p = read_number(generation, "min_p", 0, 1);
+  sampling.top_k = read_count("top_k");
   return sampling;
 }
 

@@ -18,7 +18,9 @@ struct ModelSamplingDefaults {
   std::optional<float> temperature;
   std::optional<std::int32_t> top_k;
   std::optional<float> top_p;
+  std::optional<float> min_p;
   std::optional<float> repetition_penalty;
+  std::optional<std::int32_t> no_repeat_ngram;
 };
 
 struct ModelFolder {

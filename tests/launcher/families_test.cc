@@ -233,14 +233,21 @@ TEST_F(FamiliesTest, SamplingOfGenerationConfig) {
     return open_model(path_of(R"({"model_type":"llama"})")).sampling;
   };
   const ModelSamplingDefaults all = sampling_of(
-      R"({"do_sample":true,"temperature":0.6,"top_p":0.9,"top_k":20,"repetition_penalty":1.05})");
+      R"({"do_sample":true,"temperature":0.6,"top_p":0.9,"top_k":20,"repetition_penalty":1.05,
+          "min_p":0.05,"no_repeat_ngram_size":3})");
   EXPECT_EQ(all.temperature, 0.6F);
   EXPECT_EQ(all.top_p, 0.9F);
   EXPECT_EQ(all.top_k, 20);
   EXPECT_EQ(all.repetition_penalty, 1.05F);
+  EXPECT_EQ(all.min_p, 0.05F);
+  EXPECT_EQ(all.no_repeat_ngram, 3);
   EXPECT_EQ(sampling_of(R"({"do_sample":true})").temperature, 1.0F);
   const ModelSamplingDefaults greedy = sampling_of(R"({"temperature":0.6,"top_p":null})");
   EXPECT_FALSE(greedy.temperature || greedy.top_p || greedy.top_k || greedy.repetition_penalty);
+  // Where tokens are the likeliest ones min_p chooses none away, but n-grams still count.
+  const ModelSamplingDefaults idle = sampling_of(R"({"min_p":0.05,"no_repeat_ngram_size":2})");
+  EXPECT_FALSE(idle.min_p);
+  EXPECT_EQ(idle.no_repeat_ngram, 2);
   EXPECT_THAT(refusal([&] { sampling_of(R"({"do_sample":true,"top_p":2})"); }),
               AllOf(HasSubstr("generation_config.json"), HasSubstr("top_p is 2")));
 }
