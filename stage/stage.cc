@@ -29,6 +29,11 @@ void wake_compute_lane(Backend& backend) {
   backend.synchronize(backend.record(Lane::compute));
 }
 
+/// Whether pages of the cache or hidden states go over the link beside the weights.
+bool shares_link(const offload::Policy& policy) {
+  return policy.cache.device < 100 || policy.activations.device < 100;
+}
+
 double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
 }
@@ -124,7 +129,10 @@ class Stage::Impl {
                                              layout_.config.policy.pin_weight),
                        "host");
     const offload::WeightStreamOptions options{layout_.config.policy.weight_slots,
-                                               &resources_.trace, layout_.config.policy.overlap};
+                                               &resources_.trace,
+                                               layout_.config.policy.overlap,
+                                               {},
+                                               shares_link(layout_.config.policy)};
     const auto report = [](std::uint64_t bytes, void* context) {
       (*static_cast<const std::function<void(std::uint64_t)>*>(context))(bytes);
     };

@@ -12,6 +12,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cassert>
 #include <condition_variable>
 #include <exception>
@@ -54,6 +55,7 @@ class WeightStream::Impl {
         groups_(std::move(groups)),
         trace_(options.trace),
         overlap_(options.overlap),
+        shares_link_(options.shares_link),
         order_(lease_order(groups_, options.order)),
         ring_(groups_, order_, static_cast<std::size_t>(options.slots)),
         alive_(ring_.most_alive()) {
@@ -330,17 +332,30 @@ class WeightStream::Impl {
     for (std::size_t t = 0; t < resident_[group].size(); ++t) {
       const TensorView& rows = resident_[group][t].host;
       if (rows.rows == 0) continue;
-      backend_.copy(Lane::host_to_device, place + offsets[t], rows.data, rows.bytes());
+      move(place + offsets[t], static_cast<const std::byte*>(rows.data), rows.bytes());
     }
   }
 
   void move_chunk(const WeightChunk& chunk, Staging& staging, std::byte* place) {
     staging.reads.wait();
     for (const WeightChunk::Copy& copy : chunk.copies) {
-      backend_.copy(Lane::host_to_device, place + copy.target, staging.data + copy.source,
-                    copy.bytes);
+      move(place + copy.target, staging.data + copy.source, copy.bytes);
     }
     staging.copied = backend_.record(Lane::host_to_device);
+  }
+
+  // Where others share the link a piece is put on the lane when the one before the last is there.
+  void move(std::byte* target, const std::byte* source, std::size_t bytes) {
+    if (!shares_link_) return backend_.copy(Lane::host_to_device, target, source, bytes);
+    for (std::size_t done = 0; done < bytes;) {
+      const std::size_t part = std::min(bytes - done, kWeightPieceBytes - piece_bytes_);
+      backend_.copy(Lane::host_to_device, target + done, source + done, part);
+      done += part;
+      piece_bytes_ += part;
+      if (piece_bytes_ < kWeightPieceBytes) continue;
+      piece_bytes_ = 0;
+      backend_.synchronize(std::exchange(last_piece_, backend_.record(Lane::host_to_device)));
+    }
   }
 
   void count(std::uint64_t& chunks) {
@@ -356,6 +371,7 @@ class WeightStream::Impl {
   std::vector<GroupPlacement> groups_;
   Trace* trace_;
   bool overlap_;
+  bool shares_link_;
   std::vector<std::int32_t> order_;
   WeightRing ring_;
   std::vector<Alive> alive_;  // of item n at n % size
@@ -368,6 +384,10 @@ class WeightStream::Impl {
   std::vector<std::vector<std::vector<SplitMatrix>>> views_;  // by item of the cycle, and slot
   std::vector<std::vector<SplitMatrix>> resident_views_;      // by group, of those not streamed
   std::vector<const std::vector<SplitMatrix>*> shapes_;       // by group
+
+  // The mover's: bytes on the lane behind the last whole piece, and when that is there.
+  std::size_t piece_bytes_ = 0;
+  Event last_piece_;
 
   // The acquiring thread's.
   std::size_t next_ = 0;  // in order_

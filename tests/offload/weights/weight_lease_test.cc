@@ -1,11 +1,14 @@
 // Leases by name: attention and MLP of a layer apart, several at a time, in orders that repeat.
 #include <gmock/gmock.h>
 
+#include <algorithm>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kernels/device/error.h"
@@ -203,6 +206,81 @@ TEST(WeightLease, AnOrderThatLeavesOutAStreamedGroupIsRefused) {
                 WeightStream::plan(setting.layers, {2, nullptr, true, {0, 1, 2, 3, 4}}, plan);
               }),
               HasSubstr("leaves out 'head'"));
+}
+
+/// Counts what may stand in front of a copy that somebody else puts on the link: bytes that are on
+/// the lane, and of which nobody has waited to hear that they have arrived.
+class CountedLink : public Backend {
+ public:
+  explicit CountedLink(std::unique_ptr<Backend> backend) : backend_(std::move(backend)) {}
+  const BackendInfo& info() const override { return backend_->info(); }
+  Memory allocate_device(std::size_t bytes) override { return backend_->allocate_device(bytes); }
+  Memory allocate_host(std::size_t bytes, bool pinned) override {
+    return backend_->allocate_host(bytes, pinned);
+  }
+  void copy(Lane lane, void* target, const void* source, std::size_t bytes) override {
+    if (lane == Lane::host_to_device) {
+      const std::lock_guard lock(mutex_);
+      put_ += bytes;
+      most_ahead_ = std::max(most_ahead_, put_ - arrived_);
+    }
+    backend_->copy(lane, target, source, bytes);
+  }
+  void call(Lane lane, void (*function)(void*), void* argument) override {
+    backend_->call(lane, function, argument);
+  }
+  Event record(Lane lane) override {
+    const Event event = backend_->record(lane);
+    const std::lock_guard lock(mutex_);
+    if (lane == Lane::host_to_device) put_before_[event.ticket] = put_;
+    return event;
+  }
+  void wait(Lane lane, Event event) override { backend_->wait(lane, event); }
+  bool done(Event event) override { return backend_->done(event); }
+  void synchronize(Event event) override {
+    backend_->synchronize(event);
+    const std::lock_guard lock(mutex_);
+    if (event.lane == Lane::host_to_device && event.ticket != 0) {
+      arrived_ = std::max(arrived_, put_before_.at(event.ticket));
+    }
+  }
+  std::size_t most_ahead() const { return most_ahead_; }
+
+ private:
+  std::mutex mutex_;
+  std::unique_ptr<Backend> backend_;
+  std::map<std::uint64_t, std::size_t> put_before_;  // by ticket of an event
+  std::size_t put_ = 0;
+  std::size_t arrived_ = 0;
+  std::size_t most_ahead_ = 0;
+};
+
+// Pages of the cache are small beside a layer: none of them waits for more than two pieces of it.
+TEST(WeightLease, WeightsThatShareTheLinkLeaveRoomOnIt) {
+  constexpr std::int64_t kRows = 1280;
+  const std::vector<GroupSpec> specs = {
+      {"layer 0", {{"layers.0.norm", 1, 37}, {"layers.0.fc1", kRows, 4096}}, 0},
+      {"layer 1", {{"layers.1.norm", 1, 37}, {"layers.1.fc1", kRows, 4096}}, 1},
+      {"layer 2", {{"layers.2.norm", 1, 37}, {"layers.2.fc1", kRows, 4096}}, 2}};
+  for (const Shares& shares : {Shares{0, 100, 0}, Shares{0, 30, 70}}) {
+    for (const bool shares_link : {true, false}) {
+      kernels::Engine engine = kernels::make_cpu_engine({.device = "cpu", .threads = 1});
+      Setting setting(specs, shares, 1, false, {},
+                      std::make_unique<CountedLink>(std::move(engine.backend)));
+      setting.options.shares_link = shares_link;
+      const auto stream = setting.start();
+      Checker checker(4);
+      for (int i = 0; i < 4; ++i) setting.step(*stream, i % 3, checker);
+      setting.finish_compute();
+      EXPECT_EQ(checker.wrong_bytes(), 0);
+      const auto& link = static_cast<const CountedLink&>(setting.backend());
+      if (shares_link) {
+        EXPECT_LE(link.most_ahead(), 2 * kWeightPieceBytes);
+      } else {
+        EXPECT_GT(link.most_ahead(), 2 * kWeightPieceBytes) << "a layer is larger";
+      }
+    }
+  }
 }
 
 }  // namespace
