@@ -18,6 +18,10 @@ DECODE = {"gpu-batch": 8, "new": 32, "layer-us": PASS_US // LAYERS, "delay-us": 
 CHUNK = 256
 PREFILL = {"gpu-batch": 4, "prompt": 512, "chunk": CHUNK, "delay-us": PASS_US // 5,
            "layer-token-us": PASS_US // LAYERS // CHUNK}
+# Every tenth prompt is long; one of its chunks takes as long as five decode steps.
+MIXED = {"gpu-batch": 4, "requests": 100, "prompt": 8, "long-prompt": 1500, "new": 20,
+         "chunk": CHUNK, "layer-us": PASS_US // LAYERS // 5, "delay-us": PASS_US // 25,
+         "layer-token-us": PASS_US // LAYERS // CHUNK}
 CASES = [
     ("decode", 4, DECODE, "pipeline_decode_utilisation", 0.95),
     ("decode", 2, DECODE, "pipeline_decode_utilisation_2_stages", 0.95),
@@ -34,11 +38,9 @@ CASES = [
     ("prefill of one prompt", 4,
      PREFILL | {"requests": 1, "prompt": 2000, "chunk": 128, "delay-us": PASS_US // 10},
      "pipeline_prefill_utilisation_one_prompt", None),
-    # Every tenth prompt is long; one of its chunks takes as long as five decode steps.
-    ("both, with refill", 4,
-     {"gpu-batch": 4, "requests": 100, "prompt": 8, "long-prompt": 1500, "new": 20,
-      "chunk": CHUNK, "layer-us": PASS_US // LAYERS // 5, "delay-us": PASS_US // 25,
-      "layer-token-us": PASS_US // LAYERS // CHUNK}, "pipeline_mixed_utilisation", None),
+    ("both, with refill", 4, MIXED, "pipeline_mixed_utilisation", None),
+    ("both, 10 micro-batches", 4, MIXED | {"micro-batches": 10},
+     "pipeline_mixed_utilisation_10_micro_batches", 0.95),
 ]
 
 
