@@ -66,7 +66,7 @@ void Executor::begin_cache(const Pass& pass) {
   for (const PassRow& row : pass.rows) {
     sequences_[static_cast<std::size_t>(row.gpu_batch)].push_back(
         {row.slot, row.first_token, row.new_tokens, row.position + row.new_tokens, row.total,
-         row.sampling.answer_begin, row.prefix});
+         row.sampling.answer_begin, row.prefix, row.copied_from, row.copied_of_slot});
   }
   for (const GpuBatchShape& batch : shape_.gpu_batches) {
     parts_.cache.begin(batch.index, sequences_[static_cast<std::size_t>(batch.index)],

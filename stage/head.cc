@@ -78,9 +78,6 @@ void Admission::start(HeadRow& started) {
   started.request.prompt.reserve(
       static_cast<std::size_t>(started.asked + started.request.max_tokens));
   ++active_;
-  const std::int32_t saved = started.issued - std::exchange(started.computed, 0);
-  (saved > 0 ? shared_prefix_tokens_ : recomputed_tokens_) +=
-      static_cast<std::uint64_t>(std::abs(saved));
   if (std::exchange(started.is_counted, true)) return;
   started.age = started_++;
   ++requests_;
@@ -150,6 +147,7 @@ bool Admission::make_pass(std::int32_t micro_batch, Pass& pass) {
   pass.clear();
   pass.micro_batch = micro_batch;
   draft(micro_batch);
+  find_copies(micro_batch);
   for (std::int32_t g = 0; g < batching_.num_gpu_batches; ++g) {
     add_gpu_batch(micro_batch, g, pass);
   }
@@ -206,6 +204,13 @@ void Admission::add_row(std::int32_t slot, std::int32_t gpu_batch, std::int32_t 
     added.rule_words = static_cast<std::int32_t>(request.rules.size());
     pass.rules.insert(pass.rules.end(), request.rules.begin(), request.rules.end());
     if (!source.path.empty()) added.prefix = source.path.back();
+    if (source.copied > 0) {
+      added.copied_from = source.copied_from;
+      added.copied_of_slot = source.copied_of_slot;
+    }
+    const std::int32_t saved = source.issued - std::exchange(source.computed, 0);
+    (saved > 0 ? shared_prefix_tokens_ : recomputed_tokens_) +=
+        static_cast<std::uint64_t>(std::abs(saved));
   }
   const std::span<const std::int32_t> guesses = std::exchange(source.guesses, {});
   added.drafted = static_cast<std::int32_t>(guesses.size());

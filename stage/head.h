@@ -33,9 +33,10 @@ class Admission {
   /// until it says Next::no_more.
   ///
   /// Full pages of every row become prefixes. A request that begins with the tokens of one starts
-  /// behind it; where a row under way computes such pages it waits until passes with them were
-  /// made, and others start before it. Prefixes that no row has stay, those that were used last,
-  /// while no row needs their pages.
+  /// behind it, and behind what it has in common with the next page of a prefix or of a row; where
+  /// a row under way computes such pages it waits until passes with them were made, and others
+  /// start before it. Prefixes that no row has stay, those that were used last, while no row needs
+  /// their pages.
   ///
   /// A row that finds no page for its next token gets one of the youngest row of that pool, which
   /// steps back: its pages go, its tokens stay, and it starts again before any younger request. The
@@ -156,6 +157,8 @@ class Admission {
   void leave_prefix(HeadRow& row);
   void evict_idle();
   void keep_pages(HeadRow& source, PassRow& added, Pass& pass);
+  void find_copies(std::int32_t micro_batch);
+  void find_copy(HeadRow& next) const;
 
   // Passes:
   /// New tokens of a row that a pass with room for `left` more takes now.

@@ -65,6 +65,7 @@ void Admission::step_back(HeadRow& target) {
   ++stepped_back_;
   HeadRow back = std::exchange(target, {});
   back.active = back.stepping = false;
+  back.copied = 0;
   const std::int32_t held = std::exchange(back.issued, 0);
   if (std::exchange(back.on_stages, false)) back.computed = held;
   const auto place =

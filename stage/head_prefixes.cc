@@ -122,6 +122,52 @@ void Admission::leave_prefix(HeadRow& target) {
   }
 }
 
+/// For rows that are to start in the coming pass. What they copy was computed in passes before it.
+void Admission::find_copies(std::int32_t micro_batch) {
+  if (!prefixes_.is_on()) return;
+  for (std::int32_t g = 0; g < batching_.num_gpu_batches; ++g) {
+    for (std::int32_t index = 0; index < batching_.gpu_batch_size; ++index) {
+      HeadRow& next = row(slot_of(micro_batch, g, index));
+      if (next.goes_on() && !next.on_stages) find_copy(next);
+    }
+  }
+}
+
+/// Sets what the row may copy of the page in which it goes on: the most tokens that the page of a
+/// prefix or of a row on the stages has. An earlier finding may be gone.
+void Admission::find_copy(HeadRow& next) const {
+  next.issued -= std::exchange(next.copied, 0);
+  const std::int32_t page_tokens = prefixes_.page_tokens();
+  const std::int32_t begin = next.issued;
+  const std::int32_t most = std::min(next.shareable() - begin, page_tokens - 1);
+  if (most < 1) return;
+  const bool on_disk = ledger_.is_on_disk(next.kind);
+  PrefixTree::Part part;
+  if (!on_disk) {  // there a page that is full is in the file
+    const std::int32_t last = next.path.empty() ? next.root() : next.path.back();
+    part = prefixes_.find_part(last, next.kind, next.request.prompt.data() + begin, most);
+  }
+  std::int32_t of_slot = -1;
+  for (const HeadRow& other : rows_) {
+    const bool is_there = other.active && other.on_stages && other.kind == next.kind &&
+                          other.root() == next.root() &&
+                          (!on_disk || other.issued / page_tokens == begin / page_tokens);
+    const std::int32_t end = std::min({other.issued, other.known(), begin + most});
+    if (!is_there || end <= begin + part.tokens) continue;
+    const auto own = next.request.prompt.begin();
+    // Rows that differ mostly do so here.
+    if (own[begin] != other.request.prompt[static_cast<std::size_t>(begin)]) continue;
+    const auto common = std::mismatch(own, own + end, other.request.prompt.begin()).first - own;
+    if (common <= begin + part.tokens) continue;
+    part = {PrefixTree::kNone, static_cast<std::int32_t>(common) - begin};
+    of_slot = slot_of(other);
+  }
+  next.copied = part.tokens;
+  next.copied_from = part.page;
+  next.copied_of_slot = of_slot;
+  next.issued += part.tokens;
+}
+
 /// Makes good what the ledger has given of idle pages.
 void Admission::evict_idle() {
   while (const std::optional<PoolName> pool = ledger_.overdrawn()) {

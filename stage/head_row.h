@@ -42,6 +42,11 @@ struct HeadRow {
   /// Its pages that are prefixes, from its beginning on.
   std::vector<std::int32_t> path;
   std::int32_t kind = 0;  // of path
+  /// Until its first pass: tokens behind `path`, of `issued`, that are copied out of a page, and
+  /// where it is, as PassRow has it.
+  std::int32_t copied = 0;
+  std::int32_t copied_from = -1;
+  std::int32_t copied_of_slot = -1;
   /// While it waits: the slot of a row that computes pages which it will start behind, or -1; that
   /// row's number, and how many of its tokens must be in passes.
   std::int32_t behind = -1;

@@ -97,6 +97,13 @@ void PageLedger::move_page(std::int32_t kind, std::int32_t to_idle, std::int32_t
   }
 }
 
+bool PageLedger::is_on_disk(std::int32_t kind) const {
+  const std::int32_t slot = first_of_homes_[static_cast<std::size_t>(kind / 2)];
+  return std::ranges::any_of(stages_, [slot](const StagePages& stage) {
+    return stage.tier_of(slot) == offload::Tier::disk;
+  });
+}
+
 std::optional<PoolName> PageLedger::overdrawn() const {
   for (std::size_t stage = 0; stage < stages_.size(); ++stage) {
     for (std::size_t tier = 0; tier < offload::kTierCount; ++tier) {

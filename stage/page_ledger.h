@@ -97,6 +97,8 @@ class PageLedger {
   void drop_idle(std::int32_t kind) { move_page(kind, -1, 1); }
   /// A pool that has given more pages than are free. Idle ones of it must go.
   std::optional<PoolName> overdrawn() const;
+  /// Whether some stage keeps sequences of this kind on disk.
+  bool is_on_disk(std::int32_t kind) const;
   /// Whether prefixes of this kind lie in the pool.
   bool lies_in(PoolName pool, std::int32_t kind) const {
     return is_in(pool, first_of_homes_[static_cast<std::size_t>(kind / 2)]);

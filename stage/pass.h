@@ -18,12 +18,16 @@ namespace sluice::stage {
 /// a chunk of one. Guesses that turn out wrong are forgotten: the sequence's next row begins before
 /// them.
 struct PassRow {
-  std::int32_t slot = 0;         // of the KV cache
-  std::int32_t position = 0;     // of the first new token: what the cache holds already
-  std::int32_t new_tokens = 0;   // >= 1
-  std::int32_t drafted = 0;      // of these, the last: guesses, which follow the row's last token
-  std::int32_t total = 0;        // most tokens the cache will ever hold of the sequence
-  std::int32_t prefix = -1;      // it starts, and its history is this one (KvCache::keep)
+  std::int32_t slot = 0;        // of the KV cache
+  std::int32_t position = 0;    // of the first new token: what the cache holds already
+  std::int32_t new_tokens = 0;  // >= 1
+  std::int32_t drafted = 0;     // of these, the last: guesses, which follow the row's last token
+  std::int32_t total = 0;       // most tokens the cache will ever hold of the sequence
+  std::int32_t prefix = -1;     // it starts, and its history is this one (KvCache::keep) ...
+  /// ... and behind it, where the history ends inside a page, the beginning of a page that is
+  /// copied: the last one of this prefix, or that of the same place of this slot's sequence.
+  std::int32_t copied_from = -1;
+  std::int32_t copied_of_slot = -1;
   std::int32_t kept_from = 0;    // from this page on so many of its pages, which are full after the
   std::int32_t kept = 0;         // pass, become ends of prefixes
   std::int32_t first_token = 0;  // of the first, counted from the start of the row's GPU batch
@@ -39,6 +43,7 @@ struct PassRow {
   bool embeds = false;        // ... and the prompt ends here: it is complete
   Sampling sampling;
 
+  bool copies() const { return copied_from >= 0 || copied_of_slot >= 0; }
   /// The prompt tokens whose log-probabilities are wanted, from the first to before the end.
   std::int32_t first_scored() const { return std::max(scores_from, position + 1); }
   std::int32_t end_scored() const {

@@ -91,11 +91,19 @@ void check_grammars(const Pass& pass, const Batching& batching, std::int64_t slo
 }
 
 /// The numbers that rows make lie one behind the other.
-void check_prefixes(const Pass& pass, std::int64_t most) {
+void check_prefixes(const Pass& pass, std::int64_t most, std::int64_t slots) {
   const std::int32_t page_tokens = offload::KvShape{}.page_tokens;
   std::int64_t kept = 0;
   for (const PassRow& row : pass.rows) {
-    const bool is_first = row.starts && row.position > 0 && row.position % page_tokens == 0;
+    const bool is_inside = row.position % page_tokens != 0;
+    const bool is_first = row.starts && row.position >= page_tokens && is_inside == row.copies();
+    const bool copies_one =
+        row.copied_from == -1
+            ? is_below(row.copied_of_slot, slots) && row.copied_of_slot != row.slot
+            : is_below(row.copied_from, most) && row.copied_of_slot == -1;
+    require((row.copied_from == -1 && row.copied_of_slot == -1) ||
+                (copies_one && row.starts && is_inside && most > 0),
+            pass, "a row that copies a page which cannot be");
     require(row.prefix == -1 || (is_below(row.prefix, most) && is_first), pass,
             "a row behind a prefix that cannot be");
     const std::int64_t full = (row.position + row.new_tokens) / page_tokens;
@@ -160,7 +168,7 @@ void check_pass(const Pass& pass, const Batching& batching, std::int32_t stages,
   require(std::ranges::all_of(pass.tokens,
                               [&](std::int32_t token) { return is_below(token, vocabulary); }),
           pass, "a token that is not in the vocabulary");
-  check_prefixes(pass, most_prefixes(batching, stages));
+  check_prefixes(pass, most_prefixes(batching, stages), slots);
   require(std::ranges::all_of(pass.freed, [&](std::int32_t slot) { return is_below(slot, slots); }),
           pass, "a freed slot that is not there");
 }

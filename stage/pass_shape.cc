@@ -113,7 +113,7 @@ void set_pass(ScheduleShape& shape, const StageLayout& layout, const Pass& pass,
     }
     GpuBatchShape& batch = shape.gpu_batches.back();
     batch.tokens += row.new_tokens;
-    batch.joins = batch.joins || row.prefix >= 0;
+    batch.joins = batch.joins || row.prefix >= 0 || row.copies();
     batch.logits += shape.last ? logits_wanted(row) : 0;
     batch.features += shape.last ? row.features() : 0;
     const auto tier = static_cast<std::size_t>(tier_of(row.slot));

@@ -19,8 +19,9 @@ class PrefixTree {
   explicit PrefixTree(std::int32_t pages = 0, std::int32_t page_tokens = 1);
 
   static std::uint64_t bytes_per_page(std::int32_t page_tokens) {
-    // A node, its tokens, at most four buckets, and a place in the head's list of dropped ones.
-    return sizeof(Node) + (static_cast<std::uint64_t>(page_tokens) + 5) * sizeof(std::int32_t);
+    // A node, its tokens, at most four buckets of each sort, and a place in the head's list of
+    // dropped ones.
+    return sizeof(Node) + (static_cast<std::uint64_t>(page_tokens) + 9) * sizeof(std::int32_t);
   }
 
   bool is_on() const { return !nodes_.empty(); }
@@ -29,6 +30,14 @@ class PrefixTree {
   /// The page of these tokens [page_tokens] behind `parent`, or kNone. Below 0 `parent` is a root:
   /// the page is the first of a sequence of this kind.
   std::int32_t find(std::int32_t parent, std::int32_t kind, const std::int32_t* tokens) const;
+  struct Part {
+    std::int32_t page = kNone;
+    std::int32_t tokens = 0;  // its first ones, that are alike
+  };
+  /// The page behind `parent` that has most of its first tokens in common with `tokens` [most].
+  /// Pre: most > 0. Of very many that begin with the same token it looks at those added last.
+  Part find_part(std::int32_t parent, std::int32_t kind, const std::int32_t* tokens,
+                 std::int32_t most) const;
   /// Adds one that is not there, with one user. Pre: fewer than `pages` are there.
   std::int32_t add(std::int32_t parent, std::int32_t kind, const std::int32_t* tokens);
 
@@ -53,6 +62,7 @@ class PrefixTree {
     std::int32_t users = 0;
     std::int32_t children = 0;
     std::int32_t next = kNone;                   // of the same bucket; of free nodes: the next one
+    std::int32_t next_alike = kNone;             // of the same bucket of `first_tokens_`
     std::int32_t before = kNone, after = kNone;  // in the list of those that may be evicted
     bool is_listed = false;
     std::uint64_t left = 0;  // when its last user left, counted
@@ -63,15 +73,20 @@ class PrefixTree {
   const std::int32_t* tokens_of(std::int32_t page) const {
     return tokens_.data() + static_cast<std::size_t>(page) * static_cast<std::size_t>(page_tokens_);
   }
-  std::size_t bucket_of(std::int32_t parent, std::int32_t kind, const std::int32_t* tokens) const;
+  std::size_t bucket_of(std::int32_t parent, std::int32_t kind,
+                        std::span<const std::int32_t> tokens) const;
+  std::span<const std::int32_t> page_at(const std::int32_t* tokens) const {
+    return {tokens, static_cast<std::size_t>(page_tokens_)};
+  }
   void list(std::int32_t page);
   void unlist(std::int32_t page);
   void remove(std::int32_t page);
 
   std::int32_t page_tokens_;
   std::vector<Node> nodes_;
-  std::vector<std::int32_t> tokens_;   // [nodes, page_tokens]
-  std::vector<std::int32_t> buckets_;  // a power of two: the first of each; kNone
+  std::vector<std::int32_t> tokens_;        // [nodes, page_tokens]
+  std::vector<std::int32_t> buckets_;       // a power of two: the first of each; kNone
+  std::vector<std::int32_t> first_tokens_;  // likewise, by parent and first token alone
   std::int32_t first_free_ = kNone;
   std::int32_t oldest_ = kNone, newest_ = kNone;  // of the list
   std::uint64_t leavings_ = 0;

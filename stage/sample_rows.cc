@@ -37,6 +37,11 @@ void PrefixTokens::read(std::int32_t prefix, std::int32_t pages, std::int32_t* t
     throw CommError("a prefix has more pages than a pass says; this is a bug in sluice");
 }
 
+void PrefixTokens::read_page(std::int32_t prefix, std::int32_t count, std::int32_t* tokens) const {
+  check(prefix);
+  std::copy_n(tokens_.data() + first_of(prefix), count, tokens);
+}
+
 Histories::Histories(std::int32_t* memory, std::int32_t slots, std::int32_t tokens_per_slot,
                      std::int32_t* rules, std::int32_t words_per_slot, std::int32_t prefixes)
     : memory_(memory),
@@ -82,9 +87,13 @@ void Histories::start(const PassRow& row, std::span<const std::int32_t> rules) {
   last_[static_cast<std::size_t>(row.slot)] = row.prefix;
   rule_words_[static_cast<std::size_t>(row.slot)] = row.rule_words;
   std::ranges::copy(rules, rules_of(row.slot));
-  if (row.prefix < 0) return;
   const std::int32_t page_tokens = offload::KvShape{}.page_tokens;
-  prefixes_.read(row.prefix, row.position / page_tokens, begin_of(row.slot));
+  const std::int32_t copied = row.copies() ? row.position % page_tokens : 0;
+  const std::int32_t before = row.position - copied;
+  if (row.prefix >= 0) prefixes_.read(row.prefix, before / page_tokens, begin_of(row.slot));
+  std::int32_t* target = begin_of(row.slot) + before;
+  if (row.copied_from >= 0) prefixes_.read_page(row.copied_from, copied, target);
+  if (row.copied_of_slot >= 0) std::copy_n(begin_of(row.copied_of_slot) + before, copied, target);
 }
 
 void Histories::keep(const PassRow& row, std::span<const std::int32_t> prefixes) {

@@ -36,6 +36,8 @@ class PrefixTokens {
   void keep(std::int32_t prefix, std::int32_t parent, const std::int32_t* tokens);
   /// Writes the tokens of a prefix of `pages` pages. Throws CommError unless it has so many.
   void read(std::int32_t prefix, std::int32_t pages, std::int32_t* tokens) const;
+  /// Writes the first `count` tokens of its last page.
+  void read_page(std::int32_t prefix, std::int32_t count, std::int32_t* tokens) const;
 
  private:
   void check(std::int32_t prefix) const;

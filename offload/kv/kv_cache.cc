@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <vector>
 
 #include "kernels/device/error.h"
@@ -10,9 +9,9 @@
 #include "offload/kv/kv_checks.h"
 #include "offload/kv/kv_disk.h"
 #include "offload/kv/kv_layout.h"
-#include "offload/kv/kv_pages.h"
 #include "offload/kv/kv_plan.h"
 #include "offload/kv/kv_rows.h"
+#include "offload/kv/kv_slots.h"
 #include "offload/kv/kv_stream.h"
 #include "offload/kv/kv_tables.h"
 
@@ -49,9 +48,7 @@ class KvCache::Impl {
         stream_(*engine.backend, layout_, memory_, appended_, disk_.get(), policy.overlap, trace),
         staged_(layout_),
         checks_(layout_),
-        lengths_(static_cast<std::size_t>(shape.slots), 0) {
-    pages_.reserve(layout_.reaches.size());
-    for (std::size_t i = 0; i < layout_.reaches.size(); ++i) pages_.emplace_back(layout_, i);
+        slots_(layout_, memory_, *engine.backend, appended_) {
     std::byte* tables = memory_.host_tables;
     gpu_batches_.resize(static_cast<std::size_t>(shape.gpu_batches));
     for (std::size_t b = 0; b < gpu_batches_.size(); ++b) {
@@ -81,18 +78,12 @@ class KvCache::Impl {
   void attend(std::int32_t layer, std::int32_t gpu_batch, TensorView out, TensorView query,
               TensorView keys, TensorView values, const kernels::AttentionRule& rule);
   Event store(std::int32_t layer, std::int32_t gpu_batch, TensorView keys, TensorView values);
-  void forget(std::span<const std::int32_t> slots);
-  void keep(std::int32_t slot, std::int32_t first, std::span<const std::int32_t> prefixes);
-  void drop(std::span<const std::int32_t> prefixes);
-  KvUsage usage() const;
+  KvSlots& slots() { return slots_; }
   const KvLayout& layout() const { return layout_; }
 
  private:
   std::unique_ptr<KvDisk> make_disk(DiskEngine* disk, const RunFolder* folder);
   void poll();
-  void take_pages(std::span<const KvSequence> sequences);
-  void share(const KvSequence& sequence);
-  void add_usage(std::int32_t slot, KvUsage& usage) const;
   KvStep& step_of(std::int32_t layer, std::int32_t gpu_batch);
   kernels::KvPages pages_of(Tier tier, std::int32_t layer) const;
   const std::byte* device_copy(const KvTable& table, const KvStep& step,
@@ -114,12 +105,10 @@ class KvCache::Impl {
   KvRowStaging rows_;
   std::unique_ptr<KvDisk> disk_;
   KvStream stream_;
-  std::vector<KvPageTable> pages_;  // by reach
   KvStagedPages staged_;
   KvChecks checks_;
-  std::vector<std::int32_t> lengths_;  // tokens each slot holds
+  KvSlots slots_;
   std::vector<GpuBatch> gpu_batches_;
-  KvUsage ended_;  // of sequences that have been forgotten
 };
 
 std::unique_ptr<KvDisk> KvCache::Impl::make_disk(DiskEngine* disk, const RunFolder* folder) {
@@ -194,7 +183,7 @@ void KvCache::Impl::begin(std::int32_t gpu_batch, std::span<const KvSequence> se
     throw_bug(
         fmt::format("GPU batch {} was begun; there are {}", gpu_batch, layout_.shape.gpu_batches));
   }
-  checks_.sequences(sequences, lengths_);
+  checks_.sequences(sequences, slots_.lengths());
   poll();
   GpuBatch& batch = gpu_batches_[static_cast<std::size_t>(gpu_batch)];
   batch.present = 1 - batch.present;
@@ -206,8 +195,8 @@ void KvCache::Impl::begin(std::int32_t gpu_batch, std::span<const KvSequence> se
     backend.synchronize(step.uploaded);
     backend.synchronize(step.host_used);
   }
-  take_pages(sequences);
-  step.fill(layout_, pages_, staged_, sequences, pass);
+  slots_.begin(sequences);
+  step.fill(layout_, slots_.pages(), staged_, sequences, pass);
   // Copy on the lane that reads the tables. By then the last pass has read the old ones, and a few
   // kilobytes need not queue behind weights on Lane::host_to_device.
   for (const KvReachStep& reach : step.reaches) {
@@ -219,76 +208,6 @@ void KvCache::Impl::begin(std::int32_t gpu_batch, std::span<const KvSequence> se
       step.uploaded = backend.record(Lane::compute);
     }
   }
-}
-
-void KvCache::Impl::take_pages(std::span<const KvSequence> sequences) {
-  for (const KvSequence& sequence : sequences) {
-    const bool starts = sequence.context == sequence.new_tokens || sequence.prefix >= 0;
-    if (starts) forget({&sequence.slot, 1});
-    if (sequence.prefix >= 0) share(sequence);
-  }
-  for (const KvSequence& sequence : sequences) {
-    for (KvPageTable& pages : pages_) {
-      pages.take(sequence.slot, sequence.context, layout_.most_tokens(sequence));
-    }
-    lengths_[static_cast<std::size_t>(sequence.slot)] = sequence.context;
-  }
-}
-
-void KvCache::Impl::share(const KvSequence& sequence) {
-  KvPageTable& pages = pages_.front();
-  pages.share(sequence.slot, sequence.prefix);
-  const std::int32_t tokens = pages.count(sequence.slot) * layout_.shape.page_tokens;
-  if (tokens != sequence.context - sequence.new_tokens) {
-    throw_bug(fmt::format("slot {} starts behind {} tokens with a prefix of {}", sequence.slot,
-                          sequence.context - sequence.new_tokens, tokens));
-  }
-  if (!layout_.uses_rows()) return;
-  // Whoever appended these pages did so in an earlier pass, whose work is all on the lane.
-  const Event appended = engine_.backend->record(Lane::host_compute);
-  for (std::int32_t layer = 0; layer < layout_.shape.layers; ++layer) {
-    appended_.at(sequence.slot, layer) = appended;
-  }
-}
-
-void KvCache::Impl::keep(std::int32_t slot, std::int32_t first,
-                         std::span<const std::int32_t> prefixes) {
-  const bool is_slot = slot >= 0 && slot < layout_.shape.slots;
-  const std::int64_t end = std::int64_t{first} + static_cast<std::int64_t>(prefixes.size());
-  if (!layout_.shares_prefixes() || !is_slot || first < 0 ||
-      end * layout_.shape.page_tokens > lengths_[static_cast<std::size_t>(slot)]) {
-    throw_bug(fmt::format("pages {} to {} of slot {} are kept as prefixes", first, end, slot));
-  }
-  for (const std::int32_t prefix : prefixes) pages_.front().keep(slot, first++, prefix);
-}
-
-void KvCache::Impl::drop(std::span<const std::int32_t> prefixes) {
-  for (const std::int32_t prefix : prefixes) pages_.front().drop(prefix);
-}
-
-void KvCache::Impl::forget(std::span<const std::int32_t> slots) {
-  for (const std::int32_t slot : slots) {
-    if (slot < 0 || slot >= layout_.shape.slots) {
-      throw_bug(fmt::format("slot {} is forgotten; there are {}", slot, layout_.shape.slots));
-    }
-    std::int32_t& length = lengths_[static_cast<std::size_t>(slot)];
-    add_usage(slot, ended_);
-    for (KvPageTable& pages : pages_) pages.give_back(slot);
-    length = 0;
-  }
-}
-
-void KvCache::Impl::add_usage(std::int32_t slot, KvUsage& usage) const {
-  const std::int64_t taken = std::int64_t{pages_.front().count(slot)} * layout_.shape.page_tokens;
-  const std::int64_t length = lengths_[static_cast<std::size_t>(slot)];
-  usage.tokens_stored += static_cast<std::uint64_t>(std::min(length, taken));
-  usage.tokens_taken += static_cast<std::uint64_t>(taken);
-}
-
-KvUsage KvCache::Impl::usage() const {
-  KvUsage usage = ended_;
-  for (std::int32_t slot = 0; slot < layout_.shape.slots; ++slot) add_usage(slot, usage);
-  return usage;
 }
 
 void KvCache::Impl::prefetch(std::int32_t layer, std::int32_t gpu_batch) {
@@ -429,21 +348,21 @@ Tier KvCache::tier_of(std::int32_t slot) const {
   return impl_->layout().tiers.at(static_cast<std::size_t>(slot));
 }
 
-void KvCache::forget(std::span<const std::int32_t> slots) { impl_->forget(slots); }
+void KvCache::forget(std::span<const std::int32_t> slots) { impl_->slots().forget(slots); }
 
 bool KvCache::shares_prefixes() const { return impl_->layout().shares_prefixes(); }
 
 void KvCache::keep(std::int32_t slot, std::int32_t first, std::span<const std::int32_t> prefixes) {
-  impl_->keep(slot, first, prefixes);
+  impl_->slots().keep(slot, first, prefixes);
 }
 
-void KvCache::drop(std::span<const std::int32_t> prefixes) { impl_->drop(prefixes); }
+void KvCache::drop(std::span<const std::int32_t> prefixes) { impl_->slots().drop(prefixes); }
 
 PerTier<std::int32_t> KvCache::pool_pages() const { return impl_->layout().farthest().pool; }
 
 std::int32_t KvCache::pages_per_slot() const { return impl_->layout().farthest().pages_per_slot; }
 
-KvUsage KvCache::usage() const { return impl_->usage(); }
+KvUsage KvCache::usage() const { return impl_->slots().usage(); }
 
 std::uint64_t KvCache::disk_bytes() const { return impl_->layout().file_bytes(); }
 

@@ -6,7 +6,8 @@
 //
 // Sequences that begin with the same tokens may have the pages of these in common: keep() gives the
 // beginning of a sequence a number, by which others start behind it. It stays until drop(), however
-// the sequences end. Of a GPU batch each such page is fetched once.
+// the sequences end. Of a GPU batch each such page is fetched once. Where a sequence leaves another
+// inside a page it has one of its own, into which the common tokens are copied.
 //
 // Layers whose queries see a window of keys have page tables and pools of their own. A sequence
 // takes at most as many pages there as a window and the new tokens of a pass lie in, and uses them
@@ -80,6 +81,13 @@ struct KvSequence {
   /// Of a sequence that starts: the prefix (KvCache::keep()) that its history is; -1: it has none.
   /// It lies in the home tier of the slot.
   std::int32_t prefix = -1;
+  /// Where its history ends inside a page: the prefix whose last page begins with the same tokens,
+  /// or the slot whose page of the same place does, in a pass before. They are copied; -1: none is.
+  /// Both lie in the home tier of the slot. On disk it must be a slot's last page, not yet full.
+  std::int32_t copied_from = -1;
+  std::int32_t copied_of_slot = -1;
+
+  bool copies() const { return copied_from >= 0 || copied_of_slot >= 0; }
 };
 
 /// Of the sequences so far, in a layer that sees farthest.

@@ -15,7 +15,7 @@ void throw_bug(const std::string& what) {
 void KvChecks::sequence(const KvSequence& sequence, std::int32_t length) const {
   const std::int32_t most = std::min(layout_.most_tokens(sequence), layout_.shape.tokens_per_slot);
   const std::int64_t history = std::int64_t{sequence.context} - sequence.new_tokens;
-  const bool follows = history <= length || sequence.prefix >= 0;
+  const bool follows = history <= length || sequence.prefix >= 0 || sequence.copies();
   if (sequence.new_tokens < 1 || sequence.context > most || !follows || history < 0) {
     throw_bug(fmt::format("slot {} holds {} tokens of at most {}; {} new ones cannot make it {}",
                           sequence.slot, length, most, sequence.new_tokens, sequence.context));

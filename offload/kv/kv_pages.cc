@@ -171,6 +171,17 @@ void KvPageTable::drop(std::int32_t prefix) {
   dropped = {};
 }
 
+std::int32_t KvPageTable::last_page(std::int32_t prefix, Tier tier) {
+  const Prefix& kept = prefix_of(prefix, true);
+  if (kept.tier != tier) {
+    throw Error(ExitStatus::failure,
+                fmt::format("KV cache: prefix {} lies in the {} tier, not in the {} tier (a bug of "
+                            "sluice)",
+                            prefix, name_of(kept.tier), name_of(tier)));
+  }
+  return kept.last;
+}
+
 /// Leaves the rest of the slot's run to anybody.
 void KvPageTable::end_run(std::int32_t slot) {
   Pool& pool = pools_[static_cast<std::size_t>(tier_of(slot))];

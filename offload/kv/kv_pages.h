@@ -39,6 +39,8 @@ class KvPageTable {
   /// Error for pages that are not there.
   void keep(std::int32_t slot, std::int32_t page, std::int32_t prefix);
   void drop(std::int32_t prefix);
+  /// The last page of a prefix in this tier. Throws Error for one that there is not.
+  std::int32_t last_page(std::int32_t prefix, Tier tier);
   std::int32_t most_prefixes() const { return static_cast<std::int32_t>(prefixes_.size()); }
 
   /// Pages of a slot.

@@ -111,6 +111,38 @@ TEST_P(SharedPrefixTest, EveryRowHasTheBitsThatItHasAlone) {
 INSTANTIATE_TEST_SUITE_P(Policies, SharedPrefixTest,
                          testing::Range(std::size_t{0}, std::size_t{6}));
 
+/// Prompts of two pages and three tokens: these, but for the last one, are copied out of the page
+/// of the row that computes them.
+TEST(SharedPrefix, TheBeginningOfAPageIsCopiedInEveryTier) {
+  const launcher::ModelFolder model = model_named("opt-pre");
+  std::vector<stage::Request> requests(7);
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    for (std::int32_t k = 0; k < 35; ++k) {
+      requests[i].prompt.push_back(4 + k * 13 % (model.config.vocabulary - 4));
+    }
+    requests[i].max_tokens = i == 0 ? 12 : 3;
+    requests[i].sampling.temperature = 1.0F;
+    requests[i].sampling.seed = i;
+    requests[i].sampling.answer_begin = 35;
+    requests[i].sampling.repetition_penalty = i % 2 == 0 ? 1.0F : 1.4F;  // of tokens copied, too
+  }
+  std::vector<offload::Policy> tiers = {policies()[0], policies()[1], policies()[1],
+                                        policies()[2], policies()[0], policies()[1]};
+  tiers[2].cpu_cache_compute = true;
+  tiers[4].cache_dtype = DType::q4;
+  tiers[5].cache_dtype = DType::q8;
+  for (const offload::Policy& policy : tiers) {
+    ListJob alone(requests);
+    run(model, options_of(policy, 1), false, alone);
+    for (const std::int32_t stages : {1, 2}) {
+      ListJob sharing(requests);
+      const support::PipelineRun shared = run(model, options_of(policy, stages), true, sharing);
+      EXPECT_EQ(shared.run.shared_prefix_tokens, 6U * 34U);
+      expect_same(sharing, alone);
+    }
+  }
+}
+
 TEST(SharedPrefix, StagesMayKeepTheirPagesInOtherTiers) {
   const launcher::ModelFolder model = model_named("opt-pre");
   const std::vector<stage::Request> requests = requests_of(model.config.vocabulary);

@@ -67,8 +67,20 @@ Pass good_pass() {
 
 void check(const Pass& pass) { check_pass(pass, small_batching(), kStages, kVocabulary); }
 
+/// The second row starts behind its prefix and three tokens that it copies.
+void go_on_inside(Pass& pass, std::int32_t from, std::int32_t of_slot) {
+  pass.rows[1].position = 19;
+  pass.rows[1].copied_from = from;
+  pass.rows[1].copied_of_slot = of_slot;
+}
+
 TEST(PassCheck, WhatTheHeadMakesIsTaken) {
   check(good_pass());
+  for (const bool of_slot : {true, false}) {
+    Pass copying = good_pass();
+    go_on_inside(copying, of_slot ? -1 : 35, of_slot ? 5 : -1);
+    check(copying);
+  }
   Pass end;
   end.end = true;
   check(end);
@@ -184,6 +196,13 @@ TEST(PassCheck, PrefixesThatCannotBeAreRefused) {
       {"a row behind a prefix", [](Pass& pass) { pass.rows[1].prefix = -2; }},
       {"a row behind a prefix", [](Pass& pass) { pass.rows[1].position = 15; }},
       {"a row behind a prefix", [](Pass& pass) { pass.rows[0].prefix = 1; }},
+      {"copies a page", [](Pass& pass) { pass.rows[1].copied_from = 3; }},
+      {"copies a page", [](Pass& pass) { pass.rows[0].copied_from = 3; }},
+      {"copies a page", [](Pass& pass) { go_on_inside(pass, 36, -1); }},
+      {"copies a page", [](Pass& pass) { go_on_inside(pass, -2, -1); }},
+      {"copies a page", [](Pass& pass) { go_on_inside(pass, -1, 18); }},
+      {"copies a page", [](Pass& pass) { go_on_inside(pass, -1, 17); }},
+      {"copies a page", [](Pass& pass) { go_on_inside(pass, 3, 5); }},
       {"pages which are not full", [](Pass& pass) { pass.rows[1].kept_from = 1; }},
       {"pages which are not full", [](Pass& pass) { pass.rows[1].kept = -1; }},
       {"pages which are not full", [](Pass& pass) { pass.rows[0].kept = 1; }},

@@ -1,22 +1,24 @@
 // Rows that begin alike: what they share, and that no page is lost, read too early or read by
-// another. Stages are page tables with the tokens that each page holds.
+// another.
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <deque>
 #include <map>
 #include <random>
 #include <set>
+#include <utility>
+#include <vector>
 
-#include "offload/kv/kv_pages.h"
 #include "stage/head.h"
 #include "tests/support/list_job.h"
+#include "tests/support/paged_stage.h"
 
 namespace sluice::stage {
 namespace {
 
-constexpr std::int32_t kPage = 4;
-constexpr std::int32_t kLongest = 48;
+using support::kLongest;
+using support::next_token;
+using support::PagedStage;
 
 Batching batching_of(std::int32_t size, std::int32_t batches, std::int32_t micro_batches) {
   Batching batching;
@@ -27,125 +29,6 @@ Batching batching_of(std::int32_t size, std::int32_t batches, std::int32_t micro
   batching.max_sequence_tokens = kLongest;
   return batching;
 }
-
-/// What a sequence of these tokens is answered with.
-std::int32_t next_token(const std::vector<std::int32_t>& tokens) {
-  std::uint32_t hash = 17;
-  for (const std::int32_t token : tokens) hash = hash * 31 + static_cast<std::uint32_t>(token);
-  return static_cast<std::int32_t>(hash % 5);
-}
-
-offload::KvLayout layout_of(const offload::Shares& shares, std::int32_t slots, std::int32_t pages) {
-  offload::KvShape shape;
-  shape.layers = shape.query_heads = shape.kv_heads = shape.head_dim = 1;
-  shape.slots = slots;
-  shape.tokens_per_slot = kLongest;
-  shape.page_tokens = kPage;
-  shape.pool_pages = {pages, pages, pages};
-  offload::Policy policy;
-  policy.cache = shares;
-  return offload::KvLayout(shape, policy);
-}
-
-/// A stage that does what passes say.
-class PagedStage {
- public:
-  PagedStage(const offload::Shares& shares, std::int32_t slots, std::int32_t pages)
-      : layout_(layout_of(shares, slots, pages)),
-        table_(layout_),
-        lengths_(static_cast<std::size_t>(slots), 0) {
-    for (std::size_t tier = 0; tier < offload::kTierCount; ++tier) {
-      held_[tier].resize(static_cast<std::size_t>(layout_.farthest().pool[tier]));
-    }
-  }
-
-  CacheRoom room(const offload::Shares& shares) const {
-    return {shares, kPage, layout_.farthest().pool, kLongest / kPage, true};
-  }
-
-  /// Results as a model would give them that reads the cache.
-  PassResults apply(const Pass& pass) {
-    for (const std::int32_t slot : pass.freed) table_.give_back(slot);
-    for (const std::int32_t prefix : pass.dropped) {
-      table_.drop(prefix);
-      EXPECT_EQ(prefixes_.erase(prefix), 1U);
-    }
-    for (const PassRow& row : pass.rows) begin(row);
-    PassResults results;
-    results.number = pass.number;
-    results.micro_batch = pass.micro_batch;
-    auto next = pass.tokens.begin();
-    auto kept = pass.kept.begin();
-    for (const PassRow& row : pass.rows) {
-      for (std::int32_t i = 0; i < row.new_tokens; ++i) write(row, i, *next++);
-      if (row.sample) results.add(row.slot, -1, {next_token(tokens_of(row)), 0.0F, {}});
-      for (std::int32_t i = 0; i < row.kept; ++i, ++kept) {
-        table_.keep(row.slot, row.kept_from + i, *kept);
-        EXPECT_TRUE(prefixes_.insert(*kept).second);
-      }
-    }
-    return results;
-  }
-
-  /// Where no sequence is under way every page is free or a prefix's.
-  void expect_no_page_lost() {
-    std::int32_t free = 0;
-    std::int32_t all = 0;
-    for (const offload::Tier tier :
-         {offload::Tier::device, offload::Tier::host, offload::Tier::disk}) {
-      free += table_.free_pages(tier);
-      all += layout_.pool_of(tier);
-    }
-    EXPECT_EQ(all - free, static_cast<std::int32_t>(prefixes_.size()));
-  }
-  void give_back(std::int32_t slot) { table_.give_back(slot); }
-
- private:
-  void begin(const PassRow& row) {
-    std::int32_t& length = lengths_[static_cast<std::size_t>(row.slot)];
-    if (row.position == 0 || row.prefix >= 0) {
-      EXPECT_EQ(table_.count(row.slot), 0) << "its last sequence was not said to have ended";
-      length = 0;
-    }
-    if (row.prefix >= 0) {
-      table_.share(row.slot, row.prefix);
-      length = table_.count(row.slot) * kPage;
-    }
-    EXPECT_EQ(length, row.position);
-    length = row.position + row.new_tokens;
-    table_.take(row.slot, length, row.total);
-  }
-  std::vector<std::int32_t> pages_of(std::int32_t slot) const {
-    std::vector<std::int32_t> pages(static_cast<std::size_t>(table_.count(slot)));
-    table_.list(slot, 0, pages);
-    return pages;
-  }
-  std::vector<std::vector<std::int32_t>>& tier_of(std::int32_t slot) {
-    return held_[static_cast<std::size_t>(layout_.tiers[static_cast<std::size_t>(slot)])];
-  }
-  void write(const PassRow& row, std::int32_t i, std::int32_t token) {
-    const std::int32_t position = row.position + i;
-    const std::int32_t page = pages_of(row.slot)[static_cast<std::size_t>(position / kPage)];
-    std::vector<std::int32_t>& held = tier_of(row.slot)[static_cast<std::size_t>(page)];
-    held.resize(static_cast<std::size_t>(position % kPage));
-    held.push_back(token);
-  }
-  std::vector<std::int32_t> tokens_of(const PassRow& row) {
-    std::vector<std::int32_t> tokens;
-    for (const std::int32_t page : pages_of(row.slot)) {
-      const auto& held = tier_of(row.slot)[static_cast<std::size_t>(page)];
-      tokens.insert(tokens.end(), held.begin(), held.end());
-    }
-    EXPECT_EQ(tokens.size(), static_cast<std::size_t>(row.position + row.new_tokens));
-    return tokens;
-  }
-
-  offload::KvLayout layout_;
-  offload::KvPageTable table_;
-  std::vector<std::int32_t> lengths_;
-  offload::PerTier<std::vector<std::vector<std::int32_t>>> held_;  // tokens, by page
-  std::set<std::int32_t> prefixes_;
-};
 
 Request request_of(const std::vector<std::int32_t>& tokens, std::int32_t max_tokens) {
   Request request;
@@ -158,6 +41,18 @@ std::vector<std::int32_t> tokens_from(std::int32_t first, std::int32_t count) {
   std::vector<std::int32_t> tokens;
   for (std::int32_t i = 0; i < count; ++i) tokens.push_back(first + i);
   return tokens;
+}
+
+void expect_answers(const std::vector<Request>& requests, support::ListJob& job) {
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    std::vector<std::int32_t> tokens = requests[i].prompt;
+    for (const std::int32_t token : job.answers[i].tokens) {
+      ASSERT_EQ(token, next_token(tokens)) << "row " << i;
+      tokens.push_back(token);
+    }
+    if (job.answers[i].cancelled) continue;
+    ASSERT_EQ(job.answers[i].tokens.size(), static_cast<std::size_t>(requests[i].max_tokens));
+  }
 }
 
 constexpr offload::Shares kDevice{100, 0, 0};
@@ -182,12 +77,12 @@ TEST(PrefixAdmission, ARowStartsBehindWhatAPassBeforeItComputes) {
   ASSERT_EQ(pass.rows.size(), 3U);
   std::multiset<std::int32_t> starts;
   for (const PassRow& row : pass.rows) {
-    if (row.prefix >= 0) starts.insert(row.position);
+    if (row.starts) starts.insert(row.position);
   }
-  EXPECT_EQ(starts, (std::multiset<std::int32_t>{8, 12})) << "a prompt's last token is computed";
+  EXPECT_EQ(starts, (std::multiset<std::int32_t>{11, 12})) << "a prompt's last token is computed";
   admission.take(pass, stage.apply(pass));
   while (admission.make_pass(0, pass)) admission.take(pass, stage.apply(pass));
-  EXPECT_EQ(admission.shared_prefix_tokens(), 20U);
+  EXPECT_EQ(admission.shared_prefix_tokens(), 23U);
   EXPECT_EQ(job.answers[0].tokens, job.answers[2].tokens);
 }
 
@@ -216,9 +111,53 @@ TEST(PrefixAdmission, WhoWaitsForARowThatLeavesComputesTheRestItself) {
   }
   EXPECT_TRUE(admission.is_done());
   EXPECT_EQ(admission.stepped_back(), 0U);
-  EXPECT_EQ(admission.shared_prefix_tokens(), 16U + 36U);
+  EXPECT_EQ(admission.shared_prefix_tokens(), 16U + 39U);
   EXPECT_EQ(job.answers[1].tokens.size(), 2U);
   EXPECT_EQ(job.answers[1].tokens, job.answers[2].tokens);
+}
+
+TEST(PrefixAdmission, ARowGoesOnInsideAPageOfAnother) {
+  std::vector<std::int32_t> first = tokens_from(7, 11);  // its third page is not full
+  std::vector<std::int32_t> second = tokens_from(7, 6);  // it leaves the first in its second page
+  second.push_back(70);
+  std::vector<std::int32_t> third = tokens_from(7, 10);
+  third.push_back(71);
+  support::ListJob job({request_of(first, 3), request_of(second, 3), request_of(third, 3)});
+  const Batching batching = batching_of(3, 1, 1);
+  PagedStage stage(kDevice, batching.slots(1), 30);
+  Admission admission(job, batching, 1, PageLedger({stage.room(kDevice)}, batching.slots(1)));
+  admission.admit_all();
+  Pass pass;
+  ASSERT_TRUE(admission.make_pass(0, pass));
+  ASSERT_EQ(pass.rows.size(), 1U);
+  admission.admit_held();
+  admission.take(pass, stage.apply(pass));
+  ASSERT_TRUE(admission.make_pass(0, pass));
+  ASSERT_EQ(pass.rows.size(), 3U);
+  for (const PassRow& row : pass.rows) {
+    if (!row.starts) continue;
+    EXPECT_EQ(row.new_tokens, 1) << "all others are there";
+    EXPECT_EQ(row.copied_from >= 0, row.position == 6) << "that page is full, and a prefix";
+    EXPECT_EQ(row.copied_of_slot >= 0, row.position == 10);
+  }
+  admission.take(pass, stage.apply(pass));
+  while (admission.make_pass(0, pass)) admission.take(pass, stage.apply(pass));
+  EXPECT_EQ(admission.shared_prefix_tokens(), 6U + 10U);
+  expect_answers({request_of(first, 3), request_of(second, 3), request_of(third, 3)}, job);
+}
+
+/// A pass copies before it computes.
+TEST(PrefixAdmission, NothingIsCopiedThatTheSamePassComputes) {
+  const std::vector<std::int32_t> common = tokens_from(7, 3);
+  support::ListJob job({request_of(common, 1), request_of(common, 1)});
+  const Batching batching = batching_of(2, 1, 1);
+  PagedStage stage(kDevice, batching.slots(1), 30);
+  Admission admission(job, batching, 1, PageLedger({stage.room(kDevice)}, batching.slots(1)));
+  admission.admit_all();
+  Pass pass;
+  ASSERT_TRUE(admission.make_pass(0, pass));
+  ASSERT_EQ(pass.rows.size(), 2U) << "they have no full page in common";
+  for (const PassRow& row : pass.rows) EXPECT_EQ(row.position, 0);
 }
 
 TEST(PrefixAdmission, PromptTokensThatAreScoredAreComputed) {
@@ -244,7 +183,7 @@ TEST(PrefixAdmission, PromptTokensThatAreScoredAreComputed) {
     admission.take(pass, stage.apply(pass));
   }
   EXPECT_EQ(starts,
-            (std::map<std::int32_t, std::int32_t>{{0, 0}, {1, 0}, {8, 4}, {9, 8}, {13, 12}}));
+            (std::map<std::int32_t, std::int32_t>{{0, 0}, {1, 0}, {8, 7}, {9, 8}, {13, 12}}));
 }
 
 TEST(PrefixAdmission, RowsThatBeginAlikeComeOneAfterTheOther) {
@@ -315,18 +254,6 @@ std::vector<Request> random_requests(const Below& below) {
     if (below(6) == 0 && prompt > 1) requests.back().scores_from = 1 + below(prompt - 1);
   }
   return requests;
-}
-
-void expect_answers(const std::vector<Request>& requests, support::ListJob& job) {
-  for (std::size_t i = 0; i < requests.size(); ++i) {
-    std::vector<std::int32_t> tokens = requests[i].prompt;
-    for (const std::int32_t token : job.answers[i].tokens) {
-      ASSERT_EQ(token, next_token(tokens)) << "row " << i;
-      tokens.push_back(token);
-    }
-    if (job.answers[i].cancelled) continue;
-    ASSERT_EQ(job.answers[i].tokens.size(), static_cast<std::size_t>(requests[i].max_tokens));
-  }
 }
 
 // Any mixture on two stages, several passes under way, rows that are cancelled: answers are those

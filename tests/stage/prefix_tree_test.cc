@@ -24,6 +24,26 @@ TEST(PrefixTree, FindsPagesByTheirTokensAndThoseBefore) {
   EXPECT_EQ(tree.find(kRoot - 1, 0, Tokens{5, 6}.data()), PrefixTree::kNone) << "another root";
 }
 
+TEST(PrefixTree, FindsThePageThatBeginsMostAlike) {
+  PrefixTree tree(5, 4);
+  const std::int32_t a = tree.add(kRoot, 0, Tokens{5, 6, 7, 8}.data());
+  const std::int32_t b = tree.add(kRoot, 0, Tokens{5, 6, 1, 2}.data());
+  tree.add(kRoot, 1, Tokens{5, 6, 7, 9}.data());
+  tree.add(a, 0, Tokens{5, 6, 7, 9}.data());
+  const Tokens wanted{5, 6, 7, 9};
+  const auto part = [&](std::int32_t most) {
+    const PrefixTree::Part found = tree.find_part(kRoot, 0, wanted.data(), most);
+    return std::pair(found.page, found.tokens);
+  };
+  EXPECT_EQ(part(4), std::pair(a, 3));
+  EXPECT_EQ(part(2).second, 2);
+  EXPECT_EQ(tree.find_part(b, 0, wanted.data(), 3).page, PrefixTree::kNone);
+  EXPECT_EQ(tree.find_part(kRoot, 0, wanted.data() + 1, 3).tokens, 0) << "another first token";
+  for (const std::int32_t page : {b, a}) tree.leave(page);
+  EXPECT_EQ(tree.evict(kAnyKind).page, b);
+  EXPECT_EQ(part(4), std::pair(a, 3));
+}
+
 TEST(PrefixTree, WhatWasLeftLongestAgoGoesFirstAndFromItsEnd) {
   PrefixTree tree(6, 1);
   const std::int32_t a = tree.add(kRoot, 0, Tokens{1}.data());
