@@ -26,6 +26,7 @@ EXAMPLES = CLIENT / "examples"
 sys.path.insert(0, str(CLIENT))
 
 import sluice  # noqa: E402
+from sluice.batches import parts_of  # noqa: E402
 from sluice.local_server import flags_of  # noqa: E402
 from sluice.prompts import are_ids, id_prompts  # noqa: E402
 
@@ -163,6 +164,49 @@ class PythonClientTest(ServeTest):
             model.score(PROMPTS[:2], choices[:3])
         with self.assertRaises(sluice.RequestError):
             model.score(PROMPTS[0], [])
+
+    def test_batches_have_the_records_of_rows(self):
+        model = self.model()
+        rows = [{"prompt": prompt, "max_tokens": 6, "temperature": 0} for prompt in PROMPTS[:9]]
+        rows += [{"custom_id": "chat", "messages": [{"role": "user", "content": "What is 7 plus 8?"}], "stop": "\n",
+                  "temperature": 0},
+                 {"custom_id": "wrong", "prompt": "a", "temperature": -1},
+                 {"custom_id": "scored", "prompt": PROMPTS[3], "choices": [" 3", " 4"]},
+                 {"custom_id": "vector", "prompt": PROMPTS[3], "embed": "last", "normalize": False},
+                 {"custom_id": "theirs", "method": "POST", "url": "/v1/completions",
+                  "body": {"prompt": PROMPTS[4], "max_tokens": 6, "temperature": 0}}]
+        output = self.scratch / "records.jsonl"
+        records = model.batch(self.write_rows("batch.jsonl", rows), output, poll_seconds=0.01)
+        self.assertEqual([json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()], records)
+        self.assertEqual([record["custom_id"] for record in records],
+                         [f"row-{i}" for i in range(1, 10)] + ["chat", "wrong", "scored", "vector", "theirs"])
+        bodies = [record["response"]["body"] for record in records]
+        texts = [body["choices"][0]["text"] for body in [*bodies[:9], bodies[13]]]
+        self.assertEqual(texts, model.generate([*PROMPTS[:9], PROMPTS[4]], max_new_tokens=6))
+        self.assertEqual(bodies[9]["choices"][0]["message"]["content"], " 15")
+        self.assertEqual(records[10]["response"]["status_code"], 400)
+        self.assertEqual(bodies[11]["best"], model.score(PROMPTS[3], [" 3", " 4"]).best)
+        self.assertEqual(bodies[12]["data"][0]["embedding"], model.embed(PROMPTS[3], pooling="last", normalize=False))
+        self.assertEqual(model._connection.get("/v1/files")["data"], [])  # nothing is left there
+        with self.assertRaises(ValueError) as wrong:
+            model.batch(self.write("bad.jsonl", '{"prompt": "a"}\n[1]\n'))
+        self.assertIn("bad.jsonl:2: ", str(wrong.exception))
+        with self.assertRaises(sluice.RequestError) as refused:
+            sluice.Model(url_of(Server(self))).batch(self.scratch / "batch.jsonl")
+        self.assertIn("--files-dir", str(refused.exception))
+        kept = self.model(policy={"files-dir": self.scratch / "kept"})
+        self.assertEqual(len(kept.batch(self.scratch / "batch.jsonl")), len(rows))
+        self.assertTrue((self.scratch / "kept").exists())
+        files = model.local_server._files.name
+        self.assertTrue(os.path.exists(files))
+        model.close()
+        self.assertFalse(os.path.exists(files))
+
+    def test_rows_become_files_that_a_server_takes(self):
+        self.assertEqual(len(list(parts_of(["x" * 10] * 50_001))), 2)
+        parts = list(parts_of(["x" * (20 << 20)] * 3 + ["y"]))
+        self.assertEqual([len(part) for part in parts], [(20 << 20) + 1] * 2 + [(20 << 20) + 3])
+        self.assertEqual(list(parts_of([])), [])
 
     def test_more_prompts_than_a_request_has(self):
         model = self.model(policy={"gpu_batch_size": 32})

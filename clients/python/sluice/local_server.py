@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import weakref
@@ -67,6 +68,9 @@ class LocalServer:
         command = [find_program(program)]
         if ranks > 1:
             command += ["launch", "-n", str(ranks), "--max-restarts", "0"]
+        self._files = tempfile.TemporaryDirectory(prefix="sluice-files-")
+        policy = {"files_dir": self._files.name,
+                  **{name.replace("-", "_"): value for name, value in (policy or {}).items()}}
         command += ["serve", "--model", os.fspath(model), "--port", "0", *flags_of(policy)]
         self._lines: Deque[str] = collections.deque(maxlen=KEPT_LINES)
         self._verbose = verbose
@@ -75,7 +79,7 @@ class LocalServer:
         self._process = subprocess.Popen(
             [sys.executable, str(GUARD), *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, start_new_session=True)  # a terminal's Ctrl-C is the program's
-        self._end = weakref.finalize(self, _end, self._process)
+        self._end = weakref.finalize(self, _end, self._process, self._files)
         self._reader = threading.Thread(target=_read, args=(weakref.ref(self), self._process.stdout),
                                         daemon=True)
         self._reader.start()
@@ -135,9 +139,10 @@ def _read(owner: weakref.ref, lines) -> None:
     lines.close()
 
 
-def _end(process: subprocess.Popen) -> None:
+def _end(process: subprocess.Popen, files: tempfile.TemporaryDirectory) -> None:
     if process.stdin is not None:
         process.stdin.close()  # the guard's sign
     if process.poll() is None:
         process.terminate()  # ... which a fork of this process may hold back
     process.wait()
+    files.cleanup()

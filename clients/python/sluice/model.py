@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import concurrent.futures
+import json
 import os
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Union
 
+from sluice.batches import read_lines, run_batches
 from sluice.completion import Completion, completion_of
 from sluice.connection import Connection
 from sluice.local_server import LocalServer
@@ -166,6 +168,23 @@ class Model:
 
         scores = self._in_parts(ask, list(zip(prompts, lists)), 1, SCORES_AT_ONCE)
         return scores[0] if is_one else scores
+
+    def batch(self, path: Union[str, os.PathLike], output: Union[str, os.PathLike, None] = None, *,
+              poll_seconds: float = 0.5) -> List[Dict[str, Any]]:
+        """A file of rows as batches of the server, in places that others leave free: a record for each, in their order.
+
+        Rows are JSON lines in OpenAI's form ({"custom_id", "url", "body"}), or plain ones ({"prompt"} or {"messages"}
+        with any fields of a row; with choices they are scored, with embed embedded). A record has the answer as
+        record["response"]["body"], as OpenAI gives it; a wrong row has one with status_code 400 and harms no other.
+        `output`: a file that the records are written to as well. An interrupt cancels. The server needs --files-dir;
+        the one that is started here has a temporary one. Throws RequestError, ServerError, and ValueError with the
+        line of a row that is no JSON object.
+        """
+        records = run_batches(self._connection, read_lines(path), poll_seconds)
+        if output is not None:
+            with open(output, "w", encoding="utf-8") as file:
+                file.writelines(json.dumps(record) + "\n" for record in records)
+        return records
 
     def tokenize(self, text: str, add_special_tokens: bool = True) -> List[int]:
         """The model's ids of a text."""
