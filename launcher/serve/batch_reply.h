@@ -9,6 +9,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -58,8 +59,9 @@ class BatchAnswers {
 
 class BatchReply final : public HttpReply {
  public:
-  BatchReply(std::shared_ptr<BatchAnswers> answers, std::int64_t line)
-      : answers_(std::move(answers)), line_(line) {}
+  /// `name`: of the batch and of its line.
+  BatchReply(std::shared_ptr<BatchAnswers> answers, std::int64_t line, std::string name)
+      : answers_(std::move(answers)), line_(line), name_(std::move(name)) {}
   ~BatchReply() override {
     if (!answered_) answers_->add({line_, {}});
   }
@@ -75,7 +77,7 @@ class BatchReply final : public HttpReply {
   void end_stream() override {}
   void on_end(std::function<void(bool gone)> function) override { end_.set(std::move(function)); }
 
-  bool is_of_batch() const override { return true; }
+  std::string line_name() const override { return name_; }
 
   /// As a client that leaves.
   void leave() { end_.tell(true); }
@@ -83,6 +85,7 @@ class BatchReply final : public HttpReply {
  private:
   const std::shared_ptr<BatchAnswers> answers_;
   const std::int64_t line_;
+  const std::string name_;
   EndOfAnswer end_;
   std::atomic<bool> answered_{false};
 };

@@ -10,6 +10,7 @@
 
 #include "kernels/device/error.h"
 #include "launcher/jobs/line_reader.h"
+#include "launcher/jobs/request_parser.h"
 #include "launcher/jobs/request_row.h"
 
 namespace sluice::launcher {
@@ -130,8 +131,10 @@ void BatchRun::take_line(BatchLine line, Results& results) {
 
 void BatchRun::ask(BatchLine line) {
   const std::int64_t number = line.number;
-  auto reply = std::make_shared<BatchReply>(answers_, number);
+  const std::string name = fmt::format("{}/{}", batch_.id, line.custom_id);
+  auto reply = std::make_shared<BatchReply>(answers_, number, name);
   Json body = std::exchange(line.body, nullptr);
+  if (body.member("seed").is_null()) body["seed"] = default_seed(0, name) >> 1;  // fits OpenAI's
   asked_[number] = {std::move(line), reply};
   try {
     ask_(batch_.endpoint, body, reply);

@@ -48,8 +48,9 @@ class HttpReply {
   /// (`gone`), maybe at once. It runs on the server's thread, or on this one.
   virtual void on_end(std::function<void(bool gone)> function) = 0;
 
-  /// Nobody waits for it: it is a line of a batch.
-  virtual bool is_of_batch() const { return false; }
+  /// Of a line of a batch, for which nobody waits, its name: the same whenever it is asked for.
+  virtual std::string line_name() const { return {}; }
+  bool is_of_batch() const { return !line_name().empty(); }
 };
 
 class HttpHandler {

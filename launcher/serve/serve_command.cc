@@ -16,6 +16,8 @@
 #include <vector>
 
 #include "launcher/generate/job_source.h"
+#include "launcher/jobs/journal.h"
+#include "launcher/jobs/journal_facts.h"
 #include "launcher/jobs/row_feed.h"
 #include "launcher/serve/http_server.h"
 #include "launcher/serve/served_model.h"
@@ -60,6 +62,7 @@ class ServeSource final : public JobSource {
         metrics_(arguments.names.empty() ? config.model : arguments.names.front()) {
     if (works) listen(arguments, out);
     served_.emplace(config, arguments, model);
+    if (stored_) open_journal(config, model);
   }
 
   ~ServeSource() override {
@@ -89,6 +92,10 @@ class ServeSource final : public JobSource {
   void start(int cores) override {
     workers_.start(parsing_threads(cores));
     service_->open(*served_);
+    if (journal_) {
+      journal_->begin([] {});  // lines of the results that a power cut takes are made again
+      served_->job.set_journal(*journal_);
+    }
     if (stored_) stored_->runner.start(std::clamp(2 * places_, kLeastLines, kMostLines));
     if (!quiet_)
       std::cerr << fmt::format("sluice: ready to answer as {}\n", served_->names.front());
@@ -97,7 +104,12 @@ class ServeSource final : public JobSource {
   bool finish() override {
     end_drain();
     server_->flush(kLastAnswers);
+    keep_journal(true);
     return false;
+  }
+
+  void keep_journal(bool to_disk) override {
+    if (journal_) to_disk ? journal_->flush() : journal_->write();
   }
 
   void stop() noexcept override {
@@ -130,6 +142,29 @@ class ServeSource final : public JobSource {
     out << fmt::format("sluice: listening on http://{}\n", server_->address()) << std::flush;
   }
 
+  /// Of the answers of batches that are under way. What an earlier run with another model left of
+  /// them is of no use.
+  void open_journal(const RunConfig& config, const OpenedModel& model) {
+    JournalOptions options;
+    options.path = stored_->files.folder() / "batches" / "journal";
+    options.facts = journal_facts(config, {}, "", digest_of(model));
+    options.vocabulary = model.folder.config.vocabulary;
+    const bool goes_on = stored_->batches.next().has_value();
+    try {
+      journal_.emplace(options, goes_on ? Existing::resume : Existing::overwrite);
+    } catch (const ConfigError& problem) {
+      std::cerr << fmt::format("sluice: unfinished answers of batches begin anew: {}\n",
+                               problem.what());
+      journal_.emplace(options, Existing::overwrite);
+    }
+    if (quiet_) return;
+    if (!journal_->damage().empty()) std::cerr << "sluice: " + journal_->damage() + '\n';
+    if (journal_->unused() == 0) return;
+    std::cerr << fmt::format(
+        "sluice: going on with {} unfinished answers of batches, which have {} tokens\n",
+        journal_->unused(), journal_->unused_tokens());
+  }
+
   void end_drain() {
     {
       const std::lock_guard lock(mutex_);
@@ -160,6 +195,7 @@ class ServeSource final : public JobSource {
   const bool quiet_;
   std::size_t places_ = 1;
   ServeMetrics metrics_;
+  std::optional<Journal> journal_;    // outlives the job
   std::optional<HttpServer> server_;  // outlives replies, which the job and the workers have
   std::optional<ServedModel> served_;
   WorkQueue workers_;

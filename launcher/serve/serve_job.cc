@@ -6,6 +6,8 @@
 #include <stdexcept>
 #include <utility>
 
+#include "launcher/jobs/journal_facts.h"
+
 namespace sluice::launcher {
 namespace {
 
@@ -87,7 +89,13 @@ void ServeJob::drop_row(std::uint64_t number) {
   // Ids of requests that have ended are passed over.
   const std::size_t first = work.search ? work.step_begin : 0;
   for (std::size_t part = first; part < work.begun; ++part) line().cancel(work.first_id + part);
-  if (work.done()) turns_.erase(number);
+  if (!work.done()) return;
+  if (!draining_) {
+    for (const auto& kept : work.numbers) {
+      if (kept) stale_.push_back(*kept);
+    }
+  }
+  turns_.erase(number);
 }
 
 void ServeJob::drop_batches() {
@@ -140,8 +148,9 @@ void ServeJob::begin(Turn& turn) {
 
 stage::Next ServeJob::next(stage::Request& request) {
   const std::lock_guard lock(mutex_);
+  for (const std::uint32_t number : std::exchange(stale_, {})) journal_->done(number);
   if (!live_.first().empty()) {
-    request = hand_out(live_.first());
+    request = hand_out(live_.first()).value();
     make_room();
     return stage::Next::request;
   }
@@ -149,8 +158,8 @@ stage::Next ServeJob::next(stage::Request& request) {
   return draining_ && !may_grow() ? stage::Next::no_more : stage::Next::none_now;
 }
 
-/// The next request of the first row.
-stage::Request ServeJob::hand_out(std::deque<std::uint64_t>& queue) {
+/// The next request of the first row. Nothing: the journal has all of its answer.
+std::optional<stage::Request> ServeJob::hand_out(std::deque<std::uint64_t>& queue) {
   Turn& turn = turns_.at(queue.front());
   RowWork& work = *turn.work;
   if (work.begun == 0) begin(turn);
@@ -160,9 +169,35 @@ stage::Request ServeJob::hand_out(std::deque<std::uint64_t>& queue) {
   const auto kind = turn.urgency == Urgency::live ? BatchRoom::Kind::live
                     : work.search                 ? BatchRoom::Kind::pinned
                                                   : BatchRoom::Kind::batch;
+  if (kind == BatchRoom::Kind::batch) {
+    if (!restore(work, part)) return go_on(id);
+    turn.exchange->on_token(work, turn.place, part);
+    end_part(id);
+    return {};
+  }
   room_.begin(id, longest_request(work.row), kind);
   return work.search ? work.search->request(part - work.step_begin, id)
                      : to_request(work.row, id, part);
+}
+
+/// Gives the answer the tokens that the journal has of it. True: it is finished with them. Scores
+/// of prompts are not kept: they are made in the first pass.
+bool ServeJob::restore(RowWork& work, std::size_t part) {
+  const bool scores_prompt = work.row.echo && work.row.wants_logprobs();
+  if (journal_ == nullptr || work.row.max_tokens == 0 || scores_prompt) return false;
+  const Journal::Start start = journal_->start(journal_key(work.row, part), 0);
+  work.numbers[part] = start.number;
+  for (const ScoredToken& token : start.made.answer) {
+    if (work.answers[part].add({token.token, token.logprob, token.top})) return true;
+  }
+  return false;
+}
+
+/// The row needs the journal no more.
+void ServeJob::forget(const RowWork& work) {
+  for (const auto& number : work.numbers) {
+    if (journal_ != nullptr && number) journal_->done(*number);
+  }
 }
 
 bool ServeJob::next_of_batch(stage::Request& request) {
@@ -173,12 +208,16 @@ bool ServeJob::next_of_batch(stage::Request& request) {
     request = go_on(id);
     return true;
   }
-  std::deque<std::uint64_t>& queue = batch_.first();
-  if (queue.empty() || !room_.has_room(longest_request(turns_.at(queue.front()).work->row))) {
-    return false;
+  for (;;) {
+    std::deque<std::uint64_t>& queue = batch_.first();
+    if (queue.empty() || !room_.has_room(longest_request(turns_.at(queue.front()).work->row))) {
+      return false;
+    }
+    if (auto handed = hand_out(queue)) {
+      request = std::move(*handed);
+      return true;
+    }
   }
-  request = hand_out(queue);
-  return true;
 }
 
 /// A request that stepped back, behind the tokens that its answer has. They are prompt to it, and
@@ -239,6 +278,11 @@ bool ServeJob::on_token(std::uint64_t id, const stage::TokenResult& result) {
       }
     }
   } else if (wanted) {
+    if (journal_ != nullptr && work.numbers[part]) {
+      const bool scored = work.row.needs_logprobs();
+      journal_->add(*work.numbers[part], scored ? JournalToken::scored : JournalToken::plain,
+                    result);
+    }
     const bool finished = work.answers[part].add(result);
     turn.exchange->on_token(work, turn.place, part);
     if (!finished) return false;
@@ -291,6 +335,7 @@ void ServeJob::end_part(std::uint64_t id) {
   if (!found->second.work->done()) return;
   Turn turn = std::move(found->second);
   turns_.erase(found);
+  if (turn.exchange || !draining_) forget(*turn.work);  // else for the next run
   if (turn.exchange) end_row(number, std::move(turn));
 }
 

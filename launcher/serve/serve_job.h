@@ -6,12 +6,14 @@
 #include <deque>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
 
+#include "launcher/jobs/journal.h"
 #include "launcher/jobs/row_work.h"
 #include "launcher/serve/batch_room.h"
 #include "stage/request.h"
@@ -63,6 +65,10 @@ class ServeJob : public stage::Job {
   /// How many requests can have places, and the tokens of a sequence that each has pages for.
   /// Before the first request of a batch.
   void set_places(std::size_t places, std::int64_t tokens);
+  /// Answers of batches are kept there while they are made, and begin behind the tokens that it
+  /// has of them. It has begun, and must outlive the run. Before the first request of a batch.
+  void set_journal(Journal& journal) { journal_ = &journal; }
+
   /// The limits are for live requests.
   Admission submit(const std::shared_ptr<Exchange>& exchange, std::vector<RequestRow> rows,
                    Urgency urgency = Urgency::live);
@@ -106,7 +112,9 @@ class ServeJob : public stage::Job {
 
   Turn& turn_of(std::uint64_t id);
   void begin(Turn& turn);
-  stage::Request hand_out(std::deque<std::uint64_t>& queue);
+  std::optional<stage::Request> hand_out(std::deque<std::uint64_t>& queue);
+  bool restore(RowWork& work, std::size_t part);
+  void forget(const RowWork& work);
   stage::Request go_on(std::uint64_t id);
   bool next_of_batch(stage::Request& request);
   void make_room();
@@ -132,6 +140,8 @@ class ServeJob : public stage::Job {
   std::size_t waiting_requests_ = 0;  // live ones
   std::size_t waiting_tokens_ = 0;    // of live rows of which no request was handed out
   std::size_t batch_requests_ = 0;
+  Journal* journal_ = nullptr;        // the head's thread's; null: none
+  std::vector<std::uint32_t> stale_;  // of its rows, that the head's thread is to end
   bool draining_ = false;
 };
 

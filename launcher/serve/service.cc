@@ -286,7 +286,9 @@ CompletionName Service::new_name(const char* prefix, std::string model) {
 void Service::complete(CompletionKind kind, Json& body, const std::shared_ptr<HttpReply>& reply) {
   CompletionName name =
       new_name(kind == CompletionKind::chat ? "chatcmpl" : "cmpl", take_model(body));
-  CompletionRequest request = served_.load()->parser.parse(body, kind, name.id);
+  const std::string line = reply->line_name();
+  CompletionRequest request =
+      served_.load()->parser.parse(body, kind, line.empty() ? name.id : line);
   const auto exchange = std::make_shared<CompletionExchange>(
       request, kind, std::move(name), reply, metrics_,
       [this](std::function<void()> work) { workers_.push(std::move(work)); });

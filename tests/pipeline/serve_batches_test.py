@@ -5,6 +5,7 @@ batches, and chats come first.
 import concurrent.futures
 import json
 import os
+import re
 import unittest
 import uuid
 
@@ -244,6 +245,24 @@ class ServeBatchesTest(ServeTest):
                            if row not in done)
             self.assertEqual(again.metrics()["sluice_prompt_tokens_total"], computed)
             again.stop(self)
+
+    def test_answers_under_way_are_kept(self):
+        """Long answers, none of which is complete when the server is killed."""
+        rows = [line(f"row {i}", {"prompt": PROMPT.format(i, 3), "max_tokens": 60} | GREEDY
+                     | ({"temperature": 1.5, "seed": i, "n": 2} if i % 2 else {})) for i in range(3)]
+        expected = self.generated(rows)
+        server = self.serve(*self.slow())
+        journal = self.scratch / "kept/batches/journal"
+        empty = journal.stat().st_size
+        name = server.begin(rows)
+        server.job.wait_for(journal, "tokens", lambda text: len(text) > empty + 400)
+        server.job.stop()
+        again = self.serve()
+        said = re.search(r"going on with (\d+) unfinished answers of batches, which have (\d+) tokens",
+                         "".join(again.job.texts()))
+        self.assertGreater(int(said.group(2)), 0)
+        self.assert_answers(again, again.wait_for_batch(name), expected)
+        again.stop(self)
 
     def test_sigterm_leaves_a_batch_for_the_next_run(self):
         rows = self.rows(24, max_tokens=12)

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "tests/support/scratch_folder.h"
 #include "tests/support/small_tokenizer.h"
 
 namespace sluice::launcher {
@@ -287,6 +288,42 @@ TEST_F(ServeJobTest, DrainingDropsBatches) {
   EXPECT_EQ(answer(), Next::no_more);
   job.on_cancelled(a);
   EXPECT_EQ(batch->said, "begin ");
+}
+
+TEST_F(ServeJobTest, ABatchGoesOnBehindTheTokensOfTheJournal) {
+  const support::ScratchFolder scratch;
+  const JournalOptions options = {scratch.path() / "journal", {{"model", "m"}}, 300};
+  const auto row = [] {
+    RequestRow named = row_of("a", 3);
+    named.custom_id = "batch/row";
+    return named;
+  };
+  {
+    Journal journal(options, Existing::resume);
+    journal.begin([] {});
+    job.set_journal(journal);
+    submit_batch({row()});
+    const std::uint64_t id = next();
+    EXPECT_FALSE(token(id, 'p'));
+    EXPECT_FALSE(token(id, 'q'));
+    job.drain();  // the batch is left for the next run
+    job.on_cancelled(id);
+    journal.flush();
+  }
+  Journal journal(options, Existing::resume);
+  EXPECT_EQ(journal.unused_tokens(), 2);
+  journal.begin([] {});
+  ServeJob again{tokenizer, kEos, {2, 100}};
+  again.set_journal(journal);
+  const auto listener = std::make_shared<Listener>();
+  std::vector<RequestRow> rows;
+  rows.push_back(row());
+  EXPECT_EQ(again.submit(listener, std::move(rows), Urgency::batch), Admission::taken);
+  EXPECT_EQ(again.next(request), Next::request);
+  EXPECT_EQ(request.prompt.size(), 3U);
+  EXPECT_EQ(request.max_tokens, 1);
+  EXPECT_TRUE(again.on_token(request.id, {support::byte_id('r'), 0.0F, {}}));
+  EXPECT_EQ(listener->said, "begin 0.0=pqr done0 ");
 }
 
 TEST_F(ServeJobTest, ALongRowOfABatchCountsAsSeveral) {
