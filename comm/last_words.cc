@@ -21,9 +21,22 @@ LastWords::LastWords(StepBoard board, std::vector<Host> hosts, std::vector<Neigh
       local_rank_(local_rank),
       heartbeat_(heartbeat),
       advice_(std::move(advice)),
-      heard_(hosts_.size()) {
+      heard_(hosts_.size()),
+      steps_(hosts_.size()) {
   for (auto& when : heard_) when = Clock::now();
   for (Neighbour& neighbour : neighbours_) neighbour.watched = is_alive(neighbour.process);
+}
+
+void LastWords::heard(int rank, const Step& step) noexcept {
+  heard_[static_cast<std::size_t>(rank)] = Clock::now();
+  const std::lock_guard lock(mutex_);
+  steps_[static_cast<std::size_t>(rank)] = step;
+}
+
+Step LastWords::step_of(int rank) const {
+  if (const int seat = seat_of(rank); seat >= 0) return board_.read(seat);
+  const std::lock_guard lock(mutex_);
+  return steps_[static_cast<std::size_t>(rank)];
 }
 
 int LastWords::dead_rank() const {

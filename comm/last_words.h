@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -39,7 +40,9 @@ class LastWords {
   Step own_step() const { return board_.read(local_rank_); }
 
   /// A heartbeat of a rank has come.
-  void heard(int rank) noexcept { heard_[static_cast<std::size_t>(rank)] = Clock::now(); }
+  void heard(int rank, const Step& step) noexcept;
+  /// The last step of a rank: a neighbour's own word on the board, or what was heard of another.
+  Step step_of(int rank) const;
 
   /// A rank of this host that ended without leaving, or -1.
   int dead_rank() const;
@@ -84,7 +87,9 @@ class LastWords {
   std::chrono::milliseconds heartbeat_;
   std::string advice_;
   std::vector<std::atomic<Clock::time_point>> heard_;  // by rank; rank 0 hears all of them
-  std::atomic<int> exit_code_{-1};                     // -1: not ending
+  mutable std::mutex mutex_;
+  std::vector<Step> steps_;         // by rank, as they were heard
+  std::atomic<int> exit_code_{-1};  // -1: not ending
   std::atomic<bool> ended_normally_{false};
   ExitCalls exit_calls_;
 };

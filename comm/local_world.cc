@@ -59,7 +59,8 @@ class Hub {
         links_(static_cast<std::size_t>(size)),
         channels_(static_cast<std::size_t>(kRouteCount * size * size)),
         hosts_(static_cast<std::size_t>(size), Host{host_name(), getpid()}),
-        texts_(static_cast<std::size_t>(size)) {
+        texts_(static_cast<std::size_t>(size)),
+        steps_(static_cast<std::size_t>(size)) {
     for (auto& table : tables_) table = std::make_unique<TransferTable>();
   }
 
@@ -106,6 +107,15 @@ class Hub {
     fail_locked(rank, sentence);
   }
 
+  void set_step(int rank, const Step& step) {
+    const std::lock_guard lock(steps_mutex_);
+    steps_[static_cast<std::size_t>(rank)] = step;
+  }
+  Step step_of(int rank) {
+    const std::lock_guard lock(steps_mutex_);
+    return steps_[static_cast<std::size_t>(rank)];
+  }
+
  private:
   Links& links(int rank) { return links_[static_cast<std::size_t>(rank)]; }
   Channel& channel_of(Route route, int source, int target) {
@@ -148,6 +158,8 @@ class Hub {
   int arrived_ = 0;
   std::uint64_t round_ = 0;
   bool failed_ = false;
+  std::mutex steps_mutex_;
+  std::vector<Step> steps_;  // by rank
 };
 
 class LocalWorld : public World {
@@ -182,8 +194,10 @@ class LocalWorld : public World {
     return hub_->gather(rank_, rank_ == 0 ? text : std::string()).front();
   }
 
-  // A thread of this process cannot die alone: its last step is never asked for.
-  void step(const char*, std::int64_t, std::int64_t) override {}
+  void step(const char* text, std::int64_t pass, std::int64_t layer) override {
+    hub_->set_step(rank_, make_step(text, pass, layer));
+  }
+  Step step_of(int rank) const override { return hub_->step_of(rank); }
 
   [[noreturn]] void fail(ExitStatus status, const std::string& sentence) override {
     hub_->fail(rank_, sentence);

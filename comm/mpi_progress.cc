@@ -109,7 +109,7 @@ bool MpiWorld::hear_control(Time now) {
                fmt::format("{} to rank {}", heard->message.sentence, heard->rank)});
   }
   peers_->heard(heard->rank, heard->message.step, now);
-  words_->heard(heard->rank);
+  words_->heard(heard->rank, heard->message.step);
   return true;
 }
 

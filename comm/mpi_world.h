@@ -61,6 +61,7 @@ class MpiWorld final : public World, private StopOwner {
   void step(const char* text, std::int64_t pass, std::int64_t layer) override {
     words_->step(make_step(text, pass, layer));
   }
+  Step step_of(int rank) const override { return words_->step_of(rank); }
   [[noreturn]] void fail(ExitStatus status, const std::string& sentence) override;
   void on_exit(ExitFunction function, void* argument) override {
     words_->exit_calls().add(function, argument);

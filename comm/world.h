@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "comm/bell.h"
+#include "comm/step_board.h"
 #include "kernels/device/error.h"
 
 namespace sluice::comm {
@@ -79,6 +80,9 @@ class World {
   /// What this rank is doing, shown when it falls silent or dies: "pass 17, layer 5". Cheap: called
   /// at every layer. `text` must be a string literal: "loading", "layer", "sampling".
   virtual void step(const char* text, std::int64_t pass, std::int64_t layer) = 0;
+  /// Rank 0 only, any thread: the last step of a rank; for one on another host that of its last
+  /// heartbeat. Worlds of tests need not know.
+  virtual Step step_of(int /*rank*/) const { return {}; }
 
   /// This rank cannot go on: tells every rank the cause and ends the job with `status`. Does not
   /// return on MPI. Any thread.

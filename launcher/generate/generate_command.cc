@@ -225,7 +225,8 @@ class Generate {
   void show_plan() {
     const std::vector<stage::StageReport> reports = gather_reports();
     if (is_head_ && !dry_run_.only_plan) {
-      job_->planned(reports, config_.batching.slots(world_->size()));
+      job_->planned({reports, config_.batching.slots(world_->size()),
+                     [&world = *world_](int rank) { return world.step_of(rank); }});
     }
     if (is_head_ && dry_run_.only_plan) std::cout << memory_table(reports);
     if (dry_run_.schedule) show_schedules();

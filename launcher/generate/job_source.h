@@ -2,23 +2,29 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
+#include "comm/step_board.h"
 #include "launcher/jobs/request_row.h"
 #include "stage/report.h"
 #include "stage/request.h"
 
 namespace sluice::launcher {
 
+struct PlannedPipeline {
+  std::vector<stage::StageReport> stages;  // what each plans to take, by rank
+  std::int32_t places = 0;                 // for requests
+  std::function<comm::Step(int rank)> step_of;  // see World::step_of()
+};
+
 class JobSource {
  public:
   virtual ~JobSource() = default;
   virtual stage::Job& job() = 0;
   virtual JobScan scan() const = 0;
-  /// What each stage plans to take, by rank, and how many requests can have places; before anything
-  /// is loaded.
-  virtual void planned(const std::vector<stage::StageReport>& /*stages*/, std::int32_t /*places*/) {
-  }
+  /// Before anything is loaded.
+  virtual void planned(const PlannedPipeline& /*pipeline*/) {}
   /// Everything is loaded. `cores`: threads that this rank computes with.
   virtual void start(int /*cores*/) {}
   /// Rows that need nothing more. `ended`: requests that have.

@@ -265,9 +265,7 @@ void RunJob::keep_journal(bool to_disk) { source_->keep_journal(to_disk); }
 
 JournalUse RunJob::journal_use() const { return source_->journal_use(); }
 
-void RunJob::planned(const std::vector<stage::StageReport>& stages, std::int32_t places) {
-  source_->planned(stages, places);
-}
+void RunJob::planned(const PlannedPipeline& pipeline) { source_->planned(pipeline); }
 
 void RunJob::stop() noexcept { source_->stop(); }
 

@@ -60,7 +60,7 @@ class RunJob : public stage::Job {
   void keep_journal(bool to_disk);
   JournalUse journal_use() const;
   // As JobSource has them:
-  void planned(const std::vector<stage::StageReport>& stages, std::int32_t places);
+  void planned(const PlannedPipeline& pipeline);
   void stop() noexcept;
   void before_exit() noexcept;
 

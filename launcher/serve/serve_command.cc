@@ -83,9 +83,9 @@ class ServeSource final : public JobSource {
   }
   bool shows_progress() const override { return false; }
 
-  void planned(const std::vector<stage::StageReport>& stages, std::int32_t places) override {
-    service_->set_stages(stages);
-    places_ = static_cast<std::size_t>(places);
+  void planned(const PlannedPipeline& pipeline) override {
+    service_->set_pipeline(pipeline);
+    places_ = static_cast<std::size_t>(pipeline.places);
     served_->job.set_places(places_, served_->scan().usual_sequence);
   }
 

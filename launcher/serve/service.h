@@ -42,8 +42,8 @@ class Service final : public HttpHandler {
   /// The model is loaded. Until then all but /health, /version and /metrics answer 503. `served`
   /// must outlive every request.
   void open(ServedModel& served) { served_ = &served; }
-  /// What /pipeline says: the stages and what each plans to take. Before open().
-  void set_stages(const std::vector<stage::StageReport>& stages);
+  /// What /pipeline shows. Before open().
+  void set_pipeline(const PlannedPipeline& pipeline) { pipeline_ = pipeline; }
 
   std::optional<HttpAnswer> check(const HttpHead& head) override;
   void handle(HttpHead head, std::string body, std::shared_ptr<HttpReply> reply) override;
@@ -92,7 +92,7 @@ class Service final : public HttpHandler {
   ServeMetrics& metrics_;
   WorkQueue& workers_;
   StoredRoutes* stored_ = nullptr;
-  std::string pipeline_;  // JSON
+  PlannedPipeline pipeline_;
   std::atomic<ServedModel*> served_{nullptr};
   std::atomic<std::size_t> open_{0};  // completions whose answers are not written yet
   std::atomic<std::uint64_t> next_id_{0};

@@ -320,6 +320,18 @@ void a_handshake_tells_differences(World& world) {
   require(refused == (world.size() > 1), "the handshake decided wrongly");
 }
 
+void the_head_knows_what_every_rank_does(World& world) {
+  world.step("layer", 7, 40 + world.rank());
+  world.gather("");  // all have come here
+  if (world.rank() == 0) {
+    for (int rank = 0; rank < world.size(); ++rank) {
+      require(describe(world.step_of(rank)) == fmt::format("pass 7, layer {}", 40 + rank),
+              fmt::format("the step of rank {}", rank));
+    }
+  }
+  world.gather("");
+}
+
 void messages_allocate_nothing(World& world) {
   std::array<int, 4> got = {};
   const auto exchange = [&](int rounds) {
@@ -359,6 +371,7 @@ constexpr std::array kLaws{
     Law{"gather_and_broadcast_reach_every_rank", gather_and_broadcast_reach_every_rank},
     Law{"agreement_is_reached_on_every_rank", agreement_is_reached_on_every_rank},
     Law{"a_handshake_tells_differences", a_handshake_tells_differences},
+    Law{"the_head_knows_what_every_rank_does", the_head_knows_what_every_rank_does},
     Law{"messages_allocate_nothing", messages_allocate_nothing},
 };
 
