@@ -211,9 +211,9 @@ HttpAnswer Service::tokenizer_info(const HttpHead&) {
   return {200, launcher::tokenizer_info(*served_).dump()};
 }
 
-void Service::set_stages(const std::vector<stage::StageReport>& stages) {
+HttpAnswer Service::pipeline(const HttpHead&) {
   Json list = Json::array();
-  for (const stage::StageReport& stage : stages) {
+  for (const stage::StageReport& stage : pipeline_.stages) {
     Json tiers = Json::array();
     for (int tier = 0; tier < offload::kTierCount; ++tier) {
       tiers.push_back({{"name", name_of(static_cast<offload::Tier>(tier))},
@@ -225,11 +225,14 @@ void Service::set_stages(const std::vector<stage::StageReport>& stages) {
                     {"first_layer", stage.first_layer},
                     {"layers", stage.layers},
                     {"tiers", std::move(tiers)}});
+    if (!pipeline_.step_of) continue;
+    const comm::Step step = pipeline_.step_of(stage.rank);
+    list.back()["step"] = describe(step);
+    list.back()["pass"] = step.pass < 0 ? Json() : Json(step.pass);
+    list.back()["layer"] = step.layer < 0 ? Json() : Json(step.layer);
   }
-  pipeline_ = Json({{"stages", std::move(list)}}).dump();
+  return {200, Json({{"stages", std::move(list)}}).dump()};
 }
-
-HttpAnswer Service::pipeline(const HttpHead&) { return {200, pipeline_}; }
 
 HttpAnswer Service::page(const HttpHead&) {
   return {200,

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "launcher/generate/job_source.h"
 #include "launcher/serve/completion_exchange.h"
 #include "launcher/serve/completion_request.h"
 #include "launcher/serve/http_types.h"
@@ -18,7 +19,6 @@
 #include "launcher/serve/stored_routes.h"
 #include "launcher/serve/whole_exchange.h"
 #include "launcher/serve/work_queue.h"
-#include "stage/report.h"
 
 namespace sluice::launcher {
 

@@ -137,11 +137,18 @@ class PageTest(ServeTest):
         self.assertEqual(browser.texts(".turn"), [])
 
     def test_the_stop_button_stops_the_answer(self):
-        server, browser = self.open_page("--ignore-eos", *self.slow())
+        server, browser = self.open_page("--ignore-eos", *self.slow(), ranks=2)
         browser.type("#max_tokens", "200")
         browser.type("#text", "What is 7 plus 8?" + ENTER)
         browser.wait_until(lambda: any(browser.texts(".turn.assistant .said")))
         self.assertEqual(server.load(), (1, 0))
+        def passes():
+            return [int(re.match(r"pass (\d+), ", step).group(1)) for step in browser.texts(".step")]
+
+        browser.wait_until(lambda: min(passes()) > 0)
+        seen = passes()
+        browser.wait_until(lambda: all(now > then for now, then in zip(passes(), seen)))  # they move
+        browser.picture("at-work")
         browser.click("#stop")
         browser.wait_until(browser.is_idle)
         server.wait_for_load(0, 0)
