@@ -13,8 +13,8 @@
 namespace sluice::launcher {
 
 struct PlannedPipeline {
-  std::vector<stage::StageReport> stages;  // what each plans to take, by rank
-  std::int32_t places = 0;                 // for requests
+  std::vector<stage::StageReport> stages;       // what each plans to take, by rank
+  std::int32_t places = 0;                      // for requests
   std::function<comm::Step(int rank)> step_of;  // see World::step_of()
 };
 
