@@ -8,6 +8,7 @@ import os
 import pathlib
 import re
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
@@ -102,16 +103,23 @@ def start_sluice(program, model, log):
                   lambda said: next(iter(re.findall(r"listening on (http://\S+)", said)), None), log)
 
 
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return str(one.getsockname()[1])
+
+
 def start_llamacpp(folder, model, context, log):
-    port = "18765"
+    port = free_port()
     return Server([folder / "llama-server", "-m", model, "--host", "127.0.0.1", "--port", port, "-np", str(PLACES),
                    "-c", str(PLACES * context), "-t", str(CORES), "-tb", str(CORES)],
                   lambda said: f"http://127.0.0.1:{port}", log)
 
 
-def measure(options, server, flags):
-    done = subprocess.run([options.sluice, "bench", "serve", "--url", server.url, "--format", "json", *flags],
-                          capture_output=True, text=True)
+def measure(options, server, flags, turn):
+    """The prompts are others in each turn: both servers remember what they have seen."""
+    done = subprocess.run([options.sluice, "bench", "serve", "--url", server.url, "--format", "json",
+                           "--seed", str(turn), *flags], capture_output=True, text=True)
     if done.returncode != 0:
         sys.exit(f"bench: load on {server.url} failed: {done.stderr[-2000:]}\n{server.said()[-1000:]}")
     figures = json.loads(done.stdout)
@@ -147,9 +155,9 @@ def main() -> int:
             if options.only not in (None, name):
                 continue
             runs = {side: [] for side in sides}
-            for _ in range(options.pairs):
+            for turn in range(options.pairs):
                 for side, server in sides.items():
-                    runs[side].append(value_of(measure(options, server, flags)))
+                    runs[side].append(value_of(measure(options, server, flags, turn)))
             peer = runs.get("llama.cpp")
             ratios = [ours / theirs for ours, theirs in zip(runs["sluice"], peer)] if peer else []
             figure = {"name": f"serve_{name}_{options.shape}", "value": round(statistics.median(runs["sluice"]), 2),
