@@ -1,10 +1,11 @@
 """A ragged job in a quarter of the KV cache: one build of sluice against another, in turn.
 
-    scripts/bench ragged_mix --before OTHER/BUILD/sluice [--pairs 3] [--shape 125m] [--rows 64] [--shared 0]
+    scripts/bench ragged_mix --before OTHER/BUILD/sluice [--pairs 3] [--shape 125m] [--rows 64] [--shared 0] [--link-gbps G]
 
 Prompts of 20 to 1,500 tokens, answers that may have 512 and end by chance after about 200, and a budget of the
 device that leaves the cache a quarter of the pages of all places. `--shared N`: all prompts begin with the same
-N tokens. Both builds must give the same answers.
+N tokens. `--link-gbps G`: all weights lie in host memory and come over a link slowed to G, so that a step takes as long
+for few sequences as for many. Both builds must give the same answers.
 """
 import argparse
 import json
@@ -38,6 +39,11 @@ class Job:
     def __init__(self, folder, arguments):
         self.folder, self.arguments = folder, arguments
         write_config(folder / "model", SHAPES[arguments.shape])
+        self.placement = []
+        if arguments.link_gbps:
+            (folder / "link.json").write_text(json.dumps(
+                {"stage_defaults": {"link": {"host_to_device_gbps": arguments.link_gbps}}}))
+            self.placement = ["--config", folder / "link.json", "--percent", "0", "100", "100", "0", "100", "0"]
 
     def run(self, program, rows, memory=None):
         """The report, and the answers by name."""
@@ -45,7 +51,8 @@ class Job:
         report, answers = self.folder / "report.json", self.folder / "answers.jsonl"
         command = [program, "generate", "--model", self.folder / "model", "--weights", "dummy", "--device", "cpu",
                    "--input", self.folder / "rows.jsonl", "--output", answers, "--overwrite", "--quiet",
-                   "--gpu-batch-size", str(self.arguments.batch), "--report", report, "--probe", "never"]
+                   "--gpu-batch-size", str(self.arguments.batch), "--report", report, "--probe", "never",
+                   *self.placement]
         if memory:
             command += ["--device-memory", str(memory)]
         subprocess.run(command, check=True)
@@ -62,7 +69,7 @@ def quarter(report):
 
 
 def texts(answers):
-    return {name: record["choices"][0]["text"] for name, record in answers.items()}
+    return {name: record["text"] for name, record in answers.items()}
 
 
 def main():
@@ -74,6 +81,7 @@ def main():
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rows", type=int, default=64)
     parser.add_argument("--shared", type=int, default=0)
+    parser.add_argument("--link-gbps", type=float)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="sluice-bench-", dir=".") as scratch:
         job = Job(pathlib.Path(scratch), arguments)
