@@ -293,7 +293,7 @@ class Generate {
     predicted_ = predict_run(config_, *model_, job_->scan(), tokens_, *world_,
                              rank_->engine().backend->info().kind);
     if (predicted_ && !config_.report.quiet) {
-      std::cerr << prediction_line(predicted_->prediction) + '\n';
+      std::cerr << prediction_line(predicted_->prediction, config_) + '\n';
     }
   }
 

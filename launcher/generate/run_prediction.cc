@@ -22,7 +22,7 @@ std::optional<PredictedRun> predicted(const RunConfig& config, const OpenedModel
                                       const comm::World& world, const std::string& device_kind) {
   std::optional<Machine> found = find_machine(config.machine);
   if (!found || found->device.kind != device_kind || !predicts(*found)) return std::nullopt;
-  const std::int64_t rows = scan.rows - scan.answered;
+  const std::int64_t rows = scan.sequences_of(scan.rows - scan.answered);
   std::vector<SimulatedRequest> requests = requests_of(scan, kMostRows);
   if (requests.empty() || rows <= 0) return std::nullopt;
   requests.resize(std::min(requests.size(), static_cast<std::size_t>(rows)));

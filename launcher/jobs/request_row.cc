@@ -35,11 +35,22 @@ void add_to_scan(const RequestRow& row, JobScan& scan) {
       std::max(scan.most_rule_words, static_cast<std::int32_t>(encode(row.rules).size()));
   scan.grammars = scan.grammars || row.grammar;
   scan.features = scan.features || row.embed != stage::Embed::none;
-  if (scan.looked_at.size() == kMostLookedAt) return;
-  // Requests of a row share its prompt, so they are one sequence to a prediction.
-  std::size_t prompt = row.prompt.size();
-  for (const Choice& choice : row.choices) prompt += choice.tokens.size();
-  scan.looked_at.push_back({static_cast<std::int32_t>(prompt), row.max_tokens});
+  if (scan.looked_at.size() >= kMostLookedAt) return;
+  ++scan.rows_looked_at;
+  std::size_t shared = 0;
+  if (row.adapter == scan.last_adapter) {
+    const auto end = std::ranges::mismatch(row.prompt, scan.last_prompt).in1;
+    shared = static_cast<std::size_t>(end - row.prompt.begin());
+  }
+  for (std::size_t part = 0; part < parts_of(row); ++part) {
+    // The last token of a choice is only asked for.
+    const std::size_t choice = row.choices.empty() ? 0 : row.choices[part].tokens.size() - 1;
+    scan.looked_at.push_back({static_cast<std::int32_t>(row.prompt.size() + choice), row.max_tokens,
+                              static_cast<std::int32_t>(shared)});
+    shared = row.prompt.size();
+  }
+  scan.last_prompt = row.prompt;
+  scan.last_adapter = row.adapter;
 }
 
 stage::Request to_request(const RequestRow& row, std::uint64_t id, std::size_t part) {

@@ -1,6 +1,7 @@
 // A prompt of a job, checked and tokenized, and what is said of one that cannot be answered.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -78,10 +79,11 @@ struct RowFailure {
 constexpr const char* kDuplicateCustomId = "duplicate_custom_id";
 constexpr const char* kContextLength = "context_length_exceeded";  // OpenAI's
 
-/// Tokens of a row; the answer's as many as it may have.
+/// Tokens of a sequence; the answer's as many as it may have.
 struct RowTokens {
   std::int32_t prompt = 0;
   std::int32_t answer = 0;
+  std::int32_t shared = 0;  // of the prompt: those that the sequence before it begins with, too
 };
 
 /// What a run must be made for, known before it starts.
@@ -96,9 +98,19 @@ struct JobScan {
   std::int32_t most_rule_words = 0;
   bool grammars = false;  // rows may have one: Batching::grammars
   bool features = false;  // rows may ask for embeddings: Batching::features
-  /// The first rows that were looked at, in their order. A prediction takes the others to be like
-  /// them.
+  /// The sequences of the first rows that were looked at, in their order: one for each of a row's
+  /// answers or choices. A prediction takes the others to be like them.
   std::vector<RowTokens> looked_at = {};
+  std::int64_t rows_looked_at = 0;             // ... and how many rows these are
+  std::vector<std::int32_t> last_prompt = {};  // of the last of them
+  std::int32_t last_adapter = -1;
+
+  /// That so many rows become.
+  std::int64_t sequences_of(std::int64_t of_rows) const {
+    if (rows_looked_at == 0) return of_rows;
+    const double each = static_cast<double>(looked_at.size()) / static_cast<double>(rows_looked_at);
+    return std::llround(each * static_cast<double>(of_rows));
+  }
 };
 
 /// What a run took from the journal of an earlier one.

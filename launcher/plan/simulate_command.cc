@@ -50,7 +50,8 @@ PaperJob job_of(const RunConfig& config, std::int32_t ranks, const Machine& mach
   used.batching.max_rule_words = scan.most_rule_words;
   used.batching.grammars = scan.grammars;
   used.batching.features = scan.features ? model.folder.config.feature_width() : 0;
-  return {paper_job(used, stages, model, machine, requests_of(scan, kMostRows)), scan.rows};
+  return {paper_job(used, stages, model, machine, requests_of(scan, kMostRows)),
+          scan.sequences_of(scan.rows)};
 }
 
 /// What was not simulated of the job as it is.
@@ -63,7 +64,8 @@ std::string part_text(const PredictedRun& predicted, std::int64_t rows) {
   }
   if (!predicted.is_whole) {
     text += fmt::format(
-        "the first {} of {} prompts were simulated; the rest counts like the second half of them\n",
+        "the first {} of {} sequences were simulated; the rest counts like the second half of "
+        "them\n",
         predicted.rows_simulated, rows);
   }
   return text;
@@ -104,7 +106,7 @@ void simulate_run(const RunConfig& asked, std::int32_t ranks, const std::string&
                        machine.on_paper ? ", which is on paper" : "");
     out << part_text(predicted, rows);
     out << memory_table(run.stages) << report_text(run.stages, run.run);
-    out << prediction_line(predicted.prediction) << '\n';
+    out << prediction_line(predicted.prediction, config) << '\n';
   }
   if (!config.report.file.empty()) {
     ReportFacts facts{command_line, config.model, to_yaml(config), "simulated",

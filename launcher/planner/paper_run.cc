@@ -9,6 +9,7 @@
 #include "kernels/device/error.h"
 #include "launcher/config/sizes.h"
 #include "launcher/machine/device_share.h"
+#include "launcher/planner/draft_paper.h"
 #include "launcher/planner/shape_source.h"
 #include "launcher/planner/stage_places.h"
 
@@ -25,6 +26,10 @@ void fit_to_job(const std::vector<SimulatedRequest>& requests, stage::Batching& 
   if (batching.max_sequence_tokens == 0) {
     batching.max_sequence_tokens = batching.usual_sequence_tokens = longest;
   }
+}
+
+bool guesses_by_model(const RunConfig& config) {
+  return !config.draft.model.empty() && config.batching.draft_tokens > 0;
 }
 
 /// `machine`: that of the stage's kind of device.
@@ -65,6 +70,9 @@ SimulatedJob paper_job(const RunConfig& config, const std::vector<stage::StageCo
     const std::size_t kind = kind_of(machine, static_cast<std::int32_t>(s) % on_host);
     stage::StageLayout layout = layout_of(config, stages, s, model, kinds[kind]);
     fit_to_job(requests, layout.batching);
+    if (s == 0 && guesses_by_model(config)) {
+      layout.draft_bytes = DraftPaper(config, kinds[kind]).bytes(layout.batching, layout.stages);
+    }
     ShapeSource source(model, config.weights == WeightsFrom::dummy,
                        layout.config.policy.compress_weight);
     job.placements.push_back(

@@ -111,7 +111,7 @@ PlannedJob job_of(const RunConfig& config, const JobScan& scan) {
         config.job.gen_len > 0 ? config.job.gen_len : config.generation.max_new_tokens;
     return PlannedJob::alike(config.job.prompt_len, answer, config.job.num_prompts);
   }
-  job.rows = scan.rows - scan.answered;
+  job.rows = scan.sequences_of(scan.rows - scan.answered);
   job.requests = requests_of(scan, static_cast<std::size_t>(std::clamp<std::int64_t>(
                                        job.rows, 0, PlannedJob::kMostRequests)));
   if (job.requests.empty()) {
@@ -153,6 +153,9 @@ PlanRequest plan_request(const RunConfig& config, const OpenedModel& model, cons
   request.compressions = {request.stages.front().policy.compress_weight};
   request.cache_dtypes = {request.stages.front().policy.cache_dtype};
   request.job = std::move(job);
+  if (!config.draft.model.empty() && config.batching.draft_tokens > 0) {
+    request.draft = std::make_shared<DraftPaper>(config, kinds_of(machine).front());
+  }
   return request;
 }
 

@@ -2,10 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <vector>
 
 #include "launcher/model/opened_model.h"
+#include "launcher/planner/draft_paper.h"
 #include "launcher/planner/machine.h"
 #include "launcher/planner/simulator.h"
 #include "stage/stage_config.h"
@@ -56,6 +58,8 @@ struct PlanRequest {
   /// What weights and cache may be kept as, at least one of each; the first is what was asked for.
   std::vector<offload::Compression> compressions = {offload::Compression::none};
   std::vector<std::optional<DType>> cache_dtypes = {std::nullopt};
+  /// Of a model that guesses in rank 0; null: there is none.
+  std::shared_ptr<DraftPaper> draft;
   const stage::DecoderConfig& decoder() const { return model->folder.config; }
 
   double latency_limit = 0;  // seconds that a sequence may take; 0: any

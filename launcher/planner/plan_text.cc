@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "launcher/config/sizes.h"
+#include "launcher/planner/prediction_text.h"
 #include "launcher/report/durations.h"
 #include "launcher/report/text_table.h"
 
@@ -160,7 +161,9 @@ std::string plan_text(const PlanRequest& request, const Plan& plan) {
   text += batching_text(plan);
   text += stages_text(plan);
   text += "seconds of a pass:\n" + passes_text(plan);
-  text += "predicted, loading apart: " + job_text(plan) + '\n';
+  text += fmt::format(
+      "predicted, loading apart: {}{}\n", job_text(plan),
+      not_counted(request.batching.draft_tokens > 0, request.model->adapters.specs != nullptr));
   return text;
 }
 

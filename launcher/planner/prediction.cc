@@ -57,7 +57,7 @@ class Extrapolation {
     for (const auto count :
          {&Report::requests, &Report::failed, &Report::cancelled, &Report::prompt_tokens,
           &Report::completion_tokens, &Report::decode_tokens, &Report::stepped_back,
-          &Report::recomputed_tokens}) {
+          &Report::recomputed_tokens, &Report::shared_prefix_tokens}) {
       run.*count += static_cast<std::uint64_t>(
           std::llround(more(static_cast<double>(run.*count), static_cast<double>(half.*count))));
     }
@@ -113,15 +113,18 @@ PredictedRun predict_by(const Part& of_job, SimulatedJob job, std::int64_t rows,
 void make_alike(std::vector<SimulatedRequest>& requests) {
   std::int64_t prompts = 0;
   std::int64_t answers = 0;
+  std::int64_t shared = 0;
   for (const SimulatedRequest& request : requests) {
     prompts += request.prompt_tokens;
     answers += request.new_tokens;
+    shared += std::min(request.shared_tokens, request.prompt_tokens);
   }
   const auto count = static_cast<std::int64_t>(requests.size());
   const auto mean = [count](std::int64_t sum) {
     return static_cast<std::int32_t>((sum + count / 2) / count);
   };
-  std::ranges::fill(requests, SimulatedRequest{std::max(mean(prompts), 1), mean(answers)});
+  std::ranges::fill(requests,
+                    SimulatedRequest{std::max(mean(prompts), 1), mean(answers), mean(shared)});
 }
 
 }  // namespace
@@ -129,11 +132,12 @@ void make_alike(std::vector<SimulatedRequest>& requests) {
 std::vector<SimulatedRequest> requests_of(const JobScan& scan, std::size_t most) {
   std::vector<SimulatedRequest> requests;
   if (scan.looked_at.empty()) return requests;
-  const auto count = std::min(most, static_cast<std::size_t>(std::max<std::int64_t>(scan.rows, 0)));
+  const std::int64_t all = scan.sequences_of(std::max<std::int64_t>(scan.rows, 0));
+  const auto count = std::min(most, static_cast<std::size_t>(all));
   requests.reserve(count);
   for (std::size_t i = 0; i < count; ++i) {
     const RowTokens& row = scan.looked_at[i % scan.looked_at.size()];
-    requests.push_back({row.prompt, row.answer});
+    requests.push_back({row.prompt, row.answer, row.shared});
   }
   return requests;
 }

@@ -24,16 +24,18 @@ struct PredictedRun {
   bool is_alike = false;            // all rows were taken to be of their mean lengths
 };
 
-/// The lengths of a job's rows; of rows that nobody has looked at those of the others, in turn. At
-/// most `most`. Answers count as long as they may become: nobody knows where they end.
+/// The lengths of a job's sequences (JobScan::sequences_of() of its rows); of rows that nobody has
+/// looked at those of the others, in turn. At most `most`. Answers count as long as they may
+/// become: nobody knows where they end.
 std::vector<SimulatedRequest> requests_of(const JobScan& scan, std::size_t most);
 
 /// Has what a prediction needs: rates of products and of memory.
 bool predicts(const Machine& machine);
 
-/// A job of so many rows, as `job` begins. Of a long job a first part is simulated: rows for about
-/// a tenth of a second, but enough to fill the slots a few times. The rest takes as long as the
-/// last half of that part. `options`: of each simulation. Throws what simulate() throws.
+/// A job of so many sequences (`rows`), as `job` begins. Of a long job a first part is simulated:
+/// rows for about a tenth of a second, but enough to fill the slots a few times. The rest takes as
+/// long as the last half of that part. `options`: of each simulation. Throws what simulate()
+/// throws.
 PredictedRun predict(SimulatedJob job, std::int64_t rows, const Machine& machine,
                      const SimulationOptions& options = {});
 

@@ -1,6 +1,7 @@
 #include "launcher/planner/prediction_text.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 
@@ -28,10 +29,18 @@ std::vector<std::string> row(const std::string& stage, const char* what, double 
 
 }  // namespace
 
-std::string prediction_line(const Prediction& prediction) {
+std::string prediction_line(const Prediction& prediction, const RunConfig& config) {
   return fmt::format(
-      "predicted: {} (prefill {}, decode {})", format_seconds(prediction.total_seconds),
-      format_seconds(prediction.prefill_seconds), format_seconds(prediction.decode_seconds));
+      "predicted: {} (prefill {}, decode {}){}", format_seconds(prediction.total_seconds),
+      format_seconds(prediction.prefill_seconds), format_seconds(prediction.decode_seconds),
+      not_counted(config.batching.draft_tokens > 0, !config.lora.empty()));
+}
+
+std::string not_counted(bool guesses, bool adapters) {
+  std::vector<std::string> names;
+  if (guesses) names.emplace_back("guesses (draft)");
+  if (adapters) names.emplace_back("the adapters' products (lora)");
+  return names.empty() ? "" : fmt::format("; not counted: {}", fmt::join(names, ", "));
 }
 
 std::string prediction_text(const PredictedRun& predicted,

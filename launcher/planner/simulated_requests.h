@@ -29,10 +29,15 @@ class SimulatedRequests : public stage::Job {
   stage::Next next(stage::Request& request) override {
     if (next_ == requests_.size()) return stage::Next::no_more;
     request.id = next_;
-    // No two of them begin alike.
-    request.prompt.assign(static_cast<std::size_t>(requests_[next_].prompt_tokens),
-                          static_cast<std::int32_t>(next_));
-    request.max_tokens = requests_[next_].new_tokens;
+    const SimulatedRequest& given = requests_[next_];
+    // Behind what it has in common with the one before it is like no other.
+    const auto most = static_cast<std::int32_t>(last_prompt_.size());
+    last_prompt_.resize(
+        static_cast<std::size_t>(std::min({given.shared_tokens, given.prompt_tokens, most})));
+    last_prompt_.resize(static_cast<std::size_t>(given.prompt_tokens),
+                        static_cast<std::int32_t>(next_));
+    request.prompt = last_prompt_;
+    request.max_tokens = given.new_tokens;
     place_[next_] = active_.size();
     active_.push_back(next_++);
     return stage::Next::request;
@@ -55,6 +60,7 @@ class SimulatedRequests : public stage::Job {
   }
 
   const std::vector<SimulatedRequest>& requests_;
+  std::vector<std::int32_t> last_prompt_;
   std::vector<std::int32_t> made_;   // tokens, by request
   std::vector<std::size_t> active_;  // under way
   std::vector<std::size_t> place_;   // ... where each is in it

@@ -28,12 +28,16 @@ constexpr double kNever = std::numeric_limits<double>::infinity();
 
 /// Of all stages, as they tell the head.
 std::vector<stage::CacheRoom> rooms_of(const SimulatedJob& job) {
+  const bool shares = std::ranges::any_of(
+      job.requests, [](const SimulatedRequest& request) { return request.shared_tokens > 0; });
   std::vector<stage::CacheRoom> rooms;
   for (const stage::StageLayout& layout : job.stages) {
     const offload::KvShape shape = stage::kv_shape(layout);
     const offload::KvLayout cache(shape, layout.config.policy);
     rooms.push_back({layout.config.policy.cache, shape.page_tokens, layout.cache_pages,
-                     cache.pages_per_slot, false});
+                     cache.pages_per_slot,
+                     shares && layout.batching.share_prefixes && cache.shares_prefixes(),
+                     layout.model.positions.long_after()});
   }
   return rooms;
 }

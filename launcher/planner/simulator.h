@@ -19,6 +19,8 @@ namespace sluice::launcher {
 struct SimulatedRequest {
   std::int32_t prompt_tokens = 0;
   std::int32_t new_tokens = 0;  // that it ends after
+  /// Of the prompt: the request before begins with them, too.
+  std::int32_t shared_tokens = 0;
 };
 
 /// Everything that fixes a simulated run.

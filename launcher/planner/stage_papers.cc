@@ -68,6 +68,9 @@ stage::StageLayout StagePapers::layout(std::int32_t stage, const stage::StageCon
   layout.adapters = request_.model->adapters.specs;
   layout.stage = stage;
   layout.stages = stages();
+  if (stage == 0 && request_.draft) {
+    layout.draft_bytes = request_.draft->bytes(layout.batching, layout.stages);
+  }
   layout.compute_dtype = compute_dtype_;
   layout.device_channel = gpu && stages() > 1;
   layout.engine_bytes = gpu ? kCudaWorkspaceBytes : 0;

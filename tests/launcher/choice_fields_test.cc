@@ -103,7 +103,14 @@ TEST_F(ChoiceFieldsTest, EachChoiceIsARequestThatScoresItAlone) {
   JobScan scan;
   add_to_scan(made, scan);
   EXPECT_EQ(scan.longest_sequence, 3);
-  EXPECT_EQ(scan.looked_at.at(0).prompt, 5);
+  ASSERT_EQ(scan.looked_at.size(), 2U) << "a sequence for each choice";
+  EXPECT_EQ(scan.looked_at[0].prompt, 2);
+  EXPECT_EQ(scan.looked_at[0].shared, 0);
+  EXPECT_EQ(scan.looked_at[1].prompt, 3);
+  EXPECT_EQ(scan.looked_at[1].shared, 2);
+  add_to_scan(made, scan);
+  EXPECT_EQ(scan.looked_at[2].shared, 2) << "the row before begins alike";
+  EXPECT_EQ(scan.sequences_of(7), 14);
 }
 
 TEST_F(ChoiceFieldsTest, AnEmbeddingIsAPromptWithoutAnAnswer) {

@@ -9,6 +9,8 @@
 
 #include "kernels/device/error.h"
 #include "launcher/generate/draft_rank.h"
+#include "launcher/planner/draft_paper.h"
+#include "tests/launcher/planner/paper_cases.h"
 #include "tests/support/list_job.h"
 #include "tests/support/local_pipeline.h"
 #include "tests/support/reference_cases.h"
@@ -83,6 +85,11 @@ Ran run_with(const launcher::ModelFolder& model, PipelineOptions options, const 
   options.batching.draft_tokens = kGuesses;
   options.batching.draft_adapts = false;
   launcher::DraftRank draft(config, model, options.batching, options.stages, "cpu", 1);
+  // Plans and predictions count it before it is there.
+  launcher::Machine machine = launcher::paper::usual_machine();
+  machine.device.kind = "cpu";
+  EXPECT_EQ(launcher::DraftPaper(config, machine).bytes(options.batching, options.stages),
+            draft.bytes());
   draft.load({});
   draft.start();
   options.drafter = &draft;

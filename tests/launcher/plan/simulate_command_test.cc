@@ -91,7 +91,7 @@ TEST_F(Simulate, WritesTheReportOfARun) {
 
 TEST_F(Simulate, SimulatesTheFirstPromptsOfAHundredMillion) {
   config_.job.num_prompts = 100'000'000;
-  EXPECT_THAT(printed(2), testing::HasSubstr("of 100000000 prompts were simulated"));
+  EXPECT_THAT(printed(2), testing::HasSubstr("of 100000000 sequences were simulated"));
   const Json report = this->report();
   EXPECT_LT(report.at("rows_simulated"), 100'000);
   EXPECT_EQ(report.at("run").at("requests"), 100'000'000);

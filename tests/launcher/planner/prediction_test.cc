@@ -2,7 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <string>
+
 #include "kernels/device/error.h"
+#include "launcher/planner/prediction_text.h"
 #include "tests/launcher/planner/paper_cases.h"
 
 namespace sluice::launcher {
@@ -24,6 +27,40 @@ TEST(Prediction, RowsThatNobodyLookedAtAreLikeTheOthers) {
   EXPECT_EQ(requests_of(scan, 2).size(), 2);
   scan.looked_at.clear();
   EXPECT_TRUE(requests_of(scan, 100).empty());
+}
+
+TEST(Prediction, RowsOfSeveralAnswersAreSeveralSequences) {
+  JobScan scan;
+  scan.rows = 5;
+  scan.rows_looked_at = 2;
+  scan.looked_at = {{30, 4, 0}, {30, 4, 30}, {30, 4, 30}, {40, 6, 20}};
+  const auto requests = requests_of(scan, 100);
+  ASSERT_EQ(requests.size(), 10);
+  EXPECT_EQ(requests[7].shared_tokens, 20);
+}
+
+TEST(Prediction, BeginningsThatRequestsShareAreComputedOnce) {
+  Case one;
+  const Machine machine = usual_machine();
+  one.requests = alike(8, 80, 4);
+  const SimulatedRun apart = one.run(machine);
+  EXPECT_EQ(apart.run.shared_prefix_tokens, 0U);
+  for (std::size_t i = 1; i < one.requests.size(); ++i) one.requests[i].shared_tokens = 64;
+  const SimulatedRun sharing = one.run(machine);
+  EXPECT_EQ(sharing.run.shared_prefix_tokens, 7U * 64U);
+  EXPECT_EQ(sharing.run.prompt_tokens, apart.run.prompt_tokens);
+  EXPECT_LT(sharing.run.prefill_seconds, apart.run.prefill_seconds);
+  one.config.batching.share_prefixes = false;
+  EXPECT_EQ(one.run(machine).run.shared_prefix_tokens, 0U);
+}
+
+TEST(Prediction, SaysWhatItLeavesOut) {
+  RunConfig config;
+  EXPECT_EQ(prediction_line({}, config).find("not counted"), std::string::npos);
+  config.batching.draft_tokens = 4;
+  config.lora = {"a=b"};
+  EXPECT_TRUE(prediction_line({}, config)
+                  .ends_with("; not counted: guesses (draft), the adapters' products (lora)"));
 }
 
 TEST(Prediction, OfAShortJobIsItsSimulation) {
