@@ -184,6 +184,46 @@ void OpChecks::widen_rows(const TensorView& out, const TensorView& in) const {
   check_dtype("widen_rows", "out", out, in.dtype);
 }
 
+void OpChecks::clamp(const TensorView& rows, float limit) const {
+  activations("clamp", "rows", rows);
+  if (!(limit > 0)) {
+    throw DeviceError(
+        fmt::format("clamp: a limit of {} is not above zero; this is a bug of the caller", limit));
+  }
+}
+
+void OpChecks::route(const RoutedRows& routed, const TensorView& logits,
+                     const TensorView& correction, const RouterRule& rule) const {
+  check_data("route", "logits", logits);
+  check_dtype("route", "logits", logits, DType::f32);
+  check_vector("route", "correction", correction, logits.columns);
+  const std::int64_t experts = logits.columns;
+  const bool mixes = rule.score == RouterScore::sparse_mixer;
+  const bool sound =
+      experts <= kMostExperts && rule.chosen >= 1 && rule.chosen <= kMostChosenExperts &&
+      rule.groups >= 1 && rule.groups <= kMostExpertGroups && experts % rule.groups == 0 &&
+      rule.kept_groups >= 1 && rule.kept_groups <= rule.groups && rule.group_best >= 1 &&
+      rule.chosen <= experts / rule.groups * rule.kept_groups && (!mixes || rule.chosen == 2);
+  const bool arrays = routed.counts != nullptr && routed.rows != nullptr &&
+                      routed.weights != nullptr && routed.chosen != nullptr &&
+                      routed.scores != nullptr;
+  if (!sound || !arrays) {
+    throw DeviceError(
+        fmt::format("route: {} of {} experts in {} of {} groups {} cannot be chosen; this is a bug "
+                    "of the caller",
+                    rule.chosen, experts, rule.kept_groups, rule.groups,
+                    arrays ? "" : "without memory for them"));
+  }
+}
+
+void OpChecks::add_rows(const TensorView& out, const TensorView& in,
+                        const RowFactors& where) const {
+  activations("add_rows", "in", in);
+  activations("add_rows", "out", out);
+  const std::int64_t rows = where.rows == nullptr ? in.rows : out.rows;
+  check_shape("add_rows", "out", out, rows, in.columns);
+}
+
 void OpChecks::product(const char* operation, const TensorView& out, const TensorView& in,
                        const SplitMatrix& weight, const TensorView& bias) const {
   activations(operation, "in", in);

@@ -30,6 +30,10 @@ struct OpChecks {
   void soft_cap(const TensorView& rows, float cap) const;
   void add(const TensorView& out, const TensorView& in) const;
   void widen_rows(const TensorView& out, const TensorView& in) const;
+  void clamp(const TensorView& rows, float limit) const;
+  void route(const RoutedRows& routed, const TensorView& logits, const TensorView& correction,
+             const RouterRule& rule) const;
+  void add_rows(const TensorView& out, const TensorView& in, const RowFactors& where) const;
   void linear(const TensorView& out, const TensorView& in, const SplitMatrix& weight,
               const TensorView& bias, const TensorView& residual) const;
   void linear_times(const TensorView& out, const TensorView& in, const SplitMatrix& weight,

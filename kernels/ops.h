@@ -119,6 +119,55 @@ struct KvBatch {
   bool operator==(const KvBatch&) const = default;
 };
 
+constexpr std::int32_t kMostExperts = 1024;      // of a layer
+constexpr std::int32_t kMostChosenExperts = 32;  // of a row
+constexpr std::int32_t kMostExpertGroups = 64;
+
+/// What a router's logits become before the best are chosen.
+enum class RouterScore : std::uint8_t {
+  softmax,  // over all experts
+  sigmoid,  // of each
+  /// Two experts, each with its own softmax over those that are near it: sparse_mixer() of Hugging
+  /// Face modeling_phimoe.py without its noise.
+  sparse_mixer
+};
+
+/// Which experts a row goes to, and with what weights. Of equal scores the lower number is chosen.
+struct RouterRule {
+  std::int32_t chosen = 0;  // experts of a row
+  RouterScore score = RouterScore::softmax;
+  bool normalised = false;  // the chosen weights are divided by their sum
+  float scale = 1.0F;       // ... and then multiplied with this
+  /// Neighbours in groups of equal size. Only experts of the best `kept_groups` may be chosen; a
+  /// group is as good as the sum of its `group_best` best.
+  std::int32_t groups = 1;
+  std::int32_t kept_groups = 1;
+  std::int32_t group_best = 1;
+  float nearness = 0;  // sparse_mixer: twice router_jitter_noise
+
+  bool operator==(const RouterRule&) const = default;
+};
+
+/// Rows in the order of their experts, then of their numbers. In the lane's memory.
+struct RoutedRows {
+  std::int32_t* counts = nullptr;  // [experts]: rows of each
+  std::int32_t* rows = nullptr;    // [rows * chosen]
+  float* weights = nullptr;        // [rows * chosen], of the same order
+  std::int32_t* chosen = nullptr;  // scratch [rows * chosen]
+  float* scores = nullptr;         // scratch [rows * chosen]
+
+  bool operator==(const RoutedRows&) const = default;
+};
+
+/// Where the rows of a sum go to, and what they are multiplied with. In the lane's memory.
+struct RowFactors {
+  const std::int32_t* rows = nullptr;  // [in.rows], all different; null: row i goes to row i
+  const float* factors = nullptr;      // [in.rows]; null: 1
+  bool sigmoids = false;               // the factors are the sigmoids of these numbers
+
+  bool operator==(const RowFactors&) const = default;
+};
+
 constexpr std::int32_t kMostCandidates = 20;
 
 /// A change to one token's logit.
@@ -212,6 +261,22 @@ class Ops {
 
   /// out[i, c] = in[i, c] for the columns of `in`, and 0 for those beyond; no overlap.
   virtual void widen_rows(TensorView out, TensorView in) = 0;
+
+  /// rows = 0.
+  virtual void clear(TensorView rows) = 0;
+
+  /// rows = min(max(rows, -limit), limit), in place; limit > 0.
+  virtual void clamp(TensorView rows, float limit) = 0;
+
+  /// Chooses experts for rows of logits f32 [rows, experts], which may be overwritten. correction
+  /// [1, experts] f32, f16 or bf16, or empty: added to the scores where they are compared, never to
+  /// the weights. Whatever the logits are, each row gets rule.chosen different experts.
+  /// Source: Hugging Face MixtralSparseMoeBlock, DeepseekV3TopkRouter, PhiMoE sparsemixer.
+  virtual void route(const RoutedRows& routed, TensorView logits, TensorView correction,
+                     const RouterRule& rule) = 0;
+
+  /// out[rows[i], :] += factors[i] * in[i, :]. out and in of one width, each of its own dtype.
+  virtual void add_rows(TensorView out, TensorView in, const RowFactors& where) = 0;
 
   /// out = activation(in W^T + bias) + residual. in [n, K], weight [N, K], out [n, N] (torch
   /// Linear). bias [1, N] or empty; residual [n, N] or empty, and may be out. out must not overlap

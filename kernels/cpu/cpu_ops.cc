@@ -84,6 +84,31 @@ void CpuOps::widen_rows(TensorView out, TensorView in) {
   backend_.put(lane_, [=] { kernels::widen_rows(*context, out, in); });
 }
 
+void CpuOps::clear(TensorView rows) {
+  kChecks.in_place("clear", rows);
+  const CpuContext* context = &context_;
+  backend_.put(lane_, [=] { kernels::clear(*context, rows); });
+}
+
+void CpuOps::clamp(TensorView rows, float limit) {
+  kChecks.clamp(rows, limit);
+  const CpuContext* context = &context_;
+  backend_.put(lane_, [=] { kernels::clamp(*context, rows, limit); });
+}
+
+void CpuOps::route(const RoutedRows& routed, TensorView logits, TensorView correction,
+                   const RouterRule& rule) {
+  kChecks.route(routed, logits, correction, rule);
+  const CpuContext* context = &context_;
+  backend_.put(lane_, [=] { kernels::route(*context, routed, logits, correction, rule); });
+}
+
+void CpuOps::add_rows(TensorView out, TensorView in, const RowFactors& where) {
+  kChecks.add_rows(out, in, where);
+  const CpuContext* context = &context_;
+  backend_.put(lane_, [=] { kernels::add_rows(*context, out, in, where); });
+}
+
 void CpuOps::linear(TensorView out, TensorView in, const SplitMatrix& weight, TensorView bias,
                     Activation activation, TensorView residual) {
   kChecks.linear(out, in, weight, bias, residual);

@@ -31,6 +31,11 @@ class CpuOps final : public Ops {
   void soft_cap(TensorView rows, float cap) override;
   void add(TensorView out, TensorView in) override;
   void widen_rows(TensorView out, TensorView in) override;
+  void clear(TensorView rows) override;
+  void clamp(TensorView rows, float limit) override;
+  void route(const RoutedRows& routed, TensorView logits, TensorView correction,
+             const RouterRule& rule) override;
+  void add_rows(TensorView out, TensorView in, const RowFactors& where) override;
   void linear(TensorView out, TensorView in, const SplitMatrix& weight, TensorView bias,
               Activation activation, TensorView residual) override;
   void linear_times(TensorView out, TensorView in, const SplitMatrix& weight, TensorView bias,

@@ -41,6 +41,15 @@ void add(const CpuContext& context, TensorView out, TensorView in);
 
 void widen_rows(const CpuContext& context, TensorView out, TensorView in);
 
+void clear(const CpuContext& context, TensorView rows);
+
+void clamp(const CpuContext& context, TensorView rows, float limit);
+
+void route(const CpuContext& context, const RoutedRows& routed, TensorView logits,
+           TensorView correction, const RouterRule& rule);
+
+void add_rows(const CpuContext& context, TensorView out, TensorView in, const RowFactors& where);
+
 /// Both products, of weights that are not quantised (linear_quantized.h has the others).
 void linear(const CpuContext& context, const LinearCall& call);
 

@@ -125,6 +125,49 @@ void CudaOps::widen_rows(TensorView out, TensorView in) {
   backend_.compute(call);
 }
 
+void CudaOps::clear(TensorView rows) {
+  kChecks.in_place("clear", rows);
+  if (rows.rows == 0) return;
+  OpCall call;
+  call.kind = OpKind::clear;
+  call.out = rows;
+  backend_.compute(call);
+}
+
+void CudaOps::clamp(TensorView rows, float limit) {
+  kChecks.clamp(rows, limit);
+  if (rows.rows == 0) return;
+  OpCall call;
+  call.kind = OpKind::clamp;
+  call.number = limit;
+  call.out = rows;
+  backend_.compute(call);
+}
+
+void CudaOps::route(const kernels::RoutedRows& routed, TensorView logits, TensorView correction,
+                    const kernels::RouterRule& rule) {
+  kChecks.route(routed, logits, correction, rule);
+  if (logits.rows == 0) return;
+  OpCall call;
+  call.kind = OpKind::route;
+  call.in = logits;
+  call.bias = correction;
+  call.router = rule;
+  call.routed = routed;
+  backend_.compute(call);
+}
+
+void CudaOps::add_rows(TensorView out, TensorView in, const kernels::RowFactors& where) {
+  kChecks.add_rows(out, in, where);
+  if (in.rows == 0) return;
+  OpCall call;
+  call.kind = OpKind::add_rows;
+  call.out = out;
+  call.in = in;
+  call.where = where;
+  backend_.compute(call);
+}
+
 void CudaOps::linear(TensorView out, TensorView in, const SplitMatrix& weight, TensorView bias,
                      kernels::Activation activation, TensorView residual) {
   kChecks.linear(out, in, weight, bias, residual);

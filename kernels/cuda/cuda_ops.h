@@ -26,6 +26,11 @@ class CudaOps final : public kernels::Ops {
   void soft_cap(TensorView rows, float cap) override;
   void add(TensorView out, TensorView in) override;
   void widen_rows(TensorView out, TensorView in) override;
+  void clear(TensorView rows) override;
+  void clamp(TensorView rows, float limit) override;
+  void route(const kernels::RoutedRows& routed, TensorView logits, TensorView correction,
+             const kernels::RouterRule& rule) override;
+  void add_rows(TensorView out, TensorView in, const kernels::RowFactors& where) override;
   void linear(TensorView out, TensorView in, const SplitMatrix& weight, TensorView bias,
               kernels::Activation activation, TensorView residual) override;
   void linear_times(TensorView out, TensorView in, const SplitMatrix& weight, TensorView bias,

@@ -37,6 +37,14 @@ void KernelRunner::run(cudaStream_t stream, const OpCall& call) {
                              {{}, kernels::Activation::none, Columns::of(call.in)});
     case OpKind::widen_rows:
       return launch_widen_rows(stream, call.out, call.in);
+    case OpKind::clear:
+      return launch_clear(stream, call.out);
+    case OpKind::clamp:
+      return launch_clamp(stream, call.out, call.number);
+    case OpKind::route:
+      return launch_route(stream, call.routed, call.in, call.bias, call.router);
+    case OpKind::add_rows:
+      return launch_add_rows(stream, call.out, call.in, call.where);
     case OpKind::linear:
       return products_.linear(stream, call.out, call.in, call.weight, call.bias, call.activation,
                               call.residual);

@@ -43,6 +43,16 @@ KernelWork map_work(TensorView rows);  // of either
 void launch_widen_rows(cudaStream_t stream, TensorView out, TensorView in);
 KernelWork widen_rows_work(TensorView out, TensorView in);
 
+void launch_clear(cudaStream_t stream, TensorView rows);
+void launch_clamp(cudaStream_t stream, TensorView rows, float limit);
+/// Two kernels: the choice of each row, and the rows of each expert.
+void launch_route(cudaStream_t stream, const kernels::RoutedRows& routed, TensorView logits,
+                  TensorView correction, const kernels::RouterRule& rule);
+KernelWork route_work(TensorView logits, const kernels::RouterRule& rule);
+void launch_add_rows(cudaStream_t stream, TensorView out, TensorView in,
+                     const kernels::RowFactors& where);
+KernelWork add_rows_work(TensorView out, TensorView in);
+
 /// to[i] = from[i]: f32, f16 or bf16, `count` elements.
 void launch_convert(cudaStream_t stream, DType to_dtype, void* to, DType from_dtype,
                     const void* from, std::int64_t count);
@@ -102,6 +112,7 @@ KernelWork sample_work(TensorView logits);
 
 /// A kernel of each source file (load_kernels.h).
 const void* kernel_of_attention();
+const void* kernel_of_experts();
 const void* kernel_of_prefill_attention();
 const void* kernel_of_sparse_attention();
 const void* kernel_of_products();

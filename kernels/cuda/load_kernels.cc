@@ -29,8 +29,8 @@ int load_kernels() {
   int loaded = 0;
   // Each source file is a module.
   for (const void* const kernel :
-       {kernel_of_attention(), kernel_of_prefill_attention(), kernel_of_sparse_attention(),
-        kernel_of_products(), kernel_of_rows(), kernel_of_sample()}) {
+       {kernel_of_attention(), kernel_of_experts(), kernel_of_prefill_attention(),
+        kernel_of_sparse_attention(), kernel_of_products(), kernel_of_rows(), kernel_of_sample()}) {
     cudaFunction_t function = nullptr;
     check(cudaGetFuncBySymbol(&function, kernel), "cudaGetFuncBySymbol");
     CUmodule module = nullptr;

@@ -18,6 +18,10 @@ enum class OpKind : std::uint8_t {
   soft_cap,
   add,
   widen_rows,
+  clear,
+  clamp,
+  route,
+  add_rows,
   linear,
   linear_times,
   append_kv,
@@ -29,18 +33,21 @@ enum class OpKind : std::uint8_t {
 struct OpCall {
   OpKind kind = OpKind::gather;
   kernels::Activation activation = kernels::Activation::none;
-  float number = 0;     // norms: epsilon; scale: the factor; soft_cap: the cap
+  float number = 0;     // norms: epsilon; scale: the factor; soft_cap: the cap; clamp: the limit
   float offset = 0;     // rms_norm
   TensorView out;       // append_kv: empty
-  TensorView in;        // append_kv: keys; attention: query; sample: logits
+  TensorView in;        // append_kv: keys; attention: query; sample, route: logits
   TensorView scale;     // norms: weight; append_kv: values
-  TensorView bias;      // layer_norm, products
+  TensorView bias;      // layer_norm, products; route: the correction
   TensorView residual;  // linear; linear_times: the factor
   SplitMatrix weight;   // gather: the table
   kernels::Rotation rotation;
   kernels::KvPages cache;
   kernels::KvBatch batch;
   kernels::AttentionRule rule;
+  kernels::RouterRule router;
+  kernels::RoutedRows routed;
+  kernels::RowFactors where;          // add_rows
   const std::int32_t* ids = nullptr;  // gather, select_rows; rotate: positions
   const kernels::SampleRow* sample_rows = nullptr;
   kernels::SampleLists sample_lists;

@@ -50,6 +50,11 @@ class Products final : public kernels::Ops {
   void soft_cap(TensorView, float) override {}
   void add(TensorView, TensorView) override {}
   void widen_rows(TensorView, TensorView) override {}
+  void clear(TensorView) override {}
+  void clamp(TensorView, float) override {}
+  void route(const kernels::RoutedRows&, TensorView, TensorView,
+             const kernels::RouterRule&) override {}
+  void add_rows(TensorView, TensorView, const kernels::RowFactors&) override {}
   void append_kv(const kernels::KvPages&, const kernels::KvBatch&, TensorView,
                  TensorView) override {
     ADD_FAILURE() << "nothing is attended to";

@@ -218,6 +218,15 @@ class RecordingOps final : public kernels::Ops {
   void widen_rows(TensorView out, TensorView in) override {
     add(Operation::Kind::other, out.data, in.data);
   }
+  void clear(TensorView rows) override { add(Operation::Kind::other, rows.data, rows.data); }
+  void clamp(TensorView rows, float) override { add(Operation::Kind::other, rows.data, rows.data); }
+  void route(const kernels::RoutedRows& routed, TensorView logits, TensorView,
+             const kernels::RouterRule&) override {
+    add(Operation::Kind::other, routed.counts, logits.data);
+  }
+  void add_rows(TensorView out, TensorView in, const kernels::RowFactors&) override {
+    add(Operation::Kind::other, out.data, in.data);
+  }
   void linear(TensorView out, TensorView in, const SplitMatrix&, TensorView, kernels::Activation,
               TensorView) override {
     add(Operation::Kind::product, out.data, in.data);

@@ -125,6 +125,15 @@ class SamplingOps final : public kernels::Ops {
   void soft_cap(TensorView rows, float cap) override { cpu_.soft_cap(rows, cap); }
   void add(TensorView out, TensorView in) override { cpu_.add(out, in); }
   void widen_rows(TensorView out, TensorView in) override { cpu_.widen_rows(out, in); }
+  void clear(TensorView rows) override { cpu_.clear(rows); }
+  void clamp(TensorView rows, float limit) override { cpu_.clamp(rows, limit); }
+  void route(const kernels::RoutedRows& routed, TensorView logits, TensorView correction,
+             const kernels::RouterRule& rule) override {
+    cpu_.route(routed, logits, correction, rule);
+  }
+  void add_rows(TensorView out, TensorView in, const kernels::RowFactors& where) override {
+    cpu_.add_rows(out, in, where);
+  }
   void linear(TensorView out, TensorView in, const SplitMatrix& weight, TensorView bias,
               kernels::Activation activation, TensorView residual) override {
     cpu_.linear(out, in, weight, bias, activation, residual);

@@ -389,6 +389,13 @@ class ShuffledOps : public kernels::Ops {
   void soft_cap(TensorView, float) override { refuse(); }
   void add(TensorView, TensorView) override { refuse(); }
   void widen_rows(TensorView, TensorView) override { refuse(); }
+  void clear(TensorView) override { refuse(); }
+  void clamp(TensorView, float) override { refuse(); }
+  void route(const kernels::RoutedRows&, TensorView, TensorView,
+             const kernels::RouterRule&) override {
+    refuse();
+  }
+  void add_rows(TensorView, TensorView, const kernels::RowFactors&) override { refuse(); }
   void linear_times(TensorView, TensorView, const SplitMatrix&, TensorView, TensorView) override {
     refuse();
   }

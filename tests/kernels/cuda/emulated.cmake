@@ -45,6 +45,7 @@ set(engine_sources
   ${engine}/stream_spans.cc)
 set(engine_kernels
   ${engine}/attention.cu
+  ${engine}/experts.cu
   ${engine}/prefill_attention.cu
   ${engine}/products.cu
   ${engine}/rows.cu
@@ -119,7 +120,7 @@ sluice_test(test_cuda_emulation
 
 # Launches and products, without the engine around them.
 sluice_test(test_cuda_products
-  SOURCES rows_test.cc decoder_rows_test.cc products_test.cc tensor_product_test.cc product_plan_test.cc
+  SOURCES rows_test.cc decoder_rows_test.cc experts_test.cc products_test.cc tensor_product_test.cc product_plan_test.cc
           ${CMAKE_SOURCE_DIR}/tests/support/reference_ops.cc
   LIBRARIES cuda_engine_objects
   LABELS "unit;cuda")
