@@ -280,9 +280,10 @@ std::string packed_origin(const Checkpoint& checkpoint, const StoredNames& names
     }
   }
   for (const auto& [ours, stored] : names) {
-    const auto& [first, piece, step] = stored.rows;
+    const auto& [first, piece, step, first_input] = stored.rows;
     text += fmt::format(" {} {} {} {} {}{}", ours, stored.tensor, first, piece, step,
                         stored.transposed ? " by columns" : "");
+    if (stored.inputs > 0) text += fmt::format(" of {} from {} on", stored.inputs, first_input);
   }
   const XXH128_hash_t hash = XXH3_128bits(text.data(), text.size());
   if (compression == Compression::none) {

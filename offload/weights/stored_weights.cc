@@ -62,13 +62,30 @@ const TensorRecord& record_of(const Checkpoint& checkpoint, const std::string& n
   return *record;
 }
 
+/// What is stored as one matrix: of three dimensions the first two are rows.
+struct StoredMatrix {
+  std::int64_t rows = 0;
+  std::int64_t columns = 0;
+};
+StoredMatrix matrix_of(const TensorRecord& record) {
+  const std::vector<std::int64_t>& shape = record.shape;
+  std::int64_t rows = 0;
+  if (shape.size() == 2) return {shape[0], shape[1]};
+  const bool fits = shape.size() == 3 && !__builtin_mul_overflow(shape[0], shape[1], &rows);
+  return fits ? StoredMatrix{rows, shape[2]} : StoredMatrix{};
+}
+
 /// Rows of a matrix of `columns`, or elements of a vector; 0: the stored tensor has another form.
 std::int64_t stored_rows(const TensorRecord& record, bool is_vector, std::int64_t columns,
-                         bool transposed) {
+                         const StoredName& stored) {
   if (is_vector && record.shape.size() == 1) return record.shape[0];
-  if (is_vector || record.shape.size() != 2) return 0;
-  const std::size_t row = transposed ? 1 : 0;
-  return record.shape[1 - row] == columns ? record.shape[row] : 0;
+  const bool is_part = stored.rows.piece > 0 || stored.inputs > 0;
+  if (is_vector || (record.shape.size() != 2 && !is_part)) return 0;
+  const StoredMatrix matrix = matrix_of(record);
+  if (!stored.transposed) return matrix.columns == columns ? matrix.rows : 0;
+  const std::int64_t inputs = stored.inputs == 0 ? matrix.rows : stored.inputs;
+  const bool fits = stored.rows.first_input >= 0 && stored.rows.first_input <= matrix.rows - inputs;
+  return inputs == columns && fits ? matrix.columns : 0;
 }
 
 /// Whether whole pieces, none of them over another, are `wanted` rows out of `there`.
@@ -80,12 +97,15 @@ bool pieces_fit(const RowRange& rows, std::int64_t wanted, std::int64_t there) {
 }
 
 /// Columns [first, first + count) of what is stored, each as a row.
-void gather_columns(const TensorRecord& record, const InputFile& file, std::int64_t first,
+void gather_columns(const StoredWeight& weight, const InputFile& file, std::int64_t first,
                     std::int64_t count, std::byte* target) {
+  const TensorRecord& record = *weight.record;
   const std::size_t element = size_of(record.dtype);
-  const auto inputs = static_cast<std::size_t>(record.shape[0]);
-  const auto stored_row = static_cast<std::uint64_t>(record.shape[1]) * element;
-  const std::uint64_t begin = record.offset + static_cast<std::uint64_t>(first) * element;
+  const auto inputs = static_cast<std::size_t>(weight.inputs);
+  const auto stored_row = static_cast<std::uint64_t>(matrix_of(record).columns) * element;
+  const std::uint64_t begin = record.offset +
+                              static_cast<std::uint64_t>(weight.rows.first_input) * stored_row +
+                              static_cast<std::uint64_t>(first) * element;
   const std::size_t bytes = static_cast<std::size_t>(count) * element;
   for (std::size_t input = 0; input < inputs; ++input) {
     const std::string columns = file.read(begin + input * stored_row, bytes);
@@ -125,12 +145,12 @@ StoredWeight find_weight(const Checkpoint& checkpoint, const StoredNames& names,
                          const WeightSpec& spec) {
   const auto entry = names.find(spec.name);
   const StoredName stored =
-      entry == names.end() ? StoredName{spec.name, RowRange{}, false} : entry->second;
+      entry == names.end() ? StoredName{spec.name, RowRange{}} : entry->second;
   const TensorRecord& record = record_of(checkpoint, stored.tensor, spec);
   // A stored matrix of one row is a vector, too.
   const bool is_vector = spec.rows == 1 && record.shape.size() == 1;
   const std::int64_t wanted = is_vector ? spec.columns : spec.rows;
-  const std::int64_t there = stored_rows(record, is_vector, spec.columns, stored.transposed);
+  const std::int64_t there = stored_rows(record, is_vector, spec.columns, stored);
   const RowRange& rows = stored.rows;
   const bool is_whole = rows.piece == 0;
   const bool is_row = record.blocks == BlockFormat::none || record.shape.size() == 2;
@@ -145,8 +165,8 @@ StoredWeight find_weight(const Checkpoint& checkpoint, const StoredNames& names,
         fmt::format("{}{}", stored.transposed ? ", stored by columns" : "",
                     is_whole ? "" : fmt::format(" in pieces from {} on", rows.first))));
   }
-  StoredWeight weight{&record, rows, 0, stored.transposed};
-  if (is_whole) weight.rows = {0, wanted, 0};
+  StoredWeight weight{&record, rows, 0, stored.transposed, spec.columns};
+  if (is_whole) weight.rows = {0, wanted, 0, rows.first_input};
   weight.row_bytes = is_vector ? size_of(record.dtype) : row_bytes_of(record.dtype, spec.columns);
   return weight;
 }
@@ -158,7 +178,7 @@ void read_relaid(const StoredWeight& weight, const InputFile& file, std::int64_t
     const std::int64_t in_piece = std::min(count, rows.piece - first % rows.piece);
     const std::int64_t stored = rows.first + first / rows.piece * rows.step + first % rows.piece;
     if (weight.transposed) {
-      gather_columns(*weight.record, file, stored, in_piece, target);
+      gather_columns(weight, file, stored, in_piece, target);
     } else {
       widen_rows(*weight.record, file, stored, in_piece, target);
     }

@@ -17,11 +17,14 @@ namespace sluice::offload {
 class InputFile;
 
 /// Rows of a stored matrix, or elements of a stored vector: pieces of equal size at equal
-/// distances.
+/// distances. Matrices that are stored together, as a tensor of three dimensions, are one matrix of
+/// all their rows.
 struct RowRange {
   std::int64_t first = 0;  // row of the first piece
   std::int64_t piece = 0;  // rows of each; 0: the whole tensor
   std::int64_t step = 0;   // from the first row of a piece to that of the next; 0: one piece
+  /// Of a matrix that is stored by columns: which row of what is stored is its first input.
+  std::int64_t first_input = 0;
 
   auto operator<=>(const RowRange&) const = default;
 };
@@ -30,6 +33,7 @@ struct StoredName {
   std::string tensor;  // as the checkpoint names it
   RowRange rows;
   bool transposed = false;  // a matrix stored by columns: `rows` are columns of what is stored
+  std::int64_t inputs = 0;  // ... how many rows of it, from rows.first_input on; 0: all
 };
 
 /// By our names. A name that is not in it is the stored name of a whole tensor.
@@ -41,6 +45,7 @@ struct StoredWeight {
   RowRange rows;                // piece >= 1
   std::uint64_t row_bytes = 0;  // of a row as it is read, not as it is stored
   bool transposed = false;
+  std::int64_t inputs = 0;  // of a transposed one, from rows.first_input on
 
   /// The file has no row as it is wanted: read_relaid() makes them.
   bool relaid() const { return transposed || record->blocks != BlockFormat::none; }

@@ -132,6 +132,50 @@ TEST_F(StoredWeightsTest, AMatrixStoredByColumnsIsGatheredIntoRows) {
               HasSubstr("config.json asks for [12, 5], stored by columns"));
 }
 
+TEST_F(StoredWeightsTest, AMatrixOfAFewStoredRowsIsGatheredAndIsAWeightOfItsOwn) {
+  // Three matrices of 4 inputs, one under another.
+  const auto name = [](std::int64_t first) {
+    return StoredName{"fused", {0, 0, 0, first}, true, 4};
+  };
+  const StoredNames names = {{"a", name(0)}, {"b", name(4)}, {"c", name(8)}, {"d", name(9)}};
+  const auto source = make_checkpoint_source(checkpoint(), names, *disk_);
+  const WeightInfo a = source->find({"a", kColumns, 4});
+  const WeightInfo b = source->find({"b", kColumns, 4});
+  EXPECT_NE(a.key, b.key);
+  std::vector<float> values(static_cast<std::size_t>(kColumns * 4));
+  IoGroup group;
+  source->read(b, 0, values.size() * sizeof(float), values.data(), group);
+  group.wait();
+  for (std::size_t row = 0; row < kColumns; ++row) {
+    for (std::size_t input = 0; input < 4; ++input) {
+      EXPECT_EQ(values[row * 4 + input], static_cast<float>((4 + input) * 5 + row));
+    }
+  }
+  EXPECT_THAT(refusal([&] {
+                source->find({"d", kColumns, 4});
+              }),
+              HasSubstr("not of the same model"));
+}
+
+TEST_F(StoredWeightsTest, MatricesStoredTogetherAreRowsOfOne) {
+  const std::string header = R"({"all":{"dtype":"F32","shape":[3,4,5],"data_offsets":[0,240]}})";
+  std::string data(240, '\0');
+  support::write_file(folder_.path() / "model.safetensors",
+                      support::little(header.size(), 8) + header + data);
+  const StoredNames names = {{"w", {"all", {4, 4, 0}}}, {"x", {"all", {9, 4, 0}}}};
+  const StoredWeight weight = find_weight(checkpoint(), names, {"w", 4, kColumns});
+  EXPECT_EQ(weight.position(0), checkpoint().find("all")->offset + 4 * 20);
+  EXPECT_FALSE(weight.relaid());
+  EXPECT_THAT(refusal([&] {
+                find_weight(checkpoint(), names, {"x", 4, kColumns});
+              }),
+              HasSubstr("[3, 4, 5]"));
+  EXPECT_THAT(refusal([&] {  // under its own name it is no matrix
+                find_weight(checkpoint(), names, {"all", 12, kColumns});
+              }),
+              HasSubstr("[3, 4, 5]"));
+}
+
 TEST_F(StoredWeightsTest, RowsThatAreNotThereAreRefused) {
   const auto refused = [&](const RowRange& rows, std::int64_t wanted, std::int64_t columns) {
     const StoredNames names = {{"w", {"fused", rows}}};
