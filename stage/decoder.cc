@@ -77,6 +77,11 @@ void activate(const Block& block, TensorView out, TensorView in, Activation acti
   block.ops.linear(pieces(out), pieces(in), identity, {}, activation, {});
 }
 
+/// Room for sums beside `out`, of its shape.
+TensorView sums_beside(const Block& block, const TensorView& out) {
+  return {block.workspace.adapted_mlp.data, out.dtype, out.rows, out.columns};
+}
+
 /// A product with an activation, which comes after what adapters add. Rows without one are computed
 /// as if no row had one: neighbours with one go through the product apart from them.
 void activated(const Block& block, LayerProduct product, std::size_t weight, std::size_t bias,
@@ -87,7 +92,7 @@ void activated(const Block& block, LayerProduct product, std::size_t weight, std
     linear(block.ops, block.weights, weight, bias, to.slice(first, end - first),
            in.slice(first, end - first), then);
   };
-  const TensorView sums = block.workspace.adapted_mlp;
+  const TensorView sums = sums_beside(block, out);
   std::int64_t next = 0;
   for (std::size_t i = 0; i < adapters.rows.size();) {
     const std::int64_t first = adapters.rows[i].first;
@@ -116,10 +121,11 @@ void activated(const Block& block, LayerProduct product, std::size_t weight, std
 /// out = (up of in) * out: the second product of a gated MLP.
 void times_up(const Block& block, TensorView out, TensorView in) {
   const LayerAdapters& adapters = block.adapters;
+  const TensorView sums = sums_beside(block, out);
   for (const AdapterRows& rows : adapters.rows) {
     const AdapterWeights::Pair* pair = adapters.find(rows, LayerProduct::up);
     if (pair == nullptr) continue;
-    block.ops.linear_times(block.workspace.adapted_mlp.slice(rows.first, rows.count),
+    block.ops.linear_times(sums.slice(rows.first, rows.count),
                            lowered(block, *pair, in.slice(rows.first, rows.count)), pair->upper, {},
                            out.slice(rows.first, rows.count));
   }
@@ -127,8 +133,7 @@ void times_up(const Block& block, TensorView out, TensorView in) {
                          out);
   for (const AdapterRows& rows : adapters.rows) {
     if (adapters.find(rows, LayerProduct::up) == nullptr) continue;
-    block.ops.add(out.slice(rows.first, rows.count),
-                  block.workspace.adapted_mlp.slice(rows.first, rows.count));
+    block.ops.add(out.slice(rows.first, rows.count), sums.slice(rows.first, rows.count));
   }
 }
 
@@ -157,7 +162,8 @@ TensorView attention_input(kernels::Ops& ops, const DecoderConfig& model,
 
 void norm_heads(kernels::Ops& ops, const DecoderConfig& model, const GroupWeights& weights,
                 std::size_t weight, TensorView rows) {
-  const std::int32_t width = model.attention.head_width;
+  const std::int64_t width =
+      model.attention.whole_norm ? rows.columns : std::int64_t{model.attention.head_width};
   const TensorView heads{rows.data, rows.dtype, rows.rows * rows.columns / width, width};
   ops.rms_norm(heads, heads, weights.vector(weight), model.norm.epsilon, model.norm.weight_offset);
 }
@@ -191,6 +197,13 @@ void add_block(const Block& block, const DecoderConfig& model, const BlockEnd& e
     const TensorView result = block.workspace.aside.slice(0, hidden.rows);
     linear(block, end.product, end.weight, end.bias, result, in);
     norm(block.ops, model, block.weights, end.out_norm_weight, end.out_norm_bias, result, result);
+    block.ops.add(hidden, result);
+    return;
+  }
+  if (model.residual_scale != 1.0F) {
+    const TensorView result = block.workspace.aside.slice(0, hidden.rows);
+    linear(block, end.product, end.weight, end.bias, result, in);
+    block.ops.scale(result, model.residual_scale);
     block.ops.add(hidden, result);
     return;
   }
@@ -243,6 +256,9 @@ void attention_block(kernels::Ops& ops, const DecoderConfig& model, const GroupW
     norm_heads(ops, model, weights, kQueryNormWeight, query);
     norm_heads(ops, model, weights, kKeyNormWeight, keys);
   }
+  if (model.attention.clip > 0) {
+    for (const TensorView& rows : {query, keys, values}) ops.clamp(rows, model.attention.clip);
+  }
   rotate(ops, model, workspace, place.model_layer, positions, query);
   rotate(ops, model, workspace, place.model_layer, positions, keys);
   if (place.cache != nullptr) {
@@ -258,7 +274,6 @@ void attention_block(kernels::Ops& ops, const DecoderConfig& model, const GroupW
 void mlp_block(kernels::Ops& ops, const DecoderConfig& model, const GroupWeights& weights,
                const LayerWorkspace& workspace, const LayerAdapters& adapters, TensorView hidden) {
   const Block block{ops, weights, workspace, adapters};
-  const TensorView mlp = workspace.mlp.slice(0, hidden.rows);
   TensorView in = hidden;
   if (model.residual != Residual::sequential) {
     in = workspace.aside.slice(0, hidden.rows);
@@ -266,6 +281,13 @@ void mlp_block(kernels::Ops& ops, const DecoderConfig& model, const GroupWeights
     in = workspace.normed.slice(0, hidden.rows);
     norm(ops, model, weights, kMlpNormWeight, kMlpNormBias, in, hidden);
   }
+  if (weights.matrix(kRouterWeight).rows() > 0) {
+    const TensorView sum = mix_experts(ops, model, weights, workspace.mixture, workspace.mlp, in);
+    if (model.residual_scale != 1.0F) ops.scale(sum, model.residual_scale);
+    ops.add_rows(hidden, sum, {});
+    return;
+  }
+  const TensorView mlp{workspace.mlp.data, workspace.mlp.dtype, hidden.rows, model.mlp.width};
   if (model.mlp.gated) {
     activated(block, LayerProduct::gate, kGateWeight, kGateBias, mlp, in, model.mlp.activation);
     times_up(block, mlp, in);
@@ -298,6 +320,7 @@ HeadRows output_head(kernels::Ops& ops, const DecoderConfig& model, const GroupW
   }
   if (wanted == 0) return {in, logits};
   linear(ops, weights, kHeadTokens, kHeadBias, logits, in.slice(0, wanted));
+  if (model.head.scale != 1.0F) ops.scale(logits, model.head.scale);
   if (model.head.soft_cap > 0) ops.soft_cap(logits, model.head.soft_cap);
   return {in, logits};
 }

@@ -10,6 +10,7 @@
 #include "offload/kv/kv_cache.h"
 #include "stage/adapters.h"
 #include "stage/decoder_config.h"
+#include "stage/mixture.h"
 #include "stage/weight_groups.h"
 
 namespace sluice::stage {
@@ -25,8 +26,8 @@ struct LayerWorkspace {
   TensorView keys[2];    // [tokens, KV width]
   TensorView values[2];  // [tokens, KV width]
   TensorView mlp;        // [tokens, MLP width]
-  /// [tokens, hidden], of parallel residuals: what the MLP reads; with norms around the blocks: a
-  /// block's result before its norm. Else empty.
+  /// [tokens, hidden], of parallel residuals: what the MLP reads; with norms around the blocks or a
+  /// scaled residual: a block's result before that. Else empty.
   TensorView aside;
   // Of runs with adapters:
   void* adapted = nullptr;     // [tokens, rank] of any of their products
@@ -35,6 +36,7 @@ struct LayerWorkspace {
   /// Of the kinds of layers (PositionTraits::rotary), each f32 [width / 2], or twice that where
   /// there are long ones.
   std::vector<const float*> frequencies;
+  MixtureWorkspace mixture;  // of models with experts
 };
 
 /// ... and the head: for the rows whose logits are wanted, at most `rows` at a time.
@@ -60,7 +62,8 @@ void embed(kernels::Ops& ops, const DecoderConfig& model, const GroupWeights& we
 
 /// The two blocks of a decoder layer with the rows' adapters, each in place on hidden [tokens,
 /// hidden]. With a parallel residual attention leaves what the MLP reads in workspace.aside, so
-/// that the MLP of the same GPU batch must be the next to come.
+/// that the MLP of the same GPU batch must be the next to come. mlp_block() of a layer with experts
+/// waits until the device has chosen them (mixture.h).
 void attention_block(kernels::Ops& ops, const DecoderConfig& model, const GroupWeights& weights,
                      const LayerWorkspace& workspace, const KvPlace& place,
                      const LayerAdapters& adapters, const std::int32_t* positions,

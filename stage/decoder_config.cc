@@ -19,7 +19,17 @@ namespace {
   throw InputError(fmt::format("{}: {}; no such model can run", where, what));
 }
 
-// Elements of all tensors; false: more than can be counted.
+/// The first layer but layer 0 that has experts, or that has none; past the last: there is none.
+std::int32_t first_behind(const DecoderConfig& model, bool experts) {
+  if (model.mixture.layers.empty()) {  // all are alike
+    return experts == (model.mixture.experts > 0) ? 1 : model.layers;
+  }
+  std::int32_t layer = 1;
+  while (layer < model.layers && model.has_experts(layer) != experts) ++layer;
+  return layer;
+}
+
+// At least the elements of all tensors; false: more than can be counted.
 bool count(const DecoderConfig& model, std::int64_t& total) {
   const auto add = [&total](const offload::GroupSpec& spec, std::int64_t times) {
     for (const offload::WeightSpec& tensor : spec.tensors) {
@@ -33,9 +43,12 @@ bool count(const DecoderConfig& model, std::int64_t& total) {
     return true;
   };
   if (!add(embedding_group(model), 1) || !add(layer_group(model, 0), 1)) return false;
-  // All layers but the first are alike in size.
-  const bool more = model.layers > 1;
-  return (!more || add(layer_group(model, 1), model.layers - 1)) && add(head_group(model), 1);
+  // Of the layers behind the first, those with experts are alike in size, and those without.
+  for (const bool experts : {false, true}) {
+    const std::int32_t alike = first_behind(model, experts);
+    if (alike < model.layers && !add(layer_group(model, alike), model.layers - 1)) return false;
+  }
+  return add(head_group(model), 1);
 }
 
 void check_rotary(const DecoderConfig& model, const std::string& where) {
@@ -71,6 +84,37 @@ void check_rotary(const DecoderConfig& model, const std::string& where) {
   }
 }
 
+void check_mixture(const DecoderConfig& model, const std::string& where) {
+  const MixtureTraits& mixture = model.mixture;
+  const kernels::RouterRule& router = mixture.router;
+  if (mixture.experts == 0) return;
+  if (mixture.experts < 1 || mixture.experts > kernels::kMostExperts || mixture.width < 1 ||
+      mixture.shared_width < 0 ||
+      std::int64_t{mixture.experts} * model.layers > kMostExpertsOfModel) {
+    refuse(where, fmt::format("{} experts of {} in each of {} layers are none or too many",
+                              mixture.experts, mixture.width, model.layers));
+  }
+  const bool grouped = router.groups >= 1 && router.groups <= kernels::kMostExpertGroups &&
+                       mixture.experts % router.groups == 0 && router.kept_groups >= 1 &&
+                       router.kept_groups <= router.groups;
+  if (!grouped) {
+    refuse(where, fmt::format("{} experts cannot be chosen from {} of {} equal groups",
+                              mixture.experts, router.kept_groups, router.groups));
+  }
+  const std::int32_t most = mixture.experts / router.groups * router.kept_groups;
+  if (router.chosen < 1 || router.chosen > std::min(most, kernels::kMostChosenExperts)) {
+    refuse(where, fmt::format("a row goes to {} of {} experts", router.chosen, most));
+  }
+  if (!mixture.layers.empty() && mixture.layers.size() != static_cast<std::size_t>(model.layers)) {
+    refuse(where, fmt::format("a list says which of {} layers have experts, but there are {}",
+                              mixture.layers.size(), model.layers));
+  }
+  if (model.residual != Residual::sequential || model.norm.place != NormPlace::before ||
+      !model.mlp.gated) {
+    refuse(where, "its experts stand beside attention, have norms behind them or are not gated");
+  }
+}
+
 /// A list that is there has a value for every layer.
 void check_lists(const DecoderConfig& model, const std::string& where) {
   const auto layers = static_cast<std::size_t>(model.layers);
@@ -101,6 +145,13 @@ std::int32_t PositionTraits::long_after() const {
   return !rotary.empty() && !rotary.front().long_frequencies.empty()
              ? rotary.front().long_after
              : std::numeric_limits<std::int32_t>::max();
+}
+
+std::int32_t DecoderConfig::widest_mlp() const {
+  if (mixture.experts == 0) return mlp.width;
+  const std::int32_t widest = std::max(mixture.width, mixture.shared_width);
+  const bool all = mixture.layers.empty();
+  return all ? widest : std::max(widest, mlp.width);
 }
 
 kernels::AttentionRule DecoderConfig::attention_rule(std::int32_t layer) const {
@@ -147,6 +198,7 @@ void DecoderConfig::validate(const std::string& where) const {
     }
   }
   if (positions.kind == PositionKind::rotary) check_rotary(*this, where);
+  check_mixture(*this, where);
   check_lists(*this, where);
   if (embedding.zero_filled && embedding.width > hidden) {
     refuse(where, fmt::format("an embedding of {} cannot be filled up to hidden states of {}",

@@ -85,6 +85,8 @@ struct AttentionTraits {
   bool output_bias = true;
   float scale = 0;              // of query times key
   bool query_key_norm = false;  // RMS norm of each head of query and key, before they turn
+  bool whole_norm = false;      // ... of all heads of a row together
+  float clip = 0;               // query, key and value become at most that far from 0; 0: any
   float soft_cap = 0;           // of scores; 0: none
   bool scale_by_layer = false;  // scores are also divided by the layer's number + 1
   /// Keys that a query sees, itself included, in each layer; 0: all. Empty: all in all layers.
@@ -105,6 +107,22 @@ struct MlpTraits {
   bool gated = false;
 };
 
+/// Experts in the place of the MLP: a router sends each row to some of them, and their results are
+/// added up by its weights. Each is a gated MLP; biases and activation are MlpTraits'.
+struct MixtureTraits {
+  std::int32_t experts = 0;  // of a layer; 0: the model has none
+  std::int32_t width = 0;    // of each
+  kernels::RouterRule router;
+  bool router_bias = false;
+  bool correction = false;  // kernels::Ops::route()
+  /// An MLP that all rows go through; 0: none.
+  std::int32_t shared_width = 0;
+  /// Its result is multiplied with the sigmoid of one more product of the row.
+  bool shared_switch = false;
+  /// Which layers have experts; empty: all. The others have an MLP of MlpTraits::width.
+  std::vector<char> layers = {};
+};
+
 /// Hidden states to logits: the final norm, where the embedding is projected a way back to its
 /// width, then the product with the token table or a matrix of its own.
 struct HeadTraits {
@@ -112,10 +130,13 @@ struct HeadTraits {
   bool tied = true;    // its matrix is the embedding's token table
   bool bias = false;   // of the last product
   float soft_cap = 0;  // of logits; 0: none
+  float scale = 1.0F;  // of logits
   /// The way back has a bias, a gelu and a layer norm of its own; else it is a bare product.
   bool dense_projection = false;
 };
 
+/// Of all layers together.
+constexpr std::int64_t kMostExpertsOfModel = std::int64_t{1} << 17U;
 /// More than any model has, and few enough to keep lists of.
 constexpr std::int32_t kMostLayers = 65536;
 
@@ -129,10 +150,12 @@ struct DecoderConfig {
   NormTraits norm;
   AttentionTraits attention;
   MlpTraits mlp;
+  MixtureTraits mixture;
   HeadTraits head;
   Residual residual = Residual::sequential;
-  DType dtype = DType::f16;  // of dummy weights
-  std::int32_t bos = 0;      // -1: none
+  float residual_scale = 1.0F;  // of what both blocks add
+  DType dtype = DType::f16;     // of dummy weights
+  std::int32_t bos = 0;         // -1: none
   std::int32_t eos = 0;
   std::int32_t pad = 0;  // -1: none
 
@@ -143,6 +166,17 @@ struct DecoderConfig {
   /// Of what the head's last product gets.
   std::int32_t feature_width() const { return projected() ? embedding.width : hidden; }
   bool norms_attention_of(std::int32_t layer) const { return layer > 0 || norm.in_first_layer; }
+  bool has_experts(std::int32_t layer) const {
+    return mixture.experts > 0 &&
+           (mixture.layers.empty() || mixture.layers[static_cast<std::size_t>(layer)] != 0);
+  }
+  /// Of the widest MLP, expert or not, of any layer.
+  std::int32_t widest_mlp() const;
+  /// What both blocks give needs memory of its own before it is added to the hidden states.
+  bool sets_aside() const {
+    return residual != Residual::sequential || norm.place == NormPlace::around ||
+           residual_scale != 1.0F;
+  }
   kernels::AttentionRule attention_rule(std::int32_t layer) const;
 
   /// Throws InputError, with `where` (a path) in front, for values that cannot be: a size below 1,

@@ -21,7 +21,9 @@ std::uint64_t elements_of(const offload::GroupSpec& spec) {
 }  // namespace
 
 DecodeWeights decode_weights(const DecoderConfig& model) {
-  return {elements_of(layer_group(model, 0)), elements_of(head_group(model))};
+  // The last layer stands for all: where only some have experts, the first ones often have none.
+  return {elements_of(layer_group(model, std::max(model.layers - 1, 0))),
+          elements_of(head_group(model))};
 }
 
 void split_layers(std::vector<StageConfig>& stages, std::int32_t model_layers,

@@ -147,6 +147,7 @@ class Stage::Impl {
                      context);
     workspace_.emplace(layout_, device_, host_, control_);
     workspace_->tokens = resources_.tokens;
+    workspace_->layer.mixture.backend = resources_.engine.backend.get();
     if (layout_.adapters) {
       adapters_.emplace(layout_, backend, resources_.adapters, device_, host_);
       workspace_->adapters = &*adapters_;

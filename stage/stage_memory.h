@@ -59,6 +59,10 @@ struct StageLayout {
   /// Greatest rank of an adapter's product; 0: there are none.
   std::int32_t adapter_rank() const;
   std::int64_t tokens() const { return batching.max_tokens_per_gpu_batch; }
+  /// ... that an MLP gets at most.
+  std::int64_t mlp_tokens() const {
+    return config.policy.mlp_once ? tokens() * batching.num_gpu_batches : tokens();
+  }
 };
 
 /// The weight stream's layers: embedding (first stage), decoder layers, head (last stage).

@@ -1,6 +1,7 @@
 #include "stage/task_work.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "offload/kv/kv_layout.h"
 #include "stage/weight_groups.h"
@@ -19,11 +20,25 @@ void add_tensor(Products& products, const offload::TensorPlacement& tensor) {
       2.0 * static_cast<double>(tensor.info.rows) * static_cast<double>(tensor.info.columns);
 }
 
+/// `first`: the router and what comes with it, in a layer that has experts. Each expert is alike.
+void add_experts(const MixtureTraits& mixture, const offload::GroupPlacement& group,
+                 std::size_t first, Products& part) {
+  Products expert;
+  for (std::size_t t = 0; t < kExpertTensorCount; ++t) add_tensor(expert, group.tensors[first + t]);
+  part.experts = mixture.experts;
+  part.chosen = mixture.router.chosen;
+  part.expert_bytes = expert.bytes;
+  part.flop += mixture.router.chosen * expert.flop;
+}
+
 /// Adds a group's tensors to the blocks that read them. A layer is one group, or attention's comes
 /// before the MLP's.
 void add_layer_group(const offload::GroupPlacement& group, bool is_mlp, std::size_t layer,
-                     StageWork& work) {
-  for (std::size_t t = 0; t < group.tensors.size(); ++t) {
+                     const MixtureTraits& mixture, StageWork& work) {
+  const std::size_t first = is_mlp ? 0 : static_cast<std::size_t>(kAttentionTensorCount);
+  const std::size_t end = first + kMlpTensorCount;
+  if (group.tensors.size() > end) add_experts(mixture, group, end, work.mlp[layer]);
+  for (std::size_t t = 0; t < std::min(end, group.tensors.size()); ++t) {
     const bool is_output = t == kOutputWeight || t == kOutputBias || t == kAttentionOutNormWeight ||
                            t == kAttentionOutNormBias;
     Products& part = is_mlp || t >= kAttentionTensorCount ? work.mlp[layer]
@@ -43,7 +58,8 @@ void add_groups(const StageLayout& layout, const std::vector<offload::GroupPlace
   const std::size_t of_layers = groups.size() - first - (layout.last() ? 1 : 0);
   const std::size_t per_layer = of_layers / layers;
   for (std::size_t i = 0; i < of_layers; ++i) {
-    add_layer_group(groups[first + i], i % per_layer == 1, i / per_layer, work);
+    add_layer_group(groups[first + i], i % per_layer == 1, i / per_layer, layout.model.mixture,
+                    work);
   }
   for (const offload::GroupPlacement& group : groups) {
     const std::uint64_t disk = group.bytes(Tier::disk);
@@ -69,6 +85,10 @@ TaskWork products(const Products& part, std::int64_t rows) {
   TaskWork work;
   work.flop = static_cast<double>(rows) * part.flop;
   work.weight_bytes = part.bytes;
+  if (part.experts == 0) return work;
+  const double missed = 1.0 - static_cast<double>(part.chosen) / part.experts;
+  const double read = part.experts * (1.0 - std::pow(missed, static_cast<double>(rows)));
+  work.weight_bytes += static_cast<std::uint64_t>(read * static_cast<double>(part.expert_bytes));
   return work;
 }
 

@@ -1,5 +1,6 @@
 // What a task takes of each resource at least: bytes and arithmetic, from shapes and placement
-// alone. Norms, biases and activation functions are left out.
+// alone. Norms, biases and activation functions are left out. Of experts, as many are read as rows
+// choose where each expert is as likely as any other.
 #pragma once
 
 #include <cstdint>
@@ -36,6 +37,10 @@ struct StageWork {
   struct Products {
     double flop = 0;          // per row
     std::uint64_t bytes = 0;  // of the weights, whatever the rows
+    /// Of a layer with experts: those that rows choose are read, too. `flop` has those of a row.
+    std::int32_t experts = 0;
+    std::int32_t chosen = 0;
+    std::uint64_t expert_bytes = 0;  // of each
   };
   struct Group {
     std::uint64_t streamed = 0;  // bytes through the ring

@@ -11,7 +11,8 @@
 
 namespace sluice::stage {
 
-/// Runs embedding, one decoder layer without its attention, and output head, as far as the stage
+/// Runs embedding, one decoder layer without its attention (of models in which some layers have
+/// experts, also the MLP of the other kind), and output head, as far as the stage
 /// has them, on as many rows as a GPU batch has at most and as it has in decoding. The weights are
 /// what lies in their places: streamed ones may be garbage, and nobody looks at the result. No pass
 /// may have begun. Returns when the device is done.

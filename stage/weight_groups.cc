@@ -77,8 +77,11 @@ GroupSpec attention_group(const DecoderConfig& model, std::int32_t layer) {
     group.norm(norm, kAttentionOutNormWeight, kAttentionOutNormBias, "out_norm", model.hidden);
   }
   if (attention.query_key_norm) {
-    group.tensor(kQueryNormWeight, "query_norm.weight", 1, attention.head_width, WeightUse::scale);
-    group.tensor(kKeyNormWeight, "key_norm.weight", 1, attention.head_width, WeightUse::scale);
+    const bool whole = attention.whole_norm;
+    group.tensor(kQueryNormWeight, "query_norm.weight", 1, whole ? query : attention.head_width,
+                 WeightUse::scale);
+    group.tensor(kKeyNormWeight, "key_norm.weight", 1, whole ? kv : attention.head_width,
+                 WeightUse::scale);
   }
   group.linear(kQueryWeight, kQueryBias, bias, "query", query, model.hidden);
   group.linear(kKeyWeight, kKeyBias, bias, "key", kv, model.hidden);
@@ -86,6 +89,41 @@ GroupSpec attention_group(const DecoderConfig& model, std::int32_t layer) {
   group.linear(kOutputWeight, kOutputBias, attention.output_bias, "output", model.hidden, query);
   return std::move(group.spec);
 }
+
+namespace {
+
+void add_experts(const DecoderConfig& model, Group& group) {
+  const MixtureTraits& mixture = model.mixture;
+  const std::int64_t hidden = model.hidden;
+  // A table is kept as it is: rounded logits would send rows to other experts.
+  group.tensor(kRouterWeight, "router.weight", mixture.experts, hidden, WeightUse::table);
+  if (mixture.router_bias) {
+    group.tensor(kRouterBias, "router.bias", 1, mixture.experts, WeightUse::bias);
+  }
+  if (mixture.correction) {
+    group.tensor(kCorrection, "correction.bias", 1, mixture.experts, WeightUse::bias);
+  }
+  if (mixture.shared_width > 0) {
+    group.tensor(kSharedGate, "shared.gate.weight", mixture.shared_width, hidden);
+    group.tensor(kSharedUp, "shared.up.weight", mixture.shared_width, hidden);
+    group.tensor(kSharedDown, "shared.down.weight", hidden, mixture.shared_width);
+  }
+  if (mixture.shared_switch) group.tensor(kSharedSwitch, "shared.switch.weight", 1, hidden);
+  group.spec.tensors.resize(expert_tensors(mixture.experts));
+  for (std::int32_t expert = 0; expert < mixture.experts; ++expert) {
+    const std::size_t first = expert_tensors(expert);
+    const std::string name = fmt::format("experts.{}.", expert);
+    const bool bias = model.mlp.bias;
+    group.linear(first + kExpertGate, first + kExpertGateBias, bias, name + "gate", mixture.width,
+                 hidden);
+    group.linear(first + kExpertUp, first + kExpertUpBias, bias, name + "up", mixture.width,
+                 hidden);
+    group.linear(first + kExpertDown, first + kExpertDownBias, bias, name + "down", hidden,
+                 mixture.width);
+  }
+}
+
+}  // namespace
 
 GroupSpec mlp_group(const DecoderConfig& model, std::int32_t layer) {
   Group group(fmt::format("layer {} MLP", layer), kMlpTensorCount,
@@ -95,6 +133,10 @@ GroupSpec mlp_group(const DecoderConfig& model, std::int32_t layer) {
   }
   if (model.norm.place == NormPlace::around) {
     group.norm(model.norm, kMlpOutNormWeight, kMlpOutNormBias, "out_norm", model.hidden);
+  }
+  if (model.has_experts(layer)) {
+    add_experts(model, group);
+    return std::move(group.spec);
   }
   if (model.mlp.gated) {
     group.linear(kGateWeight, kGateBias, model.mlp.bias, "gate", model.mlp.width, model.hidden);

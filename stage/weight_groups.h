@@ -53,8 +53,29 @@ enum MlpTensor : std::size_t {
   kGateWeight,  // [MLP width, hidden], where the MLP is gated
   kUpWeight,    // [MLP width, hidden]
   kDownWeight,  // [hidden, MLP width]
-  kMlpTensorCount
+  // Of a layer with experts, which has none of the last six:
+  kRouterBias,
+  kCorrection,     // [experts]
+  kSharedSwitch,   // [1, hidden]
+  kRouterWeight,   // [experts, hidden], never quantised
+  kSharedGate,     // [shared width, hidden]
+  kSharedUp,       // [shared width, hidden]
+  kSharedDown,     // [hidden, shared width]
+  kMlpTensorCount  // here the experts' tensors begin, kExpertTensorCount of each
 };
+enum ExpertTensor : std::size_t {
+  kExpertGateBias,
+  kExpertUpBias,
+  kExpertDownBias,
+  kExpertGate,  // [expert width, hidden]
+  kExpertUp,    // [expert width, hidden]
+  kExpertDown,  // [hidden, expert width]
+  kExpertTensorCount
+};
+/// Where the tensors of an expert begin in the MLP's group.
+constexpr std::size_t expert_tensors(std::int32_t expert) {
+  return kMlpTensorCount + static_cast<std::size_t>(expert) * kExpertTensorCount;
+}
 enum HeadTensor : std::size_t {
   kHeadNormWeight,
   kHeadNormBias,

@@ -51,8 +51,7 @@ void take_layer(const StageLayout& layout, Taker& device, LayerWorkspace& layer)
   const DType dtype = layout.compute_dtype;
   // Attention's result is written when the normed states are no longer needed, so both share
   // memory.
-  const std::int64_t mlp_tokens =
-      layout.config.policy.mlp_once ? tokens * layout.batching.num_gpu_batches : tokens;
+  const std::int64_t mlp_tokens = layout.mlp_tokens();
   const TensorView shared =
       device.matrix(mlp_tokens, std::max(model.hidden, attention.query_width()), dtype);
   layer.normed = {shared.data, dtype, mlp_tokens, model.hidden};
@@ -62,17 +61,35 @@ void take_layer(const StageLayout& layout, Taker& device, LayerWorkspace& layer)
     layer.keys[set] = device.matrix(tokens, attention.kv_width(), dtype);
     layer.values[set] = device.matrix(tokens, attention.kv_width(), dtype);
   }
-  layer.mlp = device.matrix(mlp_tokens, model.mlp.width, dtype);
-  if (model.residual != Residual::sequential || model.norm.place == NormPlace::around) {
+  layer.mlp = device.matrix(mlp_tokens, model.widest_mlp(), dtype);
+  if (model.sets_aside()) {
     layer.aside = device.matrix(mlp_tokens, model.hidden, dtype);
   }
   if (const std::int32_t rank = layout.adapter_rank(); rank > 0) {
     layer.adapted = device.matrix(mlp_tokens, rank, dtype).data;
-    layer.adapted_mlp = device.matrix(mlp_tokens, model.mlp.width, dtype);
+    layer.adapted_mlp = device.matrix(mlp_tokens, model.widest_mlp(), dtype);
   }
   if (layout.first() && model.projected()) {
     layer.token_embedding = device.matrix(tokens, model.embedding.width, dtype);
   }
+}
+
+/// Every row may choose the same expert.
+void take_mixture(const StageLayout& layout, Takers& takers, MixtureWorkspace& mixture) {
+  const DecoderConfig& model = layout.model;
+  const std::int64_t experts = model.mixture.experts;
+  if (experts == 0) return;
+  const std::int64_t tokens = layout.mlp_tokens();
+  const std::int64_t choices = tokens * model.mixture.router.chosen;
+  Taker& device = takers.device;
+  mixture.logits = device.matrix(tokens, experts, DType::f32);
+  mixture.gathered = device.matrix(tokens, model.hidden, layout.compute_dtype);
+  mixture.result = device.matrix(tokens, model.hidden, layout.compute_dtype);
+  mixture.sum = device.matrix(tokens, model.hidden, DType::f32);
+  if (model.mixture.shared_switch) mixture.switches = device.matrix(tokens, 1, DType::f32);
+  mixture.routed = {device.indices(experts), device.indices(choices), device.array<float>(choices),
+                    device.indices(choices), device.array<float>(choices)};
+  mixture.host_counts = takers.control.indices(experts);
 }
 
 void take_sampling(const StageLayout& layout, Taker& device, Taker& control,
@@ -152,6 +169,7 @@ void take_all(const StageLayout& layout, Takers& takers, Workspace& workspace) {
   Taker& host = takers.host;
   const std::int64_t tokens = layout.tokens();
   take_layer(layout, device, workspace.layer);
+  take_mixture(layout, takers, workspace.layer.mixture);
   take_frequencies(layout, takers, workspace);
   if (layout.last()) take_head(layout, takers, workspace);
   for (std::int32_t i = 0; i < layout.buffers(); ++i) {

@@ -46,7 +46,10 @@ std::uint64_t digest_of(const OpenedModel& model) {
 
 DType weight_dtype(const OpenedModel& model) {
   const offload::GroupSpec mlp = stage::mlp_group(model.folder.config, 0);
-  const auto stored = model.names.find(mlp.tensors[stage::kUpWeight].name);
+  const std::size_t up = model.folder.config.has_experts(0)
+                             ? stage::expert_tensors(0) + stage::kExpertUp
+                             : stage::kUpWeight;
+  const auto stored = model.names.find(mlp.tensors[up].name);
   const offload::TensorRecord* matrix =
       stored == model.names.end() ? nullptr : model.checkpoint->find(stored->second.tensor);
   return matrix != nullptr ? matrix->dtype : model.folder.config.dtype;

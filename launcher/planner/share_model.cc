@@ -4,6 +4,7 @@
 #include <cmath>
 #include <numeric>
 #include <utility>
+#include <vector>
 
 #include "launcher/planner/linear_program.h"
 
@@ -14,11 +15,19 @@ namespace {
 using offload::Tier;
 
 /// Layers of the two stages that are measured: enough for two layers beside each other in the ring
-/// of weights. Layers with windows repeat within a dozen.
+/// of weights. Layers with windows repeat within a dozen, and so do those with experts, unless only
+/// the first ones have none: then the layers behind these count.
 std::array<std::int32_t, 2> measured_layers(const stage::DecoderConfig& model) {
-  const bool windows = !model.attention.windows.empty();
-  const std::int32_t more = std::min(model.layers, windows ? 24 : 3);
-  return {windows ? (more + 1) / 2 : std::max(more - 1, 1), more};
+  const std::vector<char>& experts = model.mixture.layers;
+  const auto first = std::ranges::find(experts, 1);
+  const bool alike = std::ranges::find(first, experts.end(), 0) == experts.end();
+  if (model.attention.windows.empty() && alike) {
+    const auto plain = static_cast<std::int32_t>(first - experts.begin());
+    const std::int32_t more = std::min(model.layers, plain + 3);
+    return {std::max(more - 1, 1), more};
+  }
+  const std::int32_t more = std::min(model.layers, 24);
+  return {(more + 1) / 2, more};
 }
 
 void put(offload::Shares& shares, Tier tier) {

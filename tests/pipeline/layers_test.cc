@@ -56,6 +56,7 @@ class ByHand {
         activations_(*engine_.backend, activation_shape(layout_), {}, device_, host_, nullptr,
                      nullptr, nullptr),
         workspace_(layout_, device_, host_, host_) {
+    workspace_.layer.mixture.backend = engine_.backend.get();
     upload_frequencies(*engine_.backend, layout_.model.positions, workspace_);
   }
 

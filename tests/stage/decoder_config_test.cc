@@ -68,5 +68,54 @@ TEST(DecoderConfigTest, ValuesThatCannotBeAreRefused) {
               HasSubstr("more bytes than can be counted"));
 }
 
+TEST(DecoderConfigTest, ExpertsThatCannotBeAreRefused) {
+  DecoderConfig sound = small();
+  sound.mlp.gated = true;
+  sound.mixture.experts = 8;
+  sound.mixture.width = 16;
+  sound.mixture.router.chosen = 2;
+  EXPECT_NO_THROW(sound.validate("x"));
+  sound.mixture.layers = {1, 0, 1};
+  EXPECT_NO_THROW(sound.validate("x"));
+  sound.mixture.layers = {};
+  const auto with_experts = [&sound](auto change) {
+    DecoderConfig model = sound;
+    change(model);
+    return support::refusal([&] { model.validate("m/config.json"); });
+  };
+  EXPECT_THAT(with_experts([](DecoderConfig& m) { m.mixture.width = 0; }),
+              HasSubstr("8 experts of 0"));
+  EXPECT_THAT(with_experts([](DecoderConfig& m) { m.mixture.experts = 1 << 20; }),
+              HasSubstr("too many"));
+  EXPECT_THAT(with_experts([](DecoderConfig& m) { m.layers = 1 << 15; }), HasSubstr("too many"));
+  EXPECT_THAT(with_experts([](DecoderConfig& m) { m.mixture.router.chosen = 9; }),
+              HasSubstr("9 of 8 experts"));
+  EXPECT_THAT(with_experts([](DecoderConfig& m) { m.mixture.router.groups = 3; }),
+              HasSubstr("1 of 3 equal groups"));
+  EXPECT_THAT(with_experts([](DecoderConfig& m) {
+                m.mixture.router.groups = 8;
+                m.mixture.router.kept_groups = 1;
+              }),
+              HasSubstr("2 of 1 experts"));
+  EXPECT_THAT(with_experts([](DecoderConfig& m) { m.mixture.layers = {1}; }),
+              HasSubstr("there are 3"));
+  EXPECT_THAT(with_experts([](DecoderConfig& m) { m.residual = Residual::parallel; }),
+              HasSubstr("beside attention"));
+}
+
+TEST(DecoderConfigTest, TheWidestMlpIsThatOfAnyLayer) {
+  DecoderConfig model = small();
+  EXPECT_EQ(model.widest_mlp(), 32);
+  model.mixture.experts = 4;
+  model.mixture.width = 10;
+  EXPECT_EQ(model.widest_mlp(), 10);
+  model.mixture.shared_width = 20;
+  EXPECT_EQ(model.widest_mlp(), 20);
+  model.mixture.layers = {0, 1, 1};
+  EXPECT_EQ(model.widest_mlp(), 32);
+  EXPECT_FALSE(model.has_experts(0));
+  EXPECT_TRUE(model.has_experts(1));
+}
+
 }  // namespace
 }  // namespace sluice::stage

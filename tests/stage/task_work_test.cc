@@ -84,6 +84,37 @@ TEST(TaskWorkTest, OfOneTokenIsEveryMatrixOnce) {
   EXPECT_EQ(work.host_flop, 0.0);
 }
 
+/// Two of four experts in each layer.
+TEST(TaskWorkTest, ATokenIsMultipliedWithItsExpertsAloneAndManyTokensReadThemAll) {
+  StageLayout layout = one_stage();
+  layout.model.mlp.gated = true;
+  layout.model.mlp.bias = false;
+  layout.model.mixture.experts = 4;
+  layout.model.mixture.width = 16;
+  layout.model.mixture.router.chosen = 2;
+  layout.batching.max_tokens_per_gpu_batch = 64;
+  const double expert = 3 * 8 * 16;
+  const auto of = [&](std::int32_t tokens) {
+    Pass pass;
+    pass.rows = {row(0, 0, tokens)};
+    pass.rows.front().sample = false;
+    pass.batch_tokens = {tokens, 0};
+    return pass_work(layout, pass);
+  };
+  const ComputeWork one = of(1);
+  const double attention = 4.0 * 8 * 3;
+  EXPECT_DOUBLE_EQ(one.flop, 2 * 3 * (4 * 8 * 8 + 4 * 8 + 2 * expert) + attention);
+  std::uint64_t layers = 0;
+  const auto groups = placed(layout);
+  for (std::size_t l = 1; l + 1 < groups.size(); ++l) layers += groups[l].total_bytes();
+  const std::uint64_t embedding = 2 * 8 * 2;  // rows of tables, for each token
+  const auto idle = static_cast<std::uint64_t>(3 * 2 * expert * 2);
+  EXPECT_EQ(one.weight_bytes, layers - idle + embedding);
+  const std::uint64_t many = of(40).weight_bytes;
+  EXPECT_LE(many, layers + 40 * embedding);
+  EXPECT_GE(many + 6, layers + 40 * embedding);  // parts of a byte in each layer
+}
+
 TEST(TaskWorkTest, EveryGpuBatchReadsTheWeightsAndNoTokenDoes) {
   const StageLayout layout = one_stage();
   Pass one;

@@ -77,6 +77,38 @@ TEST(WeightGroupsTest, OnlyWhatIsMultipliedWithIsQuantised) {
   }
 }
 
+TEST(WeightGroupsTest, ExpertsStandBehindTheRouterAndInPlaceOfTheMlp) {
+  DecoderConfig model = small();
+  model.mlp.gated = true;
+  model.mlp.bias = false;
+  model.mixture.experts = 3;
+  model.mixture.width = 5;
+  model.mixture.shared_width = 6;
+  model.mixture.shared_switch = model.mixture.correction = true;
+  model.mixture.layers = std::vector<char>(static_cast<std::size_t>(model.layers), 1);
+  model.mixture.layers[0] = 0;
+  EXPECT_EQ(mlp_group(model, 0).tensors.size(), kMlpTensorCount);
+  expect_tensor(mlp_group(model, 0).tensors[kRouterWeight], "", 0, 0);
+  const offload::GroupSpec mlp = mlp_group(model, 1);
+  ASSERT_EQ(mlp.tensors.size(), expert_tensors(3));
+  const auto hidden = std::int64_t{model.hidden};
+  expect_tensor(mlp.tensors[kUpWeight], "", 0, 0);
+  expect_tensor(mlp.tensors[kRouterWeight], "layers.1.mlp.router.weight", 3, hidden);
+  expect_tensor(mlp.tensors[kRouterBias], "", 0, 0);
+  expect_tensor(mlp.tensors[kCorrection], "layers.1.mlp.correction.bias", 1, 3);
+  expect_tensor(mlp.tensors[kSharedDown], "layers.1.mlp.shared.down.weight", hidden, 6);
+  expect_tensor(mlp.tensors[kSharedSwitch], "layers.1.mlp.shared.switch.weight", 1, hidden);
+  expect_tensor(mlp.tensors[expert_tensors(2) + kExpertGate], "layers.1.mlp.experts.2.gate.weight",
+                5, hidden);
+  expect_tensor(mlp.tensors[expert_tensors(2) + kExpertDown], "layers.1.mlp.experts.2.down.weight",
+                hidden, 5);
+  expect_tensor(mlp.tensors[expert_tensors(2) + kExpertDownBias], "", 0, 0);
+  using offload::Compression;
+  EXPECT_EQ(mlp.tensors[kRouterWeight].kept_as(Compression::four_bit, DType::f16), DType::f16);
+  EXPECT_EQ(mlp.tensors[expert_tensors(0) + kExpertUp].kept_as(Compression::four_bit, DType::f16),
+            DType::q4);
+}
+
 TEST(WeightGroupsTest, AbsentTensorsAreEmpty) {
   DecoderConfig model = small();
   model.norm.affine = false;

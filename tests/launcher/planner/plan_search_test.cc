@@ -109,6 +109,44 @@ TEST_P(RandomPlans, NeverFailForLackOfMemory) {
 }
 INSTANTIATE_TEST_SUITE_P(Parts, RandomPlans, testing::Range(0U, 10U));
 
+/// In all layers, behind plain ones, or in every other layer.
+void give_experts(Chance& chance, stage::DecoderConfig& model) {
+  model.mlp.gated = true;
+  model.mlp.bias = false;
+  model.mixture.experts = static_cast<std::int32_t>(chance.number(2, 16));
+  model.mixture.width = static_cast<std::int32_t>(32 * chance.number(1, 4));
+  model.mixture.router.chosen = static_cast<std::int32_t>(chance.number(1, model.mixture.experts));
+  if (chance.coin()) model.mixture.shared_width = 96;
+  const std::int64_t form = chance.number(0, 2);
+  for (std::int32_t layer = 0; form > 0 && layer < model.layers; ++layer) {
+    model.mixture.layers.push_back((form == 1 ? layer >= 2 : layer % 2 == 1) ? 1 : 0);
+  }
+}
+
+TEST(MixturePlans, NeverFailForLackOfMemory) {
+  unsigned planned = 0;
+  constexpr unsigned kCases = 60;
+  for (unsigned seed = 1; seed <= kCases; ++seed) {
+    SCOPED_TRACE(seed);
+    Chance chance(seed);
+    PlanCase made;
+    paper::random_case(chance, made);
+    give_experts(chance, made.model.folder.config);
+    SearchOptions few;
+    few.built = 2;
+    few.tasks = few.most_tasks = 0;
+    try {
+      const FoundPlans found = search_plans(made.asked(), few);
+      for (const Plan& plan : found.plans) expect_fits(made.request, plan);
+      ++planned;
+    } catch (const CapacityError& refusal) {
+      EXPECT_THAT(refusal.what(), HasSubstr("missing"));
+    }
+    if (testing::Test::HasFailure()) break;
+  }
+  EXPECT_GT(planned, kCases / 3);  // else this would show nothing
+}
+
 /// Small enough to try every coarse policy.
 void small_case(unsigned seed, PlanCase& made) {
   Chance chance(seed);
