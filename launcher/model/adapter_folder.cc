@@ -44,13 +44,19 @@ struct Target {
 /// By the module's name, without what may stand before it.
 using Targets = std::map<std::string, std::vector<Target>>;
 
-Targets targets_of(const TensorNames& names, std::int32_t layers) {
+/// Experts have no adapters: in their layers only attention's products may have one.
+bool has_product(const stage::DecoderConfig& model, std::int32_t layer, LayerProduct product) {
+  return product < LayerProduct::gate || !model.has_experts(layer);
+}
+
+Targets targets_of(const TensorNames& names, const stage::DecoderConfig& model) {
   Targets targets;
   for (const TensorNames::Entry& entry : names.entries()) {
     for (std::size_t i = 0; i < stage::kLayerProducts; ++i) {
       const auto product = static_cast<LayerProduct>(i);
       if (entry.ours != stage::product_name(product, "*")) continue;
-      for (std::int32_t layer = 0; layer < layers; ++layer) {
+      for (std::int32_t layer = 0; layer < model.layers; ++layer) {
+        if (!has_product(model, layer, product)) continue;
         std::string module = entry.stored;
         module.replace(module.find('*'), 1, fmt::format("{}", layer));
         targets[module].push_back({layer, product, entry.rows});
@@ -160,7 +166,7 @@ class FolderReader {
         file_(folder / kTensors),
         settings_(folder / kConfig),
         names_(model.family->name_tensors(model.config)),
-        targets_(targets_of(names_, model.config.layers)) {
+        targets_(targets_of(names_, model.config)) {
     if (!std::filesystem::exists(file_)) {
       throw InputError(fmt::format("{} is not there; save the adapter with safe_serialization=True",
                                    file_.string()));

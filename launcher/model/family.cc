@@ -39,11 +39,62 @@ std::string stored_under_prefix(const Checkpoint& checkpoint,
   return found.empty() ? prefixes.front() + name : found;
 }
 
-std::string with_layer(const std::string& name, std::int32_t layer) {
-  const std::size_t star = name.find('*');
-  if (star == std::string::npos) return name;
-  return name.substr(0, star) + std::to_string(layer) + name.substr(star + 1);
+/// With the number in the place of the sign, where it is there.
+std::string with_number(const std::string& name, char sign, std::int32_t number) {
+  const std::size_t at = name.find(sign);
+  if (at == std::string::npos) return name;
+  return fmt::format("{}{}{}", name.substr(0, at), number, name.substr(at + 1));
 }
+
+/// Which names stand for which stored ones, of one checkpoint.
+class Naming {
+ public:
+  Naming(const Checkpoint& checkpoint, const TensorNames& tensors,
+         const stage::DecoderConfig& model)
+      : checkpoint_(checkpoint), tensors_(tensors), model_(model) {}
+
+  StoredNames all() {
+    for (const TensorNames::Entry& entry : tensors_.entries()) {
+      const bool in_layers = entry.ours.find('*') != std::string::npos;
+      const bool in_experts = entry.ours.find('#') != std::string::npos;
+      for (std::int32_t layer = 0; layer < (in_layers ? model_.layers : 1); ++layer) {
+        if (in_experts && !model_.has_experts(layer)) continue;
+        const std::int32_t experts = in_experts ? model_.mixture.experts : 1;
+        for (std::int32_t expert = 0; expert < experts; ++expert) add(entry, layer, expert);
+      }
+    }
+    return std::move(names_);
+  }
+
+ private:
+  void add(const TensorNames::Entry& entry, std::int32_t layer, std::int32_t expert) {
+    const auto named = [&](const std::string& name) {
+      return with_number(with_number(name, '*', layer), '#', expert);
+    };
+    const std::int64_t moved = entry.expert_rows * expert;
+    for (const char* end : {kWeight, kBias}) {
+      const char* const behind = entry.exact ? "" : end;
+      offload::StoredName stored;
+      stored.tensor =
+          stored_under_prefix(checkpoint_, tensors_.prefixes(), named(entry.stored) + behind);
+      stored.rows = entry.rows;
+      stored.transposed = entry.transposed && (entry.exact || end == kWeight);
+      if (stored.transposed) {
+        stored.rows.first_input = moved;
+        stored.inputs = entry.expert_rows;
+      } else {
+        stored.rows.first += moved;
+      }
+      names_[named(entry.ours) + behind] = std::move(stored);
+      if (entry.exact) return;
+    }
+  }
+
+  const Checkpoint& checkpoint_;
+  const TensorNames& tensors_;
+  const stage::DecoderConfig& model_;
+  StoredNames names_;
+};
 
 /// Decides between token table and head, where both, or one of them, are stored.
 void tie(const Checkpoint& checkpoint, StoredNames& names, stage::DecoderConfig& model) {
@@ -68,12 +119,14 @@ void tie(const Checkpoint& checkpoint, StoredNames& names, stage::DecoderConfig&
 }  // namespace
 
 const Families& families() {
-  static const Families all = {&opt_family(),         &llama_family(),  &mistral_family(),
-                               &qwen2_family(),       &qwen3_family(),  &gpt2_family(),
-                               &bloom_family(),       &gptj_family(),   &codegen_family(),
-                               &gpt_neox_family(),    &falcon_family(), &glm_family(),
-                               &glm4_family(),        &phi3_family(),   &gemma2_family(),
-                               &gemma3_text_family(), &gemma3_family(), &yalm_family()};
+  static const Families all = {
+      &opt_family(),       &llama_family(),    &mistral_family(),    &qwen2_family(),
+      &qwen3_family(),     &gpt2_family(),     &bloom_family(),      &gptj_family(),
+      &codegen_family(),   &gpt_neox_family(), &falcon_family(),     &glm_family(),
+      &glm4_family(),      &phi3_family(),     &gemma2_family(),     &gemma3_text_family(),
+      &gemma3_family(),    &yalm_family(),     &mixtral_family(),    &qwen2_moe_family(),
+      &qwen3_moe_family(), &olmoe_family(),    &granitemoe_family(), &glm4_moe_family(),
+      &phimoe_family(),    &dbrx_family()};
   return all;
 }
 
@@ -93,20 +146,7 @@ const Family& family_of(const ConfigReader& config, const Families& known) {
 StoredNames find_tensors(const Family& family, const Checkpoint& checkpoint,
                          stage::DecoderConfig& model) {
   const TensorNames tensors = family.name_tensors(model);
-  StoredNames names;
-  for (const TensorNames::Entry& entry : tensors.entries()) {
-    const bool in_layers = entry.ours.find('*') != std::string::npos;
-    const std::vector<std::string> ends =
-        entry.exact ? std::vector<std::string>{""} : std::vector<std::string>{kWeight, kBias};
-    for (std::int32_t layer = 0; layer < (in_layers ? model.layers : 1); ++layer) {
-      for (const std::string& end : ends) {
-        names[with_layer(entry.ours, layer) + end] = {
-            stored_under_prefix(checkpoint, tensors.prefixes(),
-                                with_layer(entry.stored, layer) + end),
-            entry.rows, entry.transposed && end == kWeight};
-      }
-    }
-  }
+  StoredNames names = Naming(checkpoint, tensors, model).all();
   tie(checkpoint, names, model);
   return names;
 }

@@ -15,7 +15,8 @@
 namespace sluice::launcher {
 
 /// A page's answer to "where is which tensor?". Names are given without ".weight" and ".bias":
-/// both of a tensor are stored alike. '*' stands for the layer's number, in both names.
+/// both of a tensor are stored alike. '*' stands for the layer's number, in both names, and '#' for
+/// an expert's.
 class TensorNames {
  public:
   /// What may stand before the stored names; the first is said of a tensor that is not there.
@@ -27,6 +28,9 @@ class TensorNames {
     offload::RowRange rows;
     bool transposed = false;
     bool exact = false;  // the names are whole: nothing is put behind them
+    /// Of an expert's: the rows move by so many from each expert to the next; of a transposed
+    /// matrix the inputs do, of which it has so many.
+    std::int64_t expert_rows = 0;
   };
 
   /// Our `ours` ("layers.*.mlp.up", as in stage/weight_groups.cc) is `stored`, or `rows` of it. Of
@@ -38,6 +42,17 @@ class TensorNames {
   /// A matrix that is stored as [inputs, outputs]: `rows` counts outputs.
   TensorNames& add_transposed(std::string ours, std::string stored, offload::RowRange rows = {}) {
     entries_.push_back({std::move(ours), std::move(stored), rows, true});
+    return *this;
+  }
+  /// Rows of one tensor that has those of all experts, `step` rows of each: the first's are `rows`.
+  TensorNames& add_expert_rows(std::string ours, std::string stored, offload::RowRange rows,
+                               std::int64_t step) {
+    entries_.push_back({std::move(ours), std::move(stored), rows, false, true, step});
+    return *this;
+  }
+  /// The same where each expert's matrix is stored as [inputs, outputs].
+  TensorNames& add_expert_columns(std::string ours, std::string stored, std::int64_t inputs) {
+    entries_.push_back({std::move(ours), std::move(stored), {}, true, true, inputs});
     return *this;
   }
   /// One tensor whose stored name ends in another way than ours.

@@ -68,7 +68,10 @@ std::string facts_text(const std::string& name, const ModelFacts& facts) {
                             : fmt::format("{} {} file{}, {}", facts.files.size(), facts.format,
                                           facts.files.size() == 1 ? "" : "s",
                                           format_size(facts.file_bytes)));
-  text += line("parameters", fmt::format("{} in {}", facts.parameters, facts.dtypes));
+  const std::string active = model.mixture.experts == 0 ? std::string()
+                                                        : fmt::format(", {} of them for each token",
+                                                                      facts.active_parameters);
+  text += line("parameters", fmt::format("{} in {}{}", facts.parameters, facts.dtypes, active));
   if (!facts.blocks.empty()) text += line("stored as", blocks_text(facts));
   text += line("weights", format_size(facts.weight_bytes));
   text += line("", fmt::format("embedding {}, each layer {}, output head {}{}",
@@ -135,6 +138,8 @@ Json facts_json(const std::string& name, const ModelFacts& facts) {
           {"dtypes", facts.dtypes},
           {"blocks", facts.blocks},
           {"parameters", facts.parameters},
+          {"active_parameters", facts.active_parameters},
+          {"experts", model.mixture.experts},
           {"weight_bytes", facts.weight_bytes},
           {"embedding_bytes", facts.embedding_bytes},
           {"layer_bytes", facts.layer_bytes},

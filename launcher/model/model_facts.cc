@@ -100,6 +100,24 @@ class Tally {
   bool has_blocks_ = false;
 };
 
+/// Of the experts that a token does not choose.
+std::uint64_t idle_parameters(const stage::DecoderConfig& model) {
+  const stage::MixtureTraits& mixture = model.mixture;
+  std::uint64_t idle = 0;
+  for (std::int32_t layer = 0; mixture.experts > 0 && layer < model.layers; ++layer) {
+    if (!model.has_experts(layer)) continue;
+    const offload::GroupSpec group = stage::mlp_group(model, layer);
+    std::uint64_t expert = 0;
+    for (std::size_t i = 0; i < stage::kExpertTensorCount; ++i) {
+      const offload::WeightSpec& tensor = group.tensors[stage::kMlpTensorCount + i];
+      expert +=
+          static_cast<std::uint64_t>(tensor.rows) * static_cast<std::uint64_t>(tensor.columns);
+    }
+    idle += expert * static_cast<std::uint64_t>(mixture.experts - mixture.router.chosen);
+  }
+  return idle;
+}
+
 /// The name of a stored head that is a copy of the token table; empty: there is none.
 std::string copied_head(const OpenedModel& model) {
   if (!model.folder.config.head.tied || !model.checkpoint) return {};
@@ -149,6 +167,7 @@ ModelFacts read_model_facts(const std::string& model, offload::Compression compr
   }
   facts.head_bytes = tally.bytes_of(stage::head_group(config));
   facts.parameters = tally.parameters;
+  facts.active_parameters = tally.parameters - idle_parameters(config);
   facts.weight_bytes = tally.weight_bytes;
   facts.dtypes = tally.dtypes();
   facts.blocks = tally.blocks();

@@ -20,6 +20,8 @@ struct ModelFacts {
   std::string dtypes;            // of the weights, by share: "f16", "f16, f32"
   std::string blocks;            // as the file has them, by share: "Q4_K 84 %, Q6_K 16 %"; or empty
   std::uint64_t parameters = 0;  // a table that is used twice counts once
+  /// ... that one token is computed with: of a mixture of experts its chosen ones alone.
+  std::uint64_t active_parameters = 0;
   std::uint64_t weight_bytes = 0;  // likewise
   std::uint64_t embedding_bytes = 0;
   std::uint64_t head_bytes = 0;  // with its token table, shared or not: a stage must have it

@@ -97,6 +97,30 @@ fs::path or_its_gguf(const fs::path& folder) {
 
 }  // namespace
 
+namespace {
+
+/// Nothing of models that have none of it: their runs go on to have the digests that they had.
+void add_mixture(const stage::DecoderConfig& model, offload::Digest& digest) {
+  const stage::AttentionTraits& attention = model.attention;
+  if (attention.whole_norm || attention.clip != 0) {
+    digest.add(fmt::format("whole norm {} clip {}", attention.whole_norm, attention.clip));
+  }
+  if (model.residual_scale != 1.0F || model.head.scale != 1.0F) {
+    digest.add(fmt::format("residual {} logits {}", model.residual_scale, model.head.scale));
+  }
+  const stage::MixtureTraits& mixture = model.mixture;
+  if (mixture.experts == 0) return;
+  const kernels::RouterRule& router = mixture.router;
+  digest.add(fmt::format("experts {} {} {} {} {} {} {} {}; router {} {} {} {} {} {} {} {}",
+                         mixture.experts, mixture.width, mixture.router_bias, mixture.correction,
+                         mixture.shared_width, mixture.shared_switch, mixture.layers.size(),
+                         std::string(mixture.layers.begin(), mixture.layers.end()), router.chosen,
+                         static_cast<int>(router.score), router.normalised, router.scale,
+                         router.groups, router.kept_groups, router.group_best, router.nearness));
+}
+
+}  // namespace
+
 std::uint64_t digest_of(const ModelFolder& folder) {
   const stage::DecoderConfig& model = folder.config;
   offload::Digest digest;
@@ -132,6 +156,7 @@ std::uint64_t digest_of(const ModelFolder& folder) {
                          model.attention.scale, model.attention.soft_cap, model.positions.alibi,
                          model.embedding.scale, model.head.soft_cap));
   digest.add(static_cast<std::uint64_t>(model.mlp.activation));
+  add_mixture(model, digest);
   digest.add(static_cast<std::uint64_t>(model.dtype));
   for (const std::int32_t id : folder.eos_ids) digest.add(static_cast<std::uint64_t>(id));
   return digest.value();

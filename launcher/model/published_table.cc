@@ -7,6 +7,10 @@ namespace {
 constexpr const char* kLlamaColumns =
     "hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads";
 
+constexpr const char* kQwenMoeColumns =
+    "hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads "
+    "moe_intermediate_size num_experts num_experts_per_tok";
+
 constexpr PublishedFamily kFamilies[] = {
     /* 0 */ {"hidden_size num_hidden_layers num_attention_heads ffn_dim",
              R"("model_type": "opt", "torch_dtype": "float16")"},
@@ -95,6 +99,24 @@ constexpr PublishedFamily kFamilies[] = {
     /* 24 */
     {"hidden_size intermediate_size num_layers num_attention_heads",
      R"("model_type": "yalm", "torch_dtype": "bfloat16")"},
+    /* 25 */
+    {kLlamaColumns, R"("model_type": "mixtral", "torch_dtype": "bfloat16", )"
+                    R"("sliding_window": null, "rope_theta": 1e6, "rms_norm_eps": 1e-5)"},
+    /* 26 */
+    {kQwenMoeColumns, R"("model_type": "qwen2_moe", "torch_dtype": "bfloat16", )"
+                      R"("vocab_size": 151936, "rope_theta": 1e6)"},
+    /* 27 */
+    {kQwenMoeColumns, R"("model_type": "qwen3_moe", "torch_dtype": "bfloat16", )"
+                      R"("vocab_size": 151936, "rope_theta": 1e6, "head_dim": 128, )"
+                      R"("norm_topk_prob": true, "max_position_embeddings": 40960)"},
+    /* 28 */
+    {kLlamaColumns, R"("model_type": "olmoe", "torch_dtype": "bfloat16")"},
+    /* 29 */
+    {kLlamaColumns, R"("model_type": "phimoe", "torch_dtype": "bfloat16", )"
+                    R"("attention_bias": true, "lm_head_bias": true, "sliding_window": 131072, )"
+                    R"("rope_theta": 10000)"},
+    /* 30 */
+    {"d_model n_layers n_heads", R"("model_type": "dbrx", "torch_dtype": "bfloat16")"},
 };
 
 constexpr PublishedModel kModels[] = {
@@ -254,6 +276,23 @@ constexpr PublishedModel kModels[] = {
      R"("head_dim": 128, "query_pre_attn_scalar": 168)"},
     // YaLM
     {24, "yandex/yalm-100b", "10240 27308 80 128"},
+    // Mixtures of experts
+    {25, "mistralai/Mixtral-8x7B-{v0.1,Instruct-v0.1}", "4096 14336 32 32 8",
+     R"("max_position_embeddings": 32768)"},
+    {25, "mistralai/Mixtral-8x22B-v0.1", "6144 16384 56 48 8",
+     R"("max_position_embeddings": 65536)"},
+    {25, "mistralai/Mixtral-8x22B-Instruct-v0.1", "6144 16384 56 48 8",
+     R"("max_position_embeddings": 65536, "vocab_size": 32768)"},
+    {26, "Qwen/Qwen1.5-MoE-A2.7B{,-Chat}", "2048 5632 24 16 16 1408 60 4",
+     R"("shared_expert_intermediate_size": 5632, "max_position_embeddings": 8192)"},
+    {27, "Qwen/Qwen3-30B-A3B{,-Base}", "2048 6144 48 32 4 768 128 8"},
+    {27, "Qwen/Qwen3-235B-A22B", "4096 12288 94 64 4 1536 128 8"},
+    {28, "allenai/OLMoE-1B-7B-{0924,0924-Instruct,0125,0125-Instruct}", "2048 1024 16 16 16"},
+    {29, "microsoft/Phi-3.5-MoE-instruct", "4096 6400 32 32 8"},
+    {30, "databricks/dbrx-{base,instruct}", "6144 40 48",
+     R"("vocab_size": 100352, "max_seq_len": 32768, "attn_config": {"clip_qkv": 8, )"
+     R"("kv_n_heads": 8, "rope_theta": 500000}, "ffn_config": {"ffn_hidden_size": 10752, )"
+     R"("moe_num_experts": 16, "moe_top_k": 4})"},
 };
 
 }  // namespace

@@ -31,6 +31,9 @@ void add_norms(const stage::DecoderConfig& model, Words& words) {
   if (model.residual == stage::Residual::parallel) {
     words.emplace_back("attention and ffn in parallel, a norm for each");
   }
+  if (model.residual_scale != 1.0F) {
+    words.push_back(fmt::format("what blocks add is scaled by {}", model.residual_scale));
+  }
   if (model.residual == stage::Residual::parallel_one_norm) {
     words.emplace_back("attention and ffn in parallel behind one norm");
   }
@@ -71,12 +74,18 @@ void add_positions(const stage::DecoderConfig& model, Words& words) {
 
 void add_attention(const stage::DecoderConfig& model, Words& words) {
   const stage::AttentionTraits& attention = model.attention;
-  if (attention.query_key_norm) words.emplace_back("norms of query and key");
+  if (attention.query_key_norm) {
+    words.emplace_back(attention.whole_norm ? "norms of query and key, over all heads"
+                                            : "norms of query and key");
+  }
   const auto windowed = std::ranges::count_if(attention.windows, [](int w) { return w > 0; });
   if (windowed > 0) {
     words.push_back(fmt::format("window of {} tokens in {} of {} layers",
                                 *std::ranges::max_element(attention.windows), windowed,
                                 model.layers));
+  }
+  if (attention.clip > 0) {
+    words.push_back(fmt::format("queries, keys and values within {}", attention.clip));
   }
   if (attention.scale_by_layer) words.emplace_back("scores divided by the layer's number");
   if (attention.soft_cap > 0) {
@@ -122,10 +131,29 @@ void add_mlp(const stage::DecoderConfig& model, Words& words) {
   }
 }
 
+void add_mixture(const stage::DecoderConfig& model, Words& words) {
+  const stage::MixtureTraits& mixture = model.mixture;
+  if (mixture.experts == 0) return;
+  std::string text = fmt::format("{} experts of {}, {} for each token", mixture.experts,
+                                 mixture.width, mixture.router.chosen);
+  if (mixture.router.groups > 1) {
+    text +=
+        fmt::format(" out of {} of {} groups", mixture.router.kept_groups, mixture.router.groups);
+  }
+  if (mixture.shared_width > 0)
+    text += fmt::format(", and one of {} for all", mixture.shared_width);
+  const auto with = std::ranges::count_if(mixture.layers, [](char has) { return has != 0; });
+  if (!mixture.layers.empty() && with < model.layers) {
+    text += fmt::format(", in {} of {} layers", with, model.layers);
+  }
+  words.push_back(text);
+}
+
 void add_head(const stage::DecoderConfig& model, Words& words) {
   if (!model.head.tied) words.emplace_back("output head of its own");
   if (model.head.dense_projection) words.emplace_back("a layer of its own before the output head");
   if (model.head.bias) words.emplace_back("bias on the output head");
+  if (model.head.scale != 1.0F) words.push_back(fmt::format("logits times {}", model.head.scale));
   if (model.head.soft_cap > 0)
     words.push_back(fmt::format("logits capped at {}", model.head.soft_cap));
 }
@@ -139,6 +167,7 @@ Words traits_in_words(const stage::DecoderConfig& model) {
   add_positions(model, words);
   add_attention(model, words);
   add_mlp(model, words);
+  add_mixture(model, words);
   add_head(model, words);
   return words;
 }

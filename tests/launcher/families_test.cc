@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fmt/format.h>
 #include <cmath>
 #include <sstream>
 
@@ -100,6 +101,39 @@ const Published kPublished[] = {
 "attention_bias":true,"eos_token_id":[151329,151336,151338],"pad_token_id":151329,
 "torch_dtype":"bfloat16"})",
      9'399'951'360, "gated ffn with silu"},
+    {"Mixtral-8x7B",
+     R"({"model_type":"mixtral","hidden_size":4096,"intermediate_size":14336,
+"num_hidden_layers":32,"num_attention_heads":32,"num_key_value_heads":8,"vocab_size":32000,
+"num_local_experts":8,"num_experts_per_tok":2,"sliding_window":null,"torch_dtype":"bfloat16"})",
+     46'702'792'704, "12879925248 of them for each token"},
+    {"Qwen1.5-MoE-A2.7B",
+     R"({"model_type":"qwen2_moe","hidden_size":2048,"intermediate_size":5632,
+"num_hidden_layers":24,"num_attention_heads":16,"num_key_value_heads":16,"vocab_size":151936,
+"num_experts":60,"num_experts_per_tok":4,"moe_intermediate_size":1408,
+"shared_expert_intermediate_size":5632,"use_sliding_window":false,"torch_dtype":"bfloat16"})",
+     14'315'784'192, "60 experts of 1408, 4 for each token, and one of 5632 for all"},
+    {"Qwen3-30B-A3B",
+     R"({"model_type":"qwen3_moe","hidden_size":2048,"intermediate_size":6144,
+"num_hidden_layers":48,"num_attention_heads":32,"num_key_value_heads":4,"head_dim":128,
+"vocab_size":151936,"num_experts":128,"num_experts_per_tok":8,"moe_intermediate_size":768,
+"norm_topk_prob":true,"tie_word_embeddings":false,"torch_dtype":"bfloat16"})",
+     30'532'122'624, "128 experts of 768, 8 for each token"},
+    {"OLMoE-1B-7B",
+     R"({"model_type":"olmoe","hidden_size":2048,"intermediate_size":1024,"num_hidden_layers":16,
+"num_attention_heads":16,"num_key_value_heads":16,"vocab_size":50304,"num_experts":64,
+"num_experts_per_tok":8,"norm_topk_prob":false,"torch_dtype":"bfloat16"})",
+     6'919'161'856, "norms of query and key, over all heads"},
+    {"Phi-3.5-MoE",
+     R"({"model_type":"phimoe","hidden_size":4096,"intermediate_size":6400,"num_hidden_layers":32,
+"num_attention_heads":32,"num_key_value_heads":8,"vocab_size":32064,"attention_bias":true,
+"lm_head_bias":true,"num_local_experts":16,"num_experts_per_tok":2,"torch_dtype":"bfloat16"})",
+     41'873'153'344, "16 experts of 6400, 2 for each token"},
+    {"DBRX",
+     R"({"model_type":"dbrx","d_model":6144,"n_heads":48,"n_layers":40,"max_seq_len":32768,
+"vocab_size":100352,"attn_config":{"clip_qkv":8,"kv_n_heads":8,"rope_theta":500000},
+"ffn_config":{"ffn_hidden_size":10752,"moe_num_experts":16,"moe_top_k":4},
+"torch_dtype":"bfloat16"})",
+     131'596'523'520, "queries, keys and values within 8"},
     {"GPT-NeoX-20B",
      R"({"model_type":"gpt_neox","hidden_size":6144,"intermediate_size":24576,
 "num_hidden_layers":44,"num_attention_heads":64,"vocab_size":50432,"hidden_act":"gelu_fast",
@@ -120,7 +154,10 @@ TEST_F(FamiliesTest, PublishedModelsHaveThePublishedParameters) {
 TEST_F(FamiliesTest, UnknownModelsAreRefusedWithTheListOfWhatRuns) {
   EXPECT_THAT(refused(R"({"model_type":"deepseek_v3"})"),
               AllOf(HasSubstr("\"deepseek_v3\", but only \"opt\" (OPT), \"llama\" (Llama)"),
-                    HasSubstr("\"yalm\" (YaLM)")));
+                    HasSubstr("\"yalm\" (YaLM)"), HasSubstr("\"mixtral\" (Mixtral)")));
+  for (const char* later : {"deepseek_v2", "gpt_oss", "llama4", "jamba"}) {
+    EXPECT_THAT(refused(fmt::format(R"({{"model_type":"{}"}})", later)), HasSubstr(later));
+  }
 }
 
 TEST_F(FamiliesTest, WhatChangesTheResultAndCannotRunIsRefusedByItsKey) {
@@ -153,6 +190,14 @@ TEST_F(FamiliesTest, WhatChangesTheResultAndCannotRunIsRefusedByItsKey) {
       {R"({"model_type":"gemma3"})", "there is no text_config"},
       {R"({"model_type":"gemma3_text","use_bidirectional_attention":true})",
        "use_bidirectional_attention is true"},
+      {R"({"model_type":"mixtral","num_experts_per_tok":9})", "a row goes to 9 of 8 experts"},
+      {R"({"model_type":"mixtral","num_local_experts":100000})", "none or too many"},
+      {R"({"model_type":"qwen2_moe","use_sliding_window":true})", "use_sliding_window is true"},
+      {R"({"model_type":"phimoe","num_experts_per_tok":3})", "num_experts_per_tok is not 2"},
+      {R"({"model_type":"dbrx","ffn_config":{"moe_normalize_expert_weights":2}})",
+       "moe_normalize_expert_weights is neither 1 nor null"},
+      {R"({"model_type":"glm4_moe","n_group":3})", "1 of 3 equal groups"},
+      {R"({"model_type":"granitemoe","logits_scaling":0})", "logits_scaling is not above 0"},
       {R"({"model_type":"yalm"})", "there is no num_attention_heads"},
       {R"({"model_type":"yalm","num_attention_heads":128,"activation_type":"gelu"})",
        "activation_type is \"gelu\""},

@@ -110,6 +110,14 @@ TEST_F(PublishedShapesTest, ParametersAreThePublishedOnes) {
       {"google/gemma-3-270m", 268098176},
       {"google/gemma-3-1b-pt", 999885952},
       {"yandex/yalm-100b", 100961568640},
+      {"mistralai/Mixtral-8x7B-v0.1", 46702792704},
+      {"mistralai/Mixtral-8x22B-v0.1", 140620634112},
+      {"Qwen/Qwen1.5-MoE-A2.7B", 14315784192},
+      {"Qwen/Qwen3-30B-A3B", 30532122624},
+      {"Qwen/Qwen3-235B-A22B", 235093634560},
+      {"allenai/OLMoE-1B-7B-0924", 6919161856},
+      {"microsoft/Phi-3.5-MoE-instruct", 41873153344},
+      {"databricks/dbrx-base", 131596523520},
   };
   for (const Case& one : cases) {
     EXPECT_EQ(read_model_facts(one.name).parameters, one.parameters) << one.name;

@@ -194,7 +194,8 @@ class CudaJobTest(JobTest):
                 ("mistral-window", EVERYWHERE, 1), ("bloom", [*CACHE_ON_HOST, *CPU_ATTENTION], 1),
                 ("codegen", ON_DEVICE, 1), ("neox-pythia", WEIGHTS_ON_HOST, 2),
                 ("glm4-0414-like", CACHE_ON_HOST, 1), ("phi3-longrope", EVERYWHERE, 2),
-                ("gemma2", ON_DEVICE, 1), ("gemma3", CACHE_ON_HOST, 2), ("yalm", ON_DEVICE, 1))
+                ("gemma2", ON_DEVICE, 1), ("gemma3", CACHE_ON_HOST, 2), ("yalm", ON_DEVICE, 1),
+                ("mixtral", EVERYWHERE, 2), ("qwen2-moe-sparse-step", ON_DEVICE, 1))
         for model, arguments, ranks in jobs:
             with self.subTest(model=model):
                 cases = self.read_json(FAMILIES / model / "cases.json")["single"][:4]

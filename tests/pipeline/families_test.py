@@ -17,7 +17,7 @@ JOBS = [
     ("qwen3-yarn-v5", 4, DISK, 3), ("gpt2", 2, MIXED, 3), ("bloom", 3, HOST, 1),
     ("codegen", 1, MIXED, 8), ("neox-pythia", 4, MIXED, 1), ("falcon-40b-like", 3, DISK, 8),
     ("glm4-0414-like", 2, DISK, 8), ("phi3-longrope", 4, HOST, 3), ("gemma2", 2, DEVICE, 3),
-    ("gemma3", 3, DEVICE, 1), ("yalm", 1, HOST, 8),
+    ("gemma3", 3, DEVICE, 1), ("yalm", 1, HOST, 8), ("mixtral", 3, MIXED, 3), ("dbrx", 2, DISK, 8),
 ]
 
 

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <utility>
+
 #include "tests/support/allocation_count.h"
 #include "tests/support/list_job.h"
 #include "tests/support/local_pipeline.h"
@@ -24,7 +26,7 @@ std::vector<stage::Request> requests_of(int count, std::int32_t prompt, std::int
   std::vector<stage::Request> requests(static_cast<std::size_t>(count));
   for (std::size_t i = 0; i < requests.size(); ++i) {
     for (std::int32_t k = 0; k < prompt; ++k) {
-      requests[i].prompt.push_back(static_cast<std::int32_t>((i * 37 + 11) * (k + 3) % 500));
+      requests[i].prompt.push_back(static_cast<std::int32_t>((i * 37 + 11) * (k + 3) % 300));
     }
     requests[i].max_tokens = tokens;
   }
@@ -42,7 +44,8 @@ std::vector<offload::Policy> policies() {
 }
 
 TEST(MemoryTest, PlanIsTheHighWaterMarkInEveryTier) {
-  for (const char* name : {"opt-pre", "opt-post-proj", "opt-odd"}) {
+  for (const char* name : {"opt-pre", "opt-post-proj", "opt-odd", "mixtral",
+                           "qwen2-moe-sparse-step", "granitemoe", "dbrx"}) {
     for (const offload::Policy& policy : policies()) {
       PipelineOptions options;
       options.device_samples = name == std::string("opt-odd");
@@ -149,8 +152,9 @@ class CountingJob : public stage::Job {
 };
 
 TEST(MemoryTest, NothingIsAllocatedOnceThePipelineIsWarm) {
-  const launcher::ModelFolder model = model_named("opt-pre");
-  for (const std::int32_t stages : {1, 3}) {
+  for (const auto& [name, stages] :
+       {std::pair{"opt-pre", 1}, {"opt-pre", 3}, {"qwen2-moe-sparse-step", 2}}) {
+    const launcher::ModelFolder model = model_named(name);
     for (std::size_t i = 0; i < policies().size(); ++i) {
       PipelineOptions options;
       options.stages = stages;
@@ -161,7 +165,7 @@ TEST(MemoryTest, NothingIsAllocatedOnceThePipelineIsWarm) {
       options.batching.num_gpu_batches = 2;
       CountingJob job(4 * (stages + 1), 24, 60);
       support::run_pipeline(model, options, job);
-      EXPECT_EQ(job.end - job.begin, 0) << stages << " stages, policy " << i;
+      EXPECT_EQ(job.end - job.begin, 0) << name << ", " << stages << " stages, policy " << i;
     }
   }
 }

@@ -164,6 +164,44 @@ TensorNames fused_gate_and_up(TensorNames names, const stage::DecoderConfig& mod
   return names;
 }
 
+TensorNames with_experts(TensorNames names, const ExpertNames& stored) {
+  const std::string block = fmt::format("model.layers.*.{}.", stored.block);
+  names.add("layers.*.mlp.router", block + "gate");
+  for (const auto& [ours, theirs] :
+       {std::pair{"gate", stored.gate}, {"up", stored.up}, {"down", stored.down}}) {
+    names.add(fmt::format("layers.*.mlp.experts.#.{}", ours),
+              fmt::format("{}experts.#.{}", block, theirs));
+  }
+  return names;
+}
+
+void set_layers_with_experts(const std::function<bool(std::int32_t layer)>& has,
+                             stage::DecoderConfig& model) {
+  if (model.layers > stage::kMostLayers) return;  // refused by DecoderConfig::validate()
+  std::vector<char> layers;
+  for (std::int32_t layer = 0; layer < model.layers; ++layer) layers.push_back(has(layer) ? 1 : 0);
+  const auto with = std::ranges::count(layers, 1);
+  if (with == 0) model.mixture = {};
+  if (with > 0 && with < model.layers) model.mixture.layers = std::move(layers);
+}
+
+void read_qwen_experts(const ConfigReader& config, const QwenExperts& usual,
+                       stage::DecoderConfig& model) {
+  stage::MixtureTraits& mixture = model.mixture;
+  mixture.experts = config.integer("num_experts", usual.experts);
+  mixture.width = config.size("moe_intermediate_size", usual.width);
+  mixture.router.chosen = config.size("num_experts_per_tok", usual.chosen);
+  mixture.router.normalised = config.flag("norm_topk_prob", false);
+  const std::int32_t step = config.size("decoder_sparse_step", 1);
+  const std::vector<double> plain = config.reals("mlp_only_layers");
+  set_layers_with_experts(
+      [&](std::int32_t layer) {
+        return mixture.experts > 0 && (layer + 1) % step == 0 &&
+               std::ranges::find(plain, layer) == plain.end();
+      },
+      model);
+}
+
 stage::DecoderConfig read_gptj_line(const ConfigReader& config, const GptjUsual& usual) {
   stage::DecoderConfig model;
   model.layers = config.size(config.first_of({"n_layer", "num_hidden_layers"}), usual.layers);

@@ -79,6 +79,31 @@ TensorNames llama_names(std::vector<std::string> prefixes = {""});
 /// ... with gate and up in one matrix, gate_up_proj.
 TensorNames fused_gate_and_up(TensorNames names, const stage::DecoderConfig& model);
 
+/// A layer's router, and experts with a tensor for each of their matrices, under
+/// "model.layers.*." + `block`.
+struct ExpertNames {
+  const char* block = "mlp";
+  const char* gate = "gate_proj";
+  const char* up = "up_proj";
+  const char* down = "down_proj";
+};
+TensorNames with_experts(TensorNames names, const ExpertNames& stored = {});
+
+/// Only layers of which `has(layer)` is true have the model's experts; where none is, the model has
+/// none.
+void set_layers_with_experts(const std::function<bool(std::int32_t layer)>& has,
+                             stage::DecoderConfig& model);
+
+/// Of Qwen2-MoE and Qwen3-MoE: decoder_sparse_step, mlp_only_layers, num_experts,
+/// moe_intermediate_size, num_experts_per_tok and norm_topk_prob.
+struct QwenExperts {
+  std::int32_t experts;
+  std::int32_t width;
+  std::int32_t chosen;
+};
+void read_qwen_experts(const ConfigReader& config, const QwenExperts& usual,
+                       stage::DecoderConfig& model);
+
 /// GPT-J and CodeGen: one norm feeds attention and MLP, rotary positions by neighbours.
 struct GptjUsual {
   std::int32_t vocabulary;
