@@ -80,10 +80,12 @@ stage::StageLayout StagePapers::layout(std::int32_t stage, const stage::StageCon
 
 const Placement& StagePapers::placement(const stage::StageLayout& layout) {
   const offload::Policy& policy = layout.config.policy;
+  // Layers are alike in size unless only some have experts.
+  const std::int32_t first = layout.model.mixture.layers.empty() ? 0 : layout.config.first_layer;
   const std::string key =
-      fmt::format("{} {} {} {} {} {} {} {}", layout.first(), layout.last(), layout.config.layers,
-                  policy.weights.device, policy.weights.host, policy.weights.disk,
-                  static_cast<int>(policy.compress_weight), policy.mlp_once);
+      fmt::format("{} {} {} {} {} {} {} {} {}", layout.first(), layout.last(), first,
+                  layout.config.layers, policy.weights.device, policy.weights.host,
+                  policy.weights.disk, static_cast<int>(policy.compress_weight), policy.mlp_once);
   const auto [entry, is_new] = placements_.try_emplace(key);
   if (is_new) {
     entry->second =

@@ -196,7 +196,7 @@ TEST_F(FamiliesTest, WhatChangesTheResultAndCannotRunIsRefusedByItsKey) {
       {R"({"model_type":"phimoe","num_experts_per_tok":3})", "num_experts_per_tok is not 2"},
       {R"({"model_type":"dbrx","ffn_config":{"moe_normalize_expert_weights":2}})",
        "moe_normalize_expert_weights is neither 1 nor null"},
-      {R"({"model_type":"glm4_moe","n_group":3})", "1 of 3 equal groups"},
+      {R"({"model_type":"glm4_moe","head_dim":128,"n_group":3})", "1 of 3 equal groups"},
       {R"({"model_type":"granitemoe","logits_scaling":0})", "logits_scaling is not above 0"},
       {R"({"model_type":"yalm"})", "there is no num_attention_heads"},
       {R"({"model_type":"yalm","num_attention_heads":128,"activation_type":"gelu"})",
