@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "tests/support/adapter_files.h"
@@ -25,14 +26,22 @@ using Answers = std::map<std::uint64_t, ListJob::Answer>;
 
 class AdaptersTest : public testing::TestWithParam<std::string> {
  protected:
-  /// Adapter 0 has all products; 1 has every other module of layer 1.
+  /// Adapter 0 has all products that may have one; 1 has every other such module of layer 1.
   AdaptersTest() : rows_(support::read_reference_rows(GetParam())) {
-    adapters_[0] = support::make_adapter(rows_.folder, 3, 6, 1, [](const auto&) { return true; });
+    adapters_[0] = support::make_adapter(rows_.folder, 3, 6, 1, may_have_one);
     bool odd = false;
     adapters_[1] = support::make_adapter(rows_.folder, 8, 4, 2, [&odd](const std::string& name) {
-      return name.find(".1.") != std::string::npos && (odd = !odd);
+      return may_have_one(name) && name.find(".1.") != std::string::npos && (odd = !odd);
     });
     for (int i = 0; i < 2; ++i) support::write_adapter(adapters_[i], folder(i));
+  }
+
+  /// Neither the experts of a mixture nor its router have adapters.
+  static bool may_have_one(const std::string& module) {
+    return !module.ends_with(".mlp.gate") &&
+           std::ranges::none_of(
+               std::array{"expert", "_moe.", ".ffn.", "router"},
+               [&](const char* of) { return module.find(of) != std::string::npos; });
   }
 
   std::filesystem::path folder(int adapter) const {

@@ -277,7 +277,7 @@ TEST_F(CudaGraphs, TheHostLaneWaitsForStreamsWithoutCallingCuda) {
   backend_->synchronize(computed);
 }
 
-TEST(CudaKernels, AreLoadedOfEveryFile) { EXPECT_EQ(cuda::load_kernels(), 6); }
+TEST(CudaKernels, AreLoadedOfEveryFile) { EXPECT_EQ(cuda::load_kernels(), 7); }
 
 /// A copy that the compute lane waits for is told as what it stood still for, and as not hidden.
 TEST(CudaStalls, WhatTheComputeLaneWaitedForIsTold) {
