@@ -143,7 +143,7 @@ class PageTest(ServeTest):
         browser.wait_until(lambda: any(browser.texts(".turn.assistant .said")))
         self.assertEqual(server.load(), (1, 0))
         def passes():
-            return [int(re.match(r"pass (\d+), ", step).group(1)) for step in browser.texts(".step")]
+            return [int(re.match(r"pass (\d+), .+; [\d.]+ passes/s", step).group(1)) for step in browser.texts(".step")]
 
         browser.wait_until(lambda: min(passes()) > 0)
         seen = passes()
