@@ -69,7 +69,7 @@ std::string stem_of(const std::string& weight) {
 MadeAdapter make_adapter(const std::filesystem::path& model, std::int64_t rank, double alpha,
                          std::uint64_t seed,
                          const std::function<bool(const std::string& weight)>& wanted) {
-  static const std::regex in_layers(R"((^|.*\.)(h|layers)\.\d+\..*\.weight)");
+  static const std::regex in_layers(R"((^|.*\.)(h|layers|blocks)\.(\d+)\..*\.weight)");
   const launcher::OpenedModel opened =
       launcher::open_checkpoint(launcher::open_model(model.string()));
   std::set<std::string> transposed;
@@ -78,7 +78,9 @@ MadeAdapter make_adapter(const std::filesystem::path& model, std::int64_t rank, 
   }
   MadeAdapter made{rank, alpha, {}};
   for (const offload::TensorRecord& tensor : opened.checkpoint->tensors()) {
-    const bool fits = tensor.shape.size() == 2 && std::regex_match(tensor.name, in_layers) &&
+    std::smatch parts;  // layers behind the model's last are for guessing ahead
+    const bool fits = tensor.shape.size() == 2 && std::regex_match(tensor.name, parts, in_layers) &&
+                      std::stoi(parts[3]) < opened.folder.config.layers &&
                       tensor.name.find("vision") == std::string::npos && wanted(tensor.name);
     if (!fits) continue;
     AdaptedModule& module = made.modules.emplace_back();
