@@ -111,9 +111,7 @@ TensorNames name_gemma2(const stage::DecoderConfig& /*model*/) {
 }
 
 TensorNames name_gemma3(const stage::DecoderConfig& model) {
-  return name_gemma2(model)
-      .add("layers.*.attention.query_norm", "model.layers.*.self_attn.q_norm")
-      .add("layers.*.attention.key_norm", "model.layers.*.self_attn.k_norm");
+  return with_head_norms(name_gemma2(model));
 }
 
 }  // namespace

@@ -52,9 +52,7 @@ stage::DecoderConfig read_config(const ConfigReader& config) {
 
 TensorNames name_tensors(const stage::DecoderConfig& /*model*/) {
   const std::string mlp = "model.layers.*.mlp.";
-  return with_experts(llama_names())
-      .add("layers.*.attention.query_norm", "model.layers.*.self_attn.q_norm")
-      .add("layers.*.attention.key_norm", "model.layers.*.self_attn.k_norm")
+  return with_head_norms(with_experts(llama_names()))
       .add_exactly("layers.*.mlp.correction.bias", mlp + "gate.e_score_correction_bias")
       .add("layers.*.mlp.shared.gate", mlp + "shared_experts.gate_proj")
       .add("layers.*.mlp.shared.up", mlp + "shared_experts.up_proj")

@@ -25,9 +25,7 @@ stage::DecoderConfig read_config(const ConfigReader& config) {
 }
 
 TensorNames name_tensors(const stage::DecoderConfig& /*model*/) {
-  return llama_names()
-      .add("layers.*.attention.query_norm", "model.layers.*.self_attn.q_norm")
-      .add("layers.*.attention.key_norm", "model.layers.*.self_attn.k_norm");
+  return with_head_norms(llama_names());
 }
 
 }  // namespace

@@ -32,9 +32,7 @@ stage::DecoderConfig read_config(const ConfigReader& config) {
 }
 
 TensorNames name_tensors(const stage::DecoderConfig& /*model*/) {
-  return with_experts(llama_names())
-      .add("layers.*.attention.query_norm", "model.layers.*.self_attn.q_norm")
-      .add("layers.*.attention.key_norm", "model.layers.*.self_attn.k_norm");
+  return with_head_norms(with_experts(llama_names()));
 }
 
 }  // namespace

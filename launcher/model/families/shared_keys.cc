@@ -164,6 +164,12 @@ TensorNames fused_gate_and_up(TensorNames names, const stage::DecoderConfig& mod
   return names;
 }
 
+TensorNames with_head_norms(TensorNames names) {
+  names.add("layers.*.attention.query_norm", "model.layers.*.self_attn.q_norm");
+  names.add("layers.*.attention.key_norm", "model.layers.*.self_attn.k_norm");
+  return names;
+}
+
 TensorNames with_experts(TensorNames names, const ExpertNames& stored) {
   const std::string block = fmt::format("model.layers.*.{}.", stored.block);
   names.add("layers.*.mlp.router", block + "gate");

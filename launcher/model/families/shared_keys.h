@@ -79,6 +79,9 @@ TensorNames llama_names(std::vector<std::string> prefixes = {""});
 /// ... with gate and up in one matrix, gate_up_proj.
 TensorNames fused_gate_and_up(TensorNames names, const stage::DecoderConfig& model);
 
+/// ... with norms of query and key, q_norm and k_norm.
+TensorNames with_head_norms(TensorNames names);
+
 /// A layer's router, and experts with a tensor for each of their matrices, under
 /// "model.layers.*." + `block`.
 struct ExpertNames {
