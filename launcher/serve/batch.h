@@ -31,7 +31,7 @@ struct Batch {
   std::string input_file;
   BatchStatus status = BatchStatus::validating;
   Json metadata;        // the client's; null: none
-  std::string problem;  // of a failed one
+  std::string problem;  // of a failed one, or of one that waits for room on a disk
   // Ids of its results in the store. While it runs they are only promised.
   std::string output_file;
   std::string error_file;

@@ -5,6 +5,7 @@
 #include <exception>
 #include <iostream>
 
+#include "kernels/device/error.h"
 #include "launcher/serve/api_error.h"
 
 namespace sluice::launcher {
@@ -64,27 +65,37 @@ void BatchRunner::work() {
     }
     running_id_ = next->id;
     lock.unlock();
-    run(*next);
+    const bool again = run(*next);
     lock.lock();
     running_id_.clear();
+    if (again) came_.wait_for(lock, kRetry, [this] { return stopping_.load(); });
   }
 }
 
-void BatchRunner::run(const Batch& batch) {
+bool BatchRunner::run(const Batch& batch) {
+  batches_.show_problem(batch.id, "");
   BatchRun run(batch, batches_, files_, ask_, lines_at_once_, stopping_);
   {
     const std::lock_guard lock(mutex_);
     running_ = &run;
   }
   std::string problem;
+  bool passes = false;  // room may be made on a disk
   try {
     run.run();
+  } catch (const IoError& error) {
+    problem = error.what();
+    passes = true;
+  } catch (const CapacityError& error) {
+    problem = error.what();
+    passes = true;
   } catch (const std::exception& error) {
     problem = error.what();
   }
   const std::lock_guard lock(mutex_);
   running_ = nullptr;
-  if (problem.empty() || stopping_) return;
+  if (problem.empty() || stopping_) return false;
+  if (passes && unix_seconds() < batch.expires) return wait(batch, problem);
   std::cerr << fmt::format("sluice: the batch {} has failed: {}\n", batch.id, problem);
   try {
     batches_.change(batch.id, [&problem](Batch& one) {
@@ -94,10 +105,20 @@ void BatchRunner::run(const Batch& batch) {
       one.output_file.clear();
       one.error_file.clear();
     });
-  } catch (const std::exception& error) {  // the disk is full: it is tried again by the next run
-    std::cerr << fmt::format("sluice: {}\n", error.what());
-    stopping_ = true;
+  } catch (const std::exception& error) {
+    return wait(batch, error.what());
   }
+  return false;
+}
+
+/// Says so once, and shows it to clients as long as it lasts.
+bool BatchRunner::wait(const Batch& batch, const std::string& problem) {
+  if (std::exchange(told_, problem) != problem) {
+    std::cerr << fmt::format("sluice: the batch {} waits, and is tried again every {} s: {}\n",
+                             batch.id, kRetry.count(), problem);
+  }
+  batches_.show_problem(batch.id, problem);
+  return true;
 }
 
 }  // namespace sluice::launcher

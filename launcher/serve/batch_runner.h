@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstddef>
 #include <mutex>
@@ -15,6 +16,9 @@ namespace sluice::launcher {
 
 class BatchRunner {
  public:
+  /// A batch whose results cannot be written, as a disk is full, is tried again so often.
+  static constexpr std::chrono::seconds kRetry{5};
+
   /// References must outlive it.
   BatchRunner(BatchStore& batches, FileStore& files, AskEndpoint ask)
       : batches_(batches), files_(files), ask_(std::move(ask)) {}
@@ -36,7 +40,9 @@ class BatchRunner {
 
  private:
   void work();
-  void run(const Batch& batch);
+  /// True: it is to be tried again after kRetry.
+  bool run(const Batch& batch);
+  bool wait(const Batch& batch, const std::string& problem);
 
   BatchStore& batches_;
   FileStore& files_;
@@ -47,6 +53,7 @@ class BatchRunner {
   bool rung_ = false;
   BatchRun* running_ = nullptr;
   std::string running_id_;
+  std::string told_;  // the last problem that was said
   std::atomic<bool> stopping_{false};
   std::thread thread_;
 };

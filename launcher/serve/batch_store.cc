@@ -116,6 +116,11 @@ Batch BatchStore::change(const std::string& id, const std::function<void(Batch&)
   return changed;
 }
 
+void BatchStore::show_problem(const std::string& id, const std::string& problem) {
+  const std::lock_guard lock(mutex_);
+  batches_.at(id).problem = problem;
+}
+
 void BatchStore::count(const std::string& id, const Batch::Counts& counts) {
   const std::lock_guard lock(mutex_);
   batches_.at(id).counts = counts;

@@ -35,6 +35,8 @@ class BatchStore {
 
   /// Changes the batch, in memory and on the disk. Returns what it is then. Pre: it is there.
   Batch change(const std::string& id, const std::function<void(Batch&)>& edit);
+  /// What keeps a batch from going on; empty: nothing. In memory alone.
+  void show_problem(const std::string& id, const std::string& problem);
   /// In memory alone: the results' lines say as much.
   void count(const std::string& id, const Batch::Counts& counts);
 

@@ -6,6 +6,7 @@ import concurrent.futures
 import json
 import os
 import re
+import subprocess
 import unittest
 import uuid
 
@@ -96,6 +97,24 @@ class ServeBatchesTest(ServeTest):
                           for name, record in found.items()}, expected)
         for record in found.values():
             self.assertEqual((record["response"]["status_code"], record["error"]), (200, None))
+
+    def test_a_full_disk_is_waited_for(self):
+        """The batch says why it stands still, others are answered, and it goes on when there is room."""
+        disk = self.small_disk("256k")
+        rows = self.rows(40, max_tokens=60, logprobs=5)
+        expected = self.generated(rows)
+        server = BatchServer(self, "--files-dir", disk / "kept")
+        name = server.begin(rows)
+        server.wait_until(lambda: self.assert_open(server.batch(name))["errors"])
+        self.assertRegex(server.batch(name)["errors"]["data"][0]["message"], "make room|full|ENOSPC")
+        chat = server.post(COMPLETIONS, {"prompt": PROMPT.format(7, 8), "max_tokens": 3} | GREEDY)
+        self.assertEqual(chat.status, 200)
+        subprocess.run(["mount", "-o", "remount,size=16m", disk], check=True)
+        self.assert_answers(server, server.wait_for_batch(name), expected)
+
+    def assert_open(self, batch):
+        self.assertIn(batch["status"], ("validating", "in_progress", "finalizing"))
+        return batch
 
     def test_answers_are_those_of_generate(self):
         rows = self.rows(40)
